@@ -1,0 +1,50 @@
+# Each target sets up .venv from the lock by itself; the second time it is there already.
+#
+#   make report [RUN=published] [TEXT=my.txt] [MIRROR=folder] [CORES=all]
+#   make test        the tests, under ten minutes on two cores
+#   make test-slow   the others, as CI does
+#   make lint        ruff, mypy, snakefmt, snakemake --lint
+
+PYTHON ?= python3
+CORES ?= all
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.made-from-lock
+CHOSEN := $(if $(RUN),run=$(RUN)) $(if $(TEXT),text='$(TEXT)') $(if $(MIRROR),mirror='$(MIRROR)')
+CONFIG := $(if $(strip $(CHOSEN)),--config $(CHOSEN))
+export PATH := $(CURDIR)/$(BIN):$(PATH)
+
+.PHONY: report test test-slow lint format clean
+
+report: $(READY)
+	python workflow/alone.py snakemake --nolock --cores $(CORES) $(CONFIG)
+	@snakemake --nolock --cores 1 --quiet all $(CONFIG) show
+
+test: $(READY)
+	python -m pytest -m "not slow"
+
+test-slow: $(READY)
+	python -m pytest -m slow
+
+lint: $(READY)
+	ruff check .
+	ruff format --check .
+	mypy
+	snakefmt --check Snakefile workflow
+	snakemake --lint
+
+format: $(READY)
+	ruff check --fix .
+	ruff format .
+	snakefmt Snakefile workflow
+
+# The environment is built beside and then marked, so that an interrupted set-up is taken up again.
+$(READY): requirements.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit("lmstages needs Python 3.11 or newer, this is " + sys.version.split()[0] if sys.version_info < (3, 11) else 0)'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.lock
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	@touch $@
+
+clean:
+	rm -rf results/default .snakemake logs

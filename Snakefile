@@ -1,0 +1,26 @@
+# One target regenerates the comparison. This file reads the config, says what is wanted and includes the
+# rules; the rules say what is made from what; how it is made is lmstages' own business.
+
+from snakemake.utils import min_version
+
+min_version("9.0")
+
+
+container: "docker://python:3.11-slim"
+
+
+include: "workflow/rules/common.smk"
+include: "workflow/rules/corpora.smk"
+include: "workflow/rules/models.smk"
+include: "workflow/rules/comparison.smk"
+
+
+rule all:
+    default_target: True
+    input:
+        comparison=f"results/{RUN.name}/comparison.json",
+        report=f"results/{RUN.name}/report.html",
+        table=f"results/{RUN.name}/table.csv",
+        markdown=f"results/{RUN.name}/table.md",
+        verdict=f"results/{RUN.name}/verdict.txt",
+    localrule: True

@@ -1,0 +1,517 @@
+"""The config as typed records: one strict reader, every mistake in one message, before any job exists.
+
+The YAML is read by our own rules (YAML 1.2's core: ``1e-3`` is a number, ``no`` and ``010`` are text;
+no tags, aliases, duplicate keys or NaN). Names become folders, so they are lower-case words and
+nothing else. Knows the ladder's records; never a text, a token or a model.
+"""
+
+import json
+import math
+import re
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from lmstages.corpora.sources import SOURCES
+from lmstages.errors import UserError, did_you_mean
+from lmstages.ladder import RUNGS, Rung
+
+NAME = r"[a-z0-9][a-z0-9_-]{0,63}"
+EMBEDDED = ("coined", "fables")
+SPLITS = ("train", "valid", "test")
+SplitName = Literal["train", "valid", "test"]
+
+
+class Record(BaseModel):
+    """A section of the config: unknown keys are refused, nothing is converted silently."""
+
+    model_config = ConfigDict(frozen=True, strict=True, extra="forbid", allow_inf_nan=False)
+
+
+def _each_once(values: list[Any]) -> list[Any]:
+    if not values:
+        raise ValueError("names nothing; leave the key out for its default")
+    if len(set(values)) < len(values):
+        raise ValueError(f"{values} names something twice, which would then count twice")
+    return values
+
+
+EACH_ONCE = AfterValidator(_each_once)
+
+
+class Split(Record):
+    """Which part of a corpus is train, valid and test: fractions (at most 1) or counts, taken in ``order``.
+
+    A stream is cut by characters. Documents stay whole, shuffled by Python's own
+    ``random.Random(shuffle_seed).shuffle`` unless the seed is null.
+    """
+
+    train: Annotated[float, Field(ge=0)] = 0.8
+    valid: Annotated[float, Field(ge=0)] = 0.1
+    test: Annotated[float, Field(ge=0)] = 0.1
+    shuffle_seed: int | None = 42
+    order: list[SplitName] = ["train", "valid", "test"]
+
+    @model_validator(mode="after")
+    def _sizes_make_sense(self) -> "Split":
+        if sorted(self.order) != sorted(SPLITS):
+            raise ValueError(f"order {self.order} must name train, valid and test once each")
+        sizes = [self.train, self.valid, self.test]
+        if self.train <= 0:
+            raise ValueError("train is empty; a model needs text to learn from")
+        if max(sizes) <= 1 and sum(sizes) > 1 + 1e-9:
+            raise ValueError(f"fractions add up to {sum(sizes):g}, more than 1")
+        if max(sizes) > 1 and any(size != int(size) for size in sizes):
+            raise ValueError("sizes mix fractions and counts; give three fractions or three counts")
+        return self
+
+
+class Corpus(Record):
+    """One text: embedded (``coined``, ``fables``), downloaded (``source``) or the user's own (``path``)."""
+
+    source: str | None = None
+    path: str | None = None
+    documents: Literal["stream", "lines", "separator"] | None = None
+    separator: str = "<|endoftext|>"
+    read_as: Literal["documents", "stream"] = "documents"
+    newlines: Literal["refuse", "keep", "unix"] = "refuse"
+    count: Annotated[int, Field(ge=3)] | None = None
+    seed: int = 0
+    split: Split = Split()
+    evaluate: Annotated[list[SplitName], EACH_ONCE] = ["test"]
+    tokenizers: Annotated[list[str], EACH_ONCE] | None = None
+    models: Annotated[list[str], EACH_ONCE] | None = None
+
+    @model_validator(mode="after")
+    def _one_origin(self) -> "Corpus":
+        known = [*EMBEDDED, *SOURCES]
+        if (self.source is None) == (self.path is None):
+            raise ValueError("needs either source or path")
+        if self.source is not None and self.source not in known:
+            raise ValueError(f"source {self.source!r} is unknown; known: {known}{did_you_mean(self.source, known)}")
+        for split in self.evaluate:
+            if getattr(self.split, split) <= 0:
+                raise ValueError(f"evaluate names {split}, which the split leaves empty")
+        return self
+
+    @property
+    def embedded(self) -> bool:
+        """Drawn from a grammar of known entropy, so that there is an oracle."""
+        return self.source in EMBEDDED
+
+    @property
+    def layout(self) -> Literal["stream", "lines", "separator"]:
+        """How documents lie in the text: as the config says, else as its origin is known to be."""
+        if self.documents is not None:
+            return self.documents
+        return SOURCES[self.source].layout if self.source in SOURCES else "lines" if self.embedded else "stream"
+
+
+class Tokenizer(Record):
+    """How text becomes tokens. ``alphabet: corpus`` takes a char vocabulary from all splits, as published work does."""
+
+    kind: Literal["byte", "char", "bpe"]
+    vocab_size: Annotated[int, Field(ge=258, le=65536)] | None = None
+    alphabet: Literal["train", "corpus"] = "train"
+
+    @model_validator(mode="after")
+    def _size_where_needed(self) -> "Tokenizer":
+        if (self.kind == "bpe") != (self.vocab_size is not None):
+            raise ValueError("vocab_size belongs to kind bpe, which needs it")
+        return self
+
+
+class Scoring(Record):
+    """What a prediction may look at: all history, sliding windows, or windows side by side.
+
+    ``auto`` is ``stream`` where a rung's context is a fixed window and ``stride`` for attention.
+    ``skip`` leaves the first tokens of a split unscored, as some published figures do.
+    """
+
+    protocol: Literal["auto", "stream", "stride", "disjoint"] = "auto"
+    window: Annotated[int, Field(ge=1)] | None = None
+    stride: Annotated[int, Field(ge=1)] | None = None
+    skip: Annotated[int, Field(ge=0)] = 0
+
+    @model_validator(mode="after")
+    def _stride_fits(self) -> "Scoring":
+        if self.window and self.stride and self.stride > self.window:
+            raise ValueError(f"stride {self.stride} exceeds window {self.window}: tokens between would go unscored")
+        return self
+
+
+class Sampling(Record):
+    """Text drawn from every fitted model for the report."""
+
+    count: Annotated[int, Field(ge=1, le=10000)] = 5
+    length: Annotated[int, Field(ge=1, le=100000)] = 200
+    temperature: Annotated[float, Field(gt=0, le=100)] = 1.0
+    top_k: Annotated[int, Field(ge=1)] | None = None
+    top_p: Annotated[float, Field(gt=0, le=1)] = 1.0
+    prompt: str = ""
+    seed: int = 0
+
+
+class Published(Record):
+    """A figure somebody printed, to stand beside ours."""
+
+    corpus: str
+    model: str
+    split: SplitName
+    measure: Literal["perplexity", "nats_per_token"]
+    value: Annotated[float, Field(gt=0)]
+    tolerance: Annotated[float, Field(ge=0)]
+    source: str
+
+
+class Model(Record):
+    """A rung with its hyperparameters, and how it is scored; the second never re-fits the first."""
+
+    rung: Rung
+    scoring: Scoring
+
+
+class Basics(Record):
+    """What holds for every cell of a run."""
+
+    name: str
+    mirror: str | None = None
+    seeds: Annotated[list[Annotated[int, Field(ge=0)]], EACH_ONCE] = [0]
+
+
+class Run(Basics):
+    """A whole config, checked."""
+
+    corpora: dict[str, Corpus]
+    tokenizers: dict[str, Tokenizer]
+    models: dict[str, Model]
+    sampling: Sampling = Sampling()
+    published: list[Published] = []
+
+    def cells(self) -> list[tuple[str, str, str, int]]:
+        """Every (corpus, tokenizer, model, seed) of the run, in the order of the report."""
+        return [
+            (corpus, tokenizer, model, seed)
+            for corpus, record in self.corpora.items()
+            for tokenizer in _chosen(record.tokenizers, self.tokenizers)
+            for model in _chosen(record.models, self.models)
+            for seed in self.seeds_of(model)
+        ]
+
+    def seeds_of(self, model: str) -> list[int]:
+        """Counting has no randomness, so a counts rung is fitted once."""
+        return self.seeds if self.models[model].rung.family == "neural" else self.seeds[:1]
+
+    # What one job receives of the config, as JSON, and nothing besides.
+
+    def fit_section(self, model: str) -> str:
+        """The rung and its hyperparameters."""
+        return _json(_rung_section(self.models[model].rung))
+
+    def evaluate_section(self, corpus: str, model: str) -> str:
+        """The splits, the protocol, how to draw samples, and whether documents end."""
+        record = self.corpora[corpus]
+        settings = {"scoring": self.models[model].scoring.model_dump(), "sampling": self.sampling.model_dump()}
+        return _json({"splits": record.evaluate, "documents": self.layout(corpus) != "stream", **settings})
+
+    def oracle_section(self, corpus: str) -> str:
+        """The grammar and the splits."""
+        return _json({"source": self.corpora[corpus].source, "splits": self.corpora[corpus].evaluate})
+
+    def comparison_section(self) -> str:
+        """Every cell with its seeds, the splits of every corpus, and the figures others printed."""
+        cells: dict[tuple[str, str, str], list[int]] = {}
+        for corpus, tokenizer, model, seed in self.cells():
+            cells.setdefault((corpus, tokenizer, model), []).append(seed)
+        evaluate = {name: record.evaluate for name, record in self.corpora.items()}
+        published = [figure.model_dump() for figure in self.published]
+        named = [[*cell, seeds] for cell, seeds in cells.items()]
+        return _json({"run": self.name, "cells": named, "evaluate": evaluate, "published": published})
+
+    def layout(self, corpus: str) -> str:
+        """How the models are to read it: documents that end, or one stream."""
+        record = self.corpora[corpus]
+        return "stream" if record.read_as == "stream" else record.layout
+
+    def longest_context(self, corpus: str) -> int:
+        """How many characters the longest-sighted model of a corpus looks back over."""
+        models = _chosen(self.corpora[corpus].models, self.models)
+        return max((self.models[model].rung.context or 0 for model in models), default=0)
+
+
+def _rung_section(rung: Rung) -> dict[str, Any]:
+    return {"rung": rung.name, "hyperparameters": rung.model_dump(mode="json")}
+
+
+def _json(content: Any) -> str:
+    return json.dumps(content, sort_keys=True)
+
+
+def _chosen(named: list[str] | None, defined: Mapping[str, Any]) -> list[str]:
+    return list(defined) if named is None else named
+
+
+# ---------------------------------------------------------------- reading
+
+
+def read_run(path: Path, overrides: Mapping[str, Any] | None = None) -> Run:
+    """The run a config file describes, with ``--config`` overrides, or one UserError for all mistakes."""
+    raw = load_yaml(path)
+    problems: list[str] = []
+    run = _parse_run(run_name(path), _override(raw, dict(overrides or {}), problems), problems)
+    if problems or run is None:
+        raise UserError(path, "\n  ".join(["cannot be used:", *problems]) if len(problems) > 1 else problems[0])
+    return run
+
+
+def run_name(path: Path) -> str:
+    """The folder below ``results/``: the config's name, or ``default`` for config.yaml."""
+    return "default" if path.stem == "config" else path.stem
+
+
+def text_run(path: Path, text: str, overrides: Mapping[str, Any] | None = None) -> Run:
+    """The ladder of a config on the user's own text and nothing else; corpus and run are named after the file."""
+    raw = load_yaml(path)
+    extra = dict(overrides or {})
+    documents = extra.pop("documents", "stream")
+    corpus = {"path": text, "documents": documents}
+    corpus |= {key: str(extra.pop(key)) for key in ("newlines", "separator") if key in extra}
+    name = safe_name(Path(text).stem)
+    raw |= {"corpora": {name: corpus}, "published": []}
+    problems: list[str] = []
+    run = _parse_run(name, _override(raw, extra, problems), problems)
+    if problems or run is None:
+        raise UserError(text, "; ".join(problems))
+    return run
+
+
+def safe_name(stem: str) -> str:
+    """``My Text`` -> ``my_text``: a file's name as a name of ours."""
+    return re.sub(r"[^a-z0-9_-]+", "_", stem.lower()).strip("_-")[:64] or "text"
+
+
+def _override(raw: dict[str, Any], overrides: dict[str, Any], problems: list[str]) -> dict[str, Any]:
+    """Snakemake hands over a number where a value looks like one, and a list's entries as text."""
+    known = ["run", "text", "mirror", "seeds", "documents", "newlines", "separator"]
+    for key, value in overrides.items():
+        if key == "mirror":
+            raw[key] = str(value)
+        elif key == "seeds":
+            seeds = value if isinstance(value, list) else [value]
+            raw[key] = [int(seed) if str(seed).isdecimal() else seed for seed in seeds]
+        else:
+            problems.append(f"--config {key}: unknown key; allowed: {', '.join(known)}{did_you_mean(key, known)}")
+    return raw
+
+
+def _parse_run(name: str, raw: dict[str, Any], problems: list[str]) -> Run | None:
+    fields = [field for field in Run.model_fields if field != "name"]
+    for key in raw:
+        if key not in fields:
+            problems.append(f"{key}: unknown key; allowed: {', '.join(fields)}{did_you_mean(str(key), fields)}")
+    if not re.fullmatch(NAME, name):
+        problems.append(f"run name {name!r} (from the file's name) is no name; {NAME_RULE}")
+    sections: dict[str, Any] = {
+        "corpora": _section(raw, "corpora", _parse_corpus, problems),
+        "tokenizers": _section(raw, "tokenizers", _record(Tokenizer), problems),
+        "models": _section(raw, "models", _parse_model, problems),
+    }
+    published = _published(raw.get("published"), problems)
+    sampling = _parse(Sampling, {} if raw.get("sampling") is None else raw["sampling"], "sampling", problems)
+    problems.extend([*_unknown_names(sections, published), *_unusable(sections, published)])
+    rest = {key: raw[key] for key in ("mirror", "seeds") if raw.get(key) is not None}
+    _parse(Basics, {"name": name, **rest}, "", problems)
+    if problems:
+        return None
+    return Run(name=name, **rest, **sections, published=published, sampling=sampling)
+
+
+NAME_RULE = "names are lower-case letters, digits, _ and -, at most 64, beginning with a letter or digit"
+
+
+def _section(raw: dict[str, Any], key: str, parse: Callable[..., Any], problems: list[str]) -> dict[str, Any]:
+    entries = raw.get(key)
+    if not isinstance(entries, dict) or not entries:
+        problems.append(f"{key}: {'missing or empty' if not entries else 'not a mapping'}; needs at least one entry")
+        return {}
+    for name in entries:
+        if not re.fullmatch(NAME, name):
+            problems.append(f"{key}: {name!r} is no name; {NAME_RULE}")
+    return {name: parse(entry, f"{key}.{name}", problems) for name, entry in entries.items()}
+
+
+def _published(entries: Any, problems: list[str]) -> list[Any]:
+    if not isinstance(entries, list | None):
+        problems.append(f"published: {entries!r} is not a list")
+        return []
+    return [_parse(Published, entry, f"published[{n}]", problems) for n, entry in enumerate(entries or [])]
+
+
+def _record(kind: type[Record]) -> Callable[..., Any]:
+    return lambda entry, where, problems: _parse(kind, entry, where, problems)
+
+
+def _parse_corpus(entry: Any, where: str, problems: list[str]) -> Corpus | None:
+    if isinstance(entry, dict) and "source" not in entry and "path" not in entry:
+        entry = {"source": where.rpartition(".")[2], **entry}
+    if isinstance(entry, dict) and "split" in entry:
+        split = _parse(Split, entry["split"], f"{where}.split", problems)
+        entry = {**entry, "split": split} if split else {k: v for k, v in entry.items() if k != "split"}
+    return _parse(Corpus, entry if entry is not None else {"source": where.rpartition(".")[2]}, where, problems)
+
+
+def _parse_model(entry: Any, where: str, problems: list[str]) -> Model | None:
+    name = where.rpartition(".")[2]
+    if entry is not None and not isinstance(entry, dict):
+        problems.append(f"{where}: {entry!r} is not a mapping; allowed: the rung's keys, or nothing for its defaults")
+        return None
+    keys = dict(entry or {})
+    rung_name, scoring = keys.pop("rung", name), keys.pop("scoring", {})
+    if not isinstance(rung_name, str) or rung_name not in RUNGS:
+        hint = did_you_mean(str(rung_name), RUNGS)
+        problems.append(f"{where}: unknown rung {rung_name!r}; allowed: {', '.join(RUNGS)}{hint}")
+        return None
+    rung = _parse(RUNGS[rung_name], keys, where, problems, besides=("rung", "scoring"))
+    parsed = _parse(Scoring, scoring, f"{where}.scoring", problems)
+    return Model(rung=rung, scoring=parsed) if rung is not None and parsed is not None else None
+
+
+def _parse(kind: type[BaseModel], entry: Any, where: str, problems: list[str], besides: tuple[str, ...] = ()) -> Any:
+    """The record, or None with what is wrong appended to ``problems``; ``besides``: keys of others in the section."""
+    if not isinstance(entry, dict):
+        problems.append(f"{where}: {entry!r} is not a mapping")
+        return None
+    try:
+        return kind.model_validate(entry)
+    except ValidationError as error:
+        problems.extend(_told([*kind.model_fields, *besides], where, detail) for detail in error.errors())
+        return None
+
+
+def _told(known: list[str], where: str, detail: Mapping[str, Any]) -> str:
+    place = ".".join(str(part) for part in (where, *detail["loc"]) if part != "")
+    if detail["type"] == "extra_forbidden":
+        key = str(detail["loc"][-1])
+        return f"{where and f'{where}: '}unknown key {key!r}{did_you_mean(key, known)}; allowed: {', '.join(known)}"
+    if detail["type"] == "value_error":
+        return f"{place}: {detail['ctx']['error']}"
+    if detail["type"] == "missing":
+        return f"{place}: missing"
+    found = f"the text {detail['input']!r}" if isinstance(detail["input"], str) else repr(detail["input"])
+    return f"{place}: {found} found; {detail['msg'][0].lower()}{detail['msg'][1:]}"
+
+
+def _unknown_names(sections: Mapping[str, dict[str, Any]], published: list[Any]) -> Iterator[str]:
+    """Names that point to nothing; a section that could not be read (None) points to nothing either."""
+    for corpus, record in sections["corpora"].items():
+        for key in ("tokenizers", "models"):
+            for name in getattr(record, key, None) or []:
+                if name not in sections[key]:
+                    hint = did_you_mean(name, sections[key])
+                    yield f"corpora.{corpus}.{key}: {name!r} is not defined under {key}{hint}"
+    for index, figure in enumerate(published):
+        for key, defined in (("corpus", sections["corpora"]), ("model", sections["models"])):
+            name = getattr(figure, key, None)
+            if name is not None and name not in defined:
+                yield f"published[{index}].{key}: {name!r} is not defined{did_you_mean(name, defined)}"
+
+
+def _unusable(sections: Mapping[str, dict[str, Any]], published: list[Any]) -> Iterator[str]:
+    """Records that are right by themselves and cannot go together."""
+    corpora = {name: corpus for name, corpus in sections["corpora"].items() if corpus is not None}
+    for name, corpus in corpora.items():
+        if corpus.path is not None and not Path(corpus.path).exists():
+            beside = [str(path) for path in Path(corpus.path).parent.glob("*")]
+            yield f"corpora.{name}.path: {corpus.path!r} no such file{did_you_mean(corpus.path, beside)}"
+        for model in _chosen(corpus.models, sections["models"]):
+            fitted = sections["models"].get(model)
+            if corpus.split.valid <= 0 and fitted and getattr(fitted.rung, "keep", None) == "best":
+                yield f"models.{model}.keep: best chooses on valid, which corpora.{name} leaves empty; allowed: last"
+    for index, figure in enumerate(published):
+        if figure and figure.corpus in corpora and figure.split not in corpora[figure.corpus].evaluate:
+            yield f"published[{index}].split: {figure.split!r} is not evaluated on corpus {figure.corpus}"
+
+
+def to_section(record: BaseModel) -> str:
+    """A record as the JSON one job receives."""
+    return _json(record.model_dump(mode="json"))
+
+
+def from_section(kind: type[BaseModel], section: Any) -> Any:
+    """The inverse of ``to_section``; a UserError where a person pasted something else."""
+    problems: list[str] = []
+    record = _parse(kind, section, "", problems)
+    if problems:
+        raise UserError("--section", "; ".join(problems))
+    return record
+
+
+def rung_of(section: Mapping[str, Any]) -> Rung:
+    """The rung of a job's section {rung, hyperparameters}; a UserError where a person pasted something else."""
+    if (name := section["rung"]) not in RUNGS:
+        raise UserError("--section", f"unknown rung {name!r}{did_you_mean(str(name), RUNGS)}", ", ".join(RUNGS))
+    rung: Rung = from_section(RUNGS[name], section["hyperparameters"])
+    return rung
+
+
+# ---------------------------------------------------------------- strict YAML
+
+
+class StrictLoader(yaml.SafeLoader):
+    """YAML 1.2's core schema and no more."""
+
+    yaml_implicit_resolvers: dict[str, Any] = {}
+
+    def compose_node(self, parent: Any, index: Any) -> Any:
+        event = self.peek_event()
+        if getattr(event, "anchor", None) or getattr(event, "tag", None):
+            trouble = "anchors and aliases" if event.anchor else f"tags such as {event.tag}"
+            raise yaml.YAMLError(f"line {event.start_mark.line + 1}: {trouble} are not allowed")
+        return super().compose_node(parent, index)
+
+    def construct_finite(self, node: yaml.ScalarNode) -> float:
+        """A number that is one; ``1e400`` is not."""
+        if not math.isfinite(value := self.construct_yaml_float(node)):
+            raise yaml.YAMLError(f"line {node.start_mark.line + 1}: {node.value[:20]} is too large for a number")
+        return value
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        seen: set[Any] = set()
+        for key_node, _ in node.value:
+            key = self.construct_object(key_node, deep=True)
+            if not isinstance(key, str) or key in seen:
+                trouble = "appears twice" if isinstance(key, str) else "is no word; put it in quotes"
+                raise yaml.YAMLError(f"line {key_node.start_mark.line + 1}: key {key!r} {trouble}")
+            seen.add(key)
+        return super().construct_mapping(node, deep)
+
+
+NUMBER = r"[-+]?(?:(?:0|[1-9][0-9]*)(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][-+]?[0-9]+)?"
+for tag, pattern, first in (
+    ("null", r"~|null|", ["~", "n", ""]),
+    ("bool", r"true|false", list("tf")),
+    ("int", r"[-+]?(?:0|[1-9][0-9]{0,17})", list("-+0123456789")),
+    ("float", NUMBER, list("-+.0123456789")),
+):
+    StrictLoader.add_implicit_resolver(f"tag:yaml.org,2002:{tag}", re.compile(rf"^(?:{pattern})$"), first)
+StrictLoader.add_constructor("tag:yaml.org,2002:float", StrictLoader.construct_finite)
+
+
+def load_yaml(path: Path) -> dict[str, Any]:
+    """The mapping a YAML file holds, by strict rules; a UserError names the line."""
+    try:
+        loaded = yaml.load(path.read_bytes().decode("utf-8"), Loader=StrictLoader)  # noqa: S506 (our own SafeLoader)
+    except OSError as error:
+        present = sorted(str(p) for p in path.parent.glob("*.yaml")) if path.parent.is_dir() else []
+        hint = did_you_mean(str(path), present)
+        raise UserError(path, f"cannot be read ({error.strerror}){hint}", "a YAML file") from error
+    except UnicodeDecodeError as error:
+        raise UserError(path, f"not UTF-8 at byte {error.start}") from error
+    except yaml.YAMLError as error:
+        raise UserError(path, " ".join(str(error).split())) from error
+    if not isinstance(loaded, dict):
+        raise UserError(path, "holds no mapping", "expected keys such as corpora, tokenizers, models")
+    return loaded

@@ -1,0 +1,250 @@
+"""What a file must be to count as text, and where its documents lie.
+
+A corpus is bytes: strict UTF-8 without NUL bytes and without a byte-order mark, at least two characters.
+Line ends are ``\\n``. For a file with ``\\r\\n`` the user chooses: ``refuse`` (the default), ``unix`` turns
+each ``\\r\\n`` into ``\\n``, ``keep`` takes them as characters like any other. A ``\\r`` alone is always
+an ordinary character. Nothing else is ever changed, and nothing is split at any byte but ``\\n``.
+
+Files are read in chunks, so a corpus may be larger than the memory; only the places of the documents
+are held, 24 bytes for each. Knows nothing of tokens or splits, nor which encoding a bad file has.
+"""
+
+import codecs
+import mmap
+import os
+import shlex
+import stat
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import BinaryIO, Literal, NamedTuple
+
+import numpy as np
+
+from lmstages.corpora.sources import Layout
+from lmstages.errors import UserError, did_you_mean
+
+Newlines = Literal["refuse", "keep", "unix"]
+CHUNK = 1 << 20
+LEAST = 2  # characters: one to condition on and one to predict
+BOM = codecs.BOM_UTF8
+NEWLINE = ord("\n")
+
+
+def check(path: Path, newlines: Newlines = "refuse", least: int = LEAST, chunk: int = CHUNK) -> None:
+    """Raise UserError unless ``path`` is text under the policy above."""
+    for _ in _checked(path, newlines, least, chunk):
+        pass
+
+
+def clean(source: Path, out: BinaryIO, newlines: Newlines = "refuse", least: int = LEAST, chunk: int = CHUNK) -> None:
+    """Copy ``source`` to ``out``, checked on the way; ``unix`` is the only policy that changes a byte."""
+    for piece in _checked(source, newlines, least, chunk):
+        out.write(piece)
+
+
+def _checked(path: Path, newlines: Newlines, least: int, chunk: int) -> Iterator[bytes]:
+    text = _Utf8(path)
+    for piece in _whole_line_ends(_pieces(path, chunk)):
+        text.take(piece)
+        if newlines == "refuse":
+            _refuse_crlf(path, piece, text.offset - len(piece))
+        yield piece.replace(b"\r\n", b"\n") if newlines == "unix" else piece
+    text.finish(least)
+
+
+class _Utf8:
+    """Follows a file piece by piece: how many bytes, lines and characters were good so far."""
+
+    def __init__(self, path: Path) -> None:
+        self.path, self.offset, self.lines, self.characters = path, 0, 0, 0
+        self.decoder = codecs.getincrementaldecoder("utf-8")("strict")
+
+    def take(self, piece: bytes) -> None:
+        """Refuse the first byte that is no text, by its offset and line."""
+        if self.offset == 0 and piece.startswith(BOM):
+            remedy = f"remove its first three bytes: tail -c +4 {_quoted(self.path)} > NEW_FILE"
+            raise UserError(self.path, "begins with a UTF-8 byte-order mark", "text has none", remedy)
+        self.characters += self._decoded(piece)
+        if (nul := piece.find(b"\0")) >= 0:
+            utf16 = "UTF-16LE" if (self.offset + nul) % 2 else "UTF-16BE"  # which half of a character is empty
+            tr = f"tr -d '\\000' < {_quoted(self.path)} > NEW_FILE"
+            remedy = f"remove them: {tr}; or, if it is UTF-16: {self._iconv(utf16)}"
+            raise UserError(self.path, f"NUL byte {self._place(piece, nul)}", "text has none", remedy)
+        self.offset += len(piece)
+        self.lines += piece.count(b"\n")
+
+    def finish(self, least: int) -> None:
+        """Refuse a file that ends within a character, or has too few."""
+        self._decoded(b"", final=True)
+        if self.offset == 0:
+            raise UserError(self.path, "empty", f"needs at least {least} characters")
+        if self.characters < least:
+            found = f"only {self.characters} character{'s' if self.characters > 1 else ''}"
+            raise UserError(self.path, found, f"needs at least {least} characters")
+
+    def _decoded(self, piece: bytes, final: bool = False) -> int:
+        held = len(self.decoder.getstate()[0])
+        try:
+            return len(self.decoder.decode(piece, final))
+        except UnicodeDecodeError as error:
+            bad = error.object[error.start]
+            utf16 = self.offset - held + error.start == 0 and bad in codecs.BOM_UTF16
+            remedy = f"convert it, naming its true encoding: {self._iconv('UTF-16' if utf16 else 'ISO-8859-1')}"
+            found = f"not UTF-8: byte 0x{bad:02x} {self._place(piece, error.start - held)}"
+            raise UserError(self.path, found, "text is UTF-8", remedy) from error
+
+    def _place(self, piece: bytes, at: int) -> str:
+        line = self.lines + piece.count(b"\n", 0, max(at, 0)) + 1
+        return f"at offset {self.offset + at:,} (line {line:,})"
+
+    def _iconv(self, encoding: str) -> str:
+        return f"iconv -f {encoding} -t UTF-8 {_quoted(self.path)} > NEW_FILE"
+
+
+def _refuse_crlf(path: Path, piece: bytes, offset: int) -> None:
+    if (at := piece.find(b"\r\n")) >= 0:
+        found = f"Windows line end (CRLF) at offset {offset + at:,}"
+        remedy = "set newlines: unix to convert them, or newlines: keep to take them as they are"
+        raise UserError(path, found, "lines end with LF", remedy)
+
+
+def _whole_line_ends(pieces: Iterator[bytes]) -> Iterator[bytes]:
+    """The same bytes, cut so that no ``\\r\\n`` lies across a border."""
+    held = b""
+    for piece in pieces:
+        piece = held + piece
+        held = b"\r" if piece.endswith(b"\r") else b""
+        yield piece.removesuffix(held)
+    if held:
+        yield held
+
+
+def _pieces(path: Path, chunk: int) -> Iterator[bytes]:
+    """The bytes of a file, the first three always together, so that a byte-order mark is seen whole."""
+    with _opened(path) as file:
+        size = max(chunk, len(BOM))
+        while piece := _reading(path, file, size):
+            yield piece
+            size = chunk
+
+
+def _reading(path: Path, file: BinaryIO, size: int) -> bytes:
+    try:
+        return file.read(size)
+    except OSError as error:
+        raise _unreadable(path, error) from error
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[BinaryIO]:
+    """An ordinary file, open for reading."""
+    try:
+        kind = path.stat().st_mode
+        file = open(path, "rb") if stat.S_ISREG(kind) else None  # noqa: SIM115 (closed below)
+    except FileNotFoundError as error:
+        raise _missing(path) from error
+    except OSError as error:
+        raise _unreadable(path, error) from error
+    if file is None:
+        raise UserError(path, "a folder" if stat.S_ISDIR(kind) else "not an ordinary file", "one text file is wanted")
+    with file:
+        yield file
+
+
+def _missing(path: Path) -> UserError:
+    beside: list[str] = []
+    with suppress(OSError):
+        beside = os.listdir(path.parent)
+    return UserError(path, f"no such file{did_you_mean(path.name, beside)}", "", "give the path of a text file")
+
+
+def _unreadable(path: Path, error: OSError) -> UserError:
+    remedy = f"make it readable: chmod u+r {_quoted(path)}" if isinstance(error, PermissionError) else ""
+    return UserError(path, f"cannot be read ({error.strerror})", "", remedy)
+
+
+def _quoted(path: Path) -> str:
+    return shlex.quote(str(path))
+
+
+class Documents(NamedTuple):
+    """Where D documents lie in a file: byte spans that follow one another without a gap.
+
+    ``ends`` includes the terminator, so ``content[starts[0]:ends[-1]]`` is the whole file;
+    the text of document d is ``content[starts[d] : ends[d] - terminators[d]]``.
+    """
+
+    starts: np.ndarray  # (D,) bytes
+    ends: np.ndarray  # (D,) bytes
+    terminators: np.ndarray  # (D,) bytes, 0 where the file ends without one
+
+
+def document_offsets(path: Path, layout: Layout, separator: str = "") -> Documents:
+    """A file -> its documents; an empty file has none.
+
+    ``stream``     one document, the whole file, without terminator
+    ``lines``      a document ends at ``\\n``; a blank line is a document without characters
+    ``separator``  a document ends with a line that is ``separator``; the terminator is that line with the
+                   line end before it, where the document has one: ``story\\n<|endoftext|>\\n`` ends in 15 bytes
+    """
+    with _mapped(path) as content:
+        if layout == "stream":
+            return _documents(np.zeros(0, np.int64), np.zeros(0, np.int64), len(content))
+        if layout == "lines":
+            ends = _line_ends(content)
+            return _documents(ends, np.ones_like(ends), len(content))
+        ends, terminators = _separated(path, content, separator)
+        return _documents(ends, terminators, len(content))
+
+
+@contextmanager
+def _mapped(path: Path) -> Iterator[mmap.mmap | bytes]:
+    with _opened(path) as file:
+        if path.stat().st_size == 0:  # an empty file cannot be mapped
+            yield b""
+            return
+        with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
+            yield content
+
+
+def _documents(ends: np.ndarray, terminators: np.ndarray, size: int) -> Documents:
+    """(D,), (D,) -> documents, one more where bytes follow the last terminator."""
+    if size > (ends[-1] if len(ends) else 0):
+        ends, terminators = np.append(ends, size), np.append(terminators, 0)
+    starts = np.concatenate([np.zeros(min(len(ends), 1), np.int64), ends[:-1]])
+    return Documents(starts, ends, terminators)
+
+
+def _line_ends(content: mmap.mmap | bytes) -> np.ndarray:
+    """Bytes -> (lines,) the offset after each ``\\n``."""
+    pieces = [np.zeros(0, np.int64)]
+    for start in range(0, len(content), CHUNK):
+        piece = np.frombuffer(content[start : start + CHUNK], np.uint8)
+        pieces.append(np.flatnonzero(piece == NEWLINE) + start + 1)
+    return np.concatenate(pieces)
+
+
+def _separated(path: Path, content: mmap.mmap | bytes, separator: str) -> tuple[np.ndarray, np.ndarray]:
+    """Bytes -> (D,) where each separator line ends, (D,) how long it is with the line end before it."""
+    line = separator.encode()
+    if not line or b"\n" in line:
+        raise UserError(path, f"the separator {separator!r} is not a line", "it is one line, and not an empty one")
+    ends, terminators, start = [], [], 0
+    for at, end in _occurrences(content, line):
+        ends.append(end)
+        terminators.append(end - max(at - 1, start))
+        start = end
+    if not ends and len(content):
+        raise UserError(path, f"no line is {separator!r}", "each document ends with that line", "set the separator")
+    return np.array(ends, np.int64), np.array(terminators, np.int64)
+
+
+def _occurrences(content: mmap.mmap | bytes, line: bytes) -> Iterator[tuple[int, int]]:
+    """Where ``line`` stands as a line of its own: its start, and its end with the line end if it has one."""
+    at = content.find(line)
+    while at >= 0:
+        end = at + len(line)
+        if (at == 0 or content[at - 1] == NEWLINE) and (end == len(content) or content[end] == NEWLINE):
+            yield at, min(end + 1, len(content))
+        at = content.find(line, end)

@@ -1,0 +1,358 @@
+"""The ladder: every rung in order, each a frozen record of its hyperparameters.
+
+A rung's docstring says what it adds to the rung below, that is, which assumption it drops. A record
+holds what *defines* a fitted model and nothing about how it is scored or where it runs, so that an
+edit here re-fits exactly the models it changes. Knows nothing of tokens, arrays or files.
+"""
+
+from typing import Annotated, ClassVar, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+Positive = Annotated[int, Field(ge=1)]
+Rate = Annotated[float, Field(gt=0, le=1e4)]
+
+
+class Rung(BaseModel):
+    """What every rung tells of itself; ``module`` and ``model`` name the class that fits it."""
+
+    model_config = ConfigDict(frozen=True, strict=True, extra="forbid", protected_namespaces=())
+    name: ClassVar[str]
+    title: ClassVar[str]
+    module: ClassVar[str]
+    model: ClassVar[str]
+    source: ClassVar[str]
+    family: ClassVar[Literal["counts", "neural"]]
+    protocol: ClassVar[Literal["stream", "stride"]] = "stream"  # how it is scored unless the config says otherwise
+
+    @property
+    def context(self) -> int | None:
+        """How many earlier tokens a prediction may use; None for all of them."""
+        raise NotImplementedError
+
+
+class Counts(Rung):
+    """A rung that is fitted by counting: exact, quick, the same for every seed."""
+
+    family = "counts"
+
+
+class Uniform(Counts):
+    """Guesses: every token of the vocabulary is as likely as any other."""
+
+    name, title = "uniform", "Uniform"
+    module, model = "lmstages.models.ngram", "UniformModel"
+    source = "Shannon 1951"
+
+    @property
+    def context(self) -> int:
+        """Nothing that came before matters."""
+        return 0
+
+
+class Smoothed(Counts):
+    """Counts with the same constant added to every one, so that what was never seen stays possible.
+
+    ``padded`` counts a document's first tokens too, behind boundaries; without it only whole n-grams count.
+    """
+
+    add: Annotated[float, Field(ge=0, le=1e6)] = 0.1
+    padded: bool = True
+    module, model = "lmstages.models.ngram", "NgramModel"
+
+    order: ClassVar[int]
+
+    @property
+    def context(self) -> int:
+        """An order-n model predicts from n - 1 tokens."""
+        return self.order - 1
+
+
+class Unigram(Smoothed):
+    """Adds frequency: some tokens are likelier than others, whatever came before."""
+
+    name, title, order = "unigram", "Unigram", 1
+    source = "Shannon 1948, first-order approximation"
+
+
+class Bigram(Smoothed):
+    """Adds order: what comes next depends on the token before it."""
+
+    name, title, order = "bigram", "Bigram", 2
+    source = "Markov 1913"
+
+
+class Ngram(Smoothed):
+    """Adds history: n - 1 tokens instead of one, and with them contexts that were never seen."""
+
+    name, title = "ngram", "N-gram, add-constant"
+    source = "Shannon 1948; Lidstone 1920 for the constant"
+    order: Annotated[int, Field(ge=1, le=24)] = 4  # type: ignore[misc]
+
+
+class Neural(Rung):
+    """A rung that is fitted by gradient descent; these keys belong to the one training loop."""
+
+    family = "neural"
+    steps: Positive = 1000
+    batch_size: Positive | None = 64  # None: all rows at every step
+    row_length: Positive = 1
+    optimizer: Literal["adamw", "sgd"] = "adamw"
+    learning_rate: Rate = 1e-3
+    final_learning_rate: Annotated[float, Field(ge=0, le=1e4)] = 1e-4
+    schedule: Literal["constant", "cosine", "linear", "step"] = "cosine"
+    drop_after: Annotated[float, Field(ge=0, le=1)] = 0.75  # share of the steps; schedule step alone reads it
+    warmup_steps: Annotated[int, Field(ge=0)] = 0
+    beta2: Annotated[float, Field(gt=0, lt=1)] = 0.99
+    weight_decay: Annotated[float, Field(ge=0, le=10)] = 0.0
+    clip: Annotated[float, Field(ge=0)] = 1.0
+    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    evaluate_every: Positive = 200
+    keep: Literal["best", "last"] = "best"
+
+    @model_validator(mode="after")
+    def _consistent(self) -> "Neural":
+        if self.warmup_steps > self.steps:
+            raise ValueError(f"warmup_steps {self.warmup_steps} exceeds steps {self.steps}")
+        return self
+
+
+class Perceptron(Neural):
+    """What the networks over a window share: ``layers`` hidden ones of ``hidden`` units, then the output.
+
+    A tied output projects to the embedding's width and multiplies by the embedding (Press & Wolf 2017).
+    ``initialisation``: ``scaled`` by each layer's inputs; ``normal`` draws all weights from N(0, 1), biases
+    zero; ``all_normal`` draws the biases so too.
+    """
+
+    hidden: Positive = 128
+    activation: Literal["tanh", "relu", "gelu"] = "tanh"
+    tied_output: bool = False
+    output_bias: bool = True
+    initialisation: Literal["scaled", "normal", "all_normal"] = "scaled"
+    module, model = "lmstages.models.mlp", "MLPModel"
+
+
+class NeuralBigram(Perceptron):
+    """The bigram again, its table made by a network: tokens that behave alike share what they learn.
+
+    ``width: null`` is the table itself, one-hot times W; a width factors it into embedding and projection;
+    ``layers`` puts hidden layers between the two.
+    """
+
+    name, title = "neural_bigram", "Neural bigram"
+    source = "Bengio et al. 2003 with a window of one"
+    width: Positive | None = 32
+    layers: Annotated[int, Field(ge=0)] = 0
+    batch_size: Positive | None = 512
+
+    window: ClassVar[int] = 1
+
+    @property
+    def embedding(self) -> int | None:
+        """The width, as the MLP calls it."""
+        return self.width
+
+    @property
+    def context(self) -> int:
+        """One token, like the bigram it re-parametrizes."""
+        return 1
+
+    @model_validator(mode="after")
+    def _a_table_has_no_layers(self) -> "NeuralBigram":
+        if self.width is None and (self.layers or self.tied_output):
+            raise ValueError("width null is the table alone, without layers or tied_output; give a width")
+        return self
+
+
+class Autograd(Rung):
+    """The chain rule by hand: the next rung's network, every sum and product a node that knows its slope.
+
+    Small by nature, being a graph of single numbers: it learns from ``examples`` tokens of train, ``epochs`` times
+    each, and not from the rest. ``clip`` bounds each number of the gradient by itself, 0 none.
+    """
+
+    name, title = "autograd", "Scalar autograd"
+    module, model = "lmstages.models.autograd", "AutogradModel"
+    source = "Linnainmaa 1970; Karpathy 2020, micrograd"
+    family = "neural"
+    window: Positive = 4
+    embedding: Positive = 8
+    hidden: Annotated[list[Positive], Field(min_length=1)] = [16]
+    learning_rate: Rate = 0.05
+    clip: Annotated[float, Field(ge=0)] = 0.0
+    examples: Positive = 250
+    epochs: Positive = 2
+
+    @property
+    def context(self) -> int:
+        """The window."""
+        return self.window
+
+
+class MLP(Perceptron):
+    """Adds a window: the embeddings of several tokens side by side, in order, through hidden layers."""
+
+    name, title = "mlp", "MLP"
+    source = "Bengio et al. 2003, equation 1 without direct connections"
+    window: Positive = 8
+    embedding: Positive = 24
+    layers: Annotated[int, Field(ge=0)] = 1
+    batch_size: Positive | None = 256
+
+    @property
+    def context(self) -> int:
+        """The window."""
+        return self.window
+
+
+class WaveNet(Neural):
+    """Adds hierarchy: a layer fuses neighbours into pairs, the next pairs into fours, so that the window doubles.
+
+    ``bias`` gives the fusing layers one, although the BatchNorm after each takes it out again.
+    """
+
+    name, title = "wavenet", "WaveNet"
+    module, model = "lmstages.models.convolution", "WaveNetModel"
+    source = "van den Oord et al. 2016, dilated causal convolutions"
+    layers: Annotated[int, Field(ge=1, le=12)] = 3
+    embedding: Positive = 24
+    hidden: Positive = 128
+    bias: bool = False
+    batch_size: Positive | None = 32
+
+    @property
+    def window(self) -> int:
+        """Doubled by every layer."""
+        return int(2**self.layers)
+
+    @property
+    def context(self) -> int:
+        """The window."""
+        return self.window
+
+
+class Recurrent(Neural):
+    """What recurrent networks share: a state of ``hidden`` numbers that has read everything so far."""
+
+    module, model = "lmstages.models.recurrent", "RecurrentModel"
+    embedding: Positive = 32
+    hidden: Positive = 128
+    layers: Positive = 1
+    row_length: Positive = 64
+    batch_size: Positive | None = 32
+
+    @property
+    def context(self) -> None:
+        """All that came before, as far as the state holds it."""
+        return None
+
+
+class RNN(Recurrent):
+    """Adds memory: no window any more, a state goes along with the text and is rewritten at every token."""
+
+    name, title = "rnn", "RNN"
+    source = "Elman 1990; Mikolov et al. 2010"
+
+
+class GRU(Recurrent):
+    """Adds gates: the network decides at every token what of its state to keep and what to write anew."""
+
+    name, title = "gru", "GRU"
+    source = "Cho et al. 2014"
+
+
+class LSTM(Recurrent):
+    """Adds a second state that is only added to and faded, so that what was kept survives many tokens unchanged."""
+
+    name, title = "lstm", "LSTM"
+    source = "Hochreiter & Schmidhuber 1997; Gers et al. 2000 for the forget gate"
+
+
+class GPT(Neural):
+    """Adds attention: every earlier token may be looked at, and which ones matter depends on what they say.
+
+    The switches take it apart: one head without ``projection``, ``feedforward``, ``residual`` or ``norms`` is where
+    a lecture begins (Karpathy 2023), all of them on is GPT-2. ``feedforward: layer`` is a single layer and not an
+    inner one four times as wide; ``bias`` is that of layers and norms, ``attention_bias`` of queries, keys and values.
+    """
+
+    name, title = "gpt", "GPT"
+    module, model = "lmstages.models.gpt", "GPTModel"
+    protocol = "stride"
+    source = "Vaswani et al. 2017; Radford et al. 2019"
+    layers: Positive = 4
+    heads: Positive = 4
+    width: Positive = 128
+    window: Positive = 64
+    projection: bool = True
+    feedforward: Literal["none", "layer", "wide"] = "wide"
+    activation: Literal["gelu", "relu"] = "gelu"
+    residual: bool = True
+    norms: bool = True
+    bias: bool = False
+    attention_bias: bool = False
+    tied_output: bool = True
+    embedding_dropout: bool = True
+    initialisation: Literal["gpt2", "torch"] = "gpt2"
+    batch_size: Positive | None = 12
+    row_length: Positive = 64
+    warmup_steps: Annotated[int, Field(ge=0)] = 100
+    weight_decay: Annotated[float, Field(ge=0, le=10)] = 0.1
+
+    @property
+    def context(self) -> int:
+        """The longest row that has positions."""
+        return self.window
+
+    @model_validator(mode="after")
+    def _shapes_fit(self) -> "GPT":
+        if self.width % self.heads:
+            raise ValueError(f"width {self.width} is no multiple of heads {self.heads}")
+        if self.row_length > self.window:
+            raise ValueError(f"row_length {self.row_length} exceeds window {self.window}")
+        return self
+
+
+class Llama(Neural):
+    """Changes four parts of GPT: relative positions by rotation, a gated feed-forward, simpler norms, shared keys.
+
+    ``key_value_heads`` below ``heads`` makes several queries share a key and value (Ainslie et al. 2023).
+    """
+
+    name, title = "llama", "LLaMA"
+    module, model = "lmstages.models.llama", "LlamaModel"
+    protocol = "stride"
+    source = "Touvron et al. 2023"
+    layers: Positive = 4
+    heads: Positive = 4
+    key_value_heads: Positive = 2
+    width: Positive = 128
+    hidden: Positive = 344
+    window: Positive = 64
+    rope_base: Annotated[float, Field(ge=1, le=1e9)] = 10000.0
+    norm_epsilon: Annotated[float, Field(gt=0, le=1)] = 1e-5
+    tied_output: bool = True
+    batch_size: Positive | None = 12
+    row_length: Positive = 64
+    warmup_steps: Annotated[int, Field(ge=0)] = 100
+    weight_decay: Annotated[float, Field(ge=0, le=10)] = 0.1
+
+    @property
+    def context(self) -> int:
+        """The longest row it is trained on."""
+        return self.window
+
+    @model_validator(mode="after")
+    def _shapes_fit(self) -> "Llama":
+        if self.width % (2 * self.heads):
+            raise ValueError(f"width {self.width} is no multiple of twice the heads {self.heads}")
+        if self.heads % self.key_value_heads:
+            raise ValueError(f"heads {self.heads} is no multiple of key_value_heads {self.key_value_heads}")
+        if self.row_length > self.window:
+            raise ValueError(f"row_length {self.row_length} exceeds window {self.window}")
+        return self
+
+
+LADDER: tuple[type[Rung], ...] = (Uniform, Unigram, Bigram, Ngram, NeuralBigram, Autograd, MLP, WaveNet, RNN, GRU, LSTM, GPT, Llama)
+RUNGS: dict[str, type[Rung]] = {rung.name: rung for rung in LADDER}

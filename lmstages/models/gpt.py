@@ -1,0 +1,119 @@
+"""GPT: a decoder-only transformer with learned positions (Vaswani et al. 2017; Radford et al. 2019).
+
+    x = x + attention(norm(x));  x = x + feedforward(norm(x))      in every layer
+
+It adds to the MLP that the tokens it looks at are chosen by what they say, over a longer window. Each part
+of that formula can be left out by a switch of the record, so that the way from a single head to the whole
+is six records of one class (Karpathy 2023, "Let's build GPT"). With the defaults it is nanoGPT's network.
+"""
+
+import torch
+from torch import nn
+from torch.nn import functional
+
+from lmstages.ladder import GPT
+from lmstages.models.neural import NeuralModel
+
+
+class GPTModel(NeuralModel):
+    """Sees at most ``rung.window`` tokens, which have learned positions."""
+
+    rung: GPT
+
+    def build(self) -> nn.Module:
+        """The network, with GPT-2's initialisation or torch's own."""
+        return Transformer(self.rung, self.vocab_size)
+
+
+class Attention(nn.Module):
+    """Causal self-attention with ``heads`` heads, (B, T, D) -> (B, T, D)."""
+
+    def __init__(self, rung: GPT) -> None:
+        super().__init__()
+        self.heads, self.dropout = rung.heads, rung.dropout
+        self.queries_keys_values = nn.Linear(rung.width, 3 * rung.width, bias=rung.attention_bias)
+        self.output = nn.Linear(rung.width, rung.width, bias=rung.bias) if rung.projection else nn.Identity()
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Each position looks at itself and what came before."""
+        rows, length, width = x.shape
+        packed = self.queries_keys_values(x).view(rows, length, 3, self.heads, width // self.heads)
+        queries, keys, values = packed.permute(2, 0, 3, 1, 4)  # each (B, H, T, D / H)
+        dropout = self.dropout if self.training else 0.0
+        mixed = functional.scaled_dot_product_attention(queries, keys, values, dropout_p=dropout, is_causal=True)
+        return self.output(mixed.transpose(1, 2).reshape(rows, length, width))
+
+
+def feedforward(rung: GPT) -> nn.Module:
+    """(B, T, D) -> (B, T, D), every position by itself; ``wide`` is four times as wide inside."""
+    activation = nn.GELU() if rung.activation == "gelu" else nn.ReLU()
+    if rung.feedforward == "layer":
+        return nn.Sequential(nn.Linear(rung.width, rung.width, bias=rung.bias), activation)
+    return nn.Sequential(
+        nn.Linear(rung.width, 4 * rung.width, bias=rung.bias),
+        activation,
+        nn.Linear(4 * rung.width, rung.width, bias=rung.bias),
+    )
+
+
+def norm(rung: GPT) -> nn.Module:
+    """LayerNorm, or nothing."""
+    return nn.LayerNorm(rung.width, bias=rung.bias) if rung.norms else nn.Identity()
+
+
+class Block(nn.Module):
+    """Attention, then a feed-forward layer, each behind a norm and added to its input, as far as switched on."""
+
+    def __init__(self, rung: GPT) -> None:
+        super().__init__()
+        self.residual = rung.residual
+        self.attention_norm = norm(rung)
+        self.attention = Attention(rung)
+        self.feedforward_norm = norm(rung) if rung.feedforward != "none" else None
+        self.feedforward = feedforward(rung) if rung.feedforward != "none" else None
+        self.dropout = nn.Dropout(rung.dropout)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """(B, T, D) -> (B, T, D)."""
+        x = self._joined(x, self.attention(self.attention_norm(x)))
+        if self.feedforward is None or self.feedforward_norm is None:
+            return x
+        return self._joined(x, self.feedforward(self.feedforward_norm(x)))
+
+    def _joined(self, x: torch.Tensor, change: torch.Tensor) -> torch.Tensor:
+        change = self.dropout(change)
+        return x + change if self.residual else change
+
+
+class Transformer(nn.Module):
+    """(B, T) -> (B, T, V), T at most ``window``."""
+
+    def __init__(self, rung: GPT, vocab_size: int) -> None:
+        super().__init__()
+        self.embedding = nn.Embedding(vocab_size, rung.width)
+        self.positions = nn.Parameter(torch.empty(rung.window, rung.width))
+        self.dropout = nn.Dropout(rung.dropout if rung.embedding_dropout else 0.0)
+        self.blocks = nn.ModuleList(Block(rung) for _ in range(rung.layers))
+        self.norm = norm(rung)
+        self.output = None if rung.tied_output else nn.Linear(rung.width, vocab_size, bias=rung.bias)
+        if rung.initialisation == "gpt2":
+            self._initialise(rung.layers)
+        else:
+            nn.init.normal_(self.positions)
+
+    def _initialise(self, layers: int) -> None:
+        """N(0, 0.02); what is added to the residual stream is smaller by the root of how often that happens."""
+        for name, weight in self.named_parameters():
+            into_stream = name.endswith(("attention.output.weight", "feedforward.2.weight"))
+            if weight.dim() >= 2:
+                nn.init.normal_(weight, std=0.02 / (2 * layers) ** 0.5 if into_stream else 0.02)
+            elif name.endswith("bias"):
+                nn.init.zeros_(weight)
+
+    def forward(self, tokens: torch.Tensor) -> torch.Tensor:
+        """Logits of the token after each input."""
+        x = self.dropout(self.embedding(tokens) + self.positions[: tokens.shape[1]])
+        for block in self.blocks:
+            x = block(x)
+        x = self.norm(x)
+        return functional.linear(x, self.embedding.weight) if self.output is None else self.output(x)

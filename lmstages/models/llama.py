@@ -1,0 +1,128 @@
+"""LLaMA: GPT with four of its parts replaced (Touvron et al. 2023, section 2.2).
+
+    positions      queries and keys rotated by an angle that grows with the place     (RoPE, Su et al. 2021)
+    feed-forward   down(silu(gate x) * up x)                                          (SwiGLU, Shazeer 2020)
+    norm           w x / sqrt(mean(x^2) + epsilon)                                    (RMSNorm, Zhang & Sennrich 2019)
+    keys, values   shared by groups of heads                                          (Ainslie et al. 2023)
+
+No biases. What a rotation leaves in a product of query and key is the distance between their places alone.
+"""
+
+import torch
+from torch import nn
+from torch.nn import functional
+
+from lmstages.ladder import Llama
+from lmstages.models.neural import NeuralModel
+
+
+class LlamaModel(NeuralModel):
+    """Sees at most ``rung.window`` tokens."""
+
+    rung: Llama
+
+    def build(self) -> nn.Module:
+        """The network, all matrices N(0, 0.02), smaller where they add to the residual stream (Radford et al. 2019)."""
+        network = Network(self.rung, self.vocab_size)
+        for name, weight in network.named_parameters():
+            into_stream = name.endswith(("attention.output.weight", "down.weight"))
+            if weight.dim() >= 2:
+                nn.init.normal_(weight, std=0.02 / (2 * self.rung.layers) ** 0.5 if into_stream else 0.02)
+        return network
+
+
+def rotation(length: int, width: int, base: float) -> torch.Tensor:
+    """(2, T, W): cosines and sines of place times base^(-2i / W); pair i is numbers i and i + W / 2 (Su et al. 2021)."""
+    speeds = base ** (-torch.arange(0, width, 2, dtype=torch.float64) / width)
+    angles = torch.arange(length, dtype=torch.float64)[:, None] * speeds.repeat(2)
+    return torch.stack([angles.cos(), angles.sin()]).float()
+
+
+def rotated(x: torch.Tensor, turn: torch.Tensor) -> torch.Tensor:
+    """(B, H, T, W), (2, T, W) -> (B, H, T, W): each pair of numbers turned by the angle of its place."""
+    first, second = x.chunk(2, dim=-1)
+    return x * turn[0] + torch.cat([-second, first], dim=-1) * turn[1]
+
+
+class Attention(nn.Module):
+    """Causal self-attention, (B, T, D) -> (B, T, D); each key and value serves heads / key_value_heads queries."""
+
+    def __init__(self, rung: Llama) -> None:
+        super().__init__()
+        self.head_width, self.dropout = rung.width // rung.heads, rung.dropout
+        shared = rung.key_value_heads * self.head_width
+        self.queries = nn.Linear(rung.width, rung.width, bias=False)
+        self.keys = nn.Linear(rung.width, shared, bias=False)
+        self.values = nn.Linear(rung.width, shared, bias=False)
+        self.output = nn.Linear(rung.width, rung.width, bias=False)
+
+    def forward(self, x: torch.Tensor, turn: torch.Tensor) -> torch.Tensor:
+        """Queries and keys are turned, values are not."""
+        queries, keys, values = self._heads(self.queries(x)), self._heads(self.keys(x)), self._heads(self.values(x))
+        mixed = functional.scaled_dot_product_attention(
+            rotated(queries, turn),
+            rotated(keys, turn),
+            values,
+            dropout_p=self.dropout if self.training else 0.0,
+            is_causal=True,
+            enable_gqa=keys.shape[1] < queries.shape[1],
+        )
+        return self.output(mixed.transpose(1, 2).flatten(2))
+
+    def _heads(self, x: torch.Tensor) -> torch.Tensor:
+        """(B, T, H * W) -> (B, H, T, W)."""
+        return x.unflatten(-1, (-1, self.head_width)).transpose(1, 2)
+
+
+class FeedForward(nn.Module):
+    """A hidden layer whose units are gated by another's, (B, T, D) -> (B, T, D)."""
+
+    def __init__(self, rung: Llama) -> None:
+        super().__init__()
+        self.gate = nn.Linear(rung.width, rung.hidden, bias=False)
+        self.up = nn.Linear(rung.width, rung.hidden, bias=False)
+        self.down = nn.Linear(rung.hidden, rung.width, bias=False)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Every position by itself."""
+        return self.down(functional.silu(self.gate(x)) * self.up(x))
+
+
+class Block(nn.Module):
+    """Attention, then feed-forward, each behind a norm and added to its input."""
+
+    def __init__(self, rung: Llama) -> None:
+        super().__init__()
+        self.attention_norm = nn.RMSNorm(rung.width, eps=rung.norm_epsilon)
+        self.attention = Attention(rung)
+        self.feedforward_norm = nn.RMSNorm(rung.width, eps=rung.norm_epsilon)
+        self.feedforward = FeedForward(rung)
+        self.dropout = nn.Dropout(rung.dropout)
+
+    def forward(self, x: torch.Tensor, turn: torch.Tensor) -> torch.Tensor:
+        """(B, T, D) -> (B, T, D)."""
+        x = x + self.dropout(self.attention(self.attention_norm(x), turn))
+        return x + self.dropout(self.feedforward(self.feedforward_norm(x)))
+
+
+class Network(nn.Module):
+    """(B, T) -> (B, T, V), T at most ``window``."""
+
+    turn: torch.Tensor
+
+    def __init__(self, rung: Llama, vocab_size: int) -> None:
+        super().__init__()
+        self.embedding = nn.Embedding(vocab_size, rung.width)
+        self.blocks = nn.ModuleList(Block(rung) for _ in range(rung.layers))
+        self.norm = nn.RMSNorm(rung.width, eps=rung.norm_epsilon)
+        self.output = None if rung.tied_output else nn.Linear(rung.width, vocab_size, bias=False)
+        turn = rotation(rung.window, rung.width // rung.heads, rung.rope_base)
+        self.register_buffer("turn", turn, persistent=False)
+
+    def forward(self, tokens: torch.Tensor) -> torch.Tensor:
+        """Logits of the token after each input."""
+        x, turn = self.embedding(tokens), self.turn[:, : tokens.shape[1]]
+        for block in self.blocks:
+            x = block(x, turn)
+        x = self.norm(x)
+        return functional.linear(x, self.embedding.weight) if self.output is None else self.output(x)

@@ -1,0 +1,63 @@
+"""Predict, append, repeat: text from any model, many samples side by side.
+
+Knows a model only as ``LanguageModel``. All randomness is one numpy generator made from the seed.
+"""
+
+import numpy as np
+
+from lmstages.models.base import BOUNDARY, LanguageModel
+
+
+def narrowed(log_probs: np.ndarray, temperature: float, top_k: int | None, top_p: float) -> np.ndarray:
+    """(B, V) nats -> (B, V) probabilities: sharpened, then the k likeliest, then the fewest that hold ``top_p``.
+
+    Temperature above 0; as it goes to 0 the likeliest token takes all. Nucleus: Holtzman et al. 2020.
+    """
+    with np.errstate(over="ignore"):
+        probabilities = np.exp((log_probs - log_probs.max(-1, keepdims=True)) / temperature)
+    order = np.argsort(-probabilities, axis=-1, kind="stable")
+    ranked = np.take_along_axis(probabilities, order, -1)
+    if top_k is not None:
+        ranked[:, top_k:] = 0
+    ranked /= ranked.sum(-1, keepdims=True)
+    ranked[np.cumsum(ranked, -1) - ranked >= top_p] = 0
+    ranked /= ranked.sum(-1, keepdims=True)
+    np.put_along_axis(probabilities, order, ranked, -1)
+    return probabilities
+
+
+def sample(
+    model: LanguageModel,
+    count: int,
+    length: int,
+    seed: int,
+    prompt: np.ndarray | None = None,
+    temperature: float = 1.0,
+    top_k: int | None = None,
+    top_p: float = 1.0,
+    stop_at_boundary: bool = True,
+) -> list[np.ndarray]:
+    """``count`` continuations of ``prompt`` (T,), prompt included, of at most ``length`` new tokens.
+
+    A sample ends before its first boundary token, unless the text is one stream without boundaries.
+    """
+    start = np.asarray([] if prompt is None else prompt, dtype=np.int64)
+    rows = np.tile(start, (count, 1))
+    alive = np.ones(count, dtype=bool)
+    draws = np.random.default_rng(seed)
+    for _ in range(length):
+        thresholds = draws.random(count)
+        probabilities = narrowed(model.next_log_probs(rows), temperature, top_k, top_p)
+        cumulative = np.cumsum(probabilities, -1)
+        chosen = (cumulative <= thresholds[:, None] * cumulative[:, -1:]).sum(-1)
+        rows = np.column_stack([rows, np.minimum(chosen, model.vocab_size - 1)])
+        alive &= rows[:, -1] != BOUNDARY
+        if stop_at_boundary and not alive.any():
+            break
+    return [_until_boundary(row, len(start)) if stop_at_boundary else row for row in rows]
+
+
+def _until_boundary(row: np.ndarray, prompt: int) -> np.ndarray:
+    """The prompt and what follows it up to the first boundary."""
+    ends = np.flatnonzero(row[prompt:] == BOUNDARY)
+    return row[: prompt + ends[0]] if len(ends) else row

@@ -1,0 +1,82 @@
+"""The same tokens for every model: log-probabilities of a split, each token scored exactly once.
+
+A protocol says how much history a prediction is given.
+
+    stream     all of its document
+    stride     windows of L tokens, S apart; a window scores its last S tokens, a document's first window all
+    disjoint   windows of L tokens side by side; a token has 0 to L - 1 tokens of history, and the one before
+
+Knows a model only as ``LanguageModel``; bits and averages are made by ``comparison``.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from lmstages.models.base import BOUNDARY, Documents, LanguageModel
+from lmstages.progress import Progress
+
+TOKENS_AT_ONCE = 1 << 16
+BITS_PER_BYTE = 8
+
+
+@dataclass(frozen=True)
+class Windows:
+    """R rows of a split: each row's first token, its end, and from where on it is scored; all (R,)."""
+
+    begin: np.ndarray
+    end: np.ndarray
+    scored_from: np.ndarray
+
+
+def windows_of(starts: np.ndarray, protocol: str, window: int, stride: int, skip: int) -> Windows:
+    """Cut documents, given by ``starts`` (D + 1,), into rows; ``skip`` tokens of the first stay unscored."""
+    firsts, ends = starts[:-1].copy(), starts[1:]
+    if protocol == "stream":
+        return Windows(firsts, ends, np.maximum(firsts, skip))
+    firsts[: 1 if len(firsts) else 0] += skip
+    later = np.maximum(0, -(-(ends - firsts - window) // stride))
+    document = np.repeat(np.arange(len(firsts)), later + 1)
+    nth = np.arange(len(document)) - np.repeat(np.cumsum(later + 1) - (later + 1), later + 1)
+    begin = firsts[document] + nth * stride
+    end = np.minimum(begin + window, ends[document])
+    return Windows(begin, end, np.where(nth > 0, begin + window - stride, begin))
+
+
+def score(model: LanguageModel, documents: Documents, windows: Windows) -> np.ndarray:
+    """(N,) nats for every token that a window scores, NaN for those skipped."""
+    log_probs = np.full(len(documents), np.nan)
+    first_tokens = np.zeros(len(documents) + 1, dtype=bool)
+    first_tokens[documents.starts] = True
+    progress, done = Progress(len(documents), "token"), 0
+    for rows in _batches(windows):
+        begin, end = windows.begin[rows], windows.end[rows]
+        places = begin[:, None] + np.arange((end - begin).max())
+        inside = places < end[:, None]
+        tokens = np.where(inside, documents.tokens[np.where(inside, places, 0)], BOUNDARY).astype(np.int64)
+        before = np.where(first_tokens[begin], BOUNDARY, documents.tokens[begin - 1]).astype(np.int64)
+        wanted = inside & (places >= windows.scored_from[rows, None])
+        assert np.isnan(log_probs[places[wanted]]).all(), "no token is scored twice"
+        log_probs[places[wanted]] = model.score(tokens, before)[wanted]
+        done += int(wanted.sum())
+        progress.at(done, done, "tokens")
+    return log_probs
+
+
+def _batches(windows: Windows) -> Iterator[np.ndarray]:
+    """Rows of like length together, some tens of thousands of tokens at a time."""
+    lengths = windows.end - windows.begin
+    order = np.argsort(-lengths, kind="stable")
+    order = order[lengths[order] > 0]
+    while len(order):
+        count = max(1, TOKENS_AT_ONCE // int(lengths[order[0]]))
+        yield order[:count]
+        order = order[count:]
+
+
+def charge_escapes(log_probs: np.ndarray, tokens: np.ndarray, lengths: np.ndarray, escape: int | None) -> np.ndarray:
+    """What an escape leaves unsaid is charged at 8 bits for each byte it covers."""
+    if escape is None:
+        return log_probs
+    return np.where(tokens == escape, log_probs - lengths * BITS_PER_BYTE * np.log(2), log_probs)

@@ -1,0 +1,136 @@
+"""The scalar engine: its gradients are torch's, its forward is the one that scores, and depth is no matter."""
+
+import math
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from lmstages.errors import FitError
+from lmstages.ladder import Autograd
+from lmstages.models.autograd import Network, Value, cross_entropy, in_order
+from lmstages.models.base import Documents, build
+
+SMALL = {"window": 3, "embedding": 4, "hidden": [6, 5], "examples": 40, "epochs": 2}
+
+
+def fitted(tokens, vocab_size=7, **changes):
+    model = build(Autograd(**{**SMALL, **changes}), vocab_size)
+    curve = model.fit(Documents.single(tokens), Documents.single(tokens), seed=0)
+    return model, curve
+
+
+def drawn(seed, *shape, high=7):
+    return np.random.default_rng(seed).integers(0, high, shape)
+
+
+OPERATIONS = {
+    "a + b": lambda a, b: a + b,
+    "a - b": lambda a, b: a - b,
+    "a * b": lambda a, b: a * b,
+    "a / b": lambda a, b: a / b,
+    "-a": lambda a, b: -a,
+    "a ** 3": lambda a, b: a**3,
+    "a ** -2": lambda a, b: a**-2,
+    "exp a": lambda a, b: a.exp(),
+    "log b": lambda a, b: b.log(),
+    "relu a": lambda a, b: a.relu(),
+    "numbers on the left": lambda a, b: 2 + a * 3 + (2 - a) + 2 * b + 2 / b,
+    "numbers on the right": lambda a, b: (a + 2) * 3 - 2 + b / 2 - 1,
+    "one value twice": lambda a, b: a * a + a + b * a,
+    "a sum": lambda a, b: sum([a, b, a * b]),
+    "a path that meets itself": lambda a, b: (a * b + a) * (a * b - b.log()).relu(),
+}
+
+
+@pytest.mark.parametrize("operation", OPERATIONS)
+@given(st.floats(-3, 3).filter(lambda x: abs(x) > 0.05), st.floats(0.1, 3))
+@settings(max_examples=25, deadline=None)
+def test_every_operation_has_torchs_value_and_slopes(operation, a, b):
+    torch = pytest.importorskip("torch")
+    ours, theirs = [Value(a), Value(b)], [torch.tensor(x, dtype=torch.float64, requires_grad=True) for x in (a, b)]
+    mine, reference = OPERATIONS[operation](*ours), OPERATIONS[operation](*theirs)
+    mine.backward()
+    reference.backward()
+    assert mine.data == pytest.approx(float(reference), rel=1e-9, abs=1e-12)
+    for value, tensor in zip(ours, theirs, strict=True):
+        assert value.grad == pytest.approx(0.0 if tensor.grad is None else float(tensor.grad), rel=1e-9, abs=1e-12)
+
+
+def test_a_graph_deeper_than_any_stack_is_no_matter():
+    first = Value(1.0)
+    last = first
+    for _ in range(100_000):
+        last = last + 1.0
+    last.backward()
+    assert last.data == 100_001 and first.grad == 1.0
+
+
+def test_parents_come_before_children_and_each_once():
+    a = Value(2.0)
+    b, c = a * a, a + 1.0
+    order = in_order(b * c + b)
+    assert len(order) == len(set(order)) == 5
+    assert all(order.index(parent) < order.index(value) for value in order for parent in value.parents)
+
+
+def test_gradients_of_the_network_are_torchs():
+    torch = pytest.importorskip("torch")
+    arrays = build(Autograd(**SMALL), 7).initial(seed=3)
+    arrays["bias0"] += 0.1
+    network, window, target = Network(arrays), [2, 0, 5], 4
+    cross_entropy(network.logits(window), target).backward()
+    tensors = {name: torch.tensor(array, requires_grad=True) for name, array in arrays.items()}
+    x = tensors["embedding"][window].flatten()
+    for layer in range(2):
+        x = (tensors[f"weight{layer}"] @ x + tensors[f"bias{layer}"]).relu()
+    logits = tensors["weight2"] @ x + tensors["bias2"]
+    torch.nn.functional.cross_entropy(logits[None], torch.tensor([target])).backward()
+    ours = [value.grad for value in network.parameters()]
+    names = ["embedding", *(f"{kind}{layer}" for layer in range(3) for kind in ("weight", "bias"))]
+    theirs = torch.cat([tensors[name].grad.flatten() for name in names])
+    assert np.abs(theirs).max() > 0.1 and np.allclose(ours, theirs, rtol=0, atol=1e-6)
+
+
+def test_what_scores_is_the_forward_of_the_values():
+    model, _ = fitted(drawn(1, 60))
+    network, rows = Network(model.arrays()), drawn(2, 6, 3)
+    log_probs = model.next_log_probs(rows)
+    for row, expected in zip(rows.tolist(), log_probs, strict=True):
+        ours = [-cross_entropy(network.logits(row), target).data for target in range(7)]
+        assert np.allclose(ours, expected, rtol=0, atol=1e-12)
+
+
+def test_the_published_network_has_its_size():
+    rung = Autograd(window=8, embedding=32, hidden=[128, 128], learning_rate=0.01, epochs=3)
+    model = build(rung, 32)
+    model.restore(model.initial(seed=0))
+    assert model.parameters() == 54_560
+
+
+def test_it_learns_a_cycle():
+    cycle = np.tile([1, 2, 1, 3], 30)
+    model, curve = fitted(cycle, vocab_size=4, examples=120, epochs=6, learning_rate=0.1)
+    assert [point["step"] for point in curve] == [120 * epoch for epoch in range(1, 7)]
+    assert curve[-1]["train"] < 0.5 * curve[0]["train"] and -model.score(cycle[None]).mean() < 0.1
+
+
+def test_it_learns_from_as_many_examples_as_the_record_says():
+    _, curve = fitted(drawn(4, 200), examples=30, epochs=2)
+    _, whole = fitted(drawn(4, 20), examples=30, epochs=1)
+    assert curve[-1]["tokens"] == 60 and whole[-1]["tokens"] == 20
+
+
+def test_a_rate_that_is_too_high_is_named_and_clipping_helps():
+    with pytest.raises(FitError, match=r"models.autograd: the training loss is not a number .* lower learning_rate"):
+        fitted(drawn(5, 200), learning_rate=1e4, examples=200)
+    _, curve = fitted(drawn(5, 200), learning_rate=1.0, clip=1e-4, examples=200)
+    assert math.isfinite(curve[-1]["valid"])
+
+
+def test_the_engine_loads_no_torch():
+    code = "import sys, lmstages.models.autograd; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code]).returncode == 0

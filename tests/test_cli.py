@@ -1,0 +1,336 @@
+"""The door: what each verb does, and that bad input is one line, in the terminal and in the log."""
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from lmstages import artefacts, storage
+from lmstages.__main__ import main, parser
+from lmstages.config import read_run, to_section
+from lmstages.corpora.splits import NAMES
+
+PROJECT = Path(__file__).resolve().parents[1]
+CONFIG = """
+corpora: {names: {path: names.txt, documents: lines}}
+tokenizers: {char: {kind: char}}
+models:
+  bigram:
+  mlp: {window: 2, embedding: 4, hidden: 8, steps: 40, evaluate_every: 20}
+  wild: {rung: mlp, window: 2, embedding: 4, hidden: 8, steps: 40, learning_rate: 1e4, weight_decay: 10, clip: 0}
+sampling: {count: 2, length: 10, prompt: a}
+"""
+EXPECTED = ["names/char/bigram/seed0", "names/char/mlp/seed0", "names/char/wild/seed0"]
+
+
+def prepared(folder):
+    """A folder with a config, its text, and the splits and tokens of it, made by the verbs themselves."""
+    os.chdir(folder)
+    letters = np.random.default_rng(0).choice(list("abcdef"), (300, 5))
+    Path("names.txt").write_text("".join(f"{''.join(row)}\n" for row in letters))
+    Path("run.yaml").write_text(CONFIG)
+    run = read_run(Path("run.yaml"))
+    corpus, tokenizer = to_section(run.corpora["names"]), to_section(run.tokenizers["char"])
+    results = Path("results/names")
+    assert call("prepare", "--raw", "names.txt", "--out", results / "text", "--section", corpus) == 0
+    tokens = ["--text", results / "text", "--layout", "lines", "--out", results / "char" / "tokens"]
+    assert call("tokenize", *tokens, "--section", tokenizer) == 0
+    return run, results
+
+
+def call(*arguments):
+    return main([str(argument) for argument in arguments])
+
+
+@pytest.fixture
+def stage(tmp_path, monkeypatch):
+    """The run, and the folder with its text and tokens; the working folder is a temporary one."""
+    monkeypatch.chdir(tmp_path)
+    return prepared(tmp_path)
+
+
+@pytest.fixture
+def fit(stage):
+    """A model's name -> its folder and the exit code of the fit."""
+    run, results = stage
+
+    def fitted(model, out="seed0", *more):
+        folder = results / "char" / model / out
+        code = call(
+            "fit", "--tokens", results / "char/tokens", "--out", folder, "--section", run.fit_section(model), *more
+        )
+        return folder, code
+
+    return fitted
+
+
+@pytest.fixture
+def evaluate(stage):
+    run, results = stage
+
+    def evaluated(model, folder, *more):
+        inputs = [
+            "--model",
+            folder / "model.safetensors",
+            "--tokens",
+            results / "char/tokens",
+            "--text",
+            results / "text",
+        ]
+        return call("evaluate", *inputs, "--out", folder, "--section", run.evaluate_section("names", model), *more)
+
+    return evaluated
+
+
+@pytest.fixture
+def refusal(capsys, tmp_path):
+    """Arguments of a verb -> its message, once it is found to be one line, on stderr and in the log, and exit 1."""
+
+    def told(*arguments):
+        capsys.readouterr()
+        log = tmp_path / "log" / "job.log"
+        assert call(*arguments, *([] if arguments[0] == "check" else ["--log", log])) == 1
+        out, err = capsys.readouterr()
+        line = err.splitlines()[-1]
+        assert line.startswith("lmstages: error: ") and "Traceback" not in err and out == ""
+        assert arguments[0] == "check" or log.read_text().splitlines()[-1] == line
+        return line.removeprefix("lmstages: error: ")
+
+    return told
+
+
+# A run, verb by verb
+
+
+def test_check_prints_the_cells(stage, capsys):
+    assert call("check", "run.yaml") == 0
+    assert capsys.readouterr().out.splitlines() == EXPECTED
+
+
+def test_a_run_from_text_to_table(stage, fit, evaluate, capsys):
+    run, _ = stage
+    assert [evaluate(model, fit(model)[0]) for model in ("bigram", "mlp", "wild")] == [0, 0, 0]
+    section = run.comparison_section()
+    assert call("compare", "--results", "results", "--out", "results/comparison.json", "--section", section) == 0
+    assert call("report", "--comparison", "results/comparison.json", "--out", "results") == 0
+    assert {"table.csv", "table.md", "report.html"} <= set(os.listdir("results"))
+    capsys.readouterr()
+    assert call("table", "results") == 0
+    table = capsys.readouterr().out
+    assert all(name in table for name in ("Bigram", "MLP", "MLP (wild)", "report: results/report.html"))
+    assert "failed: " in table
+
+
+def test_a_fit_that_diverges_is_a_result_that_says_why(fit, evaluate):
+    folder, code = fit("wild", "seed0", "--log", "fit.log")
+    status = artefacts.load_json(folder / "fit.json")["status"]
+    assert code == 0 and status.startswith("failed: models.mlp: the training loss is not a number from step ")
+    assert status.endswith("lower learning_rate (now 10000) or clip (now 0)")
+    assert f"lmstages: error: {status.removeprefix('failed: ')}" in Path("fit.log").read_text().splitlines()
+    assert evaluate("wild", folder) == 0 and artefacts.load_json(folder / "evaluation.json")["status"] == status
+
+
+def test_a_verdict_is_an_error_that_names_the_failed_row(stage, fit, evaluate, refusal):
+    run, _ = stage
+    assert [evaluate(model, fit(model)[0]) for model in ("bigram", "mlp", "wild")] == [0, 0, 0]
+    call("compare", "--results", "results", "--out", "results/comparison.json", "--section", run.comparison_section())
+    told = refusal("verdict", "--comparison", "results/comparison.json", "--out", "results/verdict.txt")
+    assert "1 of 3 rows failed: names/char/wild: failed: models.mlp: the training loss is not a number" in told
+    assert not Path("results/verdict.txt").exists()
+
+
+@pytest.mark.parametrize("model", ["bigram", "mlp"])
+def test_the_same_fit_twice_is_the_same_file(fit, model):
+    one, other = fit(model, "a")[0], fit(model, "b")[0]
+    assert (one / "model.safetensors").read_bytes() == (other / "model.safetensors").read_bytes()
+    facts = [artefacts.load_json(folder / "fit.json") for folder in (one, other)]
+    assert {**facts[0], "fit_seconds": 0} == {**facts[1], "fit_seconds": 0}
+
+
+def test_the_seed_of_a_fit_matters(fit):
+    one, other = fit("mlp", "a")[0], fit("mlp", "b", "--seed", "1")[0]
+    assert (one / "model.safetensors").read_bytes() != (other / "model.safetensors").read_bytes()
+
+
+def test_samples_begin_with_the_prompt(fit, evaluate):
+    folder, _ = fit("bigram")
+    assert evaluate("bigram", folder) == 0
+    samples = artefacts.load_json(folder / "evaluation.json")["samples"]
+    assert len(samples) == 2 and all(text[0] == "a" and "\n" not in text and len(text) <= 11 for text in samples)
+
+
+def test_the_scores_cover_the_test_text(stage, fit, evaluate):
+    folder, _ = fit("bigram")
+    assert evaluate("bigram", folder) == 0
+    scores, text = storage.load_scores(folder / "test.safetensors"), Path("results/names/text/test.txt").read_bytes()
+    assert scores.lengths.sum() == scores.characters == len(text) and scores.documents.max() + 1 == text.count(b"\n")
+    assert (scores.log_probs < 0).all()
+
+
+def test_what_made_a_file_stands_beside_it(fit):
+    folder, _ = fit("bigram", "seed0", "--code", "abc")
+    made = artefacts.made_of(folder / "model.safetensors")["made"]
+    train = artefacts.made_of(Path("results/names/char/tokens/train.npy"))["sha256"]
+    assert made["verb"] == "fit" and made["code"] == "abc" and made["inputs"]["train.npy"] == train
+    assert made["section"]["rung"] == "bigram"
+
+
+# Bad input
+
+
+def test_a_missing_token_folder_is_told(stage, refusal):
+    section = stage[0].fit_section("bigram")
+    told = refusal("fit", "--tokens", "none", "--out", "x", "--section", section)
+    assert told.startswith("none/train.npy: no such file; run snakemake to make it")
+
+
+def test_a_missing_text_is_told(stage, refusal):
+    section = to_section(stage[0].tokenizers["char"])
+    told = refusal("tokenize", "--text", "none", "--out", "x", "--section", section)
+    assert told.startswith("none/train.txt: no such file")
+    told = refusal("oracle", "--text", "none", "--out", "x", "--section", '{"source": "coined", "splits": ["test"]}')
+    assert told.startswith("none/test.txt: no such file")
+
+
+def test_a_missing_file_of_the_user_is_told(stage, refusal):
+    section = to_section(stage[0].corpora["names"])
+    told = refusal("prepare", "--raw", "nmes.txt", "--out", "x", "--section", section)
+    assert told == "nmes.txt: no such file (did you mean 'names.txt'?); give the path of a text file"
+
+
+def test_a_missing_comparison_is_told(refusal, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for verb, *out in (["report", "--out", "x"], ["verdict", "--out", "x"]):
+        told = refusal(verb, "--comparison", "none.json", *out)
+        assert told.startswith("none.json: no such file; run snakemake to make it")
+    assert refusal("table", "none") == "none/comparison.json: no such file; run snakemake to make it"
+
+
+def test_a_missing_cell_is_told(stage, refusal):
+    told = refusal("compare", "--results", "results", "--out", "x", "--section", stage[0].comparison_section())
+    assert told == "results/names/char/bigram/seed0/fit.json: no such file; run snakemake to make it"
+
+
+def test_a_missing_config_is_told(stage, refusal):
+    assert refusal("check", "rum.yaml").startswith("rum.yaml: cannot be read (No such file or directory)")
+
+
+def test_several_mistakes_of_a_config_are_told_together(stage, capsys):
+    Path("run.yaml").write_text(CONFIG + "smapling: 3\nseeds: x\n")
+    assert call("check", "run.yaml") == 1
+    lines = capsys.readouterr().err.splitlines()
+    assert lines[0] == "lmstages: error: run.yaml: cannot be used:" and len(lines) == 3
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "model.safetensors.made.json", "fit.json"])
+def test_a_corrupted_model_is_told(fit, refusal, stage, name):
+    run, results = stage
+    folder, _ = fit("bigram")
+    (folder / name).write_bytes((folder / name).read_bytes()[:-2])
+    inputs = ["--model", folder / "model.safetensors", "--tokens", results / "char/tokens", "--text", results / "text"]
+    told = refusal("evaluate", *inputs, "--out", folder, "--section", run.evaluate_section("names", "bigram"))
+    assert told.startswith(f"{folder / name}: ") and "run snakemake again: rm results/names/char/bigram/seed0/" in told
+
+
+@pytest.mark.parametrize("split", NAMES)
+def test_a_flipped_bit_in_the_tokens_is_told(stage, refusal, split):
+    run, results = stage
+    path = results / "char" / "tokens" / f"{split}.npy"
+    content = bytearray(path.read_bytes())
+    content[-1] ^= 1
+    path.write_bytes(content)
+    if split == "test":
+        folder = results / "char" / "bigram" / "seed0"
+        call("fit", "--tokens", path.parent, "--out", folder, "--section", run.fit_section("bigram"))
+        inputs = ["--model", folder / "model.safetensors", "--tokens", path.parent, "--text", results / "text"]
+        told = refusal("evaluate", *inputs, "--out", folder, "--section", run.evaluate_section("names", "bigram"))
+    else:
+        told = refusal("fit", "--tokens", path.parent, "--out", "x", "--section", run.fit_section("bigram"))
+    assert told.startswith(f"{path}: its sha256 is ")
+
+
+def test_an_output_that_cannot_be_written_is_told(stage, refusal):
+    run, results = stage
+    told = refusal(
+        "fit", "--tokens", results / "char/tokens", "--out", "names.txt", "--section", run.fit_section("bigram")
+    )
+    assert told.startswith("names.txt/model.safetensors: cannot be written (its folder is a file)")
+
+
+def test_a_log_that_cannot_be_written_is_told(stage, capsys):
+    assert call("table", "results", "--log", "names.txt/job.log") == 1
+    told = capsys.readouterr().err.splitlines()
+    assert told == ["lmstages: error: names.txt/job.log: no log can be written here (File exists); give another --log"]
+
+
+def test_a_section_that_a_person_got_wrong_is_told(stage, refusal):
+    tokens = ["--tokens", stage[1] / "char/tokens", "--out", "x"]
+    told = refusal("fit", *tokens, "--section", '{"rung": "bigran", "hyperparameters": {}}')
+    assert told.startswith("--section: unknown rung 'bigran' (did you mean 'bigram'?)")
+    told = refusal("fit", *tokens, "--section", '{"rung": "ngram", "hyperparameters": {"order": 0}}')
+    assert told.startswith("--section: order: 0 found; input should be greater than or equal to 1")
+
+
+@pytest.mark.parametrize(
+    ("section", "told"), [("{", "is no JSON"), ("[]", "lacks rung, hyperparameters"), ("3", "lacks")]
+)
+def test_a_section_that_is_none_is_a_usage_error(section, told, capsys):
+    with pytest.raises(SystemExit, match="2"):
+        call("fit", "--tokens", "x", "--out", "x", "--section", section)
+    assert f"argument --section: {told}" in capsys.readouterr().err
+
+
+def test_a_bug_keeps_its_traceback(stage, capsys):
+    compared = json.dumps({"run": "x", "cells": [], "evaluate": None, "published": []})
+    assert call("compare", "--results", "results", "--out", "x", "--section", compared) == 1
+    told = capsys.readouterr().err
+    assert "this is a bug of lmstages, not of its input" in told and "Traceback" in told
+
+
+# The command line
+
+
+VERBS = next(a for a in parser()._actions if isinstance(a, argparse._SubParsersAction)).choices
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_the_help_of_every_verb_teaches(verb, capsys):
+    with pytest.raises(SystemExit, match="0"):
+        call(verb, "--help")
+    told = capsys.readouterr().out
+    assert VERBS[verb].description and VERBS[verb].description.split()[0] in told
+    assert all(action.help for action in VERBS[verb]._actions)
+
+
+def test_the_help_lists_every_verb_and_says_what_to_type():
+    told = parser().format_help()
+    assert all(f"    {verb} " in told for verb in VERBS) and "examples:" in told and "snakemake --cores all" in told
+
+
+def test_without_a_verb_it_says_how_to_call_it(capsys):
+    with pytest.raises(SystemExit, match="2"):
+        main([])
+    assert "VERB" in capsys.readouterr().err
+
+
+def test_every_rule_calls_a_verb_that_there_is():
+    rules = "".join(path.read_text() for path in (PROJECT / "workflow" / "rules").glob("*.smk"))
+    called = {part.split()[0] for part in rules.split("python -m lmstages ")[1:]}
+    assert called == set(VERBS) - {"check"}
+
+
+def test_it_runs_as_a_module():
+    command = [sys.executable, "-m", "lmstages", "check", "runs/tiny.yaml"]
+    done = subprocess.run(command, cwd=PROJECT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0 and done.stderr == "" and "coined/char/gpt/seed0" in done.stdout.splitlines()
+
+
+def test_progress_lines_name_their_job_and_errors_do_not(fit, capsys):
+    folder, _ = fit("mlp")
+    lines = capsys.readouterr().err.splitlines()
+    assert any(line.startswith(f"[{folder}] step 40/40  train ") for line in lines)

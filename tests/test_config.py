@@ -1,0 +1,470 @@
+"""Every mistake in a config has its message, and all of them come at once, before any job exists."""
+
+import json
+from pathlib import Path
+
+import pytest
+import yaml
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import ValidationError
+
+from lmstages.config import (
+    Corpus,
+    Run,
+    Scoring,
+    Tokenizer,
+    from_section,
+    load_yaml,
+    read_run,
+    rung_of,
+    safe_name,
+    text_run,
+    to_section,
+)
+from lmstages.errors import UserError, did_you_mean
+from lmstages.ladder import LADDER, RUNGS
+
+PROJECT = Path(__file__).resolve().parents[1]
+BASE = {"corpora": "{coined: }", "tokenizers": "{char: {kind: char}}", "models": "{bigram: }"}
+
+
+@pytest.fixture
+def write(tmp_path):
+    """Text, or the sections that differ from the smallest config -> its path."""
+
+    def written(content=None, name="run.yaml", **sections):
+        told = "\n".join(f"{key}: {value}" for key, value in {**BASE, **sections}.items())
+        path = tmp_path / name
+        path.write_bytes(content if isinstance(content, bytes) else (told if content is None else content).encode())
+        return path
+
+    return written
+
+
+@pytest.fixture
+def refusal(write):
+    """The message of a config, without its path."""
+
+    def told(content=None, name="run.yaml", overrides=None, **sections):
+        path = write(content, name, **sections)
+        with pytest.raises(UserError) as raised:
+            read_run(path, overrides)
+        return str(raised.value).removeprefix(f"{path}: ")
+
+    return told
+
+
+# What is right
+
+
+@pytest.mark.parametrize("path", [PROJECT / "config.yaml", *sorted((PROJECT / "runs").glob("*.yaml"))], ids=str)
+def test_every_config_of_the_project_is_right(path):
+    assert read_run(path).cells()
+
+
+def test_the_smallest_config_is_one_cell(write):
+    assert read_run(write()).cells() == [("coined", "char", "bigram", 0)]
+
+
+def test_only_neural_rungs_have_several_seeds(write):
+    cells = read_run(write(models="{bigram: , mlp: }", seeds="[3, 1]")).cells()
+    assert [cell[2:] for cell in cells] == [("bigram", 3), ("mlp", 3), ("mlp", 1)]
+
+
+def test_a_corpus_may_choose_its_models_and_tokenizers(write):
+    sections = {"tokenizers": "{char: {kind: char}, byte: {kind: byte}}", "models": "{unigram: , bigram: }"}
+    run = read_run(write(corpora="{coined: {models: [bigram], tokenizers: [byte]}}", **sections))
+    assert run.cells() == [("coined", "byte", "bigram", 0)]
+
+
+def test_config_yaml_is_the_run_called_default(write):
+    assert (
+        read_run(write(name="config.yaml")).name == "default" and read_run(write(name="my-run.yaml")).name == "my-run"
+    )
+
+
+def test_a_number_may_have_an_exponent(write):
+    models = "{mlp: {learning_rate: 1e-3, final_learning_rate: 1E-4, weight_decay: .5, clip: 2.}}"
+    rung = read_run(write(models=models)).models["mlp"].rung
+    assert (rung.learning_rate, rung.final_learning_rate, rung.weight_decay, rung.clip) == (1e-3, 1e-4, 0.5, 2.0)
+
+
+# Unknown keys, with the nearest known one
+
+
+TYPOS = [
+    ({"smapling": "{}"}, "smapling: unknown key; allowed: mirror,", "'sampling'"),
+    ({"corpora": "{coined: {cuont: 5}}"}, "corpora.coined: unknown key 'cuont'", "'count'"),
+    ({"corpora": "{coined: {split: {trian: 1}}}"}, "corpora.coined.split: unknown key 'trian'", "'train'"),
+    ({"models": "{ngram: {ordre: 3}}"}, "models.ngram: unknown key 'ordre'", "'order'"),
+    ({"models": "{gpt: {head: 3}}"}, "models.gpt: unknown key 'head'", "'heads'"),
+    ({"models": "{gpt: {scorng: {}}}"}, "models.gpt: unknown key 'scorng'", "'scoring'"),
+    ({"models": "{gpt: {scoring: {windw: 3}}}"}, "models.gpt.scoring: unknown key 'windw'", "'window'"),
+    ({"tokenizers": "{bpe: {kind: bpe, vocab: 300}}"}, "tokenizers.bpe: unknown key 'vocab'", "'vocab_size'"),
+    ({"sampling": "{temprature: 1}"}, "sampling: unknown key 'temprature'", "'temperature'"),
+    ({"published": "[{corpus: coined, tolerence: 1}]"}, "published[0]: unknown key 'tolerence'", "'tolerance'"),
+]
+
+
+@pytest.mark.parametrize(("sections", "place", "hint"), TYPOS)
+def test_a_typo_is_refused_with_a_suggestion(refusal, sections, place, hint):
+    told = refusal(**sections)
+    assert place in told and f"(did you mean {hint}?)" in told and "allowed: " in told
+
+
+@pytest.mark.parametrize(
+    ("sections", "told"),
+    [
+        ({"models": "{gtp: }"}, "models.gtp: unknown rung 'gtp'; allowed: uniform, "),
+        ({"models": "{big: {rung: [gpt]}}"}, "models.big: unknown rung ['gpt']; allowed: "),
+        ({"corpora": "{coind: }"}, "corpora.coind: source 'coind' is unknown; known: ["),
+        ({"corpora": "{coined: {models: [bigam]}}"}, "corpora.coined.models: 'bigam' is not defined under models"),
+        ({"corpora": "{coined: {tokenizers: [chr]}}"}, "corpora.coined.tokenizers: 'chr' is not defined under"),
+    ],
+)
+def test_an_unknown_name_is_refused_with_a_suggestion(refusal, sections, told):
+    message = refusal(**sections)
+    assert told in message and ("did you mean" in message or "[" in told)
+
+
+def test_dunder_yte_is_an_unknown_key_and_runs_nothing(refusal, tmp_path):
+    trap = f"? if __import__('os').mkdir('{tmp_path}/ran')\n: 3"
+    content = f"__use_yte__: true\n{trap}\n"
+    told = refusal(content)
+    assert "__use_yte__: unknown key" in told and not (tmp_path / "ran").exists()
+
+
+# Wrong types and values
+
+
+WRONG = [
+    ({"models": "{ngram: {order: 010}}"}, "models.ngram.order: the text '010' found; input should be a valid integer"),
+    ({"models": "{ngram: {order: 1:30}}"}, "models.ngram.order: the text '1:30' found; input should be"),
+    ({"models": "{ngram: {order: 0x10}}"}, "models.ngram.order: the text '0x10' found; input should be"),
+    ({"models": "{ngram: {order: 1_000}}"}, "models.ngram.order: the text '1_000' found; input should be"),
+    ({"models": "{ngram: {order: 3.5}}"}, "models.ngram.order: 3.5 found; input should be a valid integer"),
+    ({"models": "{ngram: {order: 0}}"}, "models.ngram.order: 0 found; input should be greater than or equal to 1"),
+    ({"models": "{ngram: {order: true}}"}, "models.ngram.order: True found; input should be a valid integer"),
+    ({"models": "{ngram: {order: }}"}, "models.ngram.order: None found; input should be a valid integer"),
+    ({"models": "{bigram: {order: 3}}"}, "models.bigram: unknown key 'order'"),
+    ({"models": "{bigram: {add: .nan}}"}, "models.bigram.add: the text '.nan' found; input should be a valid number"),
+    ({"models": "{bigram: {add: -.inf}}"}, "models.bigram.add: the text '-.inf' found; input should be"),
+    ({"models": "{bigram: {add: -1}}"}, "models.bigram.add: -1 found; input should be greater than or equal to 0"),
+    ({"models": "{gpt: {bias: yes}}"}, "models.gpt.bias: the text 'yes' found; input should be a valid boolean"),
+    ({"models": "{gpt: {bias: 1}}"}, "models.gpt.bias: 1 found; input should be a valid boolean"),
+    ({"models": "{gpt: {width: 10, heads: 4}}"}, "models.gpt: width 10 is no multiple of heads 4"),
+    ({"models": "{gpt: {window: 8, row_length: 9}}"}, "models.gpt: row_length 9 exceeds window 8"),
+    ({"models": "{mlp: {warmup_steps: 9, steps: 8}}"}, "models.mlp: warmup_steps 9 exceeds steps 8"),
+    ({"models": "{mlp: {optimizer: adam}}"}, "models.mlp.optimizer: the text 'adam' found; input should be 'adamw'"),
+    ({"models": "{mlp: 3}"}, "models.mlp: 3 is not a mapping; allowed: the rung's keys, or nothing"),
+    ({"models": "{gpt: {scoring: {window: 4, stride: 5}}}"}, "models.gpt.scoring: stride 5 exceeds window 4"),
+    ({"models": "{gpt: {scoring: 4}}"}, "models.gpt.scoring: 4 is not a mapping"),
+    ({"models": "[gpt]"}, "models: not a mapping; needs at least one entry"),
+    ({"models": ""}, "models: missing or empty; needs at least one entry"),
+    ({"tokenizers": "{bpe: {kind: bpe}}"}, "tokenizers.bpe: vocab_size belongs to kind bpe, which needs it"),
+    ({"tokenizers": "{char: {kind: char, vocab_size: 300}}"}, "tokenizers.char: vocab_size belongs to kind bpe"),
+    ({"tokenizers": "{bpe: {kind: bpe, vocab_size: 257}}"}, "tokenizers.bpe.vocab_size: 257 found; input should be"),
+    ({"tokenizers": "{char: }"}, "tokenizers.char: None is not a mapping"),
+    ({"tokenizers": "{char: {}}"}, "tokenizers.char.kind: missing"),
+    ({"tokenizers": "{char: {kind: chr}}"}, "tokenizers.char.kind: the text 'chr' found; input should be 'byte', "),
+    ({"corpora": "{coined: {count: 2}}"}, "corpora.coined.count: 2 found; input should be greater than or equal to 3"),
+    ({"corpora": "{coined: {path: x, source: coined}}"}, "corpora.coined: needs either source or path"),
+    ({"corpora": "{coined: 3}"}, "corpora.coined: 3 is not a mapping"),
+    ({"corpora": "{coined: {split: [1]}}"}, "corpora.coined.split: [1] is not a mapping"),
+    ({"corpora": "{mine: {path: no/such.txt}}"}, "corpora.mine.path: 'no/such.txt' no such file"),
+    ({"corpora": "{coined: {models: []}}"}, "corpora.coined.models: names nothing; leave the key out for its default"),
+    ({"corpora": "{coined: {evaluate: []}}"}, "corpora.coined.evaluate: names nothing; leave the key out"),
+    ({"corpora": "{coined: {evaluate: [test, test]}}"}, "corpora.coined.evaluate: ['test', 'test'] names something"),
+    ({"corpora": "{coined: {evaluate: [tset]}}"}, "corpora.coined.evaluate.0: the text 'tset' found; input should be"),
+    ({"seeds": "[]"}, "seeds: names nothing"),
+    ({"seeds": "[0, 0]"}, "seeds: [0, 0] names something twice, which would then count twice"),
+    ({"seeds": "[-1]"}, "seeds.0: -1 found; input should be greater than or equal to 0"),
+    ({"seeds": "[1000000000000000000000]"}, "seeds.0: 1e+21 found; input should be a valid integer"),
+    ({"seeds": "3"}, "seeds: 3 found; input should be a valid list"),
+    ({"mirror": "3"}, "mirror: 3 found; input should be a valid string"),
+    ({"sampling": "{top_p: 0}"}, "sampling.top_p: 0 found; input should be greater than 0"),
+    ({"sampling": "{temperature: 0}"}, "sampling.temperature: 0 found; input should be greater than 0"),
+    ({"sampling": "0"}, "sampling: 0 is not a mapping"),
+    ({"published": "5"}, "published: 5 is not a list"),
+    ({"published": "[5]"}, "published[0]: 5 is not a mapping"),
+    ({"published": "[{corpus: coined}]"}, "published[0].tolerance: missing"),
+]
+
+
+@pytest.mark.parametrize(("sections", "told"), WRONG)
+def test_a_wrong_value_is_told_with_its_place(refusal, sections, told):
+    assert told in refusal(**sections)
+
+
+SPLITS = [
+    ("{train: 0.9, valid: 0.1, test: 0.1}", "fractions add up to 1.1, more than 1"),
+    ("{train: 0}", "train is empty; a model needs text to learn from"),
+    ("{train: 0.8, valid: 0.1, test: 100}", "sizes mix fractions and counts"),
+    ("{train: 1.5, valid: 0, test: 0}", "sizes mix fractions and counts"),
+    ("{train: 10, valid: 1, test: 0.5}", "sizes mix fractions and counts"),
+    ("{order: [train, test]}", "order ['train', 'test'] must name train, valid and test once each"),
+    ("{order: [train, test, test]}", "must name train, valid and test once each"),
+    ("{train: -1}", "train: -1 found; input should be greater than or equal to 0"),
+    ("{shuffle_seed: x}", "shuffle_seed: the text 'x' found; input should be a valid integer"),
+]
+
+
+@pytest.mark.parametrize(("split", "told"), SPLITS)
+def test_a_split_that_cannot_be_is_refused(refusal, split, told):
+    message = refusal(corpora=f"{{coined: {{split: {split}}}}}")
+    assert message.startswith("corpora.coined.split") and told in message
+
+
+def test_an_evaluated_split_must_not_be_empty(refusal):
+    corpora = "{coined: {split: {test: 0}, evaluate: [valid, test]}}"
+    assert refusal(corpora=corpora) == "corpora.coined: evaluate names test, which the split leaves empty"
+
+
+def test_best_weights_need_a_valid_part_to_be_chosen_on(refusal, write):
+    corpora = "{coined: {split: {valid: 0}}}"
+    told = refusal(corpora=corpora, models="{bigram: , mlp: }")
+    assert told == "models.mlp.keep: best chooses on valid, which corpora.coined leaves empty; allowed: last"
+    assert read_run(write(corpora=corpora, models="{bigram: , mlp: {keep: last}}"))
+
+
+def test_a_published_figure_must_stand_beside_one_of_ours(refusal):
+    figure = "measure: perplexity, value: 1, tolerance: 0, source: x"
+    told = refusal(published=f"[{{corpus: coind, model: bigra, split: test, {figure}}}]")
+    assert "published[0].corpus: 'coind' is not defined (did you mean 'coined'?)" in told
+    assert "published[0].model: 'bigra' is not defined (did you mean 'bigram'?)" in told
+    told = refusal(published=f"[{{corpus: coined, model: bigram, split: valid, {figure}}}]")
+    assert told == "published[0].split: 'valid' is not evaluated on corpus coined"
+
+
+def test_all_mistakes_come_at_once(refusal):
+    sections = {"corpora": "{coined: {cuont: 5}, fables: {models: [bigam]}}", "models": "{ngram: {order: x}, gtp: }"}
+    told = refusal(**sections, smapling="{}", seeds="[x]", sampling="{count: 0}", mirror="5", name="A.yaml")
+    places = ["corpora.coined", "corpora.fables.models", "models.ngram.order", "models.gtp", "smapling", "seeds.0"]
+    assert told.startswith("cannot be used:\n") and told.count("\n") == 9
+    assert all(f"\n  {place}" in told for place in [*places, "sampling.count", "mirror", "run name 'A'"])
+
+
+# Names
+
+
+@pytest.mark.parametrize("name", ["../x", "a b", "{x}", '""', "x" * 65, "Bigram", "-a", "a/b", "a.b", "é", '"a\\n"'])
+def test_a_name_that_is_no_folder_is_refused(refusal, name):
+    quoted = name if name.startswith('"') else f'"{name}"'
+    for section, entry in (
+        ("models", "{rung: bigram}"),
+        ("corpora", "{source: coined}"),
+        ("tokenizers", "{kind: byte}"),
+    ):
+        assert f"{section}: {yaml.safe_load(quoted)!r} is no name; names are" in refusal(
+            **{section: f"{{{quoted}: {entry}}}"}
+        )
+
+
+def test_a_name_may_have_64_characters(write):
+    name = "x" * 64
+    assert read_run(write(models=f"{{{name}: {{rung: bigram}}}}")).cells()[0][2] == name
+
+
+def test_a_file_whose_name_is_none_is_refused(refusal):
+    assert refusal(name="My Run.yaml").startswith("run name 'My Run' (from the file's name) is no name")
+
+
+# The file itself
+
+
+REFUSED = [
+    ("", "holds no mapping; expected keys such as corpora"),
+    ("# only a comment", "holds no mapping"),
+    ("- a", "holds no mapping"),
+    ("5", "holds no mapping"),
+    ("a: [1", "expected ',' or ']'"),
+    ("a: 1\na: 2", "line 2: key 'a' appears twice"),
+    ("a: {b: 1, b: 2}", "line 1: key 'b' appears twice"),
+    ("a: &x 1", "line 1: anchors and aliases are not allowed"),
+    ("a: *x", "line 1: anchors and aliases are not allowed"),
+    ("a: 1\nb: !!python/object/apply:os.system [ls]", "line 2: tags such as tag:yaml.org,2002:python/object/apply:"),
+    ('a: !!int "010"', "line 1: tags such as tag:yaml.org,2002:int are not allowed"),
+    ("a: !x {b: 1}", "line 1: tags such as !x are not allowed"),
+    ("a: 1e400", "line 1: 1e400 is too large for a number"),
+    ("1: x", "line 1: key 1 is no word; put it in quotes"),
+    ("true: x", "line 1: key True is no word"),
+    ("? [a]\n: x", "line 1: key ['a'] is no word"),
+    ("a: 1\n---\nb: 2", "expected a single document"),
+    ("a: \x00", "special characters are not allowed"),
+]
+
+
+@pytest.mark.parametrize(("content", "told"), REFUSED)
+def test_a_file_that_is_no_config_is_refused(refusal, content, told):
+    assert told in refusal(content)
+
+
+def test_a_file_that_is_not_utf8_is_refused(refusal):
+    assert refusal("corpora: {é: }".encode("latin-1")) == "not UTF-8 at byte 10"
+
+
+def test_a_missing_file_is_told_with_the_nearest(write):
+    path = write(name="published.yaml").with_name("publishd.yaml")
+    with pytest.raises(UserError) as raised:
+        read_run(path)
+    found = f"{path}: cannot be read (No such file or directory) (did you mean '{path.with_name('published.yaml')}'?)"
+    assert str(raised.value) == f"{found}; a YAML file"
+
+
+def test_a_folder_is_no_config(tmp_path):
+    with pytest.raises(UserError, match=r"cannot be read \(Is a directory\)"):
+        read_run(tmp_path)
+
+
+def test_words_of_older_yaml_are_text(write):
+    words = ["yes", "no", "on", "off", "010", "1:30", "0x1F", "1_000", ".nan", ".inf", "2020-01-01", "True", "<<", "="]
+    assert load_yaml(write("\n".join(f"k{n}: {word}" for n, word in enumerate(words)))) == {
+        f"k{n}": word for n, word in enumerate(words)
+    }
+
+
+def test_numbers_are_numbers(write):
+    told = {"1e-3": 1e-3, "1.": 1.0, ".5": 0.5, "-2": -2, "+3": 3, "0": 0, "1E+2": 100.0, "~": None, "true": True}
+    loaded = load_yaml(write("\n".join(f"k{n}: {text}" for n, text in enumerate(told)))).values()
+    assert list(loaded) == list(told.values()) and [type(v) for v in loaded] == [type(v) for v in told.values()]
+
+
+# Overrides and a text of one's own
+
+
+def test_overrides_are_the_keys_of_a_run(write):
+    run = read_run(write(), {"mirror": "folder", "seeds": [1, 2]})
+    assert run.mirror == "folder" and run.seeds == [1, 2]
+
+
+@pytest.mark.parametrize(("given", "seeds"), [(["0", "1"], [0, 1]), (3, [3]), ("7", [7])])
+def test_overrides_come_from_snakemake_as_numbers_or_text(write, given, seeds):
+    run = read_run(write(), {"seeds": given, "mirror": 2024})
+    assert run.seeds == seeds and run.mirror == "2024"
+
+
+def test_an_override_that_is_no_number_is_refused(refusal):
+    assert refusal(overrides={"seeds": ["x"]}) == "seeds.0: the text 'x' found; input should be a valid integer"
+
+
+def test_an_unknown_override_is_refused(refusal):
+    told = refusal(overrides={"miror": "x"})
+    assert (
+        told.startswith("--config miror: unknown key; allowed: run, text, mirror")
+        and "(did you mean 'mirror'?)" in told
+    )
+
+
+def test_a_text_names_its_run_and_its_corpus(write, tmp_path):
+    text = tmp_path / "My Text.txt"
+    text.write_text("text")
+    run = text_run(write(corpora="{coined: {models: [bigram]}}"), str(text), {"newlines": "unix", "mirror": "m"})
+    assert run.name == "my_text" and run.cells() == [("my_text", "char", "bigram", 0)]
+    assert run.corpora["my_text"].newlines == "unix" and run.layout("my_text") == "stream"
+
+
+def test_a_text_may_be_documents(write, tmp_path):
+    text = tmp_path / "t.txt"
+    text.write_text("text")
+    run = text_run(write(), str(text), {"documents": "separator", "separator": 5})
+    assert run.layout("t") == "separator" and run.corpora["t"].separator == "5"
+
+
+def test_a_text_that_is_not_there_is_refused(write, tmp_path):
+    (tmp_path / "text.txt").write_text("text")
+    with pytest.raises(UserError, match=r"no such file \(did you mean '.*/text.txt'\?\)"):
+        text_run(write(), str(tmp_path / "txt.txt"))
+
+
+def test_a_text_with_a_wrong_layout_is_refused(write, tmp_path):
+    with pytest.raises(UserError, match=r"documents: the text 'line' found; input should be 'stream', 'lines'"):
+        text_run(write(), str(write("x", "t.txt")), {"documents": "line"})
+
+
+@given(st.text(max_size=100))
+def test_every_stem_becomes_a_name(stem):
+    name = safe_name(stem)
+    assert 0 < len(name) <= 64 and set(name) <= set("abcdefghijklmnopqrstuvwxyz0123456789_-")
+    assert name[0] not in "_-" and safe_name(name) == name
+
+
+# Sections
+
+
+def test_a_section_is_the_record_again(write):
+    corpus = read_run(PROJECT / "runs" / "published.yaml").corpora["names_eurekalabs"]
+    assert from_section(Corpus, json.loads(to_section(corpus))) == corpus
+
+
+def test_a_section_pasted_wrongly_is_refused():
+    with pytest.raises(UserError, match=r"--section: kind: missing; unknown key 'knd' \(did you mean 'kind'\?\)"):
+        from_section(Tokenizer, {"knd": "char"})
+
+
+def test_the_rung_of_a_section(write):
+    section = json.loads(read_run(write(models="{ngram: {order: 3}}")).fit_section("ngram"))
+    assert rung_of(section) == RUNGS["ngram"](order=3)
+    with pytest.raises(UserError, match=r"--section: unknown rung 'gtp' \(did you mean 'gpt'\?\)"):
+        rung_of({"rung": "gtp", "hyperparameters": {}})
+    with pytest.raises(UserError, match=r"--section: order: 0 found"):
+        rung_of({"rung": "ngram", "hyperparameters": {"order": 0}})
+
+
+def test_how_a_model_is_scored_is_no_part_of_its_fit(write):
+    one = read_run(write(models="{gpt: {scoring: {protocol: disjoint}}}"))
+    other = read_run(write(models="{gpt: {scoring: {stride: 3}}}"))
+    assert one.fit_section("gpt") == other.fit_section("gpt")
+    assert one.evaluate_section("coined", "gpt") != other.evaluate_section("coined", "gpt")
+
+
+def test_the_longest_context_is_that_of_the_models_used(write):
+    models = "{ngram: {order: 3}, gpt: {window: 64}, bigram: }"
+    run = read_run(write(corpora="{coined: , fables: {models: [ngram, bigram]}}", models=models))
+    assert run.longest_context("coined") == 64 and run.longest_context("fables") == 2
+
+
+# The ladder
+
+
+@pytest.mark.parametrize("rung", LADDER, ids=lambda rung: rung.name)
+def test_every_rung_tells_of_itself(rung):
+    assert rung.name and rung.title and rung.source and rung.family in ("counts", "neural")
+    assert "__doc__" in vars(rung) and len(rung.__doc__.split()) > 5
+    assert rung.module.startswith("lmstages.models.") and rung.model.endswith("Model")
+
+
+@pytest.mark.parametrize("rung", LADDER, ids=lambda rung: rung.name)
+def test_every_rung_has_defaults_that_are_right(rung):
+    made = rung()
+    assert rung.model_validate(made.model_dump()) == made and (made.context is None or made.context >= 0)
+    assert made.protocol in ("stream", "stride")
+
+
+@pytest.mark.parametrize("rung", LADDER, ids=lambda rung: rung.name)
+def test_no_hyperparameter_is_nan(rung):
+    for key, field in rung.model_fields.items():
+        if field.annotation is float:
+            with pytest.raises(ValidationError):
+                rung(**{key: float("nan")})
+
+
+def test_a_ladder_has_every_name_once():
+    assert len({rung.name for rung in LADDER}) == len({rung.title for rung in LADDER}) == len(LADDER)
+
+
+def test_records_do_not_change():
+    with pytest.raises(ValidationError, match="frozen"):
+        RUNGS["bigram"]().add = 3
+    with pytest.raises(ValidationError, match="frozen"):
+        Scoring().skip = 3
+    assert Run.model_config["extra"] == "forbid"
+
+
+def test_a_suggestion_is_made_only_where_there_is_one():
+    assert did_you_mean("ordre", ["order", "add"]) == " (did you mean 'order'?)" and did_you_mean("xyz", ["a"]) == ""
+
+
+def test_an_error_is_one_line_without_empty_parts():
+    assert str(UserError("file", "found", "", "remedy")) == "file: found; remedy"
+    assert str(UserError("file", "found", "allowed")) == "file: found; allowed"

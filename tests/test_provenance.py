@@ -1,0 +1,134 @@
+"""An edit of code changes the hash of the jobs that run it, and of no others."""
+
+import os
+import shutil
+
+import pytest
+
+from lmstages import provenance
+from lmstages.ladder import LADDER, RUNGS
+
+VERBS = ("download", "prepare", "tokenize", "oracle", "compare", "report", "verdict")
+COUNTS = {rung.name for rung in LADDER if rung.module == RUNGS["ngram"].module}
+NEURAL = {rung.name for rung in LADDER if rung.family == "neural"}
+
+
+def jobs(verbs, rungs):
+    return {f"{verb} {rung}" for verb in verbs for rung in rungs}
+
+
+@pytest.fixture
+def package(tmp_path, monkeypatch):
+    """A copy of the package that a test may edit."""
+    copy = shutil.copytree(provenance.PACKAGE, tmp_path / "lmstages", ignore=shutil.ignore_patterns("__pycache__"))
+    monkeypatch.setattr(provenance, "PACKAGE", copy)
+    provenance._imports_of.cache_clear()
+    yield copy
+    provenance._imports_of.cache_clear()
+
+
+def hashes():
+    provenance._imports_of.cache_clear()
+    told = {f"{verb} {r.name}": provenance.code_hash(verb, r.module) for verb in ("fit", "evaluate") for r in LADDER}
+    return {**told, **{verb: provenance.code_hash(verb) for verb in VERBS}}
+
+
+@pytest.fixture
+def changed_by(package):
+    """The jobs whose code an edit of a file changes."""
+
+    def told(name, edit=b"\nEDITED = 1\n"):
+        before, whole = hashes(), provenance.package_hash()
+        path = package / name
+        path.write_bytes(edit(path.read_bytes()) if callable(edit) else path.read_bytes() + edit)
+        after = hashes()
+        assert provenance.package_hash() != whole
+        return {job for job in before if before[job] != after[job]}
+
+    return told
+
+
+def test_a_touch_changes_nothing(package):
+    before, whole = hashes(), provenance.package_hash()
+    for path in package.rglob("*"):
+        os.utime(path, (0, 0))
+    assert hashes() == before and provenance.package_hash() == whole
+
+
+def test_the_same_code_elsewhere_has_the_same_hash(package, monkeypatch):
+    here = hashes()
+    monkeypatch.undo()
+    assert hashes() == here
+
+
+@pytest.mark.parametrize("name", ["ladder.py", "config.py"])
+def test_the_ladder_and_the_config_reach_a_job_as_its_section(changed_by, name):
+    assert changed_by(name, b"\n# a comment\n") == set()
+
+
+def test_a_rung_changes_only_itself(changed_by):
+    gpts = {rung.name for rung in LADDER if rung.module == "lmstages.models.gpt"}
+    assert changed_by("models/gpt.py") == jobs(["fit", "evaluate"], gpts) and "gpt" in gpts
+
+
+def test_the_neural_family_changes_every_neural_rung(changed_by):
+    changed = changed_by("models/neural.py")
+    assert jobs(["fit", "evaluate"], ["gpt", "mlp", "neural_bigram"]) <= changed <= jobs(["fit", "evaluate"], NEURAL)
+
+
+def test_training_changes_no_counts(changed_by):
+    changed = changed_by("training.py")
+    assert "fit gpt" in changed and not changed & jobs(["fit", "evaluate"], COUNTS) and not changed & set(VERBS)
+
+
+def test_counting_changes_only_counts(changed_by):
+    assert jobs(["fit", "evaluate"], COUNTS) <= changed_by("models/ngram.py") <= jobs(["fit", "evaluate"], RUNGS)
+
+
+@pytest.mark.parametrize("name", ["scoring.py", "sampling.py", "evaluation.py"])
+def test_scoring_changes_every_evaluation_and_no_fit(changed_by, name):
+    changed = changed_by(name)
+    assert changed and {job.split()[0] for job in changed} == {"evaluate"}
+    assert jobs(["evaluate"], COUNTS) <= changed
+
+
+@pytest.mark.parametrize("name", ["report.html.jinja", "report.py", "figures.py"])
+def test_the_report_changes_only_itself(changed_by, name):
+    assert changed_by(name) == {"report"}
+
+
+@pytest.mark.parametrize("name", ["corpora/grammar.py", "corpora/coined.yaml", "corpora/fables.yaml"])
+def test_a_grammar_changes_its_text_and_its_oracle(changed_by, name):
+    assert changed_by(name, b"\n# edited\n") == {"prepare", "oracle"}
+
+
+def test_the_downloader_changes_only_downloads(changed_by):
+    assert changed_by("corpora/download.py") == {"download"}
+
+
+def test_how_files_are_written_changes_everything(changed_by):
+    assert changed_by("artefacts.py") >= set(VERBS) | jobs(["fit", "evaluate"], COUNTS)
+
+
+def test_a_verb_of_the_door_changes_only_itself(changed_by):
+    edited = changed_by("__main__.py", lambda code: code.replace(b'"table.csv"', b'"t.csv"'))
+    assert edited == {"report"}
+
+
+def test_a_new_import_within_a_function_counts(changed_by, package):
+    line = b'    """Turn the score files of a run into one comparison."""\n'
+    new = line + b"    from lmstages import scoring\n"
+    assert changed_by("__main__.py", lambda code: code.replace(line, new)) == {"compare"}
+    assert "compare" in changed_by("scoring.py")
+
+
+def test_the_package_hash_covers_code_and_data_and_nothing_else(package):
+    before = provenance.package_hash()
+    (package / "notes.txt").write_text("x")
+    assert provenance.package_hash() == before
+    (package / "corpora" / "new.yaml").write_text("x")
+    assert provenance.package_hash() != before
+
+
+def test_versions_are_those_installed():
+    assert provenance.versions("numpy")["numpy"].count(".") == 2

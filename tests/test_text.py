@@ -1,0 +1,263 @@
+"""What counts as text, what is changed in it (almost nothing), and where its documents lie."""
+
+import io
+import os
+import re
+import shutil
+import subprocess
+import tracemalloc
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from lmstages.corpora.sources import Layout
+from lmstages.corpora.text import Newlines, check, clean, document_offsets
+from lmstages.errors import UserError
+
+DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
+with_data = pytest.mark.skipif(not DATA.is_dir(), reason="the published corpora do not lie beside the checkout")
+CHUNKS = [1, 2, 3, 4, 5, 1 << 20]
+ODD = "é\u2028\x0b\x0c\x85\x1c\r\rnaïve 語 🙂\n\r\n\n".encode()
+
+
+def file_with(folder: Path, content: bytes) -> Path:
+    path = folder / "text.txt"
+    path.write_bytes(content)
+    return path
+
+
+def cleaned(path: Path, newlines: Newlines, chunk: int = 1 << 20) -> bytes:
+    out = io.BytesIO()
+    clean(path, out, newlines, chunk=chunk)
+    return out.getvalue()
+
+
+def refusal(path: Path, newlines: Newlines = "refuse", chunk: int = 1 << 20) -> str:
+    """The message of ``check``, which ``clean`` must give as well."""
+    with pytest.raises(UserError) as checking:
+        check(path, newlines, chunk=chunk)
+    with pytest.raises(UserError) as cleaning:
+        cleaned(path, newlines, chunk)
+    assert str(checking.value) == str(cleaning.value)
+    return str(checking.value)
+
+
+@pytest.mark.parametrize("chunk", CHUNKS)
+def test_characters_on_borders_of_chunks_are_kept(tmp_path: Path, chunk: int) -> None:
+    assert cleaned(file_with(tmp_path, ODD), "keep", chunk) == ODD
+
+
+@pytest.mark.parametrize("chunk", CHUNKS)
+def test_unix_turns_each_crlf_into_lf_and_nothing_else(tmp_path: Path, chunk: int) -> None:
+    content = b"a\r\nb\r\r\n\r\rc\n\r\n\r"
+    assert cleaned(file_with(tmp_path, content), "unix", chunk) == b"a\nb\r\n\r\rc\n\n\r"
+    assert cleaned(file_with(tmp_path, content), "keep", chunk) == content
+
+
+@pytest.mark.parametrize("chunk", CHUNKS)
+def test_crlf_is_refused_unless_asked_for(tmp_path: Path, chunk: int) -> None:
+    message = refusal(file_with(tmp_path, "é\nb\r\nc\r\n".encode()), chunk=chunk)
+    assert message == (
+        f"{tmp_path / 'text.txt'}: Windows line end (CRLF) at offset 4; lines end with LF; "
+        "set newlines: unix to convert them, or newlines: keep to take them as they are"
+    )
+
+
+def test_a_lone_carriage_return_is_a_character(tmp_path: Path) -> None:
+    assert cleaned(file_with(tmp_path, b"a\rb\r"), "refuse") == b"a\rb\r"
+
+
+@pytest.mark.parametrize("chunk", CHUNKS)
+@pytest.mark.parametrize(
+    ("content", "byte", "offset", "line"),
+    [
+        (b"caf\xe9\n", "0xe9", 3, 1),
+        (b"a\nb\n" + "é🙂".encode() + b"\xffz", "0xff", 10, 3),
+        ("ab\n🙂".encode()[:-1], "0xf0", 3, 2),
+        (b"ab\n\xc3(", "0xc3", 3, 2),
+        (b"ab\xed\xa0\x80", "0xed", 2, 1),
+        (b"ab\xc0\x80", "0xc0", 2, 1),
+    ],
+    ids=["latin-1", "after good ones", "cut off at the end", "half a character", "surrogate", "overlong"],
+)
+def test_the_first_bad_byte_is_named(
+    tmp_path: Path, content: bytes, byte: str, offset: int, line: int, chunk: int
+) -> None:
+    message = refusal(file_with(tmp_path, content), chunk=chunk)
+    assert f"not UTF-8: byte {byte} at offset {offset} (line {line}); text is UTF-8; convert it" in message
+
+
+@pytest.mark.parametrize("chunk", CHUNKS)
+def test_a_nul_byte_is_named(tmp_path: Path, chunk: int) -> None:
+    message = refusal(file_with(tmp_path, "é\nb\0c".encode()), chunk=chunk)
+    assert "NUL byte at offset 4 (line 2); text has none; remove them: tr -d" in message
+
+
+@pytest.mark.parametrize("chunk", CHUNKS)
+def test_a_byte_order_mark_is_refused(tmp_path: Path, chunk: int) -> None:
+    message = refusal(file_with(tmp_path, "\ufeffabc".encode()), "unix", chunk)
+    assert "begins with a UTF-8 byte-order mark; text has none; remove its first three bytes: tail -c +4" in message
+
+
+def test_a_byte_order_mark_further_on_is_a_character(tmp_path: Path) -> None:
+    content = "ab\ufeffc".encode()
+    assert cleaned(file_with(tmp_path, content), "refuse") == content
+
+
+@pytest.mark.parametrize(
+    ("content", "tool", "mended"),
+    [
+        ("\ufeffabc".encode(), "tail", b"abc"),
+        (b"a\0bc\0", "tr", b"abc"),
+        ("abc".encode("utf-16-le"), "iconv -f UTF-16LE", b"abc"),
+        ("abc".encode("utf-16-be"), "iconv -f UTF-16BE", b"abc"),
+        ("abé".encode("utf-16"), "iconv -f UTF-16", "abé".encode()),
+        ("café".encode("latin-1"), "iconv -f ISO-8859-1", "café".encode()),
+    ],
+)
+def test_the_remedy_in_the_message_works(tmp_path: Path, content: bytes, tool: str, mended: bytes) -> None:
+    if shutil.which(tool.split()[0]) is None:
+        pytest.skip(f"no {tool} on this machine")
+    folder = tmp_path / "it's a folder"
+    folder.mkdir()
+    command = re.search(f"{tool} .*?NEW_FILE", refusal(file_with(folder, content)))
+    assert command is not None
+    new = tmp_path / "new.txt"
+    subprocess.run(command[0].replace("NEW_FILE", "new.txt"), shell=True, check=True, cwd=tmp_path)
+    check(new)
+    assert new.read_bytes() == mended
+
+
+def test_an_empty_file_is_refused(tmp_path: Path) -> None:
+    assert refusal(file_with(tmp_path, b"")).endswith("text.txt: empty; needs at least 2 characters")
+
+
+def test_one_character_is_too_few_however_many_bytes_it_has(tmp_path: Path) -> None:
+    message = refusal(file_with(tmp_path, "🙂".encode()))
+    assert message.endswith("text.txt: only 1 character; needs at least 2 characters")
+
+
+def test_more_characters_can_be_asked_for(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="only 3 characters; needs at least 4 characters"):
+        check(file_with(tmp_path, b"abc"), least=4)
+
+
+def test_a_missing_file_is_named_with_the_nearest_name(tmp_path: Path) -> None:
+    file_with(tmp_path, b"abc")
+    message = refusal(tmp_path / "txet.txt")
+    assert message.endswith("txet.txt: no such file (did you mean 'text.txt'?); give the path of a text file")
+    assert refusal(tmp_path / "no" / "text.txt").endswith("no such file; give the path of a text file")
+
+
+def test_a_folder_is_no_text(tmp_path: Path) -> None:
+    assert refusal(tmp_path) == f"{tmp_path}: a folder; one text file is wanted"
+
+
+def test_a_pipe_is_no_text(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    assert refusal(tmp_path / "pipe").endswith("pipe: not an ordinary file; one text file is wanted")
+
+
+def test_a_name_too_long_is_refused(tmp_path: Path) -> None:
+    assert refusal(tmp_path / ("x" * 300)).endswith("cannot be read (File name too long)")
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root reads everything")
+def test_a_file_without_permission_is_refused(tmp_path: Path) -> None:
+    path = file_with(tmp_path, b"abc")
+    path.chmod(0)
+    assert refusal(path).endswith(f"cannot be read (Permission denied); make it readable: chmod u+r {path}")
+
+
+def test_a_large_file_needs_little_memory(tmp_path: Path) -> None:
+    path = file_with(tmp_path, b"a line of text\n" * 2_000_000)
+    tracemalloc.start()
+    clean(path, io.FileIO(os.devnull, "w"), chunk=1 << 16)  # type: ignore[arg-type]
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 1 << 20
+
+
+def documents(folder: Path, content: bytes, layout: Layout, separator: str = "") -> list[tuple[bytes, bytes]]:
+    """Each document as its text and its terminator; together they must be the file again."""
+    starts, ends, terminators = document_offsets(file_with(folder, content), layout, separator)
+    spans = zip(starts, ends, terminators, strict=True)
+    pairs = [(content[start : end - length], content[end - length : end]) for start, end, length in spans]
+    assert b"".join(text + terminator for text, terminator in pairs) == content
+    assert starts.dtype == ends.dtype == terminators.dtype == np.int64
+    return pairs
+
+
+def test_a_stream_is_one_document(tmp_path: Path) -> None:
+    assert documents(tmp_path, b"a\nb\n", "stream") == [(b"a\nb\n", b"")]
+
+
+def test_lines_end_at_lf_only(tmp_path: Path) -> None:
+    content = "a\u2028b\x0bc\r\nd".encode()
+    assert documents(tmp_path, content, "lines") == [("a\u2028b\x0bc\r".encode(), b"\n"), (b"d", b"")]
+
+
+def test_a_blank_line_is_a_document_without_characters(tmp_path: Path) -> None:
+    assert documents(tmp_path, b"\na\n\n", "lines") == [(b"", b"\n"), (b"a", b"\n"), (b"", b"\n")]
+
+
+@pytest.mark.parametrize("layout", ["stream", "lines", "separator"])
+def test_an_empty_file_has_no_documents(tmp_path: Path, layout: Layout) -> None:
+    assert documents(tmp_path, b"", layout, "--") == []
+
+
+def test_lines_are_found_across_chunks(tmp_path: Path) -> None:
+    content = b"x" * ((1 << 20) - 1) + b"\n" + b"y\n" * 5
+    assert [len(text) for text, _ in documents(tmp_path, content, "lines")] == [(1 << 20) - 1, 1, 1, 1, 1, 1]
+
+
+def test_a_separator_line_ends_a_document_with_the_line_end_before_it(tmp_path: Path) -> None:
+    assert documents(tmp_path, b"a\nb\n--\n\n--\nc\n\n--\n", "separator", "--") == [
+        (b"a\nb", b"\n--\n"),
+        (b"", b"\n--\n"),
+        (b"c\n", b"\n--\n"),
+    ]
+
+
+def test_a_separator_may_begin_or_end_the_file(tmp_path: Path) -> None:
+    assert documents(tmp_path, b"--\n--\na\n--", "separator", "--") == [(b"", b"--\n"), (b"", b"--\n"), (b"a", b"\n--")]
+
+
+def test_text_behind_the_last_separator_is_a_document(tmp_path: Path) -> None:
+    assert documents(tmp_path, b"a\n--\nb\n", "separator", "--") == [(b"a", b"\n--\n"), (b"b\n", b"")]
+
+
+def test_a_separator_within_a_line_is_text(tmp_path: Path) -> None:
+    content = b"a --\n-- b\n---\n--\r\nc\n--\n"
+    assert documents(tmp_path, content, "separator", "--") == [(content[:-4], b"\n--\n")]
+
+
+def test_a_file_without_its_separator_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="no line is '--'; each document ends with that line; set the separator"):
+        document_offsets(file_with(tmp_path, b"a\n--\r\n"), "separator", "--")
+
+
+@pytest.mark.parametrize("separator", ["", "a\nb"])
+def test_a_separator_that_is_no_line_is_refused(tmp_path: Path, separator: str) -> None:
+    with pytest.raises(UserError, match="is not a line; it is one line, and not an empty one"):
+        document_offsets(file_with(tmp_path, b"a\n"), "separator", separator)
+
+
+@with_data
+@pytest.mark.parametrize(
+    ("name", "layout", "number"),
+    [
+        ("names.txt", "lines", 32_033),
+        ("tinyshakespeare.txt", "stream", 1),
+        ("tinystories_slice_train.txt", "separator", 5_611),
+        ("tinystories_slice_valid.txt", "separator", 624),
+    ],
+)
+def test_the_published_corpora_are_text_with_these_documents(name: str, layout: Layout, number: int) -> None:
+    check(DATA / name)
+    starts, ends, terminators = document_offsets(DATA / name, layout, "<|endoftext|>")
+    assert len(starts) == number
+    assert ends[-1] == (DATA / name).stat().st_size
+    assert (starts[1:] == ends[:-1]).all()
+    assert (ends - starts >= terminators).all()

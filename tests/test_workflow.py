@@ -1,0 +1,249 @@
+"""The workflow itself, on ``runs/tiny.yaml`` in a copy of the project: what re-runs, what a kill leaves behind."""
+
+import csv
+import json
+import os
+import random
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+PROJECT = Path(__file__).resolve().parents[1]
+PARTS = ("Snakefile", "config.yaml", "workflow", "profiles", "runs", "lmstages")
+TIMINGS = {"fit_seconds", "score_seconds"}
+
+
+def copy_of(project: Path, to: Path) -> Path:
+    to.mkdir(parents=True)
+    for name in PARTS:
+        source = project / name
+        ignored = shutil.ignore_patterns("__pycache__")
+        shutil.copytree(source, to / name, ignore=ignored) if source.is_dir() else shutil.copy(source, to / name)
+    return to
+
+
+def command(*arguments: str) -> list[str]:
+    alone = [sys.executable, "workflow/alone.py", sys.executable, "-m", "snakemake", "--nolock"]
+    return [*alone, "--cores", "2", *arguments]
+
+
+def environment() -> dict[str, str]:
+    here = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    return {**os.environ, "PATH": here, "PYTHONPATH": ""}
+
+
+def snakemake(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    settings = arguments or ("--config", "run=tiny")
+    return subprocess.run(
+        command(*settings), cwd=folder, env=environment(), capture_output=True, text=True, check=False
+    )
+
+
+def planned(folder: Path) -> set[str]:
+    """The jobs of a dry run, named by rule and what their output's path tells of the cell."""
+    told = snakemake(folder, "--config", "run=tiny", "-n").stdout
+    found = re.findall(r"^(?:local)?rule (\w+):\n(?:.*\n)*?    output: (.*)$", told, re.MULTILINE)
+    return {f"{rule} {first.split(',')[0].removeprefix('results/tiny/')}" for rule, first in found}
+
+
+def edit(path: Path, old: str, new: str) -> None:
+    text = path.read_text()
+    assert old in text
+    path.write_text(text.replace(old, new, 1))
+
+
+def figures(folder: Path, run: str = "tiny") -> list[dict[str, str]]:
+    """table.csv without its timings."""
+    with open(folder / "results" / run / "table.csv", newline="") as file:
+        return [{key: value for key, value in row.items() if key not in TIMINGS} for row in csv.DictReader(file)]
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """A copy of the project with the tiny run done; tests must not change it."""
+    folder = copy_of(PROJECT, tmp_path_factory.mktemp("finished") / "project")
+    done = snakemake(folder)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return folder
+
+
+@pytest.fixture
+def project(finished, tmp_path):
+    """A finished copy that a test may change."""
+    return Path(shutil.copytree(finished, tmp_path / "project", symlinks=True))
+
+
+LAST = {"compare comparison.json", "report report.html", "verdict verdict.txt"}
+
+
+def cell(model: str, corpus: str = "coined/char") -> set[str]:
+    return {
+        f"fit {corpus}/{model}/seed0/model.safetensors",
+        f"evaluate {corpus}/{model}/seed0/evaluation.json",
+    }
+
+
+def test_a_second_call_does_nothing_and_says_so(finished):
+    assert "Nothing to be done" in snakemake(finished).stderr
+
+
+def test_a_comment_in_the_config_reruns_nothing(project):
+    edit(project / "runs/tiny.yaml", "models:", "# a comment\nmodels:")
+    assert planned(project) == set()
+
+
+def test_a_touch_reruns_nothing(project):
+    for path in (project / "lmstages").rglob("*.py"):
+        path.touch()
+    assert planned(project) == set()
+
+
+def test_one_width_reruns_that_model_and_the_report(project):
+    edit(project / "runs/tiny.yaml", "hidden: 16", "hidden: 17")
+    assert planned(project) == cell("mlp") | LAST
+
+
+def test_an_edit_of_gpt_reruns_gpt_and_the_report(project):
+    edit(project / "lmstages/models/gpt.py", "std=0.02", "std=0.021")
+    assert planned(project) == cell("gpt") | cell("gpt", "fables/bpe") | LAST
+
+
+def test_an_edit_of_scoring_reruns_scores_and_the_report(project):
+    edit(project / "lmstages/scoring.py", "TOKENS_AT_ONCE = 1 << 16", "TOKENS_AT_ONCE = 1 << 15")
+    jobs = planned(project)
+    assert jobs > LAST and {job.split()[0] for job in jobs - LAST} == {"evaluate"} and len(jobs - LAST) == 9
+
+
+def test_an_edit_of_the_template_reruns_the_report(project):
+    with open(project / "lmstages/report.html.jinja", "a") as file:
+        file.write("<!-- a comment -->\n")
+    assert planned(project) == {"report report.html", "verdict verdict.txt"}
+
+
+def test_a_protocol_rescores_without_refitting(project):
+    edit(project / "runs/tiny.yaml", "gpt: {layers", "gpt: {scoring: {protocol: disjoint}, layers")
+    assert {job.split()[0] for job in planned(project)} == {"evaluate", "compare", "report", "verdict"}
+
+
+def test_a_new_rung_reruns_nothing_that_stands(project):
+    edit(project / "runs/tiny.yaml", "  uniform:\n", "  uniform:\n  trigram: {rung: ngram, order: 3}\n")
+    assert planned(project) == cell("trigram") | LAST
+
+
+def test_the_same_run_twice_gives_the_same_bytes(finished, tmp_path):
+    again = copy_of(PROJECT, tmp_path / "again")
+    assert snakemake(again, "--configfile", "runs/tiny.yaml").returncode == 0
+    assert figures(again) == figures(finished)
+    models = sorted(path.relative_to(finished) for path in finished.rglob("model.safetensors"))
+    assert models and all((again / path).read_bytes() == (finished / path).read_bytes() for path in models)
+
+
+def test_every_number_says_where_it_came_from(finished):
+    made = json.loads((finished / "results/tiny/coined/char/mlp/seed0/model.safetensors.made.json").read_text())["made"]
+    assert made["section"]["hyperparameters"]["hidden"] == 16 and made["inputs"]["train.npy"] and made["code"]
+
+
+def test_a_damaged_artefact_is_never_used(project):
+    path = project / "results/tiny/coined/char/bigram/seed0/test.safetensors"
+    content = bytearray(path.read_bytes())
+    content[-1] ^= 1
+    path.write_bytes(content)
+    (project / "results/tiny/comparison.json").unlink()
+    done = snakemake(project)
+    assert (
+        done.returncode != 0
+        and "its sha256 is" in done.stdout + done.stderr
+        and f"rm {path.relative_to(project)}" in done.stderr
+    )
+
+
+def test_the_remedy_for_a_damaged_artefact_works(project):
+    folder = project / "results/tiny/coined/char/bigram/seed0"
+    (folder / "evaluation.json").unlink()
+    (project / "results/tiny/comparison.json").unlink()
+    assert snakemake(project).returncode == 0
+
+
+def test_a_text_of_ones_own_runs_the_ladder_named_after_the_file(project):
+    words = random.Random(1)
+    text = " ".join(words.choice(["ash", "birch", "cedar\n", "Däne", "elm"]) for _ in range(4000))
+    (project / "My Trees.txt").write_text(text, encoding="utf-8")
+    done = snakemake(project, "--config", "run=tiny", "text=My Trees.txt")
+    assert done.returncode == 0, done.stderr
+    rows = figures(project, "my_trees")
+    assert {row["corpus"] for row in rows} == {"my_trees"} and {row["tokenizer"] for row in rows} == {"char", "bpe"}
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"", "empty"),
+        (b"x", "only 1 character"),
+        ("Käse und Brot\n".encode("latin-1") * 50, "not UTF-8: byte 0xe4"),
+        (b"one\r\ntwo\r\n" * 50, "Windows line end (CRLF) at offset 3"),
+        (b"one\0two" * 50, "NUL byte"),
+        (b"short", "its train part has 4 characters; the models look back over 16"),
+    ],
+)
+def test_a_bad_text_is_one_clear_error(project, content, message):
+    (project / "bad.txt").write_bytes(content)
+    done = snakemake(project, "--config", "run=tiny", "text=bad.txt")
+    assert done.returncode != 0 and f"lmstages: error: bad.txt: {message}" in done.stderr
+    assert "Traceback" not in done.stderr and (project / "results/tiny/table.csv").is_file()
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        (("text=nowhere.txt",), "no such file"),
+        (("run=tinny",), "(did you mean 'runs/tiny.yaml'?)"),
+        (("run=tiny", "seed=3"), "--config seed: unknown key"),
+    ],
+)
+def test_a_mistake_on_the_command_line_ends_before_any_job(project, settings, message):
+    done = snakemake(project, "--config", *settings)
+    assert done.returncode != 0 and message in done.stdout + done.stderr and "Traceback" not in done.stderr
+
+
+def test_a_model_that_cannot_be_fitted_is_a_row_and_a_failed_run(project):
+    edit(
+        project / "runs/tiny.yaml", "mlp: {window: 3", "mlp: {optimizer: sgd, learning_rate: 1e4, weight_decay: 10.0, window: 3"
+    )
+    done = snakemake(project)
+    assert (
+        done.returncode != 0
+        and "1 of 9 rows failed: coined/char/mlp: failed: models.mlp: the training loss" in done.stderr
+    )
+    [row] = [row for row in figures(project) if row["model"] == "mlp"]
+    assert "not a number from step" in row["status"] and (project / "results/tiny/report.html").is_file()
+
+
+@pytest.mark.slow
+def test_killed_at_any_moment_a_run_is_completed_by_the_next(finished, tmp_path):
+    folder, moments = copy_of(PROJECT, tmp_path / "killed"), random.Random(7)
+    for _ in range(12):
+        run = subprocess.Popen(
+            command("--config", "run=tiny"),
+            cwd=folder,
+            env=environment(),
+            start_new_session=True,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+        time.sleep(moments.uniform(0.5, 12))
+        os.killpg(run.pid, moments.choice([signal.SIGKILL, signal.SIGTERM, signal.SIGINT]))
+        run.wait()
+    done = snakemake(folder)
+    assert done.returncode == 0, done.stderr
+    assert figures(folder) == figures(finished)
+
+
+@pytest.mark.slow
+def test_the_workflow_is_clean_under_snakemakes_linter():
+    assert "Congratulations" in snakemake(PROJECT, "--lint").stderr

@@ -1,0 +1,80 @@
+# Score files become one comparison, and the comparison a table and a page.
+
+
+rule oracle:
+    input:
+        text=f"{ROOT}/{{corpus}}/text/corpus.json",
+    output:
+        f"{ROOT}/{{corpus}}/oracle/oracle.json",
+    log:
+        f"logs/{RUN.name}/{{corpus}}/oracle.log",
+    params:
+        section=corpus_oracle,
+        text=subpath(input.text, parent=True),
+        out=subpath(output[0], parent=True),
+        code=code_hash("oracle"),
+    shell:
+        "python -m lmstages oracle --text {params.text:q} --out {params.out:q} --section {params.section:q}"
+        " --code {params.code:q} --log {log:q}"
+
+
+rule compare:
+    input:
+        evaluations,
+        oracles,
+    output:
+        f"{ROOT}/comparison.json",
+    log:
+        f"logs/{RUN.name}/compare.log",
+    localrule: True
+    params:
+        section=RUN.comparison_section(),
+        results=ROOT,
+        code=code_hash("compare"),
+    shell:
+        "python -m lmstages compare --results {params.results:q} --out {output:q} --section {params.section:q}"
+        " --code {params.code:q} --log {log:q}"
+
+
+rule report:
+    input:
+        f"{ROOT}/comparison.json",
+    output:
+        page=f"{ROOT}/report.html",
+        table=f"{ROOT}/table.csv",
+        markdown=f"{ROOT}/table.md",
+    log:
+        f"logs/{RUN.name}/report.log",
+    localrule: True
+    params:
+        out=subpath(output.page, parent=True),
+        code=code_hash("report"),
+    shell:
+        "python -m lmstages report --comparison {input:q} --out {params.out:q} --code {params.code:q} --log {log:q}"
+
+
+rule verdict:
+    input:
+        comparison=f"{ROOT}/comparison.json",
+        page=f"{ROOT}/report.html",
+    output:
+        f"{ROOT}/verdict.txt",
+    log:
+        f"logs/{RUN.name}/verdict.log",
+    localrule: True
+    params:
+        code=code_hash("verdict"),
+    shell:
+        "python -m lmstages verdict --comparison {input.comparison:q} --out {output:q} --code {params.code:q} --log {log:q}"
+
+
+rule show:
+    input:
+        f"{ROOT}/verdict.txt",
+    log:
+        f"logs/{RUN.name}/show.log",
+    localrule: True
+    params:
+        results=ROOT,
+    shell:
+        "python -m lmstages table {params.results:q} --log {log:q}"

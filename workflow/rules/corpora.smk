@@ -1,0 +1,66 @@
+# Text: downloaded or drawn, cut into train, valid and test, turned into tokens.
+
+
+rule download:
+    output:
+        "downloads/{source}.{part}.txt",
+    log:
+        "logs/downloads/{source}.{part}.log",
+    localrule: True
+    params:
+        code=code_hash("download"),
+    shell:
+        "python -m lmstages download --source {wildcards.source:q} --part {wildcards.part:q}"
+        " --out {output:q} --code {params.code:q} --log {log:q}"
+
+
+rule prepare:
+    input:
+        raw_files,
+    output:
+        facts=f"{ROOT}/{{corpus}}/text/corpus.json",
+        texts=expand(f"{ROOT}/{{{{corpus}}}}/text/{{split}}.txt", split=SPLITS),
+        documents=expand(
+            f"{ROOT}/{{{{corpus}}}}/text/{{split}}.documents.safetensors", split=SPLITS
+        ),
+    log:
+        f"logs/{RUN.name}/{{corpus}}/prepare.log",
+    params:
+        section=corpus_section,
+        least=least_characters,
+        out=subpath(output.facts, parent=True),
+        code=code_hash("prepare"),
+    shell:
+        "python -m lmstages prepare --raw {input:q} --out {params.out:q} --section {params.section:q}"
+        " --least {params.least:q} --code {params.code:q} --log {log:q}"
+
+
+rule tokenize:
+    input:
+        facts=f"{ROOT}/{{corpus}}/text/corpus.json",
+        texts=expand(f"{ROOT}/{{{{corpus}}}}/text/{{split}}.txt", split=SPLITS),
+    output:
+        tokenizer=f"{ROOT}/{{corpus}}/{{tokenizer}}/tokens/tokenizer.json",
+        tokens=expand(
+            f"{ROOT}/{{{{corpus}}}}/{{{{tokenizer}}}}/tokens/{{split}}.npy",
+            split=SPLITS,
+        ),
+        lengths=expand(
+            f"{ROOT}/{{{{corpus}}}}/{{{{tokenizer}}}}/tokens/{{split}}.bytes.npy",
+            split=SPLITS,
+        ),
+        starts=expand(
+            f"{ROOT}/{{{{corpus}}}}/{{{{tokenizer}}}}/tokens/{{split}}.starts.npy",
+            split=SPLITS,
+        ),
+    log:
+        f"logs/{RUN.name}/{{corpus}}/{{tokenizer}}/tokenize.log",
+    params:
+        section=tokenizer_section,
+        layout=layout,
+        text=subpath(input.facts, parent=True),
+        out=subpath(output.tokenizer, parent=True),
+        code=code_hash("tokenize"),
+    shell:
+        "python -m lmstages tokenize --text {params.text:q} --layout {params.layout:q} --out {params.out:q}"
+        " --section {params.section:q} --threads {threads} --code {params.code:q} --log {log:q}"

@@ -1,0 +1,43 @@
+# One cell of the comparison: a rung fitted on a corpus under a tokenizer with a seed, then scored and sampled.
+
+
+rule fit:
+    input:
+        tokens=f"{ROOT}/{{corpus}}/{{tokenizer}}/tokens/tokenizer.json",
+        train=f"{ROOT}/{{corpus}}/{{tokenizer}}/tokens/train.npy",
+        valid=f"{ROOT}/{{corpus}}/{{tokenizer}}/tokens/valid.npy",
+    output:
+        model=f"{ROOT}/{{corpus}}/{{tokenizer}}/{{model}}/seed{{seed}}/model.safetensors",
+        facts=f"{ROOT}/{{corpus}}/{{tokenizer}}/{{model}}/seed{{seed}}/fit.json",
+    log:
+        f"logs/{RUN.name}/{{corpus}}/{{tokenizer}}/{{model}}/seed{{seed}}/fit.log",
+    threads: 1
+    params:
+        section=fit_section,
+        tokens=subpath(input.tokens, parent=True),
+        out=subpath(output.model, parent=True),
+        code=fit_code,
+    shell:
+        "python -m lmstages fit --tokens {params.tokens:q} --out {params.out:q} --section {params.section:q}"
+        " --seed {wildcards.seed:q} --threads {threads} --code {params.code:q} --log {log:q}"
+
+
+rule evaluate:
+    input:
+        model=f"{ROOT}/{{corpus}}/{{tokenizer}}/{{model}}/seed{{seed}}/model.safetensors",
+        tokens=f"{ROOT}/{{corpus}}/{{tokenizer}}/tokens/tokenizer.json",
+        text=f"{ROOT}/{{corpus}}/text/corpus.json",
+    output:
+        f"{ROOT}/{{corpus}}/{{tokenizer}}/{{model}}/seed{{seed}}/evaluation.json",
+    log:
+        f"logs/{RUN.name}/{{corpus}}/{{tokenizer}}/{{model}}/seed{{seed}}/evaluate.log",
+    threads: 1
+    params:
+        section=evaluate_section,
+        tokens=subpath(input.tokens, parent=True),
+        text=subpath(input.text, parent=True),
+        out=subpath(output[0], parent=True),
+        code=evaluate_code,
+    shell:
+        "python -m lmstages evaluate --model {input.model:q} --tokens {params.tokens:q} --text {params.text:q}"
+        " --out {params.out:q} --section {params.section:q} --threads {threads} --code {params.code:q} --log {log:q}"
