@@ -22,5 +22,6 @@ rule all:
         report=f"results/{RUN.name}/report.html",
         table=f"results/{RUN.name}/table.csv",
         markdown=f"results/{RUN.name}/table.md",
+        sweeps=sweep_files(),
         verdict=f"results/{RUN.name}/verdict.txt",
     localrule: True

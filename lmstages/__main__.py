@@ -49,7 +49,7 @@ def prepare(args: argparse.Namespace) -> None:
     from lmstages.corpora.preparation import prepare as run
 
     corpus = from_section(Corpus, args.section)
-    run(corpus, args.raw, args.out, args.least, _made(args, args.section, [] if corpus.path else args.raw))
+    run(corpus, args.raw, args.out, _made(args, args.section, [] if corpus.path else args.raw))
 
 
 def tokenize(args: argparse.Namespace) -> None:
@@ -123,13 +123,14 @@ def compare(args: argparse.Namespace) -> None:
 
 
 def report(args: argparse.Namespace) -> None:
-    """Write a comparison as table.csv, table.md and report.html."""
+    """Write a comparison as table.csv, table.md and report.html, and a table and a figure of every sweep."""
     from lmstages import artefacts
-    from lmstages.report import render, table_csv, table_markdown
+    from lmstages.report import render, sweep_files, table_csv, table_markdown
 
     comparison, made = artefacts.load_json(args.comparison), _made(args, {}, [args.comparison])
-    for name, written in (("table.csv", table_csv), ("table.md", table_markdown), ("report.html", render)):
-        artefacts.save_bytes(args.out / name, written(comparison).encode(), made)
+    tables = {"table.csv": table_csv(comparison), "table.md": table_markdown(comparison)}
+    for name, content in {**sweep_files(comparison), **tables, "report.html": render(comparison)}.items():
+        artefacts.save_bytes(args.out / name, content.encode(), made)
 
 
 def verdict(args: argparse.Namespace) -> None:
@@ -175,9 +176,8 @@ def parser() -> argparse.ArgumentParser:
     shown.add_argument("results", type=Path, help="a run's folder, such as results/default")
     shown.add_argument("--log", type=Path, help="a file that gets the same lines as the terminal")
     _download_options(_stage(verbs, download))
-    prepared = _stage(verbs, prepare, "split", "evaluate")
+    prepared = _stage(verbs, prepare, "split")
     prepared.add_argument("--raw", type=Path, nargs="*", default=[], help="downloaded files, or the user's own")
-    prepared.add_argument("--least", type=int, default=0, help="characters every used split must exceed")
     tokenized = _stage(verbs, tokenize, "kind")
     tokenized.add_argument("--text", type=Path, required=True, help="folder with the splits of a corpus")
     tokenized.add_argument("--layout", default="stream", help="how documents lie in it: stream, lines, separator")
@@ -190,7 +190,7 @@ def parser() -> argparse.ArgumentParser:
     evaluated.add_argument("--text", type=Path, required=True, help="folder with the splits of the corpus")
     scored = _stage(verbs, oracle, "source", "splits")
     scored.add_argument("--text", type=Path, required=True, help="folder with the splits")
-    compared = _stage(verbs, compare, "run", "cells", "evaluate", "published")
+    compared = _stage(verbs, compare, "run", "cells", "evaluate", "published", "sweeps")
     compared.add_argument("--results", type=Path, required=True, help="the run's folder")
     for function in (report, verdict):
         _stage(verbs, function).add_argument("--comparison", type=Path, required=True, help="comparison.json of a run")

@@ -9,6 +9,7 @@ Knows nothing of what the files mean.
 """
 
 import errno
+import glob
 import hashlib
 import json
 import math
@@ -44,6 +45,7 @@ def whole(path: Path) -> Iterator[BinaryIO]:
     partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
+        _sweep_up(path)
         with open(partial, "w+b") as file:
             yield file
             file.flush()
@@ -55,6 +57,14 @@ def whole(path: Path) -> Iterator[BinaryIO]:
     finally:
         with suppress(OSError):
             partial.unlink()
+
+
+def _sweep_up(path: Path) -> None:
+    """Remove what writers of this very file left behind when they were killed."""
+    for left in path.parent.glob(f".{glob.escape(path.name)}.*.partial"):
+        writer = left.name.split(".")[-2]
+        if writer.isdecimal() and not Path("/proc", writer).exists() and Path("/proc/self").exists():
+            left.unlink(missing_ok=True)
 
 
 def _sync_folder(folder: Path) -> None:

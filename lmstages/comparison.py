@@ -15,12 +15,12 @@ from typing import Any
 
 import numpy as np
 
-from lmstages import artefacts
+from lmstages import artefacts, published
 from lmstages.errors import UserError
-from lmstages.ladder import LADDER, RUNGS
 from lmstages.storage import Scores, load_scores
 
 Row = dict[str, Any]
+BEYOND = 1000  # the oracle's place on the ladder: after every rung
 ORACLE = "The source itself: what a reader who knows the grammar by heart would need; nobody is better on average."
 
 
@@ -42,16 +42,21 @@ def measures(scores: Scores) -> dict[str, float]:
 def compare(root: Path, section: Mapping[str, Any]) -> dict[str, Any]:
     """All cells of a run below ``root`` -> corpora and rows, as the report reads them.
 
-    ``section``: run, cells [corpus, tokenizer, model, seeds], evaluate {corpus: splits}, published.
+    ``section``: run, cells [corpus, tokenizer, model, seeds], told {model: rung, rank, title, adds, source, family},
+    evaluate {corpus: splits}, published, sweeps {name, section, keys, cells [name, values]}, and whether the report
+    closes with ``estimation``.
     """
     corpora = {name: _corpus(root / name, splits) for name, splits in section["evaluate"].items()}
     rows = [row for name, corpus in corpora.items() for row in _oracle_rows(name, corpus)]
     for corpus, tokenizer, model, seeds in section["cells"]:
         folders = [root / corpus / tokenizer / model / f"seed{seed}" for seed in seeds]
         for split in section["evaluate"][corpus]:
-            rows.append(_row(folders, seeds, split, corpora[corpus]["oracle"]))
-    _set_beside(rows, section["published"])
-    return {"run": section["run"], "corpora": corpora, "rows": sorted(rows, key=_place(list(corpora)))}
+            rows.append(_row(folders, seeds, split, section["told"][model], corpora[corpus]["oracle"]))
+    rows.sort(key=_place(list(corpora)))
+    figures = published.set_beside(rows, section["published"])
+    sweeps = [swept(sweep, rows) for sweep in section["sweeps"]]
+    told = {"run": section["run"], "estimation": section.get("estimation", False)}
+    return {**told, "corpora": corpora, "rows": rows, "published": figures, "sweeps": sweeps}
 
 
 def _corpus(folder: Path, splits: Sequence[str]) -> Row:
@@ -60,7 +65,8 @@ def _corpus(folder: Path, splits: Sequence[str]) -> Row:
     if not (oracle / "oracle.json").is_file():
         return {**facts, "oracle": None}
     expected = artefacts.load_json(oracle / "oracle.json")["expected_bits_per_byte"]
-    scored = {split: measures(load_scores(oracle / f"{split}.safetensors")) for split in splits}
+    scores = load_scores(oracle / "scores.safetensors")
+    scored = {split: measures(scores[split]) for split in splits}
     return {
         **facts,
         "oracle": {split: {**found, "expected_bits_per_byte": expected} for split, found in scored.items()},
@@ -70,7 +76,7 @@ def _corpus(folder: Path, splits: Sequence[str]) -> Row:
 def _oracle_rows(corpus: str, facts: Row) -> Iterable[Row]:
     for split, found in (facts["oracle"] or {}).items():
         named = {"corpus": corpus, "split": split, "tokenizer": "-", "model": "oracle", "rung": "oracle"}
-        told = {"rank": len(LADDER), "title": "Oracle", "adds": ORACLE, "source": "the corpus's own grammar"}
+        told = {"rank": BEYOND, "title": "Oracle", "adds": ORACLE, "source": "the corpus's own grammar"}
         known = {**found, "perplexity": None, "excess_bits_per_byte": 0.0}
         yield {**EMPTY, **named, **told, **known, "family": "oracle", "class": "oracle", "protocol": "stream"}
 
@@ -94,15 +100,16 @@ EMPTY: Row = {
 }
 
 
-def _row(folders: Sequence[Path], seeds: Sequence[int], split: str, oracle: Row | None) -> Row:
-    """One row of the table: a model on a split, the mean over its seeds."""
+def _row(folders: Sequence[Path], seeds: Sequence[int], split: str, told: Row, oracle: Row | None) -> Row:
+    """One row of the table: a model on a split, the mean over its seeds; ``told``: what the ladder says of it."""
     fits = [artefacts.load_json(folder / "fit.json") for folder in folders]
     named = dict(zip(("corpus", "tokenizer", "model"), folders[0].parts[-4:-1], strict=True)) | {"split": split}
-    row = {**EMPTY, **named, **_rung(fits[0]), "class": "static", "seeds": list(seeds), "protocol": "-"}
+    row = {**EMPTY, **named, **told, "class": "static", "seeds": list(seeds), "protocol": "-"}
+    row["hyperparameters"] = fits[0]["hyperparameters"]
     failed = [fit["status"] for fit in fits if fit["status"] != "ok"]
     if failed:
         return {**row, "status": failed[0]}
-    scores = [load_scores(folder / f"{split}.safetensors") for folder in folders]
+    scores = [load_scores(folder / "scores.safetensors")[split] for folder in folders]
     found = [measures(each) for each in scores]
     row |= {key: _mean([each[key] for each in found]) for key in found[0]} | {"protocol": scores[0].protocol}
     row |= {key: fits[0][key] for key in ("parameters", "tokens_seen", "device", "threads", "curve")}
@@ -117,32 +124,43 @@ def _row(folders: Sequence[Path], seeds: Sequence[int], split: str, oracle: Row 
     return row
 
 
-def _rung(fit: Row) -> Row:
-    kind = RUNGS[fit["rung"]]
-    adds = " ".join((kind.__doc__ or "").split())
-    told = {"rung": kind.name, "rank": LADDER.index(kind), "title": kind.title, "adds": adds, "source": kind.source}
-    return {**told, "family": kind.family, "hyperparameters": fit["hyperparameters"]}
-
-
 def _mean(values: Sequence[float]) -> float | None:
     """The mean, or None where it is no finite number."""
     return artefacts.finite(float(np.mean(values))) if len(set(values)) > 1 else artefacts.finite(values[0])
 
 
-def _set_beside(rows: Iterable[Row], published: Sequence[Row]) -> None:
-    """Give each row the figures that others printed for it, with a verdict."""
-    for row in rows:
-        row["published"] = [
-            {**figure, "ours": row[figure["measure"]], "verdict": _verdict(figure, row[figure["measure"]])}
-            for figure in published
-            if all(figure[key] == row[key] for key in ("corpus", "model", "split"))
-        ]
+SHOWN = (
+    "corpus",
+    "split",
+    "tokenizer",
+    "model",
+    "bits_per_byte",
+    "bits_per_byte_std",
+    "perplexity",
+    "nats_per_character",
+    "parameters",
+)
+COLUMN = {"corpora": "corpus", "tokenizers": "tokenizer", "models": "model"}
 
 
-def _verdict(figure: Row, ours: float | None) -> str:
-    if ours is not None and abs(ours - figure["value"]) <= figure["tolerance"]:
-        return "reproduced"
-    return "better" if ours is not None and ours < figure["value"] else "differs"
+def swept(sweep: Row, rows: Iterable[Row]) -> Row:
+    """One swept entry: a row for every row of the comparison that one of its cells stands in, by key values."""
+    values, column = dict(sweep["cells"]), COLUMN[sweep["section"]]
+    found = [
+        dict(zip(sweep["keys"], values[row[column]], strict=True)) | {key: row[key] for key in SHOWN}
+        for row in rows
+        if row["family"] != "oracle" and row[column] in values
+    ]
+    orders = [in_order([each[place] for each in values.values()]) for place in range(len(sweep["keys"]))]
+    found.sort(key=lambda row: [order.index(row[key]) for key, order in zip(sweep["keys"], orders, strict=True)])
+    return {"name": sweep["name"], "section": sweep["section"], "keys": sweep["keys"], "rows": found}
+
+
+def in_order(values: Sequence[Any]) -> list[Any]:
+    """Each value once: numbers by size, before all else in the order of the config."""
+    once = [value for place, value in enumerate(values) if value not in values[:place]]
+    numbers = [value for value in once if isinstance(value, int | float) and not isinstance(value, bool)]
+    return [*sorted(numbers), *(value for value in once if value not in numbers)]
 
 
 def _place(corpora: list[str]) -> Any:

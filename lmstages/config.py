@@ -1,24 +1,34 @@
 """The config as typed records: one strict reader, every mistake in one message, before any job exists.
 
-The YAML is read by our own rules (YAML 1.2's core: ``1e-3`` is a number, ``no`` and ``010`` are text;
-no tags, aliases, duplicate keys or NaN). Names become folders, so they are lower-case words and
-nothing else. Knows the ladder's records; never a text, a token or a model.
+Names become folders, so they are lower-case words and nothing else. Knows the ladder's records; never
+a text, a token or a model.
 """
 
 import json
-import math
 import re
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import yaml
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    TypeAdapter,
+    ValidationError,
+    WrapValidator,
+    model_validator,
+)
 
 from lmstages.corpora.sources import SOURCES
 from lmstages.errors import UserError, did_you_mean
-from lmstages.ladder import RUNGS, Rung
+from lmstages.ladder import LADDER, RUNGS, Rung
+from lmstages.strict_yaml import load_yaml
+from lmstages.sweeps import Swept, expanded, listed
 
+UNBOUNDED_WINDOW = 256  # of a rung without a longest context, where a protocol needs one
+USES_OF_A_CORPUS = ("evaluate", "tokenizers", "models")
 NAME = r"[a-z0-9][a-z0-9_-]{0,63}"
 EMBEDDED = ("coined", "fables")
 SPLITS = ("train", "valid", "test")
@@ -92,9 +102,6 @@ class Corpus(Record):
             raise ValueError("needs either source or path")
         if self.source is not None and self.source not in known:
             raise ValueError(f"source {self.source!r} is unknown; known: {known}{did_you_mean(self.source, known)}")
-        for split in self.evaluate:
-            if getattr(self.split, split) <= 0:
-                raise ValueError(f"evaluate names {split}, which the split leaves empty")
         return self
 
     @property
@@ -111,16 +118,16 @@ class Corpus(Record):
 
 
 class Tokenizer(Record):
-    """How text becomes tokens. ``alphabet: corpus`` takes a char vocabulary from all splits, as published work does."""
+    """How text becomes tokens. ``alphabet: corpus`` takes the vocabulary from all splits, as published work does."""
 
-    kind: Literal["byte", "char", "bpe"]
+    kind: Literal["byte", "char", "word", "bpe", "unigram"]
     vocab_size: Annotated[int, Field(ge=258, le=65536)] | None = None
     alphabet: Literal["train", "corpus"] = "train"
 
     @model_validator(mode="after")
     def _size_where_needed(self) -> "Tokenizer":
-        if (self.kind == "bpe") != (self.vocab_size is not None):
-            raise ValueError("vocab_size belongs to kind bpe, which needs it")
+        if (self.kind in ("word", "bpe", "unigram")) != (self.vocab_size is not None):
+            raise ValueError("vocab_size belongs to kinds word, bpe and unigram, which need it")
         return self
 
 
@@ -142,29 +149,65 @@ class Scoring(Record):
             raise ValueError(f"stride {self.stride} exceeds window {self.window}: tokens between would go unscored")
         return self
 
+    def resolved(self, rung: Rung) -> dict[str, Any]:
+        """The protocol of a rung with nothing left open: name, window, stride, skip."""
+        name = rung.protocol if self.protocol == "auto" else self.protocol
+        window = self.window or rung.context or UNBOUNDED_WINDOW
+        stride = window if name == "disjoint" else self.stride or -(-window // 2)
+        return {"protocol": name, "window": window, "stride": stride, "skip": self.skip}
+
+
+Temperature = Annotated[float, Field(gt=0, le=100)]
+ONE_TEMPERATURE = TypeAdapter(Temperature, config=ConfigDict(strict=True, allow_inf_nan=False))
+SEVERAL_TEMPERATURES = TypeAdapter(Annotated[list[Temperature], EACH_ONCE], config=ConfigDict(strict=True))
+
+
+def _one_or_several(value: Any, _: Any) -> Any:
+    """A temperature or a list of them; one error for what is neither."""
+    return (SEVERAL_TEMPERATURES if isinstance(value, list) else ONE_TEMPERATURE).validate_python(value)
+
 
 class Sampling(Record):
-    """Text drawn from every fitted model for the report."""
+    """Text drawn from every fitted model for the report, at each temperature where there are several."""
 
     count: Annotated[int, Field(ge=1, le=10000)] = 5
     length: Annotated[int, Field(ge=1, le=100000)] = 200
-    temperature: Annotated[float, Field(gt=0, le=100)] = 1.0
+    temperature: Annotated[float | list[float], WrapValidator(_one_or_several)] = 1.0
     top_k: Annotated[int, Field(ge=1)] | None = None
     top_p: Annotated[float, Field(gt=0, le=1)] = 1.0
     prompt: str = ""
     seed: int = 0
 
 
-class Published(Record):
-    """A figure somebody printed, to stand beside ours."""
+Measure = Literal["perplexity", "nats_per_token", "nats_per_character", "bits_per_byte", "parameters"]
+CELL = ("corpus", "model", "split", "measure", "value", "tolerance")
 
-    corpus: str
-    model: str
-    split: SplitName
-    measure: Literal["perplexity", "nats_per_token"]
-    value: Annotated[float, Field(gt=0)]
-    tolerance: Annotated[float, Field(ge=0)]
+
+class Published(Record):
+    """A figure somebody printed, to stand beside ours; or, with ``claim``, a statement that no cell can meet.
+
+    ``because`` says why ours differs; ``impossible`` that what was printed cannot come of what was described.
+    """
+
+    corpus: str | None = None
+    tokenizer: str | None = None  # every one of the model's if none is named
+    model: str | None = None
+    split: SplitName | None = None
+    measure: Measure | None = None
+    value: Annotated[float, Field(gt=0)] | None = None
+    tolerance: Annotated[float, Field(ge=0)] | None = None
     source: str
+    claim: str | None = None
+    setup: str | None = None
+    because: str | None = None
+    impossible: bool = False
+
+    @model_validator(mode="after")
+    def _a_figure_or_a_claim(self) -> "Published":
+        lacking = [key for key in CELL if getattr(self, key) is None]
+        if lacking and (lacking != list(CELL) or self.claim is None):
+            raise ValueError(f"lacks {', '.join(lacking)}; a statement without all of these is a claim alone")
+        return self
 
 
 class Model(Record):
@@ -180,6 +223,7 @@ class Basics(Record):
     name: str
     mirror: str | None = None
     seeds: Annotated[list[Annotated[int, Field(ge=0)]], EACH_ONCE] = [0]
+    estimation: bool = False
 
 
 class Run(Basics):
@@ -190,6 +234,7 @@ class Run(Basics):
     models: dict[str, Model]
     sampling: Sampling = Sampling()
     published: list[Published] = []
+    sweeps: dict[str, Swept] = {}
 
     def cells(self) -> list[tuple[str, str, str, int]]:
         """Every (corpus, tokenizer, model, seed) of the run, in the order of the report."""
@@ -207,6 +252,10 @@ class Run(Basics):
 
     # What one job receives of the config, as JSON, and nothing besides.
 
+    def prepare_section(self, corpus: str) -> str:
+        """The text and its splits; which models and tokenizers are run on it is no matter of the text's."""
+        return _json(self.corpora[corpus].model_dump(mode="json", exclude=set(USES_OF_A_CORPUS)))
+
     def fit_section(self, model: str) -> str:
         """The rung and its hyperparameters."""
         return _json(_rung_section(self.models[model].rung))
@@ -214,7 +263,8 @@ class Run(Basics):
     def evaluate_section(self, corpus: str, model: str) -> str:
         """The splits, the protocol, how to draw samples, and whether documents end."""
         record = self.corpora[corpus]
-        settings = {"scoring": self.models[model].scoring.model_dump(), "sampling": self.sampling.model_dump()}
+        scoring = self.models[model].scoring.resolved(self.models[model].rung)
+        settings = {"scoring": scoring, "sampling": self.sampling.model_dump()}
         return _json({"splits": record.evaluate, "documents": self.layout(corpus) != "stream", **settings})
 
     def oracle_section(self, corpus: str) -> str:
@@ -222,24 +272,28 @@ class Run(Basics):
         return _json({"source": self.corpora[corpus].source, "splits": self.corpora[corpus].evaluate})
 
     def comparison_section(self) -> str:
-        """Every cell with its seeds, the splits of every corpus, and the figures others printed."""
+        """Every cell with its seeds, what the ladder says of its model, splits, sweeps, and what others printed."""
         cells: dict[tuple[str, str, str], list[int]] = {}
         for corpus, tokenizer, model, seed in self.cells():
             cells.setdefault((corpus, tokenizer, model), []).append(seed)
         evaluate = {name: record.evaluate for name, record in self.corpora.items()}
         published = [figure.model_dump() for figure in self.published]
         named = [[*cell, seeds] for cell, seeds in cells.items()]
-        return _json({"run": self.name, "cells": named, "evaluate": evaluate, "published": published})
+        told: dict[str, Any] = {"told": {model: _told_of(record.rung) for model, record in self.models.items()}}
+        told |= {"cells": named, "evaluate": evaluate, "published": published, "sweeps": listed(self.sweeps)}
+        return _json({"run": self.name, "estimation": self.estimation, **told})
 
     def layout(self, corpus: str) -> str:
         """How the models are to read it: documents that end, or one stream."""
         record = self.corpora[corpus]
         return "stream" if record.read_as == "stream" else record.layout
 
-    def longest_context(self, corpus: str) -> int:
-        """How many characters the longest-sighted model of a corpus looks back over."""
-        models = _chosen(self.corpora[corpus].models, self.models)
-        return max((self.models[model].rung.context or 0 for model in models), default=0)
+
+def _told_of(rung: Rung) -> dict[str, Any]:
+    """What the report says of a model without knowing it."""
+    adds = " ".join((type(rung).__doc__ or "").split())
+    named = {"rung": rung.name, "rank": LADDER.index(type(rung)), "title": rung.title, "family": rung.family}
+    return {**named, "adds": adds, "source": rung.source}
 
 
 def _rung_section(rung: Rung) -> dict[str, Any]:
@@ -280,6 +334,7 @@ def text_run(path: Path, text: str, overrides: Mapping[str, Any] | None = None) 
     corpus = {"path": text, "documents": documents}
     corpus |= {key: str(extra.pop(key)) for key in ("newlines", "separator") if key in extra}
     name = safe_name(Path(text).stem)
+    name += "-text" if name in ("default", *(run.stem for run in path.parent.rglob("*.yaml"))) else ""
     raw |= {"corpora": {name: corpus}, "published": []}
     problems: list[str] = []
     run = _parse_run(name, _override(raw, extra, problems), problems)
@@ -308,7 +363,12 @@ def _override(raw: dict[str, Any], overrides: dict[str, Any], problems: list[str
 
 
 def _parse_run(name: str, raw: dict[str, Any], problems: list[str]) -> Run | None:
-    fields = [field for field in Run.model_fields if field != "name"]
+    try:
+        raw, sweeps = expanded(raw)
+    except UserError as error:
+        problems.append(str(error))
+        return None
+    fields = [field for field in Run.model_fields if field not in ("name", "sweeps")]
     for key in raw:
         if key not in fields:
             problems.append(f"{key}: unknown key; allowed: {', '.join(fields)}{did_you_mean(str(key), fields)}")
@@ -322,11 +382,11 @@ def _parse_run(name: str, raw: dict[str, Any], problems: list[str]) -> Run | Non
     published = _published(raw.get("published"), problems)
     sampling = _parse(Sampling, {} if raw.get("sampling") is None else raw["sampling"], "sampling", problems)
     problems.extend([*_unknown_names(sections, published), *_unusable(sections, published)])
-    rest = {key: raw[key] for key in ("mirror", "seeds") if raw.get(key) is not None}
+    rest = {key: raw[key] for key in ("mirror", "seeds", "estimation") if raw.get(key) is not None}
     _parse(Basics, {"name": name, **rest}, "", problems)
     if problems:
         return None
-    return Run(name=name, **rest, **sections, published=published, sampling=sampling)
+    return Run(name=name, **rest, **sections, published=published, sampling=sampling, sweeps=sweeps)
 
 
 NAME_RULE = "names are lower-case letters, digits, _ and -, at most 64, beginning with a letter or digit"
@@ -413,7 +473,8 @@ def _unknown_names(sections: Mapping[str, dict[str, Any]], published: list[Any])
                     hint = did_you_mean(name, sections[key])
                     yield f"corpora.{corpus}.{key}: {name!r} is not defined under {key}{hint}"
     for index, figure in enumerate(published):
-        for key, defined in (("corpus", sections["corpora"]), ("model", sections["models"])):
+        for key, section in (("corpus", "corpora"), ("tokenizer", "tokenizers"), ("model", "models")):
+            defined = sections[section]
             name = getattr(figure, key, None)
             if name is not None and name not in defined:
                 yield f"published[{index}].{key}: {name!r} is not defined{did_you_mean(name, defined)}"
@@ -426,6 +487,9 @@ def _unusable(sections: Mapping[str, dict[str, Any]], published: list[Any]) -> I
         if corpus.path is not None and not Path(corpus.path).exists():
             beside = [str(path) for path in Path(corpus.path).parent.glob("*")]
             yield f"corpora.{name}.path: {corpus.path!r} no such file{did_you_mean(corpus.path, beside)}"
+        for split in corpus.evaluate:
+            if getattr(corpus.split, split) <= 0:
+                yield f"corpora.{name}: evaluate names {split}, which the split leaves empty"
         for model in _chosen(corpus.models, sections["models"]):
             fitted = sections["models"].get(model)
             if corpus.split.valid <= 0 and fitted and getattr(fitted.rung, "keep", None) == "best":
@@ -455,63 +519,3 @@ def rung_of(section: Mapping[str, Any]) -> Rung:
         raise UserError("--section", f"unknown rung {name!r}{did_you_mean(str(name), RUNGS)}", ", ".join(RUNGS))
     rung: Rung = from_section(RUNGS[name], section["hyperparameters"])
     return rung
-
-
-# ---------------------------------------------------------------- strict YAML
-
-
-class StrictLoader(yaml.SafeLoader):
-    """YAML 1.2's core schema and no more."""
-
-    yaml_implicit_resolvers: dict[str, Any] = {}
-
-    def compose_node(self, parent: Any, index: Any) -> Any:
-        event = self.peek_event()
-        if getattr(event, "anchor", None) or getattr(event, "tag", None):
-            trouble = "anchors and aliases" if event.anchor else f"tags such as {event.tag}"
-            raise yaml.YAMLError(f"line {event.start_mark.line + 1}: {trouble} are not allowed")
-        return super().compose_node(parent, index)
-
-    def construct_finite(self, node: yaml.ScalarNode) -> float:
-        """A number that is one; ``1e400`` is not."""
-        if not math.isfinite(value := self.construct_yaml_float(node)):
-            raise yaml.YAMLError(f"line {node.start_mark.line + 1}: {node.value[:20]} is too large for a number")
-        return value
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        seen: set[Any] = set()
-        for key_node, _ in node.value:
-            key = self.construct_object(key_node, deep=True)
-            if not isinstance(key, str) or key in seen:
-                trouble = "appears twice" if isinstance(key, str) else "is no word; put it in quotes"
-                raise yaml.YAMLError(f"line {key_node.start_mark.line + 1}: key {key!r} {trouble}")
-            seen.add(key)
-        return super().construct_mapping(node, deep)
-
-
-NUMBER = r"[-+]?(?:(?:0|[1-9][0-9]*)(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][-+]?[0-9]+)?"
-for tag, pattern, first in (
-    ("null", r"~|null|", ["~", "n", ""]),
-    ("bool", r"true|false", list("tf")),
-    ("int", r"[-+]?(?:0|[1-9][0-9]{0,17})", list("-+0123456789")),
-    ("float", NUMBER, list("-+.0123456789")),
-):
-    StrictLoader.add_implicit_resolver(f"tag:yaml.org,2002:{tag}", re.compile(rf"^(?:{pattern})$"), first)
-StrictLoader.add_constructor("tag:yaml.org,2002:float", StrictLoader.construct_finite)
-
-
-def load_yaml(path: Path) -> dict[str, Any]:
-    """The mapping a YAML file holds, by strict rules; a UserError names the line."""
-    try:
-        loaded = yaml.load(path.read_bytes().decode("utf-8"), Loader=StrictLoader)  # noqa: S506 (our own SafeLoader)
-    except OSError as error:
-        present = sorted(str(p) for p in path.parent.glob("*.yaml")) if path.parent.is_dir() else []
-        hint = did_you_mean(str(path), present)
-        raise UserError(path, f"cannot be read ({error.strerror}){hint}", "a YAML file") from error
-    except UnicodeDecodeError as error:
-        raise UserError(path, f"not UTF-8 at byte {error.start}") from error
-    except yaml.YAMLError as error:
-        raise UserError(path, " ".join(str(error).split())) from error
-    if not isinstance(loaded, dict):
-        raise UserError(path, "holds no mapping", "expected keys such as corpora, tokenizers, models")
-    return loaded

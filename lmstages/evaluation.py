@@ -13,40 +13,29 @@ import numpy as np
 
 from lmstages import artefacts, sampling, scoring, storage
 from lmstages.corpora import splits
-from lmstages.errors import UserError
-from lmstages.ladder import Rung
+from lmstages.fitting import must_be_longer
 from lmstages.models.base import LanguageModel
 from lmstages.tokenizers import TextTokenizer
 
 Section = Mapping[str, Any]
-ATTENTION_WINDOW = 256  # for a rung without a longest context
 
 
 def evaluate(model: Path, tokens: Path, text: Path, out: Path, section: Section, made: artefacts.Made) -> None:
-    """Write ``{split}.safetensors`` for every split of the section, and ``evaluation.json`` with samples."""
+    """Write ``scores.safetensors`` for all splits of the section, and ``evaluation.json`` with samples."""
     fit = artefacts.load_json(model.with_name("fit.json"))
     if fit["status"] != "ok":
-        for split in section["splits"]:
-            artefacts.save_arrays(out / f"{split}.safetensors", {}, {"failed": fit["status"]}, made)
+        storage.save_scores(out / "scores.safetensors", {}, made)
         artefacts.save_json(out / "evaluation.json", {"status": fit["status"]}, made)
         return
     fitted, tokenizer = storage.load_model(model), storage.read_tokenizer(tokens)
-    seconds = {}
+    scores, seconds = {}, {}
     for split in section["splits"]:
         started = time.perf_counter()
-        scores = score_split(fitted, tokenizer, tokens, text, split, section["scoring"])
+        scores[split] = score_split(fitted, tokenizer, tokens, text, split, section["scoring"])
         seconds[split] = time.perf_counter() - started
-        storage.save_scores(out / f"{split}.safetensors", scores, made)
+    storage.save_scores(out / "scores.safetensors", scores, made)
     samples = draw(fitted, tokenizer, section["sampling"], section["documents"])
     artefacts.save_json(out / "evaluation.json", {"status": "ok", "score_seconds": seconds, "samples": samples}, made)
-
-
-def protocol_of(rung: Rung, settings: Section) -> tuple[str, int, int]:
-    """Name, window and stride of the protocol, ``auto`` resolved by what the rung looks at."""
-    name = rung.protocol if settings["protocol"] == "auto" else settings["protocol"]
-    window = settings["window"] or rung.context or ATTENTION_WINDOW
-    stride = window if name == "disjoint" else settings["stride"] or -(-window // 2)
-    return name, window, stride
 
 
 def score_split(
@@ -55,9 +44,8 @@ def score_split(
     """Score one split; what its tokens cover is checked against the text's own bytes."""
     documents, lengths = storage.read_tokens(tokens, split)
     skip = settings["skip"]
-    if len(documents) <= skip:
-        raise UserError(f"{text}/{split}.txt", f"{len(documents)} tokens", f"more than {skip} are needed")
-    name, window, stride = protocol_of(model.rung, settings)
+    must_be_longer(model.rung, split, len(documents) - skip)
+    name, window, stride = settings["protocol"], settings["window"], settings["stride"]
     log_probs = scoring.score(model, documents, scoring.windows_of(documents.starts, name, window, stride, skip))
     assert np.isnan(log_probs).sum() == skip, "every token but those skipped is scored once"
     log_probs = scoring.charge_escapes(log_probs, documents.tokens, lengths, tokenizer.escape)
@@ -74,8 +62,20 @@ def score_split(
     )
 
 
-def draw(model: LanguageModel, tokenizer: TextTokenizer, settings: Section, documents: bool) -> list[str]:
-    """Samples as text; in a stream, which has no boundaries, they run on to their full length."""
+def draw(model: LanguageModel, tokenizer: TextTokenizer, settings: Section, documents: bool) -> list[dict[str, Any]]:
+    """Samples {temperature, text}, each temperature from the same seed, so that they differ by nothing else."""
+    given = settings["temperature"]
+    return [
+        {"temperature": temperature, "text": text}
+        for temperature in (given if isinstance(given, list) else [given])
+        for text in _drawn(model, tokenizer, settings, temperature, documents)
+    ]
+
+
+def _drawn(
+    model: LanguageModel, tokenizer: TextTokenizer, settings: Section, temperature: float, documents: bool
+) -> list[str]:
+    """Texts; in a stream, which has no boundaries, they run on to their full length."""
     [(prompt, _)] = tokenizer.encode([settings["prompt"]])
     rows = sampling.sample(
         model,
@@ -83,7 +83,7 @@ def draw(model: LanguageModel, tokenizer: TextTokenizer, settings: Section, docu
         settings["length"],
         settings["seed"],
         prompt,
-        settings["temperature"],
+        temperature,
         settings["top_k"],
         settings["top_p"],
         stop_at_boundary=documents,

@@ -1,4 +1,4 @@
-"""The two figures of the report, as SVG text: the ladder, and how its neural rungs learned.
+"""The figures of the report, as SVG text: the ladder, how its neural rungs learned, what a sweep changes, estimation.
 
 A figure is the same bytes from run to run: no date, no random names. It has no background, draws its ink
 in ``currentColor`` and holds neither style sheet nor script nor address, so that it can stand inside a page
@@ -15,6 +15,10 @@ import warnings
 from collections.abc import Container, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from lmstages import estimation
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -137,6 +141,83 @@ def curves_sentence(rows: Sequence[Row]) -> str:
     )
 
 
+def sweep_plot(sweep: Mapping[str, Any]) -> str:
+    """A sweep -> SVG text: bits per byte over its first key, a line for all else that varies; empty for no number."""
+    rows = [row for row in sweep["rows"] if row["bits_per_byte"] is not None]
+    if not rows:
+        return ""
+    key = sweep["keys"][0]
+    values = list({told(row[key]): row[key] for row in rows}.values())
+    with _settings():
+        figure, axes = _canvas(6.4, 3.6, sweep_title(sweep))
+        places = _value_axis(axes, values)
+        lines = _sweep_lines(sweep, rows)
+        for place, (label, line) in enumerate(lines.items()):
+            _draw_line(axes, place, label, [(places[told(row[key])], row) for row in line])
+        axes.set_xlabel(key.replace("_", " "))
+        axes.set_ylabel("bits per byte of text (lower is better)")
+        axes.margins(x=0.06, y=0.12)
+        if len(lines) > 1:
+            axes.legend(loc="best")
+        return _svg(figure, sweep_title(sweep))
+
+
+def sweep_title(sweep: Mapping[str, Any]) -> str:
+    """What stands above a sweep."""
+    keys = " and ".join(key.replace("_", " ") for key in sweep["keys"])
+    return f"{sweep['name']}: bits per byte over {keys}"
+
+
+def sweep_sentence(sweep: Mapping[str, Any]) -> str:
+    """What to see in a sweep, with its own numbers."""
+    rows = [row for row in sweep["rows"] if row["bits_per_byte"] is not None]
+    if not rows:
+        return "No cell of this sweep could be fitted."
+    best = min(rows, key=lambda row: row["bits_per_byte"])
+    where = " and ".join(f"{key.replace('_', ' ')} {told(best[key])}" for key in sweep["keys"])
+    text = ", ".join(best[key] for key in ("corpus", "tokenizer", "split"))
+    ends = "" if len(rows) < 2 else f", the highest is {max(row['bits_per_byte'] for row in rows):.3f}"
+    return (
+        f"The same model, one thing changed at a time: the lowest point is {best['bits_per_byte']:.3f} at {where} "
+        f"({text}){ends}. The vertical axis begins near the lowest point, not at zero."
+    )
+
+
+def _sweep_lines(sweep: Mapping[str, Any], rows: Sequence[Row]) -> dict[str, list[Row]]:
+    """Rows by everything that varies besides the first key; the swept entry itself varies with the keys."""
+    swept = {"corpora": "corpus", "tokenizers": "tokenizer", "models": "model"}[sweep["section"]]
+    others = [key for key in ("corpus", "split", "tokenizer", "model") if key != swept]
+    varying = [key for key in others if len({row[key] for row in rows}) > 1]
+    lines: dict[str, list[Row]] = {}
+    for row in rows:
+        parts = [row[key] for key in varying]
+        parts += [f"{key.replace('_', ' ')} {told(row[key])}" for key in sweep["keys"][1:]]
+        lines.setdefault(", ".join(parts), []).append(row)
+    return lines
+
+
+def _value_axis(axes: "Axes", values: Sequence[Any]) -> dict[str, float]:
+    """Where each value stands: numbers by size, as powers where they span more than a decade; words side by side."""
+    if all(isinstance(value, int | float) and not isinstance(value, bool) for value in values):
+        if min(values) > 0 and max(values) > 10 * min(values):
+            axes.set_xscale("log")
+        places = {told(value): float(value) for value in values}
+    else:
+        places = {told(value): float(place) for place, value in enumerate(values)}
+    axes.set_xticks(list(places.values()), list(places))
+    axes.set_xticks([], minor=True)
+    return places
+
+
+def told(value: Any) -> str:
+    """A value of a config in words: ``yes``, ``none``, ``0.001``, ``128, 128``."""
+    if isinstance(value, list | tuple):
+        return ", ".join(map(told, value)) or "none"
+    if isinstance(value, bool) or value is None:
+        return {True: "yes", False: "no", None: "none"}[value]
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
 def scored(rows: Iterable[Row]) -> list[Row]:
     """The rows that stand on the ladder with a number, the oracle left out."""
     return [row for row in rows if row["family"] != "oracle" and row["bits_per_byte"] is not None]
@@ -206,8 +287,8 @@ def _canvas(width: float, height: float, title: str) -> tuple["Figure", "Axes"]:
     return figure, axes
 
 
-def _draw_line(axes: "Axes", place: int, label: str, steps: Sequence[tuple[int, Row]]) -> None:
-    """One tokenizer's way down the ladder; a bar where several seeds give a spread."""
+def _draw_line(axes: "Axes", place: int, label: str, steps: Sequence[tuple[float, Row]]) -> None:
+    """One line with its marks, such as a tokenizer's way down the ladder; a bar where several seeds give a spread."""
     colour, marker = COLOURS[place % len(COLOURS)], MARKERS[place % len(MARKERS)]
     x, y = [x for x, _ in steps], [row["bits_per_byte"] for _, row in steps]
     axes.plot(x, y, color=colour, marker=marker, linestyle=DASHES[place // len(COLOURS) % len(DASHES)], label=label)
@@ -270,3 +351,87 @@ def _attributes(style: str) -> str:
     """``fill: none; stroke: red`` -> `` fill="none" stroke="red"``; the font is the whole drawing's."""
     pairs = [part.split(":", 1) for part in style.split(";") if ":" in part]
     return "".join(f' {key.strip()}="{value.strip()}"' for key, value in pairs if key.strip() != "font-family")
+
+
+# Estimation
+
+
+def estimation_figures() -> str:
+    """SVG text: the coin's likelihood and its negative logarithm; the widgets, free and under two constraints."""
+    with _settings():
+        figure = _panels(9.6, 7.2)
+        likelihood, nats, contour, constrained = figure.subplots(2, 2).flat
+        _draw_coin(likelihood, nats)
+        _draw_contour(contour)
+        _draw_constrained(constrained)
+        return _svg(figure, "Estimation")
+
+
+def estimation_sentence() -> str:
+    """What to see in the figures of estimation, with their own numbers."""
+    free, wrong, right = (
+        estimation.likeliest(estimation.WIDGETS, shape, count).nats
+        for shape, count in ((estimation.free, 2), (estimation.squared, 1), (estimation.a_third, 1))
+    )
+    return (
+        "Above: 62 heads in 100 tosses are likeliest where the chance of heads is 0.62, be it likelihood that is "
+        "maximised or its negative logarithm that is minimised. Below: of 1,000 widgets 38 failed by the big gear, 7 "
+        "by the small one. "
+        f"Two free parameters fit best ({free:.2f} nats); the constraint θ, θ² is false and can come no nearer than "
+        f"{wrong:.2f}; θ, θ/3 is true and needs one parameter for {right:.2f}."
+    )
+
+
+def _panels(width: float, height: float) -> "Figure":
+    from matplotlib.figure import Figure
+
+    return Figure(figsize=(width, height), layout="constrained")
+
+
+def _title(axes: "Axes", text: str) -> None:
+    axes.set_title(text, loc="left", fontweight="bold", fontsize=10.5)
+
+
+def _draw_coin(likelihood: "Axes", nats: "Axes") -> None:
+    theta = np.linspace(0.3, 0.9, 241)
+    best = estimation.likeliest(estimation.COIN, estimation.coin, 1)
+    curve = estimation.negative_log_likelihood(estimation.COIN, estimation.coin(theta[:, None]))
+    for axes, values, top in ((likelihood, np.exp(-curve), math.exp(-best.nats)), (nats, curve, best.nats)):
+        axes.plot(theta, values, color=COLOURS[0])
+        axes.plot(best.theta, [top], "x", color=INK, markersize=8, label=f"θ = {best.theta[0]:.2f}")
+        axes.set_xlabel("θ, the chance of heads")
+        axes.legend(loc="upper left")
+    _title(likelihood, "Likelihood of 62 heads in 100")
+    _title(nats, "Its negative logarithm, nats")
+
+
+def _draw_contour(axes: "Axes") -> None:
+    """The free parametrization, both optima, and the line on which the wrong constraint must stay."""
+    big, small = np.meshgrid(np.linspace(0.02, 0.06, 81), np.linspace(0.001, 0.025, 97))
+    nats = estimation.negative_log_likelihood(estimation.WIDGETS, estimation.free(np.stack([big, small], axis=-1)))
+    free = estimation.likeliest(estimation.WIDGETS, estimation.free, 2)
+    tied = estimation.likeliest(estimation.WIDGETS, estimation.squared, 1)
+    levels = [203.3, 205, round(tied.nats, 2)]  # the middle one between the published two
+    lines = axes.contour(big, small, nats, levels=levels, colors=COLOURS[0], linewidths=0.9)
+    axes.clabel(lines, fontsize=7)
+    axes.plot(big[0], big[0] ** 2, color=COLOURS[1], linewidth=1, linestyle="--", label="θ, θ²")
+    axes.plot(big[0], big[0] / 3, color=COLOURS[2], linewidth=1, linestyle="-.", label="θ, θ/3")
+    axes.plot(*free.probabilities[:2], "x", color=INK, markersize=8, label="free optimum")
+    axes.plot(*tied.probabilities[:2], "o", color=COLOURS[1], label="optimum of θ, θ²")
+    axes.set(xlabel="p(big gear)", ylabel="p(small gear)", ylim=(0.001, 0.025))
+    _title(axes, "Three outcomes, nats")
+    axes.legend(loc="upper center", ncols=2)
+
+
+def _draw_constrained(axes: "Axes") -> None:
+    """Both constraints along their one parameter."""
+    theta = np.linspace(0.025, 0.06, 141)
+    for place, (name, shape) in enumerate((("θ, θ²", estimation.squared), ("θ, θ/3", estimation.a_third)), start=1):
+        best = estimation.likeliest(estimation.WIDGETS, shape, 1)
+        told = f"{name}: {best.nats:.2f} at {best.theta[0]:.4f}"
+        curve = estimation.negative_log_likelihood(estimation.WIDGETS, shape(theta[:, None]))
+        axes.plot(theta, curve, color=COLOURS[place], linestyle=DASHES[place], label=told)
+        axes.plot(best.theta, [best.nats], "x", color=INK, markersize=8)
+    axes.set(xlabel="θ", ylim=(203, 216))
+    _title(axes, "One parameter instead of two, nats")
+    axes.legend(loc="upper center")

@@ -7,7 +7,8 @@ import sys
 from collections.abc import Mapping
 from typing import Any
 
-from lmstages.ladder import RUNGS
+from lmstages.errors import UserError
+from lmstages.ladder import RUNGS, Rung
 from lmstages.models.base import Curve, Documents, LanguageModel, build
 from lmstages.provenance import versions
 
@@ -17,8 +18,17 @@ def fitted(
 ) -> tuple[LanguageModel, Curve]:
     """The fitted model of a section {rung, hyperparameters}, and its learning curve."""
     rung = RUNGS[section["rung"]].model_validate(section["hyperparameters"])
+    must_be_longer(rung, "train", len(train))
     model = build(rung, vocab_size)
     return model, model.fit(train, valid, seed)
+
+
+def must_be_longer(rung: Rung, split: str, tokens: int) -> None:
+    """A text shorter than what a model looks back over says nothing of the model."""
+    if tokens <= (rung.context or 1):
+        found = f"the {split} part has {tokens:,} tokens"
+        needed = f"rung {rung.name} looks back over {rung.context or 1:,}"
+        raise UserError("text too short", found, needed, "give more text, or lower the rung's window or order")
 
 
 def describe(model: LanguageModel, curve: Curve, train: Documents, threads: int) -> dict[str, Any]:

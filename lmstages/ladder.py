@@ -5,9 +5,9 @@ holds what *defines* a fitted model and nothing about how it is scored or where 
 edit here re-fits exactly the models it changes. Knows nothing of tokens, arrays or files.
 """
 
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, WrapValidator, model_validator
 
 Positive = Annotated[int, Field(ge=1)]
 Rate = Annotated[float, Field(gt=0, le=1e4)]
@@ -29,6 +29,11 @@ class Rung(BaseModel):
     def context(self) -> int | None:
         """How many earlier tokens a prediction may use; None for all of them."""
         raise NotImplementedError
+
+    @property
+    def fitted_by(self) -> str:
+        """The class in ``module`` that fits this very record."""
+        return self.model
 
 
 class Counts(Rung):
@@ -63,6 +68,11 @@ class Smoothed(Counts):
     order: ClassVar[int]
 
     @property
+    def orders(self) -> tuple[int, ...]:
+        """The one order there is."""
+        return (self.order,)
+
+    @property
     def context(self) -> int:
         """An order-n model predicts from n - 1 tokens."""
         return self.order - 1
@@ -82,12 +92,92 @@ class Bigram(Smoothed):
     source = "Markov 1913"
 
 
-class Ngram(Smoothed):
-    """Adds history: n - 1 tokens instead of one, and with them contexts that were never seen."""
+ONE_ORDER = TypeAdapter(Annotated[int, Field(ge=1, le=24)], config=ConfigDict(strict=True))
 
-    name, title = "ngram", "N-gram, add-constant"
-    source = "Shannon 1948; Lidstone 1920 for the constant"
-    order: Annotated[int, Field(ge=1, le=24)] = 4  # type: ignore[misc]
+
+def _one_or_several(value: Any, _: Any) -> Any:
+    """An order, or a list of them each once; one error for what is neither."""
+    if not isinstance(value, list):
+        return ONE_ORDER.validate_python(value)
+    if not value or len(set(map(str, value))) < len(value):
+        raise ValueError(f"{value} found; a list of orders, of which valid chooses, names each once and at least one")
+    return [ONE_ORDER.validate_python(order) for order in value]
+
+
+Orders = Annotated[int | list[int], WrapValidator(_one_or_several)]
+DISCOUNTED = ("absolute", "kneser_ney", "modified_kneser_ney")
+
+
+class AnyOrder(Counts):
+    """N-grams of any length; of a list of orders the one that predicts ``valid`` best is kept."""
+
+    order: Orders
+    module = "lmstages.models.ngram"
+
+    @property
+    def orders(self) -> tuple[int, ...]:
+        """The orders to choose from."""
+        return tuple(self.order) if isinstance(self.order, list) else (self.order,)
+
+    @property
+    def context(self) -> int:
+        """An order-n model predicts from n - 1 tokens."""
+        return max(self.orders) - 1
+
+
+class Ngram(AnyOrder):
+    """Adds history: n - 1 tokens instead of one, and with them contexts that were never seen.
+
+    ``smoothing`` says where the probability of what was never seen comes from: a constant added to every count,
+    or the next shorter context, down to a uniform guess. ``add`` belongs to the first, ``discounts`` to those of the
+    others that subtract from counts: by formula, or ``tuned`` on a part of train. What stands before a document is
+    boundaries all the way (``padded``), or one: then adding counts whole n-grams only, the others begin with less.
+    """
+
+    name, title = "ngram", "N-gram"
+    model = "NgramModel"
+    source = "Shannon 1948; Lidstone 1920 for the constant; Chen & Goodman 1999 for the others"
+    order: Orders = 4
+    smoothing: Literal["add", "jelinek_mercer", "witten_bell", "absolute", "kneser_ney", "modified_kneser_ney"] = "add"
+    add: Annotated[float, Field(ge=0, le=1e6)] | None = None  # 0.1 where it belongs
+    padded: bool | None = None  # true for add, false for the others
+    discounts: Literal["closed_form", "tuned"] | None = None  # closed_form where they belong
+
+    @model_validator(mode="before")
+    @classmethod
+    def _keys_of_the_smoothing(cls, keys: Any) -> Any:
+        """Each key belongs to some smoothings: there it has a default, elsewhere it is refused."""
+        if not isinstance(keys, dict):
+            return keys
+        smoothing, defaults = keys.get("smoothing", "add"), dict[str, Any]()
+        defaults["padded"] = smoothing == "add"
+        for key, default, owners in (("add", 0.1, ("add",)), ("discounts", "closed_form", DISCOUNTED)):
+            if smoothing in owners:
+                defaults[key] = default
+            elif keys.get(key) is not None:
+                raise ValueError(f"{key} belongs to smoothing {' or '.join(owners)}; found with {smoothing!r}")
+        return defaults | {key: value for key, value in keys.items() if key not in defaults or value is not None}
+
+    @property
+    def fitted_by(self) -> str:
+        """Adding a constant looks at one order alone, every other smoothing at all of them."""
+        return "NgramModel" if self.smoothing == "add" else "InterpolatedModel"
+
+
+class KneserNey(AnyOrder):
+    """Adds doubt: every context gives part of its counts to the next shorter one, and there a token counts by how
+    many different contexts it followed, not by how often it came: *Francisco* is frequent, but only after *San*.
+
+    The shortcut ``rung: ngram, smoothing: modified_kneser_ney``, since no smoothing of counts is stronger.
+    """
+
+    name, title = "kneser_ney", "Kneser-Ney, modified"
+    model = "InterpolatedModel"
+    source = "Kneser & Ney 1995; Chen & Goodman 1999, section 3"
+    smoothing: ClassVar[str] = "modified_kneser_ney"
+    order: Orders = 6
+    discounts: Literal["closed_form", "tuned"] = "closed_form"
+    padded: bool = False
 
 
 class Neural(Rung):
@@ -183,6 +273,7 @@ class Autograd(Rung):
     clip: Annotated[float, Field(ge=0)] = 0.0
     examples: Positive = 250
     epochs: Positive = 2
+    evaluate_every: Positive = 50  # examples
 
     @property
     def context(self) -> int:
@@ -230,6 +321,12 @@ class WaveNet(Neural):
     def context(self) -> int:
         """The window."""
         return self.window
+
+    @model_validator(mode="after")
+    def _statistics_need_two(self) -> "WaveNet":
+        if self.batch_size == self.row_length == 1:
+            raise ValueError("batch_size 1 and row_length 1 leave BatchNorm a single number; raise one of them")
+        return self
 
 
 class Recurrent(Neural):
@@ -354,5 +451,20 @@ class Llama(Neural):
         return self
 
 
-LADDER: tuple[type[Rung], ...] = (Uniform, Unigram, Bigram, Ngram, NeuralBigram, Autograd, MLP, WaveNet, RNN, GRU, LSTM, GPT, Llama)
+LADDER: tuple[type[Rung], ...] = (
+    Uniform,
+    Unigram,
+    Bigram,
+    Ngram,
+    KneserNey,
+    NeuralBigram,
+    Autograd,
+    MLP,
+    WaveNet,
+    RNN,
+    GRU,
+    LSTM,
+    GPT,
+    Llama,
+)
 RUNGS: dict[str, type[Rung]] = {rung.name: rung for rung in LADDER}

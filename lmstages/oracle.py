@@ -1,4 +1,4 @@
-"""The oracle: what the source of an embedded corpus itself says of its text, as score files.
+"""The oracle: what the source of an embedded corpus itself says of its text, as one more score file.
 
 No row of a comparison can be below it on average, and how far a row is above it is what is left to learn.
 Knows grammars and texts; no model.
@@ -18,6 +18,7 @@ def score_by_source(source: str, text: Path, out: Path, names: list[str], made: 
 
     ``oracle.json`` holds the expected bits per byte of held-out text, exact from the grammar.
     """
+    scores = {}
     for name in names:
         grammar = Grammar.load(source, "withheld" if name == "train" else "allowed")
         part = SplitText.open(text, name)
@@ -26,9 +27,8 @@ def score_by_source(source: str, text: Path, out: Path, names: list[str], made: 
         documents = np.repeat(np.arange(len(scored)), [len(each) for each in scored])
         ones = np.ones(len(log_probs), dtype=np.int64)
         assert len(ones) == part.path.stat().st_size, "embedded text is ASCII with a newline after each document"
-        storage.save_scores(
-            out / f"{name}.safetensors", storage.Scores(log_probs, ones, documents, len(ones), "stream"), made
-        )
+        scores[name] = storage.Scores(log_probs, ones, documents, len(ones), "stream")
+    storage.save_scores(out / "scores.safetensors", scores, made)
     grammar = Grammar.load(source, "allowed")
     expected = grammar.entropy() / np.log(2) / (grammar.expected_length() + 1)
     artefacts.save_json(out / "oracle.json", {"expected_bits_per_byte": float(expected)}, made)

@@ -18,7 +18,7 @@ from typing import Any
 
 from markupsafe import Markup
 
-from lmstages import figures
+from lmstages import estimation, figures
 
 Row = Mapping[str, Any]
 Comparison = Mapping[str, Any]
@@ -84,19 +84,26 @@ def duration(seconds: float | None) -> str:
     return f"{minutes} min {rest:02} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60:02} min"
 
 
-def told(value: Any) -> str:
-    """A hyperparameter in words: ``yes``, ``none``, ``0.001``."""
-    words = {True: "yes", False: "no", None: "none"}
-    if isinstance(value, bool) or value is None:
-        return words[value]
-    return f"{value:g}" if isinstance(value, float) else str(value)
-
-
 def published(figure: Mapping[str, Any]) -> str:
     """``perplexity 11.95 in 003, ours 11.953: reproduced``."""
-    ours = DASH if figure["ours"] is None else f"{figure['ours']:.5g}"
     measure = figure["measure"].replace("_", " ")
-    return f"{measure} {figure['value']:g} in {figure['source']}, ours {ours}: {figure['verdict']}"
+    return f"{measure} {value(figure)} in {figure['source']}, ours {value(figure, 'ours')}: {figure['verdict']}"
+
+
+def value(figure: Mapping[str, Any], whose: str = "value") -> str:
+    """What was printed, or ``ours``, in six digits; parameters whole, a dash for nothing."""
+    number = figure[whose]
+    if number is None:
+        return DASH
+    return f"{number:,.0f}" if figure["measure"] == "parameters" else f"{number:g}"
+
+
+def what(figure: Mapping[str, Any]) -> str:
+    """What was printed: the claim in words, or the measure and where it was taken."""
+    if figure["claim"] is not None or figure["model"] is None:
+        return str(figure["claim"])
+    place = ", ".join(str(figure[key]) for key in ("model", "corpus", "split"))
+    return f"{figure['measure'].replace('_', ' ')} of {place}"
 
 
 # The page
@@ -141,17 +148,57 @@ class Chapter:
     steps: Sequence[Step]
 
 
+@dataclass(frozen=True)
+class Sweep:
+    """One swept entry: its drawing and its table."""
+
+    name: str
+    title: str
+    keys: Sequence[str]
+    rows: Sequence[Row]
+    lowest: float | None
+    drawn: Figure
+
+
 def render(comparison: Comparison) -> str:
     """The whole page: no address, no network, the same bytes for the same comparison."""
     from jinja2 import Environment, StrictUndefined
 
     shown = _all_visible(comparison)
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    environment.filters |= {"decimal": decimal, "count": count, "duration": duration, "told": told, "pin": _pin}
+    numbers = {"decimal": decimal, "count": count, "duration": duration, "told": figures.told}
+    environment.filters |= {**numbers, "pin": _pin, "what": what, "value": value}
     template = resources.files("lmstages").joinpath("report.html.jinja").read_text("utf-8")
     failed = [row for row in shown["rows"] if row["status"] != "ok"]
     page = environment.from_string(template)
-    return page.render(run=shown["run"], chapters=_chapters(shown), failed=failed, DASH=DASH, MINUS=MINUS)
+    parts = {"chapters": _chapters(shown), "sweeps": list(map(_sweep, shown["sweeps"])), "printed": shown["published"]}
+    parts["estimation"] = _estimation() if shown.get("estimation") else None
+    return page.render(run=shown["run"], **parts, failed=failed, DASH=DASH, MINUS=MINUS)
+
+
+@dataclass(frozen=True)
+class Estimation:
+    """The closing section: a figure, and how many parameters m variables of V outcomes have."""
+
+    figure: Figure
+    counts: Sequence[tuple[str, int, int, int, int, int]]
+
+
+def _estimation() -> Estimation:
+    """What is counted: two halves of a day, 10 variables of 10 outcomes, words of 8 letters."""
+    shown = (("two activities in two halves of a day", 2, 2), ("ten digits", 10, 10), ("eight characters", 67, 8))
+    counts = [
+        (
+            name,
+            outcomes,
+            variables,
+            estimation.joint_parameters(outcomes, variables),
+            estimation.conditional_parameters(outcomes, variables),
+            estimation.independent_parameters(outcomes),
+        )
+        for name, outcomes, variables in shown
+    ]
+    return Estimation(Figure(_inline(figures.estimation_figures()), figures.estimation_sentence()), counts)
 
 
 def _pin(inline: str) -> str:
@@ -208,6 +255,12 @@ def _step(rows: Sequence[Row]) -> Step:
     return Step(rows[0], rows, settings if all(row["hyperparameters"] == settings for row in rows) else None)
 
 
+def _sweep(sweep: Mapping[str, Any]) -> Sweep:
+    lowest = min((row["bits_per_byte"] for row in sweep["rows"] if row["bits_per_byte"] is not None), default=None)
+    drawn = Figure(_inline(figures.sweep_plot(sweep)), figures.sweep_sentence(sweep))
+    return Sweep(sweep["name"], figures.sweep_title(sweep), sweep["keys"], sweep["rows"], lowest, drawn)
+
+
 def _inline(svg: str) -> Markup:
     """A drawing inside a page needs no namespace, and so no address."""
     return Markup(svg.replace(' xmlns="http://www.w3.org/2000/svg"', "", 1))  # noqa: S704 - made and escaped by figures
@@ -240,7 +293,7 @@ def _named(row: Row) -> str:
 
 
 def table_markdown(comparison: Comparison) -> str:
-    """One table of all rows for a README; without timings, so that it changes only when a figure does."""
+    """All rows for a README, then what others printed; without timings, so that it changes only when a figure does."""
     columns: dict[str, Cell] = {"corpus": lambda row: row["corpus"], "split": lambda row: row["split"]}
     columns |= TABLE | {"published": lambda row: "; ".join(published(each) for each in row["published"])}
     best = {id(row) for group in _texts(comparison) if (row := best_of(group))}
@@ -252,6 +305,21 @@ def table_markdown(comparison: Comparison) -> str:
         at = list(columns).index("bits/byte")
         cells[at] = f"**{cells[at]}**" if id(row) in best else cells[at]
         lines.append(cells)
+    printed = comparison["published"]
+    return _markdown(lines) + (f"\nPublished against reproduced:\n\n{published_markdown(printed)}" if printed else "")
+
+
+def published_markdown(printed: Iterable[Mapping[str, Any]]) -> str:
+    """What others printed, beside ours."""
+    lines = [["what", "set-up", "published", "ours", "verdict", "why"], ["---", "---", "--:", "--:", "---", "---"]]
+    for figure in printed:
+        numbers = [f"{value(figure)} ({figure['source']})", value(figure, "ours")]
+        told = [what(figure), figure["setup"] or DASH, *numbers, figure["verdict"], figure["because"] or DASH]
+        lines.append(list(map(_markdown_cell, told)))
+    return _markdown(lines)
+
+
+def _markdown(lines: Iterable[Iterable[str]]) -> str:
     return "".join(f"| {' | '.join(line)} |\n" for line in lines)
 
 
@@ -298,6 +366,28 @@ def table_csv(comparison: Comparison) -> str:
     for row in comparison["rows"]:
         joined = {"seeds": " ".join(map(str, row["seeds"])), "published": "; ".join(map(published, row["published"]))}
         writer.writerow([_csv_cell((row | joined)[key]) for key in (*PLAIN, *TIMINGS)])
+    return out.getvalue()
+
+
+def sweep_files(comparison: Comparison) -> dict[str, str]:
+    """A table and a drawing for every sweep, by their paths below the run's folder."""
+    shown = _all_visible(comparison["sweeps"])
+    tables = {f"sweeps/{sweep['name']}.csv": sweep_csv(sweep) for sweep in shown}
+    return tables | {f"sweeps/{sweep['name']}.svg": figures.sweep_plot(sweep) or NOTHING for sweep in shown}
+
+
+NOTHING = '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 1 1"/>\n'
+
+
+def sweep_csv(sweep: Mapping[str, Any]) -> str:
+    """The rows of one sweep with all digits, the swept keys first."""
+    out = io.StringIO()
+    writer = csv.writer(out, lineterminator="\n")
+    columns = [*sweep["keys"], *(key for key in sweep["rows"][0] if key not in sweep["keys"])] if sweep["rows"] else []
+    writer.writerow(columns or sweep["keys"])
+    for row in sweep["rows"]:
+        keys = {key: row[key] if isinstance(row[key], int | float) else figures.told(row[key]) for key in sweep["keys"]}
+        writer.writerow([_csv_cell((row | keys)[key]) for key in columns])
     return out.getvalue()
 
 

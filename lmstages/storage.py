@@ -7,6 +7,7 @@ as ``LanguageModel``.
 """
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -112,17 +113,24 @@ class Scores:
     protocol: str
 
 
-def save_scores(path: Path, scores: Scores, made: Made) -> None:
-    """One safetensors file."""
-    arrays: dict[str, np.ndarray] = {
-        "log_probs": scores.log_probs.astype(np.float32),
-        "lengths": scores.lengths.astype(np.uint16),
-        "documents": scores.documents.astype(np.int32),
-    }
-    artefacts.save_arrays(path, arrays, {"characters": str(scores.characters), "protocol": scores.protocol}, made)
+SCORE_TYPES = {"log_probs": np.float32, "lengths": np.uint16, "documents": np.int32}
 
 
-def load_scores(path: Path) -> Scores:
+def save_scores(path: Path, scores: Mapping[str, Scores], made: Made) -> None:
+    """The scores of all splits of a cell in one safetensors file."""
+    arrays: dict[str, np.ndarray] = {}
+    told = {}
+    for split, each in scores.items():
+        arrays |= {f"{split}.{name}": getattr(each, name).astype(kind) for name, kind in SCORE_TYPES.items()}
+        told[split] = json.dumps({"characters": each.characters, "protocol": each.protocol})
+    artefacts.save_arrays(path, arrays, told, made)
+
+
+def load_scores(path: Path) -> dict[str, Scores]:
     """The inverse of ``save_scores``."""
-    arrays, metadata = artefacts.load_arrays(path)
-    return Scores(**arrays, characters=int(metadata["characters"]), protocol=metadata["protocol"])
+    arrays, told = artefacts.load_arrays(path)
+    found = {}
+    for split, rest in told.items():
+        log_probs, lengths, documents = (arrays[f"{split}.{name}"] for name in SCORE_TYPES)
+        found[split] = Scores(log_probs, lengths, documents, **json.loads(rest))
+    return found

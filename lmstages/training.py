@@ -194,7 +194,7 @@ class Trainer:
         if len(bad):
             found = f"the training loss is not a number from step {first + int(bad[0]) + 1} on"
             remedy = f"lower learning_rate (now {self.rung.learning_rate:g}) or clip (now {self.rung.clip:g})"
-            raise FitError(f"models.{self.rung.name}", found, "", remedy)
+            raise FitError(f"rung {self.rung.name}", found, "", remedy)
 
 
 def train(network: nn.Module, rung: Neural, train: Documents, valid: Documents, window: int, seed: int) -> Curve:

@@ -30,7 +30,7 @@ fi
 
 building=$(mktemp -d)
 trap 'rm -rf "$building"' EXIT
-"$python" -m pip download --quiet --no-deps --no-binary :all: --dest "$building" "kenlm==$version"
+"$python" -m pip download --quiet --no-deps --no-binary kenlm --dest "$building" "kenlm==$version"
 tar -xzf "$building/kenlm-$version.tar.gz" -C "$building"
 cmake -S "$building/kenlm-$version" -B "$building/build" -DCMAKE_BUILD_TYPE=Release \
     -DKENLM_MAX_ORDER=$longest_order -DCMAKE_POLICY_VERSION_MINIMUM=3.5 >&2

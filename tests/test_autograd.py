@@ -55,7 +55,7 @@ def test_every_operation_has_torchs_value_and_slopes(operation, a, b):
     mine, reference = OPERATIONS[operation](*ours), OPERATIONS[operation](*theirs)
     mine.backward()
     reference.backward()
-    assert mine.data == pytest.approx(float(reference), rel=1e-9, abs=1e-12)
+    assert mine.data == pytest.approx(float(reference.detach()), rel=1e-9, abs=1e-12)
     for value, tensor in zip(ours, theirs, strict=True):
         assert value.grad == pytest.approx(0.0 if tensor.grad is None else float(tensor.grad), rel=1e-9, abs=1e-12)
 
@@ -73,8 +73,9 @@ def test_parents_come_before_children_and_each_once():
     a = Value(2.0)
     b, c = a * a, a + 1.0
     order = in_order(b * c + b)
-    assert len(order) == len(set(order)) == 5
-    assert all(order.index(parent) < order.index(value) for value in order for parent in value.parents)
+    assert len(order) == len(set(order)) == 4
+    made = [(value, parent) for value in order for parent in value.parents if parent.parents]
+    assert made and all(order.index(parent) < order.index(value) for value, parent in made)
 
 
 def test_gradients_of_the_network_are_torchs():
@@ -92,7 +93,7 @@ def test_gradients_of_the_network_are_torchs():
     ours = [value.grad for value in network.parameters()]
     names = ["embedding", *(f"{kind}{layer}" for layer in range(3) for kind in ("weight", "bias"))]
     theirs = torch.cat([tensors[name].grad.flatten() for name in names])
-    assert np.abs(theirs).max() > 0.1 and np.allclose(ours, theirs, rtol=0, atol=1e-6)
+    assert float(theirs.abs().max()) > 0.1 and np.allclose(ours, theirs.numpy(), rtol=0, atol=1e-6)
 
 
 def test_what_scores_is_the_forward_of_the_values():
@@ -114,7 +115,7 @@ def test_the_published_network_has_its_size():
 def test_it_learns_a_cycle():
     cycle = np.tile([1, 2, 1, 3], 30)
     model, curve = fitted(cycle, vocab_size=4, examples=120, epochs=6, learning_rate=0.1)
-    assert [point["step"] for point in curve] == [120 * epoch for epoch in range(1, 7)]
+    assert [point["step"] for point in curve] == [*range(50, 720, 50), 720]
     assert curve[-1]["train"] < 0.5 * curve[0]["train"] and -model.score(cycle[None]).mean() < 0.1
 
 
@@ -125,9 +126,10 @@ def test_it_learns_from_as_many_examples_as_the_record_says():
 
 
 def test_a_rate_that_is_too_high_is_named_and_clipping_helps():
-    with pytest.raises(FitError, match=r"models.autograd: the training loss is not a number .* lower learning_rate"):
-        fitted(drawn(5, 200), learning_rate=1e4, examples=200)
-    _, curve = fitted(drawn(5, 200), learning_rate=1.0, clip=1e-4, examples=200)
+    too_high = {"hidden": [16, 16, 16], "examples": 60, "learning_rate": 1e4}
+    with pytest.raises(FitError, match=r"models.autograd: the training loss is not a number .* or set clip"):
+        fitted(drawn(5, 200), **too_high)
+    _, curve = fitted(drawn(5, 200), **too_high, clip=1e-8)
     assert math.isfinite(curve[-1]["valid"])
 
 

@@ -129,7 +129,7 @@ def test_a_run_from_text_to_table(stage, fit, evaluate, capsys):
 def test_a_fit_that_diverges_is_a_result_that_says_why(fit, evaluate):
     folder, code = fit("wild", "seed0", "--log", "fit.log")
     status = artefacts.load_json(folder / "fit.json")["status"]
-    assert code == 0 and status.startswith("failed: models.mlp: the training loss is not a number from step ")
+    assert code == 0 and status.startswith("failed: rung mlp: the training loss is not a number from step ")
     assert status.endswith("lower learning_rate (now 10000) or clip (now 0)")
     assert f"lmstages: error: {status.removeprefix('failed: ')}" in Path("fit.log").read_text().splitlines()
     assert evaluate("wild", folder) == 0 and artefacts.load_json(folder / "evaluation.json")["status"] == status
@@ -140,7 +140,7 @@ def test_a_verdict_is_an_error_that_names_the_failed_row(stage, fit, evaluate, r
     assert [evaluate(model, fit(model)[0]) for model in ("bigram", "mlp", "wild")] == [0, 0, 0]
     call("compare", "--results", "results", "--out", "results/comparison.json", "--section", run.comparison_section())
     told = refusal("verdict", "--comparison", "results/comparison.json", "--out", "results/verdict.txt")
-    assert "1 of 3 rows failed: names/char/wild: failed: models.mlp: the training loss is not a number" in told
+    assert "1 of 3 rows failed: names/char/wild: failed: rung mlp: the training loss is not a number" in told
     assert not Path("results/verdict.txt").exists()
 
 
@@ -161,13 +161,14 @@ def test_samples_begin_with_the_prompt(fit, evaluate):
     folder, _ = fit("bigram")
     assert evaluate("bigram", folder) == 0
     samples = artefacts.load_json(folder / "evaluation.json")["samples"]
-    assert len(samples) == 2 and all(text[0] == "a" and "\n" not in text and len(text) <= 11 for text in samples)
+    assert len(samples) == 2 and {each["temperature"] for each in samples} == {1.0}
+    assert all(text[0] == "a" and "\n" not in text and len(text) <= 11 for text in (each["text"] for each in samples))
 
 
 def test_the_scores_cover_the_test_text(stage, fit, evaluate):
     folder, _ = fit("bigram")
     assert evaluate("bigram", folder) == 0
-    scores, text = storage.load_scores(folder / "test.safetensors"), Path("results/names/text/test.txt").read_bytes()
+    scores, text = storage.load_scores(folder / "scores.safetensors")["test"], Path("results/names/text/test.txt").read_bytes()
     assert scores.lengths.sum() == scores.characters == len(text) and scores.documents.max() + 1 == text.count(b"\n")
     assert (scores.log_probs < 0).all()
 
@@ -286,7 +287,7 @@ def test_a_section_that_is_none_is_a_usage_error(section, told, capsys):
 
 
 def test_a_bug_keeps_its_traceback(stage, capsys):
-    compared = json.dumps({"run": "x", "cells": [], "evaluate": None, "published": []})
+    compared = json.dumps({"run": "x", "cells": [], "evaluate": None, "published": [], "sweeps": []})
     assert call("compare", "--results", "results", "--out", "x", "--section", compared) == 1
     told = capsys.readouterr().err
     assert "this is a bug of lmstages, not of its input" in told and "Traceback" in told

@@ -13,17 +13,22 @@ import lmstages
 PACKAGE = Path(lmstages.__file__).parent
 FLOORS = [  # from the ground up; a module imports only from the floors below its own
     ["lmstages", "errors"],
-    ["artefacts", "progress", "provenance"],
-    ["ladder", "tokenizers", "corpora", "corpora.sources"],
-    ["corpora.text", "corpora.grammar", "corpora.splits"],
-    ["corpora.download", "corpora.preparation"],
+    ["artefacts", "progress", "provenance", "strict_yaml", "sweeps"],
+    ["ladder", "tokenizers.base", "sweeps", "corpora", "corpora.sources", "estimation"],
+    [
+        "corpora.text",
+        "corpora.grammar",
+        "corpora.splits",
+        *(f"tokenizers.{n}" for n in ("symbols", "words", "subwords")),
+    ],
+    ["corpora.download", "corpora.preparation", "tokenizers"],
     ["models", "models.base", "config"],
-    ["training"],
+    ["training", "models.counts", "models.smoothing"],
     ["models.ngram", "models.neural"],
     ["models.*"],  # every other rung
     ["scoring", "sampling", "storage", "fitting"],
     ["evaluation", "oracle"],
-    ["figures"],
+    ["figures", "published"],
     ["comparison", "report"],
     ["__main__"],
 ]
@@ -84,7 +89,18 @@ def test_nothing_imports_snakemake_or_pickle(name):
 
 # What is loaded, in an interpreter of its own
 
-HEAVY = ["torch", "pandas", "transformers", "datasets", "matplotlib", "seaborn", "tokenizers", "scipy", "requests"]
+HEAVY = [
+    "torch",
+    "pandas",
+    "transformers",
+    "datasets",
+    "matplotlib",
+    "seaborn",
+    "tokenizers",
+    "sentencepiece",
+    "scipy",
+    "requests",
+]
 
 
 def loaded_by(script):

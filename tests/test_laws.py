@@ -15,6 +15,7 @@ SMALL = {
     "unigram": {},
     "bigram": {},
     "ngram": {"order": 4},
+    "kneser_ney": {"order": 4},
     "neural_bigram": {"width": 8, **TRAINED},
     "autograd": {"window": 3, "embedding": 4, "hidden": [8], "examples": 60, "epochs": 1},
     "mlp": {"window": 3, "embedding": 6, "hidden": 16, **TRAINED},

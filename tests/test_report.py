@@ -52,7 +52,7 @@ ROW: dict[str, Any] = {
     "device": "cpu",
     "threads": 1,
     "published": [],
-    "samples": ["a line\nand another"],
+    "samples": [{"temperature": 1.0, "text": "a line\nand another"}],
     "curve": [],
     "hyperparameters": {"add": 0.1},
     "status": "ok",
@@ -70,7 +70,8 @@ ORACLE = {"test": {"bits_per_byte": 0.81, "nats_per_character": 0.56, "expected_
 def comparison(*rows: dict[str, Any], oracle: Any = ORACLE) -> dict[str, Any]:
     splits = {name: {"documents": 10, "characters": 1000, "bytes": 1000} for name in ("train", "test")}
     told = {"description": "Short fables.", "origin": "embedded", "licence": "CC0", "splits": splits, "oracle": oracle}
-    return {"run": "default", "corpora": {"fables": told}, "rows": list(rows or (ROW, GPT, FAILED))}
+    shown = {"rows": list(rows or (ROW, GPT, FAILED)), "published": [], "sweeps": []}
+    return {"run": "default", "corpora": {"fables": told}, **shown}
 
 
 class Page(HTMLParser):
@@ -113,7 +114,7 @@ def test_what_cannot_be_seen_is_written_out(text: str, shown: str) -> None:
 
 @pytest.mark.parametrize("sample", HOSTILE)
 def test_a_hostile_sample_is_text_and_nothing_else(sample: str) -> None:
-    page = Page(report.render(comparison(ROW | {"samples": [sample]})))
+    page = Page(report.render(comparison(ROW | {"samples": [{"temperature": 1.0, "text": sample}]})))
     assert page.tags == Page(report.render(comparison(ROW))).tags
     assert "".join(page.texts["pre"]).lstrip("\n").startswith(report.visible(sample))
 
@@ -128,7 +129,8 @@ def test_a_hostile_name_is_text_and_nothing_else(key: str) -> None:
 
 
 def test_the_page_can_be_written_as_utf8_whatever_was_sampled() -> None:
-    assert report.render(comparison(ROW | {"samples": HOSTILE})).encode()
+    samples = [{"temperature": 1.0, "text": text} for text in HOSTILE]
+    assert report.render(comparison(ROW | {"samples": samples})).encode()
 
 
 # The page
@@ -202,7 +204,79 @@ def test_a_corpus_without_an_oracle_says_so() -> None:
 
 
 def test_the_newlines_of_a_sample_are_kept() -> None:
-    assert "<pre>\n\n\nafter two</pre>" in report.render(comparison(ROW | {"samples": ["\n\nafter two"]}))
+    samples = [{"temperature": 1.0, "text": "\n\nafter two"}]
+    assert "<pre>\n\n\nafter two</pre>" in report.render(comparison(ROW | {"samples": samples}))
+
+
+def test_samples_stand_under_their_temperature_where_there_are_several() -> None:
+    samples = [{"temperature": heat, "text": f"drawn at {heat}"} for heat in (0.5, 0.5, 1.5)]
+    page = report.render(comparison(ROW | {"samples": samples}))
+    assert page.count("Temperature ") == 2 and page.index("Temperature 0.5") < page.index("drawn at 0.5")
+    assert page.index("drawn at 0.5") < page.index("Temperature 1.5") < page.index("drawn at 1.5")
+    assert "Temperature " not in report.render(comparison(ROW | {"samples": samples[:2]}))
+
+
+# Sweeps, and what others printed
+
+CELL = {key: ROW[key] for key in ("corpus", "split", "tokenizer", "model", "bits_per_byte", "perplexity")}
+CELL |= {"bits_per_byte_std": None, "nats_per_character": 1.0, "parameters": 77}
+FIGURE: dict[str, Any] = {
+    **{"corpus": "fables", "tokenizer": "char", "model": "bigram", "split": "test", "measure": "perplexity"},
+    **{"value": 434.0, "tolerance": 0.5, "source": "Post (2025)", "claim": None, "setup": "Plain SGD.", "ours": 431.25},
+    **{"because": "It is worse than guessing.", "impossible": False, "verdict": "better"},
+}
+CLAIM = FIGURE | dict.fromkeys(("corpus", "model", "split", "measure", "value", "tolerance", "ours", "setup"))
+CLAIM |= {"claim": "65B on a CPU", "verdict": "not run"}
+
+
+def swept(*values: Any) -> dict[str, Any]:
+    rows = [{"activation": value, **CELL, "bits_per_byte": 2.5 - place} for place, value in enumerate(values)]
+    sweep = {"name": "mlp", "section": "models", "keys": ["activation"], "rows": rows}
+    return comparison() | {"sweeps": [sweep]}
+
+
+def test_a_sweep_has_a_figure_a_sentence_and_a_table() -> None:
+    page = report.render(swept("tanh", "relu"))
+    assert "mlp: bits per byte over activation" in page and "the lowest point is 1.500 at activation relu" in page
+    assert re.search(r"<tr class=best>\s*<td>relu</td>", page) and "<td>tanh</td>" in page
+
+
+@pytest.mark.parametrize("word", HOSTILE)
+def test_a_hostile_word_in_a_sweep_is_text_and_nothing_else(word: str) -> None:
+    wild, tame = (Page(report.render(swept(*words))) for words in ([word, "b"], ["a", "b"]))
+    assert wild.tags == tame.tags and report.sweep_files(swept(word))["sweeps/mlp.csv"].encode()
+
+
+def test_a_page_without_sweeps_or_published_figures_has_no_such_sections() -> None:
+    page = Page(report.render(comparison()))
+    assert not {("id", "sweeps"), ("id", "published")} & set(page.attributes)
+
+
+def test_what_others_printed_closes_the_page_with_ours_a_verdict_and_why() -> None:
+    page = report.render(comparison() | {"published": [FIGURE, CLAIM]})
+    for shown in (
+        "perplexity of bigram, fables, test",
+        "Plain SGD.",
+        ">434\n",
+        ">431.25<",
+        '<b class="good">better</b>',
+    ):
+        assert shown in page
+    assert "It is worse than guessing." in page and "65B on a CPU" in page and '<b class="soft">not run</b>' in page
+
+
+def test_parameters_are_written_whole() -> None:
+    figure = FIGURE | {"measure": "parameters", "value": 10745088, "ours": 175767}
+    assert (report.value(figure), report.value(figure, "ours")) == ("10,745,088", "175,767")
+
+
+def test_markdown_has_what_others_printed_as_a_second_table() -> None:
+    _, table = report.table_markdown(comparison() | {"published": [FIGURE, CLAIM]}).split(
+        "Published against reproduced"
+    )
+    assert "| perplexity of bigram, fables, test | Plain SGD. | 434 (Post (2025)) | 431.25 | better |" in table
+    assert "| 65B on a CPU | – | – (Post (2025)) | – | not run | It is worse than guessing. |" in table
+    assert "Published against" not in report.table_markdown(comparison())
 
 
 # Numbers
@@ -221,9 +295,9 @@ def test_the_newlines_of_a_sample_are_kept() -> None:
         (report.duration(0.017), "0.02 s"),
         (report.duration(59.97), "1 min 00 s"),
         (report.duration(11100), "3 h 05 min"),
-        (report.told(False), "no"),
-        (report.told(1), "1"),
-        (report.told(0.001), "0.001"),
+        (figures.told(False), "no"),
+        (figures.told(1), "1"),
+        (figures.told(0.001), "0.001"),
     ],
 )
 def test_a_number_is_written_for_people(shown: str, wanted: str) -> None:

@@ -24,11 +24,11 @@ ODD = "é\u2028a\x0b語🙂\n\r b\x85\n" * 7
 def cut(tmp_path):
     """Text and keys of a corpus -> the folder with its splits."""
 
-    def made(text, least=0, **keys):
+    def made(text, **keys):
         path = tmp_path / "text.txt"
         path.write_bytes(text if isinstance(text, bytes) else text.encode())
         corpus = Corpus.model_validate({"path": str(path), "newlines": "keep", **keys})
-        prepare(corpus, [path], tmp_path / "out", least, MADE)
+        prepare(corpus, [path], tmp_path / "out", MADE)
         return tmp_path / "out"
 
     return made
@@ -44,7 +44,7 @@ def published(data, tmp_path):
         raw = tmp_path / "raw.txt"
         facts = {"download": {"variant": variant.name}}
         artefacts.save_bytes(raw, (data / name).read_bytes(), facts)
-        prepare(Corpus.model_validate({"source": source, **keys}), [raw], tmp_path / "out", 0, MADE)
+        prepare(Corpus.model_validate({"source": source, **keys}), [raw], tmp_path / "out", MADE)
         return tmp_path / "out"
 
     return made
@@ -116,7 +116,7 @@ def test_a_download_with_a_flipped_bit_is_refused(tmp_path):
     raw = tmp_path / "raw.txt"
     artefacts.save_bytes(raw, b"emma\nolivia\nava\n" * 9, {"download": {"variant": "original"}})
     raw.write_bytes(raw.read_bytes().replace(b"emma", b"emna", 1))
-    told = refusal(prepare, Corpus(source="names"), [raw], tmp_path / "out", 0, MADE)
+    told = refusal(prepare, Corpus(source="names"), [raw], tmp_path / "out", MADE)
     assert told.startswith(f"{raw}: its sha256 is") and not (tmp_path / "out" / "corpus.json").exists()
 
 
@@ -172,7 +172,7 @@ def test_the_seed_of_the_shuffle_matters(cut):
 
 def test_embedded_text_does_not_depend_on_the_sizes_before_it(tmp_path):
     for count in (100, 200):
-        prepare(Corpus(source="coined", count=count), [], tmp_path / str(count), 0, MADE)
+        prepare(Corpus(source="coined", count=count), [], tmp_path / str(count), MADE)
     few, many = (documents(tmp_path / str(count), "train") for count in (100, 200))
     assert len(few) == 80 and many[:80] == few
 
@@ -210,24 +210,10 @@ def test_more_than_the_text_has_is_refused(cut):
     assert told.endswith("split: asks for 4 in all, the text has 3; lower the counts")
 
 
-def test_a_part_too_short_for_a_context_is_refused(cut):
-    told = refusal(cut, "x" * 100, least=64)
-    assert "text.txt: its test part has 10 characters; the models look back over 64; give more text, or lower" in told
-    assert "its train part" in refusal(cut, "x" * 100, least=64, split={"train": 0.1, "valid": 0.1, "test": 0.8})
-    assert cut("x" * 100, least=9, split={"train": 0.9, "valid": 0, "test": 0.1})
-
-
-def test_an_evaluated_part_that_rounds_to_nothing_is_refused(cut):
-    assert "its test part has 0 characters" in refusal(cut, "a\nb\nc\nd\n", documents="lines", split=SMALL)
-
-
-SMALL = {"train": 0.9, "valid": 0.0, "test": 0.1, "order": ["test", "valid", "train"]}
-
-
 def test_a_folder_that_cannot_be_written_is_told(tmp_path):
     (tmp_path / "file").write_text("some text")
     corpus = Corpus(path=str(tmp_path / "file"))
-    told = refusal(prepare, corpus, [tmp_path / "file"], tmp_path / "file" / "out", 0, MADE)
+    told = refusal(prepare, corpus, [tmp_path / "file"], tmp_path / "file" / "out", MADE)
     assert "cannot be written (its folder is a file)" in told
 
 

@@ -150,7 +150,7 @@ def test_every_number_says_where_it_came_from(finished):
 
 
 def test_a_damaged_artefact_is_never_used(project):
-    path = project / "results/tiny/coined/char/bigram/seed0/test.safetensors"
+    path = project / "results/tiny/coined/char/bigram/seed0/scores.safetensors"
     content = bytearray(path.read_bytes())
     content[-1] ^= 1
     path.write_bytes(content)
@@ -171,9 +171,11 @@ def test_the_remedy_for_a_damaged_artefact_works(project):
 
 
 def test_a_text_of_ones_own_runs_the_ladder_named_after_the_file(project):
-    words = random.Random(1)
-    text = " ".join(words.choice(["ash", "birch", "cedar\n", "Däne", "elm"]) for _ in range(4000))
+    letters = random.Random(1)
+    text = " ".join("".join(letters.choices("abcdefghijäö", k=letters.randint(2, 6))) for _ in range(2000))
     (project / "My Trees.txt").write_text(text, encoding="utf-8")
+    edit(project / "runs/tiny.yaml", "  neural_bigram:", "  #")
+    edit(project / "runs/tiny.yaml", "  gpt:", "  #")
     done = snakemake(project, "--config", "run=tiny", "text=My Trees.txt")
     assert done.returncode == 0, done.stderr
     rows = figures(project, "my_trees")
@@ -188,7 +190,6 @@ def test_a_text_of_ones_own_runs_the_ladder_named_after_the_file(project):
         ("Käse und Brot\n".encode("latin-1") * 50, "not UTF-8: byte 0xe4"),
         (b"one\r\ntwo\r\n" * 50, "Windows line end (CRLF) at offset 3"),
         (b"one\0two" * 50, "NUL byte"),
-        (b"short", "its train part has 4 characters; the models look back over 16"),
     ],
 )
 def test_a_bad_text_is_one_clear_error(project, content, message):
@@ -196,6 +197,14 @@ def test_a_bad_text_is_one_clear_error(project, content, message):
     done = snakemake(project, "--config", "run=tiny", "text=bad.txt")
     assert done.returncode != 0 and f"lmstages: error: bad.txt: {message}" in done.stderr
     assert "Traceback" not in done.stderr and (project / "results/tiny/table.csv").is_file()
+
+
+def test_a_text_shorter_than_the_context_is_one_clear_error(project):
+    (project / "short.txt").write_text("four")
+    done = snakemake(project, "--config", "run=tiny", "text=short.txt")
+    assert (
+        done.returncode != 0 and "text too short: the train part has 3 tokens; rung gpt looks back over" in done.stderr
+    )
 
 
 @pytest.mark.parametrize(
@@ -213,15 +222,38 @@ def test_a_mistake_on_the_command_line_ends_before_any_job(project, settings, me
 
 def test_a_model_that_cannot_be_fitted_is_a_row_and_a_failed_run(project):
     edit(
-        project / "runs/tiny.yaml", "mlp: {window: 3", "mlp: {optimizer: sgd, learning_rate: 1e4, weight_decay: 10.0, window: 3"
+        project / "runs/tiny.yaml",
+        "mlp: {window: 3",
+        "mlp: {optimizer: sgd, learning_rate: 1e4, weight_decay: 10.0, window: 3",
     )
     done = snakemake(project)
     assert (
         done.returncode != 0
-        and "1 of 9 rows failed: coined/char/mlp: failed: models.mlp: the training loss" in done.stderr
+        and "1 of 9 rows failed: coined/char/mlp: failed: rung mlp: the training loss" in done.stderr
     )
     [row] = [row for row in figures(project) if row["model"] == "mlp"]
     assert "not a number from step" in row["status"] and (project / "results/tiny/report.html").is_file()
+
+
+SWEPT = """
+corpora: {coined: {count: 200}}
+tokenizers: {char: {kind: char}}
+models: {bigram: {add: {sweep: [0.1, 1.0]}}}
+sampling: {count: 1, length: 10, temperature: [0.5, 1.0]}
+"""
+
+
+def test_a_sweep_has_a_table_and_a_figure_of_its_own(tmp_path):
+    folder = copy_of(PROJECT, tmp_path / "project")
+    (folder / "runs/swept.yaml").write_text(SWEPT)
+    done = snakemake(folder, "--config", "run=swept")
+    assert done.returncode == 0, done.stdout + done.stderr
+    with open(folder / "results/swept/sweeps/bigram.csv", newline="") as file:
+        assert [row["add"] for row in csv.DictReader(file)] == ["0.1", "1.0"]
+    assert (folder / "results/swept/sweeps/bigram.svg").read_text().startswith("<svg")
+    told = json.loads((folder / "results/swept/coined/char/bigram-add-1_0/seed0/evaluation.json").read_text())
+    assert [sample["temperature"] for sample in told["samples"]] == [0.5, 1.0]
+    assert "Nothing to be done" in snakemake(folder, "--config", "run=swept").stderr
 
 
 @pytest.mark.slow

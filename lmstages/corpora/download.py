@@ -462,7 +462,7 @@ def _hub_stories(hub: Hub, split: str) -> Iterator[str]:
     if hub.revision is None and not Path(hub.path).is_dir():
         raise Failure("no such folder", absent=True)
     try:
-        import datasets  # type: ignore[import-untyped]  # takes a second, and most runs have no need of it
+        import datasets  # takes a second, and most runs have no need of it
 
         rows = datasets.load_dataset(hub.path, split=split, streaming=True, revision=hub.revision)
         for row in rows.select_columns([hub.field]):

@@ -26,18 +26,12 @@ DRAWN = {"coined": 30000, "fables": 3000}
 OWN = "MIT, like this project"
 
 
-def prepare(corpus: Any, raws: Sequence[Path], folder: Path, least: int, made: Made) -> None:
+def prepare(corpus: Any, raws: Sequence[Path], folder: Path, made: Made) -> None:
     """Write the splits of ``corpus`` (a record of the config) and ``corpus.json`` into ``folder``.
 
-    ``raws``: its downloaded parts, or the user's file; none where it is drawn. ``least``: characters that
-    train, valid and every evaluated split need, so that no model's context is longer than its text.
+    ``raws``: its downloaded parts, or the user's file; none where it is drawn.
     """
     facts = _draw(corpus, folder, made) if corpus.embedded else _cut(corpus, raws, folder, made)
-    for name in sorted({"train", *corpus.evaluate, *(["valid"] if corpus.split.valid else [])}):
-        if facts[name]["characters"] <= least:
-            found = f"its {name} part has {facts[name]['characters']:,} characters"
-            remedy = "give more text, or lower the window of the longest-sighted model"
-            raise UserError(corpus.path or corpus.source, found, f"the models look back over {least:,}", remedy)
     artefacts.save_json(folder / "corpus.json", {**_facts(corpus, raws), "splits": facts}, made)
 
 

@@ -4,8 +4,8 @@
 
 Every sum and product of the network is a ``Value`` that remembers what it was made from and with which
 slopes; going back over them in reverse order gives the gradients (Wengert 1964; Linnainmaa 1970; Karpathy
-2020, "micrograd"). It adds to nothing below it but shows what the rungs above leave to a library, at about
-a hundred thousand additions and multiplications a second; so it learns from a few hundred examples.
+2020, "micrograd"). It adds nothing to the rungs below but shows what the rungs above leave to a library. At some
+hundred thousand sums and products a second it learns from a few hundred examples.
 
 Fitting runs on Values. Scoring runs the same formula in NumPy on the numbers that were learnt, and a test
 holds the two together. Imports no torch.
@@ -13,6 +13,7 @@ holds the two together. Imports no torch.
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import pairwise
 from typing import Union
 
 import numpy as np
@@ -66,7 +67,8 @@ class Value:
 
     def relu(self) -> "Value":
         """Zero where negative; at zero the slope is zero."""
-        return Value(max(0.0, self.data), (self,), (1.0 if self.data > 0 else 0.0,))
+        negative = self.data <= 0
+        return Value(0.0 if negative else self.data, (self,), (0.0 if negative else 1.0,))
 
     def __neg__(self) -> "Value":
         return self * -1.0
@@ -89,12 +91,16 @@ class Value:
         """Add d self / d x to the ``grad`` of every Value x that this one was made from."""
         self.grad = 1.0
         for value in reversed(in_order(self)):
-            for parent, slope in zip(value.parents, value.slopes, strict=True):
-                parent.grad += slope * value.grad
+            grad = value.grad
+            for parent, slope in zip(value.parents, value.slopes):  # noqa: B905 (a slope for each parent, a million times)
+                parent.grad += slope * grad
 
 
 def in_order(last: Value) -> list[Value]:
-    """All that ``last`` was made from, parents before children, itself at the end; without recursion, at any depth."""
+    """All made Values that ``last`` was made from, parents first, itself at the end; no recursion, so at any depth.
+
+    What was not made from anything, a parameter or an input, has no slopes to follow and is left out.
+    """
     order: list[Value] = []
     seen: set[Value] = set()
     waiting = [(last, False)]
@@ -105,7 +111,7 @@ def in_order(last: Value) -> list[Value]:
         elif value not in seen:
             seen.add(value)
             waiting.append((value, True))
-            waiting.extend((parent, False) for parent in value.parents if parent not in seen)
+            waiting.extend([(parent, False) for parent in value.parents if parent.parents and parent not in seen])
     return order
 
 
@@ -183,48 +189,49 @@ class AutogradModel:
         rung = self.rung
         widths = [rung.window * rung.embedding, *rung.hidden, self.vocab_size]
         arrays = {"embedding": draws.normal(0, 0.1, (self.vocab_size, rung.embedding))}
-        for layer, (inputs, outputs) in enumerate(zip(widths, widths[1:], strict=False)):
+        for layer, (inputs, outputs) in enumerate(pairwise(widths)):
             arrays[f"weight{layer}"] = draws.normal(0, (2 / (inputs + outputs)) ** 0.5, (outputs, inputs))
             arrays[f"bias{layer}"] = np.zeros(outputs)
         return arrays
 
     def fit(self, train: Documents, valid: Documents, seed: int) -> Curve:
         """Example by example, each epoch in another order; the examples are drawn from train once."""
-        network = Network(self.initial(seed))
+        network, rung = Network(self.initial(seed)), self.rung
         draws = np.random.default_rng([seed, 1])
-        chosen = draws.choice(len(train), min(self.rung.examples, len(train)), replace=False)
-        windows, targets = _windows(train, chosen, self.rung.window).tolist(), train.tokens[chosen].tolist()
-        progress = Progress(self.rung.epochs * len(chosen), "example")
+        chosen = draws.choice(len(train), min(rung.examples, len(train)), replace=False)
+        windows, targets = _windows(train, chosen, rung.window).tolist(), train.tokens[chosen].tolist()
+        order = np.concatenate([draws.permutation(len(chosen)) for _ in range(rung.epochs)]).tolist()
+        progress, losses = Progress(len(order), "example"), list[float]()
         curve: Curve = []
-        for epoch in range(self.rung.epochs):
-            losses = []
-            for example in draws.permutation(len(chosen)).tolist():
-                losses.append(self._step(network, windows[example], targets[example], len(losses)))
-                progress.at(epoch * len(chosen) + len(losses), epoch * len(chosen) + len(losses), "tokens")
-            self._arrays = network.arrays()
-            curve.append(self._point((epoch + 1) * len(chosen), losses, valid))
+        for done, example in enumerate(order, start=1):
+            losses.append(self._step(network, windows[example], targets[example], done))
+            progress.at(done, done, "tokens")
+            if done % rung.evaluate_every == 0 or done == len(order):
+                self._arrays = network.arrays()
+                curve.append(self._point(losses, curve[-1]["step"] if curve else 0, valid))
         return curve
 
     def _step(self, network: Network, window: list[int], target: int, example: int) -> float:
         """One update by one example (stochastic gradient descent, Robbins & Monro 1951); its loss before."""
         loss = cross_entropy(network.logits(window), target)
         if not math.isfinite(loss.data):
-            found = f"the training loss is not a number at example {example + 1} of an epoch"
+            found = f"the training loss is not a number from example {example} on"
             remedy = f"lower learning_rate (now {self.rung.learning_rate:g}) or set clip (now {self.rung.clip:g})"
             raise FitError(f"models.{self.rung.name}", found, "", remedy)
         loss.backward()
         rate, clip = self.rung.learning_rate, self.rung.clip or math.inf
         for value in network.parameters():
-            value.data -= rate * max(-clip, min(clip, value.grad))
-            value.grad = 0.0
+            if value.grad:
+                value.data -= rate * max(-clip, min(clip, value.grad))
+                value.grad = 0.0
         return loss.data
 
-    def _point(self, examples: int, losses: list[float], valid: Documents) -> dict[str, float]:
-        """Where the learning curve stands after an epoch."""
+    def _point(self, losses: list[float], since: float, valid: Documents) -> dict[str, float]:
+        """Where the learning curve stands: the mean loss since its last point, and that on valid."""
         places = np.linspace(0, len(valid) - 1, min(len(valid), VALID_TOKENS)).round().astype(np.int64)
         scores = self._scores(_windows(valid, places, self.rung.window), valid.tokens[places])
-        point = {"step": examples, "tokens": examples, "train": float(np.mean(losses))}
-        return {**point, "valid": -float(scores.mean()), "learning_rate": self.rung.learning_rate}
+        loss = {"train": float(np.mean(losses[int(since) :])), "valid": -float(scores.sum()) / max(1, len(places))}
+        return {"step": len(losses), "tokens": len(losses), **loss, "learning_rate": self.rung.learning_rate}
 
     def score(self, tokens: np.ndarray, before: np.ndarray | None = None) -> np.ndarray:
         """(B, T) -> (B, T)."""

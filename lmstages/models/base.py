@@ -94,4 +94,4 @@ def build(rung: Rung, vocab_size: int) -> LanguageModel:
     """The unfitted model of a rung; only its own family is imported, so that counting never loads torch."""
     from importlib import import_module
 
-    return getattr(import_module(rung.module), rung.model)(rung, vocab_size)
+    return getattr(import_module(rung.module), rung.fitted_by)(rung, vocab_size)

@@ -19,6 +19,7 @@ class WaveNetModel(NeuralModel):
     """Sees ``2 ** layers`` tokens; the statistics of its BatchNorms are fitted too, though they are no parameters."""
 
     rung: WaveNet
+    windowed = True
 
     def __init__(self, rung: WaveNet, vocab_size: int) -> None:
         super().__init__(rung, vocab_size)

@@ -32,7 +32,7 @@ class LlamaModel(NeuralModel):
 
 
 def rotation(length: int, width: int, base: float) -> torch.Tensor:
-    """(2, T, W): cosines and sines of place times base^(-2i / W); pair i is numbers i and i + W / 2 (Su et al. 2021)."""
+    """(2, T, W): cosines and sines of place times base^(-2i / W); i and i + W / 2 are a pair (Su et al. 2021)."""
     speeds = base ** (-torch.arange(0, width, 2, dtype=torch.float64) / width)
     angles = torch.arange(length, dtype=torch.float64)[:, None] * speeds.repeat(2)
     return torch.stack([angles.cos(), angles.sin()]).float()

@@ -23,6 +23,7 @@ class MLPModel(NeuralModel):
     """The last ``window`` tokens, embedded, side by side, through hidden layers."""
 
     rung: MLP | NeuralBigram
+    windowed = True
 
     def __init__(self, rung: MLP | NeuralBigram, vocab_size: int) -> None:
         super().__init__(rung, vocab_size)

@@ -16,12 +16,14 @@ from lmstages.models.base import Arrays, Curve, Documents, history
 from lmstages.training import train as descend
 
 LOGITS_AT_ONCE = 1 << 23  # bounds the memory of scoring: 32 MB of float32
+PIECE = 1 << 13  # tokens of a long row that a windowed network scores together: more would leave the cache
 
 
 class NeuralModel:
     """A network under the contract of ``base``; its parameters are all its trainable numbers."""
 
     window = 1
+    windowed = False  # True: a prediction reads its window and nothing before it
 
     def __init__(self, rung: Neural, vocab_size: int) -> None:
         self.rung, self.vocab_size = rung, vocab_size
@@ -41,7 +43,7 @@ class NeuralModel:
     def score(self, tokens: np.ndarray, before: np.ndarray | None = None) -> np.ndarray:
         """(B, T) -> (B, T); a row longer than the context slides along it, one window a token."""
         rows = history(tokens, before, self.window)
-        if self.window > 1 or self.rung.context is None or tokens.shape[1] <= self.rung.context:
+        if self.windowed or self.rung.context is None or tokens.shape[1] <= self.rung.context:
             return self._score_rows(rows)
         context = self.rung.context
         head = self._score_rows(rows[:, : context + 1])
@@ -71,7 +73,7 @@ class NeuralModel:
 
     def _spans(self, length: int) -> list[tuple[int, int]]:
         """Columns scored together: a windowed network may be cut anywhere, any other sees its row whole."""
-        step = max(1, LOGITS_AT_ONCE // self.vocab_size) if self.window > 1 else max(length, 1)
+        step = max(1, min(PIECE, LOGITS_AT_ONCE // self.vocab_size)) if self.windowed else max(length, 1)
         return [(left, min(left + step, length)) for left in range(0, max(length, 1), step)]
 
     def _bands(self, rows: int, length: int) -> list[tuple[int, int]]:

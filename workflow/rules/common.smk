@@ -13,6 +13,7 @@ from lmstages.config import SPLITS, read_run, text_run, to_section
 from lmstages.corpora.sources import SOURCES
 from lmstages.errors import UserError
 from lmstages.provenance import code_hash, package_hash
+from lmstages.sweeps import listed
 
 
 def chosen_run():
@@ -20,15 +21,9 @@ def chosen_run():
     given = dict(workflow.config_settings.config or {})
     files = [Path(path) for path in workflow.config_settings.configfiles]
     name, text = given.pop("run", None), given.pop("text", None)
-    path = (
-        Path("runs", f"{name}.yaml")
-        if name
-        else files[-1] if files else Path("config.yaml")
-    )
+    path = Path("runs", f"{name}.yaml") if name else files[-1] if files else Path("config.yaml")
     try:
-        return (
-            read_run(path, given) if text is None else text_run(path, str(text), given)
-        )
+        return read_run(path, given) if text is None else text_run(path, str(text), given)
     except UserError as error:
         raise WorkflowError(f"lmstages: error: {error}")
 
@@ -40,13 +35,9 @@ os.environ["LMSTAGES_MIRROR"] = RUN.mirror or ""
 
 def stop_if_changed():
     """A job that starts later reads config and code again: if they changed meanwhile, it must not mix results."""
-    now = hashlib.sha256(
-        f"{RUN.model_dump_json()}{package_hash()}".encode()
-    ).hexdigest()
+    now = hashlib.sha256(f"{RUN.model_dump_json()}{package_hash()}".encode()).hexdigest()
     if workflow.remote_exec and os.environ.get("LMSTAGES_RUN", now) != now:
-        raise WorkflowError(
-            "lmstages: error: config or code changed while the run was in progress; start it again"
-        )
+        raise WorkflowError("lmstages: error: config or code changed while the run was in progress; start it again")
     if not workflow.remote_exec:
         os.environ["LMSTAGES_RUN"] = now
 
@@ -70,18 +61,11 @@ def raw_files(wildcards):
         return []
     if corpus.path is not None:
         return [corpus.path]
-    return [
-        f"downloads/{corpus.source}.{part.name}.txt"
-        for part in SOURCES[corpus.source].parts
-    ]
+    return [f"downloads/{corpus.source}.{part.name}.txt" for part in SOURCES[corpus.source].parts]
 
 
 def corpus_section(wildcards):
-    return to_section(RUN.corpora[wildcards.corpus])
-
-
-def least_characters(wildcards):
-    return RUN.longest_context(wildcards.corpus)
+    return RUN.prepare_section(wildcards.corpus)
 
 
 def layout(wildcards):
@@ -108,9 +92,26 @@ def evaluate_code(wildcards):
     return code_hash("evaluate", RUN.models[wildcards.model].rung.module)
 
 
-def evaluations(wildcards):
-    """Every cell of the run."""
-    return [f"{ROOT}/{c}/{t}/{m}/seed{s}/evaluation.json" for c, t, m, s in RUN.cells()]
+def token_files(*splits):
+    """The three files of a token stream, for each split."""
+    kinds = ("npy", "bytes.npy", "starts.npy")
+    return [f"{ROOT}/{{corpus}}/{{tokenizer}}/tokens/{split}.{kind}" for split in splits for kind in kinds]
+
+
+def evaluated_tokens(wildcards):
+    return [path.format(**wildcards) for path in token_files(*RUN.corpora[wildcards.corpus].evaluate)]
+
+
+def cells(wildcards):
+    """What the comparison reads of every cell of the run."""
+    files = ("fit.json", "scores.safetensors", "evaluation.json")
+    return [f"{ROOT}/{c}/{t}/{m}/seed{s}/{file}" for c, t, m, s in RUN.cells() for file in files]
+
+
+def sweep_files():
+    """A table and a figure of every sweep."""
+    names = [sweep["name"] for sweep in listed(RUN.sweeps)]
+    return expand(f"{ROOT}/sweeps/{{name}}.{{kind}}", name=names, kind=["csv", "svg"])
 
 
 def corpus_oracle(wildcards):
@@ -118,8 +119,6 @@ def corpus_oracle(wildcards):
 
 
 def oracles(wildcards):
-    return [
-        f"{ROOT}/{name}/oracle/oracle.json"
-        for name, corpus in RUN.corpora.items()
-        if corpus.embedded
-    ]
+    """The oracle of every corpus that has one."""
+    embedded = [name for name, corpus in RUN.corpora.items() if corpus.embedded]
+    return [f"{ROOT}/{name}/oracle/{file}" for name in embedded for file in ("oracle.json", "scores.safetensors")]

@@ -5,13 +5,14 @@ rule oracle:
     input:
         text=f"{ROOT}/{{corpus}}/text/corpus.json",
     output:
-        f"{ROOT}/{{corpus}}/oracle/oracle.json",
+        expected=f"{ROOT}/{{corpus}}/oracle/oracle.json",
+        scores=f"{ROOT}/{{corpus}}/oracle/scores.safetensors",
     log:
         f"logs/{RUN.name}/{{corpus}}/oracle.log",
     params:
         section=corpus_oracle,
         text=subpath(input.text, parent=True),
-        out=subpath(output[0], parent=True),
+        out=subpath(output.expected, parent=True),
         code=code_hash("oracle"),
     shell:
         "python -m lmstages oracle --text {params.text:q} --out {params.out:q} --section {params.section:q}"
@@ -20,7 +21,7 @@ rule oracle:
 
 rule compare:
     input:
-        evaluations,
+        cells,
         oracles,
     output:
         f"{ROOT}/comparison.json",
@@ -43,6 +44,7 @@ rule report:
         page=f"{ROOT}/report.html",
         table=f"{ROOT}/table.csv",
         markdown=f"{ROOT}/table.md",
+        sweeps=sweep_files(),
     log:
         f"logs/{RUN.name}/report.log",
     localrule: True

@@ -20,19 +20,16 @@ rule prepare:
     output:
         facts=f"{ROOT}/{{corpus}}/text/corpus.json",
         texts=expand(f"{ROOT}/{{{{corpus}}}}/text/{{split}}.txt", split=SPLITS),
-        documents=expand(
-            f"{ROOT}/{{{{corpus}}}}/text/{{split}}.documents.safetensors", split=SPLITS
-        ),
+        documents=expand(f"{ROOT}/{{{{corpus}}}}/text/{{split}}.documents.safetensors", split=SPLITS),
     log:
         f"logs/{RUN.name}/{{corpus}}/prepare.log",
     params:
         section=corpus_section,
-        least=least_characters,
         out=subpath(output.facts, parent=True),
         code=code_hash("prepare"),
     shell:
         "python -m lmstages prepare --raw {input:q} --out {params.out:q} --section {params.section:q}"
-        " --least {params.least:q} --code {params.code:q} --log {log:q}"
+        " --code {params.code:q} --log {log:q}"
 
 
 rule tokenize:
@@ -41,18 +38,7 @@ rule tokenize:
         texts=expand(f"{ROOT}/{{{{corpus}}}}/text/{{split}}.txt", split=SPLITS),
     output:
         tokenizer=f"{ROOT}/{{corpus}}/{{tokenizer}}/tokens/tokenizer.json",
-        tokens=expand(
-            f"{ROOT}/{{{{corpus}}}}/{{{{tokenizer}}}}/tokens/{{split}}.npy",
-            split=SPLITS,
-        ),
-        lengths=expand(
-            f"{ROOT}/{{{{corpus}}}}/{{{{tokenizer}}}}/tokens/{{split}}.bytes.npy",
-            split=SPLITS,
-        ),
-        starts=expand(
-            f"{ROOT}/{{{{corpus}}}}/{{{{tokenizer}}}}/tokens/{{split}}.starts.npy",
-            split=SPLITS,
-        ),
+        tokens=token_files(*SPLITS),
     log:
         f"logs/{RUN.name}/{{corpus}}/{{tokenizer}}/tokenize.log",
     params:

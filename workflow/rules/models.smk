@@ -4,8 +4,8 @@
 rule fit:
     input:
         tokens=f"{ROOT}/{{corpus}}/{{tokenizer}}/tokens/tokenizer.json",
-        train=f"{ROOT}/{{corpus}}/{{tokenizer}}/tokens/train.npy",
-        valid=f"{ROOT}/{{corpus}}/{{tokenizer}}/tokens/valid.npy",
+        train=token_files("train"),
+        valid=token_files("valid"),
     output:
         model=f"{ROOT}/{{corpus}}/{{tokenizer}}/{{model}}/seed{{seed}}/model.safetensors",
         facts=f"{ROOT}/{{corpus}}/{{tokenizer}}/{{model}}/seed{{seed}}/fit.json",
@@ -25,10 +25,13 @@ rule fit:
 rule evaluate:
     input:
         model=f"{ROOT}/{{corpus}}/{{tokenizer}}/{{model}}/seed{{seed}}/model.safetensors",
+        facts=f"{ROOT}/{{corpus}}/{{tokenizer}}/{{model}}/seed{{seed}}/fit.json",
         tokens=f"{ROOT}/{{corpus}}/{{tokenizer}}/tokens/tokenizer.json",
+        held_out=evaluated_tokens,
         text=f"{ROOT}/{{corpus}}/text/corpus.json",
     output:
-        f"{ROOT}/{{corpus}}/{{tokenizer}}/{{model}}/seed{{seed}}/evaluation.json",
+        scores=f"{ROOT}/{{corpus}}/{{tokenizer}}/{{model}}/seed{{seed}}/scores.safetensors",
+        samples=f"{ROOT}/{{corpus}}/{{tokenizer}}/{{model}}/seed{{seed}}/evaluation.json",
     log:
         f"logs/{RUN.name}/{{corpus}}/{{tokenizer}}/{{model}}/seed{{seed}}/evaluate.log",
     threads: 1
@@ -36,7 +39,7 @@ rule evaluate:
         section=evaluate_section,
         tokens=subpath(input.tokens, parent=True),
         text=subpath(input.text, parent=True),
-        out=subpath(output[0], parent=True),
+        out=subpath(output.scores, parent=True),
         code=evaluate_code,
     shell:
         "python -m lmstages evaluate --model {input.model:q} --tokens {params.tokens:q} --text {params.text:q}"

@@ -1,0 +1,84 @@
+"""Estimation before there is any language: the probabilities that make what was observed likeliest.
+
+    - log L(theta) = - sum over outcomes of  count * log p_theta(outcome)            (Fisher 1922)
+
+A coin shows what is maximised; three outcomes show what a constraint costs when it is wrong and saves when
+it is right; and counting the parameters of a joint distribution shows why language models need constraints.
+The observations are those of "Neural Language Models" (2022), part A. Knows no text and no model.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+COIN = (62, 38)  # heads and tails of 100 tosses
+WIDGETS = (38, 7, 955)  # big gear failed, small gear failed, none failed; of 1,000 widgets
+
+Parametrization = Callable[[np.ndarray], np.ndarray]
+
+
+def negative_log_likelihood(counts: Sequence[int], probabilities: np.ndarray) -> np.ndarray:
+    """(K,) counts, (..., K) probabilities -> (...) nats; infinite where what occurred is impossible."""
+    probabilities = np.asarray(probabilities, dtype=np.float64)
+    observed = np.asarray(counts, dtype=np.float64)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        nats = np.where(observed > 0, -observed * np.log(np.maximum(probabilities, 0)), 0.0)
+    return np.where((probabilities < 0).any(-1), np.inf, nats.sum(-1))
+
+
+def coin(theta: np.ndarray) -> np.ndarray:
+    """(..., 1) -> (..., 2): theta, 1 - theta."""
+    return np.concatenate([theta, 1 - theta], axis=-1)
+
+
+def free(theta: np.ndarray) -> np.ndarray:
+    """(..., 2) -> (..., 3): each outcome but the last has its own parameter."""
+    return np.concatenate([theta, 1 - theta.sum(-1, keepdims=True)], axis=-1)
+
+
+def squared(theta: np.ndarray) -> np.ndarray:
+    """(..., 1) -> (..., 3): theta, theta^2; a constraint that is false of the widgets."""
+    return free(np.concatenate([theta, theta**2], axis=-1))
+
+
+def a_third(theta: np.ndarray) -> np.ndarray:
+    """(..., 1) -> (..., 3): theta, theta / 3; a constraint that is true of the widgets."""
+    return free(np.concatenate([theta, theta / 3], axis=-1))
+
+
+@dataclass(frozen=True)
+class Optimum:
+    """The parameters of the greatest likelihood, the probabilities they make, and the nats at them."""
+
+    theta: np.ndarray
+    probabilities: np.ndarray
+    nats: float
+
+
+def likeliest(counts: Sequence[int], parametrization: Parametrization, parameters: int) -> Optimum:
+    """Minimise the negative log-likelihood by descent without slopes (Nelder & Mead 1965)."""
+    from scipy.optimize import minimize
+
+    def nats(theta: np.ndarray) -> float:
+        return float(negative_log_likelihood(counts, parametrization(theta)))
+
+    start = np.full(parameters, 1 / len(counts) / 2)
+    found = minimize(nats, start, method="Nelder-Mead", options={"xatol": 1e-10, "fatol": 1e-12, "maxiter": 10_000})
+    assert found.success, "a likelihood of proportions has one maximum"
+    return Optimum(found.x, parametrization(found.x), float(found.fun))
+
+
+def joint_parameters(outcomes: int, variables: int) -> int:
+    """V^m - 1: a probability for each combination of outcomes, which together are 1."""
+    return outcomes**variables - 1
+
+
+def conditional_parameters(outcomes: int, place: int) -> int:
+    """V^(k - 1) (V - 1): the k-th variable given the k - 1 before it; summed over all m places, V^m - 1 again."""
+    return outcomes ** (place - 1) * (outcomes - 1)
+
+
+def independent_parameters(outcomes: int) -> int:
+    """V - 1: variables that are independent and alike share one table."""
+    return outcomes - 1

@@ -1,0 +1,70 @@
+"""YAML by our own rules: 1.2's core and no more (``1e-3`` is a number, ``no`` and ``010`` are text).
+
+No tags, aliases, duplicate keys or numbers that are none. Knows nothing of what a config says.
+"""
+
+import math
+import re
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from lmstages.errors import UserError, did_you_mean
+
+
+class StrictLoader(yaml.SafeLoader):
+    """YAML 1.2's core schema and no more."""
+
+    yaml_implicit_resolvers: dict[str, Any] = {}
+
+    def compose_node(self, parent: Any, index: Any) -> Any:
+        event = self.peek_event()
+        if getattr(event, "anchor", None) or getattr(event, "tag", None):
+            trouble = "anchors and aliases" if event.anchor else f"tags such as {event.tag}"
+            raise yaml.YAMLError(f"line {event.start_mark.line + 1}: {trouble} are not allowed")
+        return super().compose_node(parent, index)
+
+    def construct_finite(self, node: yaml.ScalarNode) -> float:
+        """A number that is one; ``1e400`` is not."""
+        if not math.isfinite(value := self.construct_yaml_float(node)):
+            raise yaml.YAMLError(f"line {node.start_mark.line + 1}: {node.value[:20]} is too large for a number")
+        return value
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        seen: set[Any] = set()
+        for key_node, _ in node.value:
+            key = self.construct_object(key_node, deep=True)
+            if not isinstance(key, str) or key in seen:
+                trouble = "appears twice" if isinstance(key, str) else "is no word; put it in quotes"
+                raise yaml.YAMLError(f"line {key_node.start_mark.line + 1}: key {key!r} {trouble}")
+            seen.add(key)
+        return super().construct_mapping(node, deep)
+
+
+NUMBER = r"[-+]?(?:(?:0|[1-9][0-9]*)(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][-+]?[0-9]+)?"
+for tag, pattern, first in (
+    ("null", r"~|null|", ["~", "n", ""]),
+    ("bool", r"true|false", list("tf")),
+    ("int", r"[-+]?(?:0|[1-9][0-9]{0,17})", list("-+0123456789")),
+    ("float", NUMBER, list("-+.0123456789")),
+):
+    StrictLoader.add_implicit_resolver(f"tag:yaml.org,2002:{tag}", re.compile(rf"^(?:{pattern})$"), first)
+StrictLoader.add_constructor("tag:yaml.org,2002:float", StrictLoader.construct_finite)
+
+
+def load_yaml(path: Path) -> dict[str, Any]:
+    """The mapping a YAML file holds, by strict rules; a UserError names the line."""
+    try:
+        loaded = yaml.load(path.read_bytes().decode("utf-8"), Loader=StrictLoader)  # noqa: S506 (our own SafeLoader)
+    except OSError as error:
+        present = sorted(str(p) for p in path.parent.glob("*.yaml")) if path.parent.is_dir() else []
+        hint = did_you_mean(str(path), present)
+        raise UserError(path, f"cannot be read ({error.strerror}){hint}", "a YAML file") from error
+    except UnicodeDecodeError as error:
+        raise UserError(path, f"not UTF-8 at byte {error.start}") from error
+    except yaml.YAMLError as error:
+        raise UserError(path, " ".join(str(error).split())) from error
+    if not isinstance(loaded, dict):
+        raise UserError(path, "holds no mapping", "expected keys such as corpora, tokenizers, models")
+    return loaded

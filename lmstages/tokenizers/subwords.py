@@ -1,0 +1,163 @@
+"""Pieces of words, learnt from how often they occur: byte-level BPE and unigram.
+
+Both cut a text into words that carry the space before them, write each as the bytes of its UTF-8 in GPT-2's
+printable stand-ins, and never join two words. All 256 bytes are tokens, so that every text comes back as it
+was and no escape is needed. Token k of the library is ours k + 1. No special token is registered, so no text
+can turn into one.
+"""
+
+import io
+import json
+import re
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from typing import Any, Self
+
+import numpy as np
+
+from lmstages.errors import UserError
+from lmstages.tokenizers.base import LONGEST_PIECE, Encoded, spelled
+
+UNKNOWN = "\ue000"  # the trainer wants a name for what cannot happen; no stand-in for a byte is like it
+
+
+class SubwordTokenizer:
+    """A definition in the format of the ``tokenizers`` library, and the bytes that each of its pieces stands for."""
+
+    kind: str
+    escape: int | None = None
+
+    def __init__(self, definition: str, boundary_text: str = "") -> None:
+        from tokenizers import Tokenizer
+
+        self.definition, self.boundary_text = definition, boundary_text
+        self._library = Tokenizer.from_str(definition)
+        pieces = {token: piece for piece, token in self._library.get_vocab().items()}
+        self._spelling = [b"", *(_bytes_of(pieces[token]) for token in range(len(pieces)))]
+        self._lengths = np.array([len(piece) for piece in self._spelling])
+        self.vocab_size = len(self._spelling)
+
+    @classmethod
+    def learn(cls, texts: Iterable[str], vocab_size: int, boundary_text: str) -> Self:
+        """Pieces until there are ``vocab_size`` tokens, the boundary among them."""
+        raise NotImplementedError
+
+    def encode(self, texts: Sequence[str]) -> list[Encoded]:
+        """Pieces within words."""
+        arrays = [np.array(encoding.ids, dtype=np.int64) + 1 for encoding in self._library.encode_batch(list(texts))]
+        return [(tokens, self._lengths[tokens]) for tokens in arrays]
+
+    def decode(self, tokens: Iterable[int]) -> str:
+        """Bytes that are no UTF-8 become U+FFFD."""
+        return spelled(self._spelling, tokens, self.boundary_text)
+
+    def to_json(self) -> dict[str, Any]:
+        """The library's own definition."""
+        return {"kind": self.kind, "definition": json.loads(self.definition), "boundary_text": self.boundary_text}
+
+
+class BPETokenizer(SubwordTokenizer):
+    """Byte-pair encoding: the most frequent neighbours become one, again and again (Sennrich et al. 2016)."""
+
+    kind = "bpe"
+
+    @classmethod
+    def learn(cls, texts: Iterable[str], vocab_size: int, boundary_text: str) -> Self:
+        """Merge pairs until there are ``vocab_size`` tokens, the boundary among them."""
+        from tokenizers import models, trainers
+
+        library = _byte_level(models.BPE())
+        trainer = trainers.BpeTrainer(
+            vocab_size=vocab_size - 1,
+            initial_alphabet=sorted(_BYTE_OF),
+            show_progress=False,
+            max_token_length=LONGEST_PIECE,
+        )
+        library.train_from_iterator(texts, trainer)
+        if library.get_vocab_size() != vocab_size - 1:
+            raise _too_large("pairs", library.get_vocab_size() + 1, vocab_size)
+        return cls(library.to_str(), boundary_text)
+
+
+class UnigramTokenizer(SubwordTokenizer):
+    """A text is cut so that the product of its pieces' frequencies is largest; pieces that matter least go (Kudo 2018).
+
+    Learnt by the ``sentencepiece`` library, whose result depends on the text alone, from words already written
+    as bytes, so that its rules for white space and normalisation find nothing to change.
+    """
+
+    kind = "unigram"
+
+    @classmethod
+    def learn(cls, texts: Iterable[str], vocab_size: int, boundary_text: str) -> Self:
+        """Prune the substrings of words until there are ``vocab_size`` tokens, the boundary among them."""
+        from tokenizers import models
+
+        counts = _words(texts)
+        pieces = _unigram_pieces([f"{word}\t{count}" for word, count in sorted(counts.items())], vocab_size)
+        return cls(_byte_level(models.Unigram(pieces)).to_str(), boundary_text)
+
+
+def _words(texts: Iterable[str]) -> Counter[str]:
+    """How often each word occurs, in stand-ins for bytes; a longer one than any token counts in parts.
+
+    Each byte counts once besides, so that all of them become pieces.
+    """
+    from tokenizers.pre_tokenizers import ByteLevel
+
+    cutter, counts = ByteLevel(add_prefix_space=False), Counter(_BYTE_OF.keys())
+    for text in texts:
+        for word, _ in cutter.pre_tokenize_str(text):
+            counts.update(word[start : start + LONGEST_PIECE] for start in range(0, len(word), LONGEST_PIECE))
+    return counts
+
+
+def _unigram_pieces(lines: list[str], vocab_size: int) -> list[tuple[str, float]]:
+    """Lines of word, tab, count -> ``vocab_size - 1`` pieces with the logarithms of their frequencies."""
+    import sentencepiece
+
+    out = io.BytesIO()
+    shape: dict[str, Any] = {"model_type": "unigram", "input_format": "tsv", "num_threads": 1, "minloglevel": 3}
+    shape |= {"normalization_rule_name": "identity", "add_dummy_prefix": False, "remove_extra_whitespaces": False}
+    shape |= dict.fromkeys(("split_by_unicode_script", "split_by_number", "split_by_whitespace"), False)
+    shape |= {"unk_piece": UNKNOWN, "unk_id": 0} | dict.fromkeys(("bos_id", "eos_id", "pad_id"), -1)
+    shape |= {"character_coverage": 1.0}
+    try:
+        sentencepiece.SentencePieceTrainer.train(
+            sentence_iterator=iter(lines), model_writer=out, vocab_size=vocab_size, **shape
+        )
+    except RuntimeError as error:
+        most = re.search(r"too high \(\d+\).*<= (\d+)", str(error))
+        raise _too_large("pieces", int(most[1]) if most else 1 + len(_BYTE_OF), vocab_size) from error
+    learnt = sentencepiece.SentencePieceProcessor(model_proto=out.getvalue())
+    return [(learnt.id_to_piece(token), learnt.get_score(token)) for token in range(1, learnt.get_piece_size())]
+
+
+def _too_large(what: str, found: int, asked: int) -> UserError:
+    told = f"the train text has {what} for {found} tokens only, {asked} were asked for"
+    return UserError("tokenizers: vocab_size", told, "", "lower vocab_size or give more text")
+
+
+def _byte_level(model: Any) -> Any:
+    """A model of the library that reads and writes the stand-ins for bytes."""
+    from tokenizers import Tokenizer, decoders, pre_tokenizers
+
+    library = Tokenizer(model)
+    library.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    library.decoder = decoders.ByteLevel()
+    return library
+
+
+def _bytes_of(piece: str) -> bytes:
+    """A piece in the byte-level alphabet -> the bytes it stands for."""
+    return bytes(_BYTE_OF[character] for character in piece)
+
+
+def _byte_alphabet() -> dict[str, int]:
+    """GPT-2's printable stand-ins: visible Latin-1 bytes are themselves, the rest follow from U+0100 on."""
+    visible = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
+    hidden = [byte for byte in range(256) if byte not in visible]
+    return {chr(byte): byte for byte in visible} | {chr(0x100 + rank): byte for rank, byte in enumerate(hidden)}
+
+
+_BYTE_OF = _byte_alphabet()

@@ -1,0 +1,233 @@
+"""A sweep is many entries written as one."""
+
+import csv
+import io
+import json
+import re
+
+import pytest
+
+from lmstages import figures, report
+from lmstages.comparison import in_order, swept
+from lmstages.config import read_run, text_run
+from lmstages.errors import UserError
+from lmstages.sweeps import expanded, listed
+
+
+def test_a_sweep_becomes_one_entry_a_value():
+    plain, swept = expanded({"models": {"mlp": {"hidden": {"sweep": [8, 16]}, "window": 3}}})
+    assert plain["models"] == {
+        "mlp-hidden-8": {"rung": "mlp", "hidden": 8, "window": 3},
+        "mlp-hidden-16": {"rung": "mlp", "hidden": 16, "window": 3},
+    }
+    assert swept == {"models": {"mlp": {"mlp-hidden-8": {"hidden": 8}, "mlp-hidden-16": {"hidden": 16}}}}
+
+
+def test_two_sweeps_in_an_entry_make_a_grid():
+    plain, _ = expanded({"models": {"mlp": {"hidden": {"sweep": [8, 16]}, "activation": {"sweep": ["tanh", "relu"]}}}})
+    assert list(plain["models"])[1] == "mlp-hidden-8-activation-relu" and len(plain["models"]) == 4
+
+
+def test_lists_and_numbers_become_names():
+    plain, _ = expanded(
+        {"models": {"mlp": {"hidden": {"sweep": [[8, 8], [4]]}, "learning_rate": {"sweep": [0.5, 1e-5]}}}}
+    )
+    assert list(plain["models"])[:2] == ["mlp-hidden-8x8-learning_rate-0_5", "mlp-hidden-8x8-learning_rate-1e-05"]
+
+
+def test_who_names_the_entry_names_all_it_became():
+    raw = {
+        "models": {"mlp": {"hidden": {"sweep": [8, 16]}}, "bigram": None},
+        "tokenizers": {"bpe": {"kind": "bpe", "vocab_size": {"sweep": [300, 400]}}},
+        "corpora": {"fables": {"count": {"sweep": [10, 20]}, "models": ["bigram", "mlp"], "tokenizers": ["bpe"]}},
+    }
+    plain, _ = expanded(raw)
+    corpus = plain["corpora"]["fables-count-10"]
+    assert corpus["models"] == ["bigram", "mlp-hidden-8", "mlp-hidden-16"] and corpus["source"] == "fables"
+    assert corpus["tokenizers"] == ["bpe-vocab_size-300", "bpe-vocab_size-400"] and corpus["count"] == 10
+
+
+def test_a_sweep_may_stand_deeper():
+    plain, _ = expanded({"corpora": {"fables": {"split": {"train": {"sweep": [0.1, 0.2]}, "valid": 0.1}}}})
+    assert plain["corpora"]["fables-train-0_2"]["split"] == {"train": 0.2, "valid": 0.1}
+
+
+@pytest.mark.parametrize("given", [[], 3, "a", [1, 1], [{"a": 1}]])
+def test_what_is_no_sweep_is_refused(given):
+    with pytest.raises(UserError, match=r"models\.mlp\.hidden: .*(is no sweep|stands twice)"):
+        expanded({"models": {"mlp": {"hidden": {"sweep": given}}}})
+
+
+def test_a_config_without_sweeps_is_left_as_it_is():
+    raw = {"models": {"mlp": None}, "corpora": {"fables": {"models": ["mlp"]}}, "seeds": [1]}
+    assert expanded(raw) == (raw, {})
+
+
+def test_two_keys_of_one_name_go_by_their_whole_way():
+    entry = {"window": {"sweep": [3, 4]}, "scoring": {"window": {"sweep": [8]}}}
+    _, found = expanded({"models": {"mlp": entry}})
+    assert list(found["models"]["mlp"]["mlp-window-3-scoring_window-8"]) == ["window", "scoring_window"]
+
+
+def test_a_cell_never_takes_the_place_of_another_entry():
+    models = {"mlp": {"hidden": {"sweep": [8]}}, "mlp-hidden-8": {"rung": "mlp"}}
+    with pytest.raises(UserError, match=r"models\.mlp: its sweep makes 'mlp-hidden-8', which stands there already"):
+        expanded({"models": models})
+
+
+def test_a_sweep_is_listed_in_the_configs_own_order():
+    _, found = expanded({"models": {"mlp": {"window": {"sweep": [16, 4]}, "hidden": {"sweep": [8]}}}})
+    [told] = listed(found)
+    assert (told["name"], told["section"], told["keys"]) == ("mlp", "models", ["window", "hidden"])
+    assert told["cells"] == [["mlp-window-16-hidden-8", [16, 8]], ["mlp-window-4-hidden-8", [4, 8]]]
+
+
+def test_an_entry_of_two_sections_is_called_by_both():
+    sweep = {"seed": {"sweep": [1]}}
+    _, found = expanded({"corpora": {"a": sweep, "b": sweep}, "models": {"a": sweep}})
+    assert [told["name"] for told in listed(found)] == ["corpora-a", "b", "models-a"]
+
+
+# In a run
+
+CONFIG = """
+corpora: {coined: {count: {sweep: [200, 90]}, models: [bigram]}, fables: {count: 50}}
+tokenizers: {char: {kind: char}}
+models: {bigram: {add: {sweep: [1.0, 0.1]}}, unigram: }
+sampling: {temperature: [0.5, 1.0]}
+"""
+
+
+@pytest.fixture
+def run(tmp_path):
+    path = tmp_path / "run.yaml"
+    path.write_text(CONFIG)
+    return read_run(path)
+
+
+def test_a_run_is_the_grid(run):
+    coined = [cell[:3] for cell in run.cells() if cell[0] == "coined-count-90"]
+    assert coined == [("coined-count-90", "char", model) for model in ("bigram-add-1_0", "bigram-add-0_1")]
+    assert [cell[2] for cell in run.cells() if cell[0] == "fables"] == ["bigram-add-1_0", "bigram-add-0_1", "unigram"]
+    assert run.models["bigram-add-0_1"].rung.add == 0.1 and run.corpora["coined-count-90"].count == 90
+
+
+def test_a_run_remembers_its_sweeps(run):
+    assert run.sweeps["models"] == {"bigram": {"bigram-add-1_0": {"add": 1.0}, "bigram-add-0_1": {"add": 0.1}}}
+    assert [sweep["name"] for sweep in json.loads(run.comparison_section())["sweeps"]] == ["coined", "bigram"]
+
+
+def test_temperatures_are_no_cells(run):
+    one = json.loads(run.evaluate_section("fables", "unigram"))
+    assert one["sampling"]["temperature"] == [0.5, 1.0] and "temperature" not in run.fit_section("unigram")
+
+
+def test_a_text_of_ones_own_is_swept_too(tmp_path, run):
+    (tmp_path / "mine.txt").write_text("text")
+    mine = text_run(tmp_path / "run.yaml", str(tmp_path / "mine.txt"))
+    assert [cell[2] for cell in mine.cells()] == ["bigram-add-1_0", "bigram-add-0_1", "unigram"]
+
+
+# In a comparison
+
+
+def row(model, corpus="fables", bits=2.0, **changed):
+    named = {"corpus": corpus, "split": "test", "tokenizer": "char", "model": model, "family": "counts"}
+    figures = {"bits_per_byte": bits, "bits_per_byte_std": None, "perplexity": 4.0, "nats_per_character": 1.4}
+    return {**named, **figures, "parameters": 9, "title": "Bigram", **changed}
+
+
+def test_a_sweeps_rows_stand_by_value_and_not_by_name(run):
+    told = json.loads(run.comparison_section())["sweeps"]
+    rows = [row("bigram-add-1_0", bits=2.5), row("bigram-add-0_1"), row("unigram"), row("oracle", family="oracle")]
+    found = swept(told[1], rows)
+    assert [(each["add"], each["bits_per_byte"]) for each in found["rows"]] == [(0.1, 2.0), (1.0, 2.5)]
+    assert (found["name"], found["section"], found["keys"]) == ("bigram", "models", ["add"])
+
+
+def test_a_swept_corpus_finds_every_model_on_it(run):
+    told = json.loads(run.comparison_section())["sweeps"][0]
+    rows = [row(model, corpus) for corpus in ("coined-count-200", "coined-count-90", "fables") for model in "ab"]
+    found = swept(told, rows)["rows"]
+    assert [(each["count"], each["model"]) for each in found] == [(90, "a"), (90, "b"), (200, "a"), (200, "b")]
+
+
+@pytest.mark.parametrize(
+    ("values", "ordered"),
+    [([16, 4], [4, 16]), (["tanh", "relu"], ["tanh", "relu"]), ([[2], [1]], [[2], [1]]), ([None, 8], [8, None])],
+)
+def test_numbers_stand_by_size_and_words_as_written(values, ordered):
+    assert in_order(values) == ordered
+
+
+# Its figure and its table
+
+
+def sweep(*values, key="hidden", **changed):
+    rows = [{key: value, **row(f"mlp-{place}", bits=3.0 - 0.1 * place)} for place, value in enumerate(values)]
+    return {"name": "mlp", "section": "models", "keys": [key], "rows": rows, **changed}
+
+
+def words(drawing):
+    return re.findall(r"<text[^>]*>([^<]*)</text>", drawing)
+
+
+def test_a_figure_names_its_axes_and_its_values():
+    drawn = words(figures.sweep_plot(sweep(16, 32, 64)))
+    assert {
+        "mlp: bits per byte over hidden",
+        "hidden",
+        "bits per byte of text (lower is better)",
+        "16",
+        "32",
+        "64",
+    } <= {*drawn}
+
+
+def places(drawing, labels):
+    return [float(re.search(rf'x="([\d.]+)"[^>]*>{label}<', drawing)[1]) for label in labels]
+
+
+@pytest.mark.parametrize(
+    ("values", "even"), [((1, 10, 100), True), ((1, 2, 9), False), (("tanh", "relu", "gelu"), True)]
+)
+def test_powers_and_words_stand_at_even_distances(values, even):
+    one, two, three = places(figures.sweep_plot(sweep(*values)), values)
+    assert (abs((three - two) - (two - one)) < 1) is even
+
+
+def test_a_second_key_makes_lines():
+    rows = [{"hidden": h, "activation": a, **row(f"{h}{a}")} for h in (8, 16) for a in ("tanh", "relu")]
+    drawn = words(figures.sweep_plot(sweep(keys=["hidden", "activation"], rows=rows)))
+    assert {"activation tanh", "activation relu", "mlp: bits per byte over hidden and activation"} <= {*drawn}
+
+
+def test_two_corpora_are_two_lines():
+    rows = [{"hidden": h, **row(f"mlp-{h}", corpus)} for h in (8, 16) for corpus in ("coined", "fables")]
+    assert {"coined", "fables"} <= {*words(figures.sweep_plot(sweep(rows=rows)))}
+
+
+def test_the_sentence_says_where_the_lowest_point_is():
+    assert "the lowest point is 2.800 at hidden 64 (fables, char, test)" in figures.sweep_sentence(sweep(16, 32, 64))
+
+
+def test_a_sweep_in_which_all_failed_has_no_figure():
+    failed = sweep(rows=[{"hidden": 8, **row("mlp-8", bits=None)}])
+    assert figures.sweep_plot(failed) == "" and figures.sweep_sentence(failed).startswith("No cell")
+
+
+def test_the_files_of_a_sweep_are_a_table_and_a_figure():
+    files = report.sweep_files({"sweeps": [sweep([8, 8], [4])]})
+    assert set(files) == {"sweeps/mlp.csv", "sweeps/mlp.svg"} and files["sweeps/mlp.svg"].startswith("<svg")
+    [first, second] = csv.DictReader(io.StringIO(files["sweeps/mlp.csv"]))
+    assert (next(iter(first)), first["hidden"], second["hidden"], second["bits_per_byte"]) == (
+        "hidden",
+        "8, 8",
+        "4",
+        "2.9",
+    )
+
+
+def test_a_sweep_without_cells_has_files_too():
+    files = report.sweep_files({"sweeps": [sweep()]})
+    assert files["sweeps/mlp.csv"] == "hidden\n" and files["sweeps/mlp.svg"].startswith("<svg")
