@@ -168,7 +168,10 @@ def test_samples_begin_with_the_prompt(fit, evaluate):
 def test_the_scores_cover_the_test_text(stage, fit, evaluate):
     folder, _ = fit("bigram")
     assert evaluate("bigram", folder) == 0
-    scores, text = storage.load_scores(folder / "scores.safetensors")["test"], Path("results/names/text/test.txt").read_bytes()
+    scores, text = (
+        storage.load_scores(folder / "scores.safetensors")["test"],
+        Path("results/names/text/test.txt").read_bytes(),
+    )
     assert scores.lengths.sum() == scores.characters == len(text) and scores.documents.max() + 1 == text.count(b"\n")
     assert (scores.log_probs < 0).all()
 

@@ -85,7 +85,7 @@ LAST = {"compare comparison.json", "report report.html", "verdict verdict.txt"}
 def cell(model: str, corpus: str = "coined/char") -> set[str]:
     return {
         f"fit {corpus}/{model}/seed0/model.safetensors",
-        f"evaluate {corpus}/{model}/seed0/evaluation.json",
+        f"evaluate {corpus}/{model}/seed0/scores.safetensors",
     }
 
 

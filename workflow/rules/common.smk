@@ -45,6 +45,11 @@ def stop_if_changed():
 stop_if_changed()
 
 
+envvars:
+    "LMSTAGES_MIRROR",
+    "LMSTAGES_RUN",
+
+
 wildcard_constraints:
     corpus="[a-z0-9][a-z0-9_-]{0,63}",
     tokenizer="[a-z0-9][a-z0-9_-]{0,63}",

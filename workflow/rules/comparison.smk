@@ -30,7 +30,7 @@ rule compare:
     localrule: True
     params:
         section=RUN.comparison_section(),
-        results=ROOT,
+        results=subpath(output[0], parent=True),
         code=code_hash("compare"),
     shell:
         "python -m lmstages compare --results {params.results:q} --out {output:q} --section {params.section:q}"
@@ -77,6 +77,6 @@ rule show:
         f"logs/{RUN.name}/show.log",
     localrule: True
     params:
-        results=ROOT,
+        results=subpath(input[0], parent=True),
     shell:
         "python -m lmstages table {params.results:q} --log {log:q}"
