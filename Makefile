@@ -18,7 +18,7 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 report: $(READY)
 	python workflow/alone.py snakemake --nolock --cores $(CORES) $(CONFIG)
-	@snakemake --nolock --cores 1 --quiet all $(CONFIG) show
+	@snakemake show --nolock --cores 1 $(CONFIG) --quiet all
 
 test: $(READY)
 	python -m pytest -m "not slow"
