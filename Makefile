@@ -4,6 +4,7 @@
 #   make test        the tests, under ten minutes on two cores
 #   make test-slow   the others, as CI does
 #   make lint        ruff, mypy, snakefmt, snakemake --lint
+#   make readme      the README's tables and picture, from results/default and results/published
 
 PYTHON ?= python3
 CORES ?= all
@@ -14,7 +15,7 @@ CHOSEN := $(if $(RUN),run=$(RUN)) $(if $(TEXT),text='$(TEXT)') $(if $(MIRROR),mi
 CONFIG := $(if $(strip $(CHOSEN)),--config $(CHOSEN))
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: report test test-slow lint format clean
+.PHONY: report test test-slow lint format readme clean
 
 report: $(READY)
 	python workflow/alone.py snakemake --nolock --cores $(CORES) $(CONFIG)
@@ -37,6 +38,9 @@ format: $(READY)
 	ruff check --fix .
 	ruff format .
 	snakefmt Snakefile workflow
+
+readme: $(READY)
+	python docs/readme.py
 
 # The environment is built beside and then marked, so that an interrupted set-up is taken up again.
 $(READY): requirements.lock pyproject.toml
