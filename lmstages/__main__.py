@@ -38,9 +38,8 @@ def download(args: argparse.Namespace) -> None:
     from lmstages.corpora.download import fetch
     from lmstages.corpora.sources import SOURCES
 
-    source = SOURCES[args.source]
-    stories = args.stories if source.hub and args.part == "train" else None
-    fetch(source, args.out, args.mirror, _made(args, {"source": args.source}, []), part=args.part, stories=stories)
+    made = _made(args, {"source": args.source, "stories": args.stories}, [])
+    fetch(SOURCES[args.source], args.out, args.mirror, made, part=args.part, stories=args.stories)
 
 
 def prepare(args: argparse.Namespace) -> None:
@@ -202,9 +201,15 @@ def _download_options(verb: argparse.ArgumentParser) -> None:
 
     verb.add_argument("--source", required=True, choices=SOURCES, help="which text")
     verb.add_argument("--part", default="whole", help="which file of it: whole, or train and validation of tinystories")
-    verb.add_argument("--stories", type=int, help="how many documents of a data set of the hub; all by default")
+    stories = "how many documents of a data set of the hub: a number, or all"
+    verb.add_argument("--stories", type=_some_or_all, help=stories)
     mirror = os.environ.get("LMSTAGES_MIRROR") or None
     verb.add_argument("--mirror", default=mirror, help="folder or base URL that replaces the network")
+
+
+def _some_or_all(text: str) -> int | None:
+    """``all`` -> None."""
+    return None if text == "all" else int(text)
 
 
 def _add(verbs: Any, function: Any) -> argparse.ArgumentParser:

@@ -31,6 +31,7 @@ UNBOUNDED_WINDOW = 256  # of a rung without a longest context, where a protocol 
 USES_OF_A_CORPUS = ("evaluate", "tokenizers", "models")
 NAME = r"[a-z0-9][a-z0-9_-]{0,63}"
 EMBEDDED = ("coined", "fables")
+COUNTED = (*EMBEDDED, *(name for name, source in SOURCES.items() if source.hub))
 SPLITS = ("train", "valid", "test")
 SplitName = Literal["train", "valid", "test"]
 
@@ -102,7 +103,13 @@ class Corpus(Record):
             raise ValueError("needs either source or path")
         if self.source is not None and self.source not in known:
             raise ValueError(f"source {self.source!r} is unknown; known: {known}{did_you_mean(self.source, known)}")
+        if self.count is not None and self.source not in COUNTED:
+            raise ValueError(f"count belongs to the sources {', '.join(COUNTED)}; set the split's sizes instead")
         return self
+
+    def stories(self, part: str) -> str:
+        """How many documents of a source's part are downloaded: ``count`` of train, all of any other."""
+        return str(self.count) if self.count is not None and part == "train" else "all"
 
     @property
     def embedded(self) -> bool:

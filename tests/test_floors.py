@@ -13,7 +13,7 @@ import lmstages
 PACKAGE = Path(lmstages.__file__).parent
 FLOORS = [  # from the ground up; a module imports only from the floors below its own
     ["lmstages", "errors"],
-    ["artefacts", "progress", "provenance", "strict_yaml", "sweeps"],
+    ["artefacts", "progress", "provenance", "strict_yaml"],
     ["ladder", "tokenizers.base", "sweeps", "corpora", "corpora.sources", "estimation"],
     [
         "corpora.text",

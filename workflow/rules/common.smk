@@ -56,6 +56,7 @@ wildcard_constraints:
     model="[a-z0-9][a-z0-9_-]{0,63}",
     source="[a-z0-9][a-z0-9_-]{0,63}",
     part="[a-z0-9][a-z0-9_-]{0,63}",
+    stories="all|[1-9][0-9]*",
     seed="[0-9]+",
 
 
@@ -66,7 +67,8 @@ def raw_files(wildcards):
         return []
     if corpus.path is not None:
         return [corpus.path]
-    return [f"downloads/{corpus.source}.{part.name}.txt" for part in SOURCES[corpus.source].parts]
+    parts = [part.name for part in SOURCES[corpus.source].parts]
+    return [f"downloads/{corpus.source}.{part}.{corpus.stories(part)}.txt" for part in parts]
 
 
 def corpus_section(wildcards):

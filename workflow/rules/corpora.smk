@@ -3,14 +3,15 @@
 
 rule download:
     output:
-        "downloads/{source}.{part}.txt",
+        "downloads/{source}.{part}.{stories}.txt",
     log:
-        "logs/downloads/{source}.{part}.log",
+        "logs/downloads/{source}.{part}.{stories}.log",
     localrule: True
     params:
         code=code_hash("download"),
     shell:
         "python -m lmstages download --source {wildcards.source:q} --part {wildcards.part:q}"
+        " --stories {wildcards.stories:q}"
         " --out {output:q} --code {params.code:q} --log {log:q}"
 
 

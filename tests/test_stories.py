@@ -1,0 +1,16 @@
+"""A stated number of stories is downloaded, and no other source can be counted."""
+
+import pytest
+
+from lmstages.config import Corpus
+
+
+def test_count_is_how_many_stories_of_train_are_downloaded():
+    corpus = Corpus(source="tinystories", count=500)
+    assert (corpus.stories("train"), corpus.stories("validation")) == ("500", "all")
+    assert Corpus(source="tinystories").stories("train") == "all"
+
+
+def test_count_of_a_text_that_is_one_file_is_refused():
+    with pytest.raises(ValueError, match="count belongs to the sources coined, fables, tinystories"):
+        Corpus(source="names", count=100)
