@@ -106,8 +106,10 @@ def loss_of(network: nn.Module, inputs: torch.Tensor, targets: torch.Tensor, red
     )
 
 
-def valid_loss(network: nn.Module, rows: Rows, batch_size: int) -> float:
-    """Mean nats per token over a fixed spread of rows of valid."""
+def valid_loss(network: nn.Module, rows: Rows, batch_size: int) -> float | None:
+    """Mean nats per token over a fixed spread of rows of valid; None where valid is empty."""
+    if not len(rows):
+        return None
     network.eval()
     total, count = 0.0, 0
     with torch.inference_mode():
@@ -115,7 +117,7 @@ def valid_loss(network: nn.Module, rows: Rows, batch_size: int) -> float:
             total += float(loss_of(network, inputs, targets, "sum"))
             count += int((targets != IGNORED).sum())
     network.train()
-    return total / max(count, 1)
+    return total / count
 
 
 class Trainer:
@@ -183,8 +185,9 @@ class Trainer:
         self.curve.append(
             {"step": done, "tokens": self.tokens, "train": float(recent.mean()), "valid": valid, "learning_rate": rate}
         )
-        self.progress.at(done, self.tokens, "tokens", {"train": float(recent.mean()), "valid": valid})
-        if self.rung.keep == "best" and valid < self.best:
+        told = {"train": float(recent.mean())} | ({} if valid is None else {"valid": valid})
+        self.progress.at(done, self.tokens, "tokens", told)
+        if self.rung.keep == "best" and valid is not None and valid < self.best:
             self.best = valid
             self.best_weights = {name: weight.clone() for name, weight in self.network.state_dict().items()}
 

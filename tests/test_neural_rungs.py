@@ -121,6 +121,12 @@ def test_the_step_schedule_drops_after_its_share_of_the_steps():
 # ---------------------------------------------------------------- MLP
 
 
+def test_without_a_valid_part_the_curve_says_nothing_of_it():
+    rows = Documents.of([[1, 2, 0]] * 4)
+    model = build(NeuralBigram(width=2, batch_size=4, steps=4, evaluate_every=2, keep="last"), 3)
+    assert [point["valid"] for point in model.fit(rows, Documents.of([]), 0)] == [None, None]
+
+
 def test_concatenation_keeps_order():
     model = unfitted(MLP(window=3), 9)
     orders = model.next_log_probs(np.array([[1, 2, 3], [3, 2, 1], [2, 1, 3]]))

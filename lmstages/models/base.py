@@ -19,7 +19,7 @@ from lmstages.ladder import Rung
 
 BOUNDARY = 0
 Arrays = dict[str, np.ndarray]
-Curve = list[dict[str, float]]
+Curve = list[dict[str, Any]]  # points {step, tokens, train, valid, learning_rate}
 
 
 @dataclass(frozen=True)
