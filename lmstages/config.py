@@ -217,7 +217,16 @@ class Published(Record):
         return self
 
 
-class Model(Record):
+Seeds = Annotated[list[Annotated[int, Field(ge=0)]], EACH_ONCE]
+
+
+class OwnSeeds(Record):
+    """Seeds of one model in place of the run's."""
+
+    seeds: Seeds | None = None
+
+
+class Model(OwnSeeds):
     """A rung with its hyperparameters, and how it is scored; the second never re-fits the first."""
 
     rung: Rung
@@ -229,7 +238,7 @@ class Basics(Record):
 
     name: str
     mirror: str | None = None
-    seeds: Annotated[list[Annotated[int, Field(ge=0)]], EACH_ONCE] = [0]
+    seeds: Seeds = [0]
     estimation: bool = False
 
 
@@ -255,7 +264,9 @@ class Run(Basics):
 
     def seeds_of(self, model: str) -> list[int]:
         """Counting has no randomness, so a counts rung is fitted once."""
-        return self.seeds if self.models[model].rung.family == "neural" else self.seeds[:1]
+        record = self.models[model]
+        seeds = record.seeds or self.seeds
+        return seeds if record.rung.family == "neural" else seeds[:1]
 
     # What one job receives of the config, as JSON, and nothing besides.
 
@@ -436,14 +447,17 @@ def _parse_model(entry: Any, where: str, problems: list[str]) -> Model | None:
         problems.append(f"{where}: {entry!r} is not a mapping; allowed: the rung's keys, or nothing for its defaults")
         return None
     keys = dict(entry or {})
-    rung_name, scoring = keys.pop("rung", name), keys.pop("scoring", {})
+    rung_name, scoring, seeds = keys.pop("rung", name), keys.pop("scoring", {}), keys.pop("seeds", None)
     if not isinstance(rung_name, str) or rung_name not in RUNGS:
         hint = did_you_mean(str(rung_name), RUNGS)
         problems.append(f"{where}: unknown rung {rung_name!r}; allowed: {', '.join(RUNGS)}{hint}")
         return None
-    rung = _parse(RUNGS[rung_name], keys, where, problems, besides=("rung", "scoring"))
+    rung = _parse(RUNGS[rung_name], keys, where, problems, besides=("rung", "scoring", "seeds"))
     parsed = _parse(Scoring, scoring, f"{where}.scoring", problems)
-    return Model(rung=rung, scoring=parsed) if rung is not None and parsed is not None else None
+    own = _parse(OwnSeeds, {"seeds": seeds}, where, problems)
+    if rung is None or parsed is None or own is None:
+        return None
+    return Model(rung=rung, scoring=parsed, seeds=own.seeds)
 
 
 def _parse(kind: type[BaseModel], entry: Any, where: str, problems: list[str], besides: tuple[str, ...] = ()) -> Any:
