@@ -39,7 +39,7 @@ def results_table(comparison: dict[str, Any]) -> str:
 
 def published_table(comparison: dict[str, Any]) -> str:
     """The second table of ``table.md``: what others printed, and ours."""
-    return table_markdown(comparison).split("\n\n", 1)[1].strip()
+    return table_markdown(comparison).split("\n\n", 2)[2].strip()
 
 
 def filled(text: str, name: str, content: str) -> str:
