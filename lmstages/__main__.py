@@ -73,11 +73,9 @@ def tokenize(args: argparse.Namespace) -> None:
 def fit(args: argparse.Namespace) -> None:
     """Fit one rung on train, choosing on valid."""
     from lmstages import artefacts, storage
-    from lmstages.config import rung_of
     from lmstages.errors import FitError
     from lmstages.fitting import describe, fitted
 
-    rung_of(args.section)
     made = _made(args, args.section, [args.tokens / f"{name}.npy" for name in ("train", "valid")])
     train, valid = (storage.read_tokens(args.tokens, name)[0] for name in ("train", "valid"))
     started = time.perf_counter()

@@ -50,8 +50,8 @@ def compare(root: Path, section: Mapping[str, Any]) -> dict[str, Any]:
     rows = [row for name, corpus in corpora.items() for row in _oracle_rows(name, corpus)]
     for corpus, tokenizer, model, seeds in section["cells"]:
         folders = [root / corpus / tokenizer / model / f"seed{seed}" for seed in seeds]
-        for split in section["evaluate"][corpus]:
-            rows.append(_row(folders, seeds, split, section["told"][model], corpora[corpus]["oracle"]))
+        rows.extend(_rows(folders, seeds, section["evaluate"][corpus], section["told"][model]))
+    _set_excess(rows, corpora)
     rows.sort(key=_place(list(corpora)))
     figures = published.set_beside(rows, section["published"])
     sweeps = [swept(sweep, rows) for sweep in section["sweeps"]]
@@ -77,7 +77,7 @@ def _oracle_rows(corpus: str, facts: Row) -> Iterable[Row]:
     for split, found in (facts["oracle"] or {}).items():
         named = {"corpus": corpus, "split": split, "tokenizer": "-", "model": "oracle", "rung": "oracle"}
         told = {"rank": BEYOND, "title": "Oracle", "adds": ORACLE, "source": "the corpus's own grammar"}
-        known = {**found, "perplexity": None, "excess_bits_per_byte": 0.0}
+        known = {**found, "perplexity": None}
         yield {**EMPTY, **named, **told, **known, "family": "oracle", "class": "oracle", "protocol": "stream"}
 
 
@@ -100,28 +100,40 @@ EMPTY: Row = {
 }
 
 
-def _row(folders: Sequence[Path], seeds: Sequence[int], split: str, told: Row, oracle: Row | None) -> Row:
-    """One row of the table: a model on a split, the mean over its seeds; ``told``: what the ladder says of it."""
+def _rows(folders: Sequence[Path], seeds: Sequence[int], splits: Sequence[str], told: Row) -> Iterable[Row]:
+    """A row of the table for each split: a model, the mean over its seeds; ``told``: what the ladder says of it."""
     fits = [artefacts.load_json(folder / "fit.json") for folder in folders]
-    named = dict(zip(("corpus", "tokenizer", "model"), folders[0].parts[-4:-1], strict=True)) | {"split": split}
+    named = dict(zip(("corpus", "tokenizer", "model"), folders[0].parts[-4:-1], strict=True))
     row = {**EMPTY, **named, **told, "class": "static", "seeds": list(seeds), "protocol": "-"}
     row["hyperparameters"] = fits[0]["hyperparameters"]
     failed = [fit["status"] for fit in fits if fit["status"] != "ok"]
     if failed:
-        return {**row, "status": failed[0]}
-    scores = [load_scores(folder / "scores.safetensors")[split] for folder in folders]
-    found = [measures(each) for each in scores]
-    row |= {key: _mean([each[key] for each in found]) for key in found[0]} | {"protocol": scores[0].protocol}
+        yield from ({**row, "split": split, "status": failed[0]} for split in splits)
+        return
     row |= {key: fits[0][key] for key in ("parameters", "tokens_seen", "device", "threads", "curve")}
     evaluations = [artefacts.load_json(folder / "evaluation.json") for folder in folders]
-    row["fit_seconds"] = _mean([fit["fit_seconds"] for fit in fits])
-    row["score_seconds"] = _mean([each["score_seconds"][split] for each in evaluations])
-    row["samples"] = evaluations[0]["samples"]
+    row |= {"fit_seconds": _mean([fit["fit_seconds"] for fit in fits]), "samples": evaluations[0]["samples"]}
+    scores = [load_scores(folder / "scores.safetensors") for folder in folders]
+    for split in splits:
+        seconds = _mean([each["score_seconds"][split] for each in evaluations])
+        yield {**row, "split": split, **_figures([each[split] for each in scores]), "score_seconds": seconds}
+
+
+def _figures(scores: Sequence[Scores]) -> Row:
+    """The figures of one model on one split: means over its seeds, and how far bits per byte spread."""
+    found = [measures(each) for each in scores]
     bits = [each["bits_per_byte"] for each in found]
-    row["bits_per_byte_std"] = float(np.std(bits, ddof=1)) if len(bits) > 1 else None
-    if oracle and row["bits_per_byte"] is not None:
-        row["excess_bits_per_byte"] = row["bits_per_byte"] - oracle[split]["bits_per_byte"]
-    return row
+    spread = float(np.std(bits, ddof=1)) if len(bits) > 1 else None
+    means = {key: _mean([each[key] for each in found]) for key in found[0]}
+    return {**means, "protocol": scores[0].protocol, "bits_per_byte_std": spread}
+
+
+def _set_excess(rows: Iterable[Row], corpora: Mapping[str, Row]) -> None:
+    """How far each row is above the oracle of its text, where there is one."""
+    for row in rows:
+        oracle = corpora[row["corpus"]]["oracle"]
+        if oracle and row["bits_per_byte"] is not None:
+            row["excess_bits_per_byte"] = row["bits_per_byte"] - oracle[row["split"]]["bits_per_byte"]
 
 
 def _mean(values: Sequence[float]) -> float | None:

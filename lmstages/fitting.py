@@ -7,8 +7,9 @@ import sys
 from collections.abc import Mapping
 from typing import Any
 
+from lmstages.config import rung_of
 from lmstages.errors import UserError
-from lmstages.ladder import RUNGS, Rung
+from lmstages.ladder import Rung
 from lmstages.models.base import Curve, Documents, LanguageModel, build
 from lmstages.provenance import versions
 
@@ -17,7 +18,7 @@ def fitted(
     section: Mapping[str, Any], vocab_size: int, train: Documents, valid: Documents, seed: int
 ) -> tuple[LanguageModel, Curve]:
     """The fitted model of a section {rung, hyperparameters}, and its learning curve."""
-    rung = RUNGS[section["rung"]].model_validate(section["hyperparameters"])
+    rung = rung_of(section)
     must_be_longer(rung, "train", len(train))
     model = build(rung, vocab_size)
     return model, model.fit(train, valid, seed)

@@ -9,7 +9,7 @@ from snakemake.exceptions import WorkflowError
 
 sys.path.insert(0, workflow.basedir)
 
-from lmstages.config import SPLITS, read_run, text_run, to_section
+from lmstages.config import NAME, SPLITS, read_run, text_run, to_section
 from lmstages.corpora.sources import SOURCES
 from lmstages.errors import UserError
 from lmstages.provenance import code_hash, package_hash
@@ -51,11 +51,11 @@ envvars:
 
 
 wildcard_constraints:
-    corpus="[a-z0-9][a-z0-9_-]{0,63}",
-    tokenizer="[a-z0-9][a-z0-9_-]{0,63}",
-    model="[a-z0-9][a-z0-9_-]{0,63}",
-    source="[a-z0-9][a-z0-9_-]{0,63}",
-    part="[a-z0-9][a-z0-9_-]{0,63}",
+    corpus=NAME,
+    tokenizer=NAME,
+    model=NAME,
+    source=NAME,
+    part=NAME,
     stories="all|[1-9][0-9]*",
     seed="[0-9]+",
 
