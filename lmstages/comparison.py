@@ -104,7 +104,7 @@ def _rows(folders: Sequence[Path], seeds: Sequence[int], splits: Sequence[str], 
     """A row of the table for each split: a model, the mean over its seeds; ``told``: what the ladder says of it."""
     fits = [artefacts.load_json(folder / "fit.json") for folder in folders]
     named = dict(zip(("corpus", "tokenizer", "model"), folders[0].parts[-4:-1], strict=True))
-    row = {**EMPTY, **named, **told, "class": "static", "seeds": list(seeds), "protocol": "-"}
+    row = {**EMPTY, **named, **told, "seeds": list(seeds), "protocol": "-"}
     row["hyperparameters"] = fits[0]["hyperparameters"]
     failed = [fit["status"] for fit in fits if fit["status"] != "ok"]
     if failed:

@@ -1,13 +1,11 @@
-"""The config as typed records: one strict reader, every mistake in one message, before any job exists.
+"""The config as typed records, and the sections of it that jobs receive.
 
-Names become folders, so they are lower-case words and nothing else. Knows the ladder's records; never
-a text, a token or a model.
+A job gets its own section as JSON and nothing besides, so that an edit re-runs what it concerns. Knows the
+ladder's records; ``reading`` makes a config of a file.
 """
 
 import json
-import re
-from collections.abc import Callable, Iterator, Mapping
-from pathlib import Path
+from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
 from pydantic import (
@@ -24,8 +22,7 @@ from pydantic import (
 from lmstages.corpora.sources import SOURCES
 from lmstages.errors import UserError, did_you_mean
 from lmstages.ladder import LADDER, RUNGS, Rung
-from lmstages.strict_yaml import load_yaml
-from lmstages.sweeps import Swept, expanded, listed
+from lmstages.sweeps import Swept, listed
 
 UNBOUNDED_WINDOW = 256  # of a rung without a longest context, where a protocol needs one
 USES_OF_A_CORPUS = ("evaluate", "tokenizers", "models")
@@ -257,8 +254,8 @@ class Run(Basics):
         return [
             (corpus, tokenizer, model, seed)
             for corpus, record in self.corpora.items()
-            for tokenizer in _chosen(record.tokenizers, self.tokenizers)
-            for model in _chosen(record.models, self.models)
+            for tokenizer in chosen(record.tokenizers, self.tokenizers)
+            for model in chosen(record.models, self.models)
             for seed in self.seeds_of(model)
         ]
 
@@ -311,6 +308,7 @@ def _told_of(rung: Rung) -> dict[str, Any]:
     """What the report says of a model without knowing it."""
     adds = " ".join((type(rung).__doc__ or "").split())
     named = {"rung": rung.name, "rank": LADDER.index(type(rung)), "title": rung.title, "family": rung.family}
+    named["class"] = rung.standing
     return {**named, "adds": adds, "source": rung.source}
 
 
@@ -322,202 +320,8 @@ def _json(content: Any) -> str:
     return json.dumps(content, sort_keys=True)
 
 
-def _chosen(named: list[str] | None, defined: Mapping[str, Any]) -> list[str]:
+def chosen(named: list[str] | None, defined: Mapping[str, Any]) -> list[str]:
     return list(defined) if named is None else named
-
-
-# ---------------------------------------------------------------- reading
-
-
-def read_run(path: Path, overrides: Mapping[str, Any] | None = None) -> Run:
-    """The run a config file describes, with ``--config`` overrides, or one UserError for all mistakes."""
-    raw = load_yaml(path)
-    problems: list[str] = []
-    run = _parse_run(run_name(path), _override(raw, dict(overrides or {}), problems), problems)
-    if problems or run is None:
-        raise UserError(path, "\n  ".join(["cannot be used:", *problems]) if len(problems) > 1 else problems[0])
-    return run
-
-
-def run_name(path: Path) -> str:
-    """The folder below ``results/``: the config's name, or ``default`` for config.yaml."""
-    return "default" if path.stem == "config" else path.stem
-
-
-def text_run(path: Path, text: str, overrides: Mapping[str, Any] | None = None) -> Run:
-    """The ladder of a config on the user's own text and nothing else; corpus and run are named after the file."""
-    raw = load_yaml(path)
-    extra = dict(overrides or {})
-    documents = extra.pop("documents", "stream")
-    corpus = {"path": text, "documents": documents}
-    corpus |= {key: str(extra.pop(key)) for key in ("newlines", "separator") if key in extra}
-    name = safe_name(Path(text).stem)
-    name += "-text" if name in ("default", *(run.stem for run in path.parent.rglob("*.yaml"))) else ""
-    raw |= {"corpora": {name: corpus}, "published": []}
-    problems: list[str] = []
-    run = _parse_run(name, _override(raw, extra, problems), problems)
-    if problems or run is None:
-        raise UserError(text, "; ".join(problems))
-    return run
-
-
-def safe_name(stem: str) -> str:
-    """``My Text`` -> ``my_text``: a file's name as a name of ours."""
-    return re.sub(r"[^a-z0-9_-]+", "_", stem.lower()).strip("_-")[:64] or "text"
-
-
-def _override(raw: dict[str, Any], overrides: dict[str, Any], problems: list[str]) -> dict[str, Any]:
-    """Snakemake hands over a number where a value looks like one, and a list's entries as text."""
-    known = ["run", "text", "mirror", "seeds", "documents", "newlines", "separator"]
-    for key, value in overrides.items():
-        if key == "mirror":
-            raw[key] = str(value)
-        elif key == "seeds":
-            seeds = value if isinstance(value, list) else [value]
-            raw[key] = [int(seed) if str(seed).isdecimal() else seed for seed in seeds]
-        else:
-            problems.append(f"--config {key}: unknown key; allowed: {', '.join(known)}{did_you_mean(key, known)}")
-    return raw
-
-
-def _parse_run(name: str, raw: dict[str, Any], problems: list[str]) -> Run | None:
-    try:
-        raw, sweeps = expanded(raw)
-    except UserError as error:
-        problems.append(str(error))
-        return None
-    fields = [field for field in Run.model_fields if field not in ("name", "sweeps")]
-    for key in raw:
-        if key not in fields:
-            problems.append(f"{key}: unknown key; allowed: {', '.join(fields)}{did_you_mean(str(key), fields)}")
-    if not re.fullmatch(NAME, name):
-        problems.append(f"run name {name!r} (from the file's name) is no name; {NAME_RULE}")
-    sections: dict[str, Any] = {
-        "corpora": _section(raw, "corpora", _parse_corpus, problems),
-        "tokenizers": _section(raw, "tokenizers", _record(Tokenizer), problems),
-        "models": _section(raw, "models", _parse_model, problems),
-    }
-    published = _published(raw.get("published"), problems)
-    sampling = _parse(Sampling, {} if raw.get("sampling") is None else raw["sampling"], "sampling", problems)
-    problems.extend([*_unknown_names(sections, published), *_unusable(sections, published)])
-    rest = {key: raw[key] for key in ("mirror", "seeds", "estimation") if raw.get(key) is not None}
-    _parse(Basics, {"name": name, **rest}, "", problems)
-    if problems:
-        return None
-    return Run(name=name, **rest, **sections, published=published, sampling=sampling, sweeps=sweeps)
-
-
-NAME_RULE = "names are lower-case letters, digits, _ and -, at most 64, beginning with a letter or digit"
-
-
-def _section(raw: dict[str, Any], key: str, parse: Callable[..., Any], problems: list[str]) -> dict[str, Any]:
-    entries = raw.get(key)
-    if not isinstance(entries, dict) or not entries:
-        problems.append(f"{key}: {'missing or empty' if not entries else 'not a mapping'}; needs at least one entry")
-        return {}
-    for name in entries:
-        if not re.fullmatch(NAME, name):
-            problems.append(f"{key}: {name!r} is no name; {NAME_RULE}")
-    return {name: parse(entry, f"{key}.{name}", problems) for name, entry in entries.items()}
-
-
-def _published(entries: Any, problems: list[str]) -> list[Any]:
-    if not isinstance(entries, list | None):
-        problems.append(f"published: {entries!r} is not a list")
-        return []
-    return [_parse(Published, entry, f"published[{n}]", problems) for n, entry in enumerate(entries or [])]
-
-
-def _record(kind: type[Record]) -> Callable[..., Any]:
-    return lambda entry, where, problems: _parse(kind, entry, where, problems)
-
-
-def _parse_corpus(entry: Any, where: str, problems: list[str]) -> Corpus | None:
-    if isinstance(entry, dict) and "source" not in entry and "path" not in entry:
-        entry = {"source": where.rpartition(".")[2], **entry}
-    if isinstance(entry, dict) and "split" in entry:
-        split = _parse(Split, entry["split"], f"{where}.split", problems)
-        entry = {**entry, "split": split} if split else {k: v for k, v in entry.items() if k != "split"}
-    return _parse(Corpus, entry if entry is not None else {"source": where.rpartition(".")[2]}, where, problems)
-
-
-def _parse_model(entry: Any, where: str, problems: list[str]) -> Model | None:
-    name = where.rpartition(".")[2]
-    if entry is not None and not isinstance(entry, dict):
-        problems.append(f"{where}: {entry!r} is not a mapping; allowed: the rung's keys, or nothing for its defaults")
-        return None
-    keys = dict(entry or {})
-    rung_name, scoring, seeds = keys.pop("rung", name), keys.pop("scoring", {}), keys.pop("seeds", None)
-    if not isinstance(rung_name, str) or rung_name not in RUNGS:
-        hint = did_you_mean(str(rung_name), RUNGS)
-        problems.append(f"{where}: unknown rung {rung_name!r}; allowed: {', '.join(RUNGS)}{hint}")
-        return None
-    rung = _parse(RUNGS[rung_name], keys, where, problems, besides=("rung", "scoring", "seeds"))
-    parsed = _parse(Scoring, scoring, f"{where}.scoring", problems)
-    own = _parse(OwnSeeds, {"seeds": seeds}, where, problems)
-    if rung is None or parsed is None or own is None:
-        return None
-    return Model(rung=rung, scoring=parsed, seeds=own.seeds)
-
-
-def _parse(kind: type[BaseModel], entry: Any, where: str, problems: list[str], besides: tuple[str, ...] = ()) -> Any:
-    """The record, or None with what is wrong appended to ``problems``; ``besides``: keys of others in the section."""
-    if not isinstance(entry, dict):
-        problems.append(f"{where}: {entry!r} is not a mapping")
-        return None
-    try:
-        return kind.model_validate(entry)
-    except ValidationError as error:
-        problems.extend(_told([*kind.model_fields, *besides], where, detail) for detail in error.errors())
-        return None
-
-
-def _told(known: list[str], where: str, detail: Mapping[str, Any]) -> str:
-    place = ".".join(str(part) for part in (where, *detail["loc"]) if part != "")
-    if detail["type"] == "extra_forbidden":
-        key = str(detail["loc"][-1])
-        return f"{where and f'{where}: '}unknown key {key!r}{did_you_mean(key, known)}; allowed: {', '.join(known)}"
-    if detail["type"] == "value_error":
-        return f"{place}: {detail['ctx']['error']}"
-    if detail["type"] == "missing":
-        return f"{place}: missing"
-    found = f"the text {detail['input']!r}" if isinstance(detail["input"], str) else repr(detail["input"])
-    return f"{place}: {found} found; {detail['msg'][0].lower()}{detail['msg'][1:]}"
-
-
-def _unknown_names(sections: Mapping[str, dict[str, Any]], published: list[Any]) -> Iterator[str]:
-    """Names that point to nothing; a section that could not be read (None) points to nothing either."""
-    for corpus, record in sections["corpora"].items():
-        for key in ("tokenizers", "models"):
-            for name in getattr(record, key, None) or []:
-                if name not in sections[key]:
-                    hint = did_you_mean(name, sections[key])
-                    yield f"corpora.{corpus}.{key}: {name!r} is not defined under {key}{hint}"
-    for index, figure in enumerate(published):
-        for key, section in (("corpus", "corpora"), ("tokenizer", "tokenizers"), ("model", "models")):
-            defined = sections[section]
-            name = getattr(figure, key, None)
-            if name is not None and name not in defined:
-                yield f"published[{index}].{key}: {name!r} is not defined{did_you_mean(name, defined)}"
-
-
-def _unusable(sections: Mapping[str, dict[str, Any]], published: list[Any]) -> Iterator[str]:
-    """Records that are right by themselves and cannot go together."""
-    corpora = {name: corpus for name, corpus in sections["corpora"].items() if corpus is not None}
-    for name, corpus in corpora.items():
-        if corpus.path is not None and not Path(corpus.path).exists():
-            beside = [str(path) for path in Path(corpus.path).parent.glob("*")]
-            yield f"corpora.{name}.path: {corpus.path!r} no such file{did_you_mean(corpus.path, beside)}"
-        for split in corpus.evaluate:
-            if getattr(corpus.split, split) <= 0:
-                yield f"corpora.{name}: evaluate names {split}, which the split leaves empty"
-        for model in _chosen(corpus.models, sections["models"]):
-            fitted = sections["models"].get(model)
-            if corpus.split.valid <= 0 and fitted and getattr(fitted.rung, "keep", None) == "best":
-                yield f"models.{model}.keep: best chooses on valid, which corpora.{name} leaves empty; allowed: last"
-    for index, figure in enumerate(published):
-        if figure and figure.corpus in corpora and figure.split not in corpora[figure.corpus].evaluate:
-            yield f"published[{index}].split: {figure.split!r} is not evaluated on corpus {figure.corpus}"
 
 
 def to_section(record: BaseModel) -> str:
@@ -528,7 +332,7 @@ def to_section(record: BaseModel) -> str:
 def from_section(kind: type[BaseModel], section: Any) -> Any:
     """The inverse of ``to_section``; a UserError where a person pasted something else."""
     problems: list[str] = []
-    record = _parse(kind, section, "", problems)
+    record = parsed(kind, section, "", problems)
     if problems:
         raise UserError("--section", "; ".join(problems))
     return record
@@ -540,3 +344,28 @@ def rung_of(section: Mapping[str, Any]) -> Rung:
         raise UserError("--section", f"unknown rung {name!r}{did_you_mean(str(name), RUNGS)}", ", ".join(RUNGS))
     rung: Rung = from_section(RUNGS[name], section["hyperparameters"])
     return rung
+
+
+def parsed(kind: type[BaseModel], entry: Any, where: str, problems: list[str], besides: tuple[str, ...] = ()) -> Any:
+    """The record, or None with what is wrong appended to ``problems``; ``besides``: keys of others in the section."""
+    if not isinstance(entry, dict):
+        problems.append(f"{where}: {entry!r} is not a mapping")
+        return None
+    try:
+        return kind.model_validate(entry)
+    except ValidationError as error:
+        problems.extend(told([*kind.model_fields, *besides], where, detail) for detail in error.errors())
+        return None
+
+
+def told(known: list[str], where: str, detail: Mapping[str, Any]) -> str:
+    place = ".".join(str(part) for part in (where, *detail["loc"]) if part != "")
+    if detail["type"] == "extra_forbidden":
+        key = str(detail["loc"][-1])
+        return f"{where and f'{where}: '}unknown key {key!r}{did_you_mean(key, known)}; allowed: {', '.join(known)}"
+    if detail["type"] == "value_error":
+        return f"{place}: {detail['ctx']['error']}"
+    if detail["type"] == "missing":
+        return f"{place}: missing"
+    found = f"the text {detail['input']!r}" if isinstance(detail["input"], str) else repr(detail["input"])
+    return f"{place}: {found} found; {detail['msg'][0].lower()}{detail['msg'][1:]}"

@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, WrapValidator, m
 
 Positive = Annotated[int, Field(ge=1)]
 Rate = Annotated[float, Field(gt=0, le=1e4)]
+Standing = Literal["static", "adaptive", "bound", "code length", "pretrained"]
 
 
 class Rung(BaseModel):
@@ -29,6 +30,11 @@ class Rung(BaseModel):
     def context(self) -> int | None:
         """How many earlier tokens a prediction may use; None for all of them."""
         raise NotImplementedError
+
+    @property
+    def standing(self) -> Standing:
+        """The class of rows it may be compared within."""
+        return "static"
 
     @property
     def fitted_by(self) -> str:

@@ -1,6 +1,6 @@
 """Which code a job runs, as one hash: what Snakemake compares to know that an edit concerns a job.
 
-The hash covers the source of the verb in ``__main__`` and of every lmstages module that it imports,
+The hash covers the source of the verb in ``verbs`` and of every lmstages module that it imports,
 directly or through others, read from the syntax tree and not by importing, so that a Snakefile can
 ask without loading torch. The ladder and the config are left out: what they hold reaches a job as
 its section, which is compared as it is. Knows nothing of what any module does.
@@ -13,8 +13,8 @@ from importlib import metadata
 from pathlib import Path
 
 PACKAGE = Path(__file__).parent
-SECTIONS = frozenset({"lmstages.ladder", "lmstages.config"})
-DOOR = "lmstages.__main__"
+SECTIONS = frozenset({"lmstages.ladder", "lmstages.config", "lmstages.reading"})
+DOOR = "lmstages.verbs"
 DATA = (".jinja", ".yaml")
 
 

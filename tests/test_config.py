@@ -15,15 +15,13 @@ from lmstages.config import (
     Scoring,
     Tokenizer,
     from_section,
-    load_yaml,
-    read_run,
     rung_of,
-    safe_name,
-    text_run,
     to_section,
 )
 from lmstages.errors import UserError, did_you_mean
 from lmstages.ladder import LADDER, RUNGS
+from lmstages.reading import read_run, safe_name, text_run
+from lmstages.strict_yaml import load_yaml
 
 PROJECT = Path(__file__).resolve().parents[1]
 BASE = {"corpora": "{coined: }", "tokenizers": "{char: {kind: char}}", "models": "{bigram: }"}

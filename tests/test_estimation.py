@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lmstages import estimation, figures, report
-from lmstages.config import read_run
 from lmstages.estimation import COIN, WIDGETS, likeliest, negative_log_likelihood
+from lmstages.reading import read_run
 
 
 def test_the_coin_is_likeliest_at_its_share_of_heads():

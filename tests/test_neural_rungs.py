@@ -9,9 +9,9 @@ import pytest
 import torch
 from pydantic import ValidationError
 
-from lmstages.config import read_run
 from lmstages.ladder import GRU, LSTM, MLP, RNN, Bigram, NeuralBigram, WaveNet
 from lmstages.models.base import Documents, build
+from lmstages.reading import read_run
 from lmstages.sampling import sample
 from lmstages.training import learning_rate
 

@@ -9,8 +9,8 @@ import pytest
 
 from lmstages import figures, report
 from lmstages.comparison import in_order, swept
-from lmstages.config import read_run, text_run
 from lmstages.errors import UserError
+from lmstages.reading import read_run, text_run
 from lmstages.sweeps import expanded, listed
 
 

@@ -9,10 +9,11 @@ from snakemake.exceptions import WorkflowError
 
 sys.path.insert(0, workflow.basedir)
 
-from lmstages.config import NAME, SPLITS, read_run, text_run, to_section
+from lmstages.config import NAME, SPLITS, to_section
 from lmstages.corpora.sources import SOURCES
 from lmstages.errors import UserError
 from lmstages.provenance import code_hash, package_hash
+from lmstages.reading import read_run, text_run
 from lmstages.sweeps import listed
 
 

@@ -1,0 +1,197 @@
+"""A config file to a checked run: one strict reader, every mistake in one message, before any job exists.
+
+Names become folders, so they are lower-case words and nothing else. Knows the records of ``config``; never a
+text, a token or a model.
+"""
+
+import re
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from lmstages.config import (
+    NAME,
+    Basics,
+    Corpus,
+    Model,
+    OwnSeeds,
+    Published,
+    Record,
+    Run,
+    Sampling,
+    Scoring,
+    Split,
+    Tokenizer,
+    chosen,
+    parsed,
+)
+from lmstages.errors import UserError, did_you_mean
+from lmstages.ladder import RUNGS
+from lmstages.strict_yaml import load_yaml
+from lmstages.sweeps import expanded
+
+
+def read_run(path: Path, overrides: Mapping[str, Any] | None = None) -> Run:
+    """The run a config file describes, with ``--config`` overrides, or one UserError for all mistakes."""
+    raw = load_yaml(path)
+    problems: list[str] = []
+    run = _parse_run(run_name(path), _override(raw, dict(overrides or {}), problems), problems)
+    if problems or run is None:
+        raise UserError(path, "\n  ".join(["cannot be used:", *problems]) if len(problems) > 1 else problems[0])
+    return run
+
+
+def run_name(path: Path) -> str:
+    """The folder below ``results/``: the config's name, or ``default`` for config.yaml."""
+    return "default" if path.stem == "config" else path.stem
+
+
+def text_run(path: Path, text: str, overrides: Mapping[str, Any] | None = None) -> Run:
+    """The ladder of a config on the user's own text and nothing else; corpus and run are named after the file."""
+    raw = load_yaml(path)
+    extra = dict(overrides or {})
+    documents = extra.pop("documents", "stream")
+    corpus = {"path": text, "documents": documents}
+    corpus |= {key: str(extra.pop(key)) for key in ("newlines", "separator") if key in extra}
+    name = safe_name(Path(text).stem)
+    name += "-text" if name in ("default", *(run.stem for run in path.parent.rglob("*.yaml"))) else ""
+    raw |= {"corpora": {name: corpus}, "published": []}
+    problems: list[str] = []
+    run = _parse_run(name, _override(raw, extra, problems), problems)
+    if problems or run is None:
+        raise UserError(text, "; ".join(problems))
+    return run
+
+
+def safe_name(stem: str) -> str:
+    """``My Text`` -> ``my_text``: a file's name as a name of ours."""
+    return re.sub(r"[^a-z0-9_-]+", "_", stem.lower()).strip("_-")[:64] or "text"
+
+
+def _override(raw: dict[str, Any], overrides: dict[str, Any], problems: list[str]) -> dict[str, Any]:
+    """Snakemake hands over a number where a value looks like one, and a list's entries as text."""
+    known = ["run", "text", "mirror", "seeds", "documents", "newlines", "separator"]
+    for key, value in overrides.items():
+        if key == "mirror":
+            raw[key] = str(value)
+        elif key == "seeds":
+            seeds = value if isinstance(value, list) else [value]
+            raw[key] = [int(seed) if str(seed).isdecimal() else seed for seed in seeds]
+        else:
+            problems.append(f"--config {key}: unknown key; allowed: {', '.join(known)}{did_you_mean(key, known)}")
+    return raw
+
+
+def _parse_run(name: str, raw: dict[str, Any], problems: list[str]) -> Run | None:
+    try:
+        raw, sweeps = expanded(raw)
+    except UserError as error:
+        problems.append(str(error))
+        return None
+    fields = [field for field in Run.model_fields if field not in ("name", "sweeps")]
+    for key in raw:
+        if key not in fields:
+            problems.append(f"{key}: unknown key; allowed: {', '.join(fields)}{did_you_mean(str(key), fields)}")
+    if not re.fullmatch(NAME, name):
+        problems.append(f"run name {name!r} (from the file's name) is no name; {NAME_RULE}")
+    sections: dict[str, Any] = {
+        "corpora": _section(raw, "corpora", _parse_corpus, problems),
+        "tokenizers": _section(raw, "tokenizers", _record(Tokenizer), problems),
+        "models": _section(raw, "models", _parse_model, problems),
+    }
+    published = _published(raw.get("published"), problems)
+    sampling = parsed(Sampling, {} if raw.get("sampling") is None else raw["sampling"], "sampling", problems)
+    problems.extend([*_unknown_names(sections, published), *_unusable(sections, published)])
+    rest = {key: raw[key] for key in ("mirror", "seeds", "estimation") if raw.get(key) is not None}
+    parsed(Basics, {"name": name, **rest}, "", problems)
+    if problems:
+        return None
+    return Run(name=name, **rest, **sections, published=published, sampling=sampling, sweeps=sweeps)
+
+
+NAME_RULE = "names are lower-case letters, digits, _ and -, at most 64, beginning with a letter or digit"
+
+
+def _section(raw: dict[str, Any], key: str, parse: Callable[..., Any], problems: list[str]) -> dict[str, Any]:
+    entries = raw.get(key)
+    if not isinstance(entries, dict) or not entries:
+        problems.append(f"{key}: {'missing or empty' if not entries else 'not a mapping'}; needs at least one entry")
+        return {}
+    for name in entries:
+        if not re.fullmatch(NAME, name):
+            problems.append(f"{key}: {name!r} is no name; {NAME_RULE}")
+    return {name: parse(entry, f"{key}.{name}", problems) for name, entry in entries.items()}
+
+
+def _published(entries: Any, problems: list[str]) -> list[Any]:
+    if not isinstance(entries, list | None):
+        problems.append(f"published: {entries!r} is not a list")
+        return []
+    return [parsed(Published, entry, f"published[{n}]", problems) for n, entry in enumerate(entries or [])]
+
+
+def _record(kind: type[Record]) -> Callable[..., Any]:
+    return lambda entry, where, problems: parsed(kind, entry, where, problems)
+
+
+def _parse_corpus(entry: Any, where: str, problems: list[str]) -> Corpus | None:
+    if isinstance(entry, dict) and "source" not in entry and "path" not in entry:
+        entry = {"source": where.rpartition(".")[2], **entry}
+    if isinstance(entry, dict) and "split" in entry:
+        split = parsed(Split, entry["split"], f"{where}.split", problems)
+        entry = {**entry, "split": split} if split else {k: v for k, v in entry.items() if k != "split"}
+    return parsed(Corpus, entry if entry is not None else {"source": where.rpartition(".")[2]}, where, problems)
+
+
+def _parse_model(entry: Any, where: str, problems: list[str]) -> Model | None:
+    name = where.rpartition(".")[2]
+    if entry is not None and not isinstance(entry, dict):
+        problems.append(f"{where}: {entry!r} is not a mapping; allowed: the rung's keys, or nothing for its defaults")
+        return None
+    keys = dict(entry or {})
+    rung_name, scoring, seeds = keys.pop("rung", name), keys.pop("scoring", {}), keys.pop("seeds", None)
+    if not isinstance(rung_name, str) or rung_name not in RUNGS:
+        hint = did_you_mean(str(rung_name), RUNGS)
+        problems.append(f"{where}: unknown rung {rung_name!r}; allowed: {', '.join(RUNGS)}{hint}")
+        return None
+    rung = parsed(RUNGS[rung_name], keys, where, problems, besides=("rung", "scoring", "seeds"))
+    scored = parsed(Scoring, scoring, f"{where}.scoring", problems)
+    own = parsed(OwnSeeds, {"seeds": seeds}, where, problems)
+    if rung is None or scored is None or own is None:
+        return None
+    return Model(rung=rung, scoring=scored, seeds=own.seeds)
+
+
+def _unknown_names(sections: Mapping[str, dict[str, Any]], published: list[Any]) -> Iterator[str]:
+    """Names that point to nothing; a section that could not be read (None) points to nothing either."""
+    for corpus, record in sections["corpora"].items():
+        for key in ("tokenizers", "models"):
+            for name in getattr(record, key, None) or []:
+                if name not in sections[key]:
+                    hint = did_you_mean(name, sections[key])
+                    yield f"corpora.{corpus}.{key}: {name!r} is not defined under {key}{hint}"
+    for index, figure in enumerate(published):
+        for key, section in (("corpus", "corpora"), ("tokenizer", "tokenizers"), ("model", "models")):
+            defined = sections[section]
+            name = getattr(figure, key, None)
+            if name is not None and name not in defined:
+                yield f"published[{index}].{key}: {name!r} is not defined{did_you_mean(name, defined)}"
+
+
+def _unusable(sections: Mapping[str, dict[str, Any]], published: list[Any]) -> Iterator[str]:
+    """Records that are right by themselves and cannot go together."""
+    corpora = {name: corpus for name, corpus in sections["corpora"].items() if corpus is not None}
+    for name, corpus in corpora.items():
+        if corpus.path is not None and not Path(corpus.path).exists():
+            beside = [str(path) for path in Path(corpus.path).parent.glob("*")]
+            yield f"corpora.{name}.path: {corpus.path!r} no such file{did_you_mean(corpus.path, beside)}"
+        for split in corpus.evaluate:
+            if getattr(corpus.split, split) <= 0:
+                yield f"corpora.{name}: evaluate names {split}, which the split leaves empty"
+        for model in chosen(corpus.models, sections["models"]):
+            fitted = sections["models"].get(model)
+            if corpus.split.valid <= 0 and fitted and getattr(fitted.rung, "keep", None) == "best":
+                yield f"models.{model}.keep: best chooses on valid, which corpora.{name} leaves empty; allowed: last"
+    for index, figure in enumerate(published):
+        if figure and figure.corpus in corpora and figure.split not in corpora[figure.corpus].evaluate:
+            yield f"published[{index}].split: {figure.split!r} is not evaluated on corpus {figure.corpus}"
