@@ -20,6 +20,7 @@ from lmstages.errors import UserError
 from lmstages.storage import Scores, load_scores
 
 Row = dict[str, Any]
+BESIDES = ("compressor", "oracle")  # rows that are no models, in the order in which they close a table
 BEYOND = 1000  # the oracle's place on the ladder: after every rung
 ORACLE = "The source itself: what a reader who knows the grammar by heart would need; nobody is better on average."
 
@@ -48,6 +49,8 @@ def compare(root: Path, section: Mapping[str, Any]) -> dict[str, Any]:
     """
     corpora = {name: _corpus(root / name, splits) for name, splits in section["evaluate"].items()}
     rows = [row for name, corpus in corpora.items() for row in _oracle_rows(name, corpus)]
+    for name, corpus in corpora.items() if section["compressors"] else ():
+        rows.extend(_code_lengths(name, corpus, artefacts.load_json(root / name / "compressors.json")))
     for corpus, tokenizer, model, seeds in section["cells"]:
         folders = [root / corpus / tokenizer / model / f"seed{seed}" for seed in seeds]
         rows.extend(_rows(folders, seeds, section["evaluate"][corpus], section["told"][model]))
@@ -81,6 +84,26 @@ def _oracle_rows(corpus: str, facts: Row) -> Iterable[Row]:
         yield {**EMPTY, **named, **told, **known, "family": "oracle", "class": "oracle", "protocol": "stream"}
 
 
+def _code_lengths(corpus: str, facts: Row, found: Mapping[str, Row]) -> Iterable[Row]:
+    """Two rows a compressor, alone and given train: code lengths, which no probabilities stand behind."""
+    named = {"corpus": corpus, "tokenizer": "-", "family": "compressor", "class": "code length", "protocol": "stream"}
+    for split, sizes in found.items():
+        bytes_, characters = (facts["splits"][split][key] for key in ("bytes", "characters"))
+        for rank, (name, told) in enumerate(sizes.items()):
+            adds = f"A compressor of any bytes; it sees {told['sees']}."
+            row = {**EMPTY, **named, "split": split, "rung": name, "rank": rank, "adds": adds, "source": name}
+            row |= {"bytes": bytes_, "characters": characters}
+            for model, given, size in (
+                (name, "alone", told["alone"]),
+                (f"{name}_train", "after train", told["given_train"]),
+            ):
+                figures = {
+                    "bits_per_byte": 8 * size / bytes_,
+                    "nats_per_character": 8 * math.log(2) * size / characters,
+                }
+                yield {**row, **figures, "model": model, "title": f"{told['setting']}, {given}"}
+
+
 EMPTY: Row = {
     "seeds": [],
     "bits_per_byte_std": None,
@@ -93,6 +116,8 @@ EMPTY: Row = {
     "published": [],
     "samples": [],
     "curve": [],
+    "curves": [],
+    "passage": [],
     "hyperparameters": {},
     "status": "ok",
     **dict.fromkeys(["tokens", "bytes", "characters", "nats_per_token", "perplexity", "nats_per_character"]),
@@ -113,10 +138,14 @@ def _rows(folders: Sequence[Path], seeds: Sequence[int], splits: Sequence[str], 
     row |= {key: fits[0][key] for key in ("parameters", "tokens_seen", "device", "threads", "curve")}
     evaluations = [artefacts.load_json(folder / "evaluation.json") for folder in folders]
     row |= {"fit_seconds": _mean([fit["fit_seconds"] for fit in fits]), "samples": evaluations[0]["samples"]}
+    row |= {"curves": [fit["curve"] for fit in fits]}
+    passage = evaluations[0]["passage"]
     scores = [load_scores(folder / "scores.safetensors") for folder in folders]
     for split in splits:
         seconds = _mean([each["score_seconds"][split] for each in evaluations])
-        yield {**row, "split": split, **_figures([each[split] for each in scores]), "score_seconds": seconds}
+        pieces = passage["pieces"] if split == passage["split"] else []
+        told = {"split": split, "score_seconds": seconds, "passage": pieces}
+        yield {**row, **told, **_figures([each[split] for each in scores])}
 
 
 def _figures(scores: Sequence[Scores]) -> Row:
@@ -161,7 +190,7 @@ def swept(sweep: Row, rows: Iterable[Row]) -> Row:
     found = [
         dict(zip(sweep["keys"], values[row[column]], strict=True)) | {key: row[key] for key in SHOWN}
         for row in rows
-        if row["family"] != "oracle" and row[column] in values
+        if row["family"] not in BESIDES and row[column] in values
     ]
     orders = [in_order([each[place] for each in values.values()]) for place in range(len(sweep["keys"]))]
     found.sort(key=lambda row: [order.index(row[key]) for key, order in zip(sweep["keys"], orders, strict=True)])
@@ -176,18 +205,18 @@ def in_order(values: Sequence[Any]) -> list[Any]:
 
 
 def _place(corpora: list[str]) -> Any:
-    """Order of the report: corpus and split, tokenizer, then up the ladder, the oracle last."""
+    """Order of the report: corpus and split, tokenizer, then up the ladder, compressors, the oracle last."""
 
     def key(row: Row) -> tuple[Any, ...]:
-        oracle = row["family"] == "oracle"
-        return corpora.index(row["corpus"]), row["split"], oracle, row["tokenizer"], row["rank"], row["model"]
+        besides = BESIDES.index(row["family"]) + 1 if row["family"] in BESIDES else 0
+        return corpora.index(row["corpus"]), row["split"], besides, row["tokenizer"], row["rank"], row["model"]
 
     return key
 
 
 def verdict(comparison: Row) -> str:
     """How many models were fitted; an error that names those that could not be."""
-    models = [row for row in comparison["rows"] if row["family"] != "oracle"]
+    models = [row for row in comparison["rows"] if row["family"] not in BESIDES]
     failed = [f"{r['corpus']}/{r['tokenizer']}/{r['model']}: {r['status']}" for r in models if r["status"] != "ok"]
     if failed:
         raise UserError(comparison["run"], f"{len(failed)} of {len(models)} rows failed: {'; '.join(failed)}")

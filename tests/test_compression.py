@@ -1,0 +1,52 @@
+"""Compressors as rows: sizes by the same programs elsewhere, and what they are called in a comparison."""
+
+import bz2
+import gzip
+import lzma
+
+import pytest
+import zstandard
+
+from lmstages import artefacts
+from lmstages.compression import CHUNK, KINDS, code_lengths, size
+from lmstages.config import Basics, from_section
+from lmstages.errors import UserError
+
+TEXT = b"the cat sat on the mat and the dog sat on the log\n" * 300
+ELSEWHERE = {
+    "gzip": lambda text: gzip.compress(text, 9),
+    "bz2": lambda text: bz2.compress(text, 9),
+    "xz": lambda text: lzma.compress(text, preset=9),
+    "zstd": lambda text: zstandard.ZstdCompressor(level=19, write_content_size=False).compress(text),
+}
+
+
+@pytest.fixture
+def texts(tmp_path):
+    for name, text in (("train", TEXT), ("test", TEXT[::-1])):
+        artefacts.save_bytes(tmp_path / f"{name}.txt", text, {})
+    return tmp_path
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_a_size_is_that_of_the_program(texts, name):
+    assert abs(size(name, [texts / "train.txt"]) - len(ELSEWHERE[name](TEXT))) <= 4  # a frame may state its length
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_what_was_seen_costs_less_the_second_time(texts, name):
+    artefacts.save_bytes(texts / "test.txt", TEXT, {})
+    code_lengths(texts, [name], ["test"], texts / "out.json", {})
+    found = artefacts.load_json(texts / "out.json")["test"][name]
+    assert 0 <= found["given_train"] < found["alone"]
+
+
+def test_a_text_longer_than_a_piece_is_read_whole(tmp_path):
+    text = bytes(range(256)) * (CHUNK // 128)
+    artefacts.save_bytes(tmp_path / "train.txt", text, {})
+    assert abs(size("gzip", [tmp_path / "train.txt"]) - len(gzip.compress(text, 9))) <= 4
+
+
+def test_an_unknown_compressor_is_refused():
+    with pytest.raises(UserError, match="'rar' found"):
+        from_section(Basics, {"name": "run", "compressors": ["gzip", "rar"]})
