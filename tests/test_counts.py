@@ -8,7 +8,7 @@ from pydantic import ValidationError
 
 from lmstages.errors import FitError
 from lmstages.ladder import KneserNey, Ngram
-from lmstages.models import counts, smoothing
+from lmstages.models import counts, merging, ngram, smoothing
 from lmstages.models.base import Documents, build
 from lmstages.models.ngram import development_split
 
@@ -149,18 +149,44 @@ def test_probabilities_sum_to_one_exactly(name, padded):
 def test_a_wide_vocabulary_is_counted_like_a_narrow_one(order, padded):
     narrow, stretch = Documents.of(drawn(6)), 20_000  # (5 * 20,000 + 2)^4 exceeds 64 bits
     wide = Documents(narrow.tokens * stretch, narrow.starts)
-    few = counts.count(counts.Rows.of_documents(narrow, padded), order, V, True)
-    many = counts.count(counts.Rows.of_documents(wide, padded), order, (V - 1) * stretch + 1, True)
+    few = counts.count(narrow, order, V, True, padded)
+    many = counts.count(wide, order, (V - 1) * stretch + 1, True, padded)
     assert np.array_equal(few[1].counts, many[1].counts[::stretch])
     for one, other in zip(few[2:], many[2:], strict=True):
         assert np.array_equal(one.counts, other.counts) and np.array_equal(one.kinds, other.kinds)
 
 
+@pytest.mark.parametrize("padded", [False, True])
 @pytest.mark.parametrize("order", [2, 6])
-def test_both_ways_of_sorting_find_the_same_groups(order):
-    rows = counts.Rows.of_documents(Documents.of(drawn(7)), False)
-    both = zip(counts.packed_groups(rows, order, V + 1), counts.ranked_groups(rows, order, V + 1), strict=True)
-    assert all(np.array_equal(a, b) for packed, ranked in both for a, b in zip(packed, ranked, strict=True))
+def test_both_ways_of_sorting_find_the_same_n_grams(order, padded):
+    documents = Documents.of(drawn(7))
+    keys, _ = counts.distinct_keys(documents, order, V + 1, padded)
+    ranked = counts.ranked_groups(counts.Rows.of_documents(documents, padded), order, V + 1)
+    for nth, (one, other) in enumerate(zip(counts.packed_groups(keys, order, V + 1), ranked, strict=True)):
+        assert np.array_equal(one[1], other[1]) and (nth == 0 or np.array_equal(one[0], other[0]))
+
+
+@pytest.mark.parametrize("padded", [False, True])
+@pytest.mark.parametrize("piece", [1, 7, 64])
+@pytest.mark.parametrize("stream", [False, True])
+def test_a_text_counted_in_pieces_is_counted_the_same(monkeypatch, padded, piece, stream):
+    documents = Documents.of(drawn(11))
+    documents = Documents.single(documents.tokens) if stream else documents
+    whole = counts.count(documents, 4, V, True, padded)
+    monkeypatch.setattr(counts, "PIECE", piece)
+    monkeypatch.setattr(merging, "AT_ONCE", 40)
+    monkeypatch.setattr(merging, "SAMPLED", 3)
+    for one, other in zip(whole, counts.count(documents, 4, V, True, padded), strict=True):
+        assert all(np.array_equal(getattr(one, f), getattr(other, f)) for f in ("keys", "counts", "totals", "kinds"))
+
+
+@pytest.mark.parametrize("padded", [False, True])
+def test_a_long_row_is_scored_in_pieces_as_if_at_once(monkeypatch, padded):
+    model = fitted(drawn(12), smoothing="modified_kneser_ney", order=4, padded=padded)
+    tokens, before = np.random.default_rng(13).integers(0, V, (2, 50)), np.array([3, 0])
+    whole = model.score(tokens, before)
+    monkeypatch.setattr(ngram, "SCORED_AT_ONCE", 14)
+    assert np.array_equal(model.score(tokens, before), whole)
 
 
 def test_order_one_is_the_frequencies_and_a_uniform_guess():

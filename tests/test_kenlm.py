@@ -74,7 +74,7 @@ def both(request, tmp_path):
 
 def with_kenlms_last_counts(model, train):
     """The discounts KenLM computes: it takes the last n-gram of each lower order with its plain count."""
-    plain = counts.count(counts.Rows.of_documents(train, False), model.rung.order, model.vocab_size, adjusted=False)
+    plain = counts.count(train, model.rung.order, model.vocab_size, adjusted=False)
     discounts = model.constants.copy()
     for n in range(1, model.rung.order):
         adjusted = model.levels[n].counts.astype(np.int64)

@@ -7,7 +7,8 @@ The N-gram that ends at a position, read backwards, is a number in base V + 1 wh
 In sorted order equal n-grams lie together for every n at once, since they share their first n digits: the groups of
 order n are read off the groups of order n + 1 by dropping a digit. What follows from this is a tree in which an
 n-gram's children are the (n + 1)-grams that put one older token before it. Where N digits do not fit into 64 bits,
-positions are sorted by ranks that double in length (Manber & Myers 1993) and the groups are the same.
+positions are sorted by ranks that double in length (Manber & Myers 1993) and the groups are the same. A text longer
+than memory is packed, sorted and counted in pieces that are merged; ranks need the whole of it at once.
 
 A document's history ends behind one boundary token, KenLM's ``<s>``, and beyond that there is nothing; or, padded,
 boundaries all the way, as Chen & Goodman have it. The boundary that closes a document is predicted like any token
@@ -26,8 +27,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from lmstages.models.base import BOUNDARY, Documents
+from lmstages.models.merging import Runs, changes
+from lmstages.progress import Progress
 
 LARGEST_KEY = 1 << 64
+PIECE = 1 << 24  # tokens packed and sorted together; about 40 bytes of memory each
 Groups = Iterator[tuple[np.ndarray, np.ndarray]]
 
 
@@ -136,21 +140,39 @@ def _digits_in_a_key(base: int) -> int:
     return digits
 
 
-def _changes(values: np.ndarray) -> np.ndarray:
-    """Where a sorted array takes a new value, its first place included."""
-    changed = np.empty(len(values), dtype=bool)
-    changed[:1] = True
-    np.not_equal(values[1:], values[:-1], out=changed[1:])
-    return np.flatnonzero(changed)
+def pieces(documents: Documents, order: int, padded: bool) -> Iterator[tuple[Rows, np.ndarray]]:
+    """Some millions of tokens at a time: rows (M,), and which of their cells are counted (M,).
+
+    A piece that begins within a document begins ``order`` tokens earlier, so that its first n-gram is whole.
+    """
+    for left in range(0, max(1, len(documents)), PIECE):
+        right = min(left + PIECE, len(documents))
+        first = int(np.searchsorted(documents.starts[:-1], left, side="right")) - 1
+        begin = max(int(documents.starts[first]), left - order)
+        inner = documents.starts[first + 1 : np.searchsorted(documents.starts, right)]
+        piece = Documents(documents.tokens[begin:right], np.concatenate([[begin], inner, [right]]) - begin)
+        rows = Rows.of_documents(piece, padded)
+        counted = rows.predicted()
+        counted[: 1 + left - begin] = padded and left == 0  # boundaries only: a context, counted 0 times
+        yield rows, counted
 
 
-def packed_groups(rows: Rows, order: int, base: int) -> Groups:
-    """For n = N ... 1: where each n-gram begins among those of order n + 1 (first: among positions), and its
-    oldest digit. All digits in one number, one sort."""
-    keys = packed_keys(rows, order, base)[rows.counted()]
-    keys.sort()
+def distinct_keys(documents: Documents, order: int, base: int, padded: bool) -> tuple[np.ndarray, np.ndarray]:
+    """Keys of all distinct n-grams of one order (U,), sorted, and how often each came (U,)."""
+    runs, done = Runs(), 0
+    progress = Progress(len(documents), "counted token")
+    for rows, counted in pieces(documents, order, padded):
+        runs.add(packed_keys(rows, order, base)[counted])
+        done += int(np.count_nonzero(counted))
+        progress.at(done, done, "tokens")
+    return runs.merged()
+
+
+def packed_groups(keys: np.ndarray, order: int, base: int) -> Groups:
+    """For n = N ... 1: where each n-gram begins among those of order n + 1 (first: among ``keys``, which are
+    distinct and sorted), and its oldest digit."""
     for _ in range(order):
-        begins = _changes(keys)
+        begins = changes(keys)
         keys = keys[begins]
         shorter = keys // keys.dtype.type(base)
         yield begins, (keys - shorter * keys.dtype.type(base)).astype(np.int64)
@@ -158,13 +180,13 @@ def packed_groups(rows: Rows, order: int, base: int) -> Groups:
 
 
 def ranked_groups(rows: Rows, order: int, base: int) -> Groups:
-    """What ``packed_groups`` gives, for vocabularies too wide for it."""
+    """What ``packed_groups`` gives, but first among cells, for vocabularies too wide for it."""
     cells = np.flatnonzero(rows.counted())
     cells = cells[np.argsort(_ranks(rows, order, base)[cells])]
     depths = np.arange(len(rows.tokens)) - np.repeat(rows.begins, np.diff(rows.begins, append=len(rows.tokens)))
     differs = np.full(len(cells), order)  # the first digit in which a cell differs from the one sorted before it
     for back in reversed(range(order)):
-        differs[_changes(_digits(rows, depths, cells, back))] = back
+        differs[changes(_digits(rows, depths, cells, back))] = back
     differs[:1] = -1
     for n in range(order, 0, -1):
         begins = np.flatnonzero(differs < n)
@@ -197,27 +219,31 @@ def _digits(rows: Rows, depths: np.ndarray, cells: np.ndarray, back: int) -> np.
 # ---------------------------------------------------------------- counting
 
 
-def count(rows: Rows, order: int, vocab_size: int, adjusted: bool) -> list[Level]:
+def count(documents: Documents, order: int, vocab_size: int, adjusted: bool, padded: bool = False) -> list[Level]:
     """Levels 0 ... N; level 0 is the empty context. ``adjusted`` counts below order N as Kneser and Ney do."""
-    packable = order <= _digits_in_a_key(vocab_size + 1)
-    groups = (packed_groups if packable else ranked_groups)(rows, order, vocab_size + 1)
-    levels = _levels(groups, rows, vocab_size, adjusted)
+    base = vocab_size + 1
+    if order <= _digits_in_a_key(base):
+        keys, weights = distinct_keys(documents, order, base, padded)
+        groups = packed_groups(keys, order, base)
+    else:
+        rows = Rows.of_documents(documents, padded)
+        weights = np.ones(np.count_nonzero(rows.counted()), dtype=np.int64)
+        groups = ranked_groups(rows, order, base)
+    if padded:
+        weights[:1] -= 1  # the context of boundaries only is the first in order
+    levels = _levels(groups, weights, vocab_size, adjusted)
     _count_followers(levels, vocab_size)
     return levels
 
 
-def _levels(groups: Groups, rows: Rows, vocab_size: int, adjusted: bool) -> list[Level]:
+def _levels(groups: Groups, weights: np.ndarray, vocab_size: int, adjusted: bool) -> list[Level]:
     """Counts from the longest n-grams down, then places in the tree from the shortest up."""
     found: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = []
-    longer, weights = int(np.count_nonzero(rows.counted())), np.empty(0, np.int64)
     for begins, oldest in groups:
-        sizes = np.diff(begins, append=longer)
-        counts = np.add.reduceat(weights, begins) if found and len(begins) else sizes.copy()
-        if rows.padded and not found:
-            counts[:1] -= 1
+        sizes = np.diff(begins, append=len(weights))
+        counts = np.add.reduceat(weights, begins) if len(begins) else sizes
         weights = np.where(oldest > 0, np.minimum(counts, 1), counts) if adjusted else counts
         found.append((sizes, oldest, counts))
-        longer = len(begins)
     return _placed(reversed(found), vocab_size)
 
 

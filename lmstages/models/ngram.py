@@ -19,6 +19,7 @@ from lmstages.ladder import DISCOUNTED, KneserNey, Ngram, Smoothed, Uniform
 from lmstages.models import counts, smoothing
 from lmstages.models.base import Arrays, Curve, Documents, history
 
+SCORED_AT_ONCE = 1 << 20  # tokens; at order 8 some 200 bytes of memory each
 DENSE = 1 << 22  # below so many possible keys a table of all of them is quicker than sorting
 
 
@@ -177,7 +178,7 @@ class InterpolatedModel:
     def _count(self, train: Documents, order: int) -> None:
         """Count, with the constants that follow from counts alone."""
         name = self.rung.smoothing
-        self.levels = counts.count(self._rows(train), order, self.vocab_size, name in smoothing.ADJUSTED)
+        self.levels = counts.count(train, order, self.vocab_size, name in smoothing.ADJUSTED, bool(self.rung.padded))
         self.constants = np.empty((order, 0))
         if name in DISCOUNTED:
             self.constants = np.array([smoothing.closed_form(name, level.counts) for level in self.levels[1:]])
@@ -218,7 +219,18 @@ class InterpolatedModel:
         )
 
     def score(self, tokens: np.ndarray, before: np.ndarray | None = None) -> np.ndarray:
-        """(B, T) -> (B, T)."""
+        """(B, T) -> (B, T); long rows in pieces, each behind as many tokens as the order looks back."""
+        order, length = len(self.levels) - 1, tokens.shape[1]
+        step = max(1, SCORED_AT_ONCE // max(len(tokens), 1))
+        scored = [self._score_piece(tokens[:, :step], before)]
+        for left in range(step, length, step):
+            begin = max(left - order, 0)
+            piece = tokens[:, begin : left + step]
+            preceding = tokens[:, begin - 1] if begin else before
+            scored.append(self._score_piece(piece, preceding)[:, left - begin :])
+        return np.concatenate(scored, axis=1)
+
+    def _score_piece(self, tokens: np.ndarray, before: np.ndarray | None) -> np.ndarray:
         rows = counts.Rows.of_batch(tokens, before, bool(self.rung.padded))
         return self._log_probs(self._evidence_of(rows), tokens.size).reshape(tokens.shape)
 
