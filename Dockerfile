@@ -1,0 +1,23 @@
+# The environment of the lock, for Docker, Kubernetes and, through Apptainer, for clusters.
+#
+#   docker build -t lmstages .                                             what the lock pins
+#   docker build -t lmstages:cuda --build-arg PIP_EXTRA_INDEX_URL=... .    torch from an index of CUDA builds
+#   apptainer build lmstages.sif docker-daemon://lmstages:latest           then: snakemake --sdm apptainer ...
+#
+# A CUDA build of torch brings its own libraries, so that the host needs its driver alone (docker run --gpus all,
+# apptainer exec --nv); a CPU build serves every other machine.
+FROM python:3.11-slim
+
+ARG PIP_EXTRA_INDEX_URL=""
+ENV PIP_NO_CACHE_DIR=1 PYTHONDONTWRITEBYTECODE=1 NUMBA_CACHE_DIR=/tmp/numba MPLCONFIGDIR=/tmp/matplotlib
+
+WORKDIR /opt/lmstages
+COPY requirements.lock ./
+RUN pip install --requirement requirements.lock
+COPY pyproject.toml README.md LICENSE ./
+COPY lmstages lmstages
+RUN pip install --no-deps --no-build-isolation .
+
+WORKDIR /work
+ENTRYPOINT []
+CMD ["lmstages", "--help"]

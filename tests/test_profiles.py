@@ -1,0 +1,95 @@
+"""The profiles: each names rules that exist, plans the tiny run, and asks for what the config makes of a fit."""
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+from lmstages import needs
+from lmstages.ladder import GPT, LSTM, KneserNey
+from lmstages.reading import read_run
+
+PROJECT = Path(__file__).resolve().parents[1]
+PROFILES = sorted(path.parent.name for path in (PROJECT / "profiles").glob("*/config.yaml"))
+CLUSTERS = [name for name in PROFILES if name != "default"]
+LARGE = GPT(layers=6, heads=6, width=384, window=256, row_length=256, batch_size=64, steps=5000)
+
+
+def snakemake(folder, *arguments):
+    here = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    environment = {**os.environ, "PATH": here}
+    command = [sys.executable, "-m", "snakemake", "-s", str(PROJECT / "Snakefile"), "--directory", str(folder)]
+    return subprocess.run([*command, *arguments], env=environment, capture_output=True, text=True, check=False)
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """A place to run in, with the project's runs and profiles beside it."""
+    for name in ("runs", "profiles", "config.yaml"):
+        (tmp_path / name).symlink_to(PROJECT / name)
+    return tmp_path
+
+
+def test_every_rule_that_a_profile_names_exists(folder):
+    rules = snakemake(folder, "--list-rules", "--config", "run=tiny").stdout.split()
+    for name in PROFILES:
+        profile = yaml.safe_load((PROJECT / "profiles" / name / "config.yaml").read_text())
+        named = {each.split("=")[0] for each in profile.get("groups", [])} | set(profile.get("set-resources", {}))
+        assert named <= set(rules), f"{name} names {named - set(rules)}"
+
+
+@pytest.mark.parametrize("name", CLUSTERS)
+def test_a_cluster_profile_plans_the_tiny_run(folder, name):
+    pytest.importorskip(f"snakemake_executor_plugin_{yaml_of(name)['executor'].replace('-', '_')}")
+    done = snakemake(folder, "-n", "--workflow-profile", f"profiles/{name}", "--config", "run=tiny")
+    assert done.returncode == 0, done.stderr
+    assert re.search(r"^fit +9$", done.stdout, re.MULTILINE)
+
+
+def yaml_of(name):
+    return yaml.safe_load((PROJECT / "profiles" / name / "config.yaml").read_text())
+
+
+def test_a_profile_that_is_not_there_is_refused(folder):
+    done = snakemake(folder, "-n", "--workflow-profile", "profiles/slrum", "--config", "run=tiny")
+    assert done.returncode == 1
+    assert "--workflow-profile: 'profiles/slrum' is no folder with a config.yaml" in done.stdout + done.stderr
+    assert "did you mean 'profiles/slurm'?" in done.stdout + done.stderr
+
+
+# What a fit asks for
+
+
+def test_counting_asks_for_no_gpu_and_one_core():
+    assert needs.gpus(KneserNey(order=9), 65) == 0 and needs.cores(KneserNey(order=9), 65) == 1
+
+
+def test_a_small_network_asks_for_no_gpu():
+    assert needs.gpus(GPT(), 65) == 0 and needs.gpus(LSTM(), 65) == 0
+
+
+def test_a_gpt_of_ten_million_parameters_asks_for_a_gpu():
+    assert needs.matrix_parameters(LARGE, 65) == 12 * 6 * 384**2 + 65 * 384
+    assert needs.gpus(LARGE, 65) == 1 and needs.cores(LARGE, 65) > 1
+
+
+def test_training_flops_are_six_times_parameters_times_tokens():
+    rung = GPT(layers=1, heads=1, width=10, window=4, row_length=4, batch_size=2, steps=100, warmup_steps=0)
+    assert needs.training_flops(rung, 20) == 6 * (12 * 100 + 200) * 800
+
+
+def test_twice_the_steps_take_longer_and_a_longer_text_more_memory():
+    longer = LARGE.model_copy(update={"steps": 500_000})
+    assert needs.minutes(longer, 65) > needs.minutes(LARGE, 65) >= needs.LEAST_MINUTES
+    counted = [needs.megabytes(KneserNey(order=9), 65, size) for size in (1, 10, 1000)]
+    assert counted == sorted(counted) and counted[-1] > counted[0]
+
+
+@pytest.mark.parametrize("path", ["config.yaml", "runs/tiny.yaml", "runs/published.yaml"])
+def test_what_is_meant_for_a_laptop_asks_for_no_gpu(path):
+    run = read_run(PROJECT / path)
+    assert not any(needs.gpus(model.rung, 512) for model in run.models.values())
