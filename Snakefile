@@ -12,6 +12,10 @@ container: "docker://python:3.11-slim"
 include: "workflow/rules/common.smk"
 include: "workflow/rules/corpora.smk"
 include: "workflow/rules/models.smk"
+include: "workflow/rules/derived.smk"
+include: "workflow/rules/pretrained.smk"
+include: "workflow/rules/mixtures.smk"
+include: "workflow/rules/analyses.smk"
 include: "workflow/rules/comparison.smk"
 
 
@@ -22,6 +26,9 @@ rule all:
         report=f"results/{RUN.name}/report.html",
         table=f"results/{RUN.name}/table.csv",
         markdown=f"results/{RUN.name}/table.md",
+        latex=f"results/{RUN.name}/table.tex",
+        figures=f"results/{RUN.name}/figures",
         sweeps=sweep_files(),
+        scaling=scaling_files(),
         verdict=f"results/{RUN.name}/verdict.txt",
     localrule: True

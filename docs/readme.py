@@ -9,9 +9,11 @@ import re
 from pathlib import Path
 from typing import Any
 
-from lmstages.figures import ladder_plot
+from lmstages.figures.ladder import ladder as ladder_plot
+from lmstages.figures.rows import named
 from lmstages.ladder import LADDER
-from lmstages.report import count, decimal, duration, table_markdown
+from lmstages.report.shown import count, decimal, duration
+from lmstages.report.tables import USUAL, table_markdown
 
 README = Path("README.md")
 GREY = "#808080"  # legible on a white page and on a black one
@@ -31,9 +33,10 @@ def results_table(comparison: dict[str, Any]) -> str:
     lines = ["| corpus | tokens | model | bits/byte | excess | nats/char | perplexity | parameters | fit time |"]
     lines.append("|---|---|---|--:|--:|--:|--:|--:|--:|")
     for row in comparison["rows"]:
+        shown = named(row) + ("" if row["class"] in USUAL else f", {row['class']}")
         figures = [decimal(row[key]) for key in ("bits_per_byte", "excess_bits_per_byte", "nats_per_character")]
         rest = [decimal(row["perplexity"], 2), count(row["parameters"]), duration(row["fit_seconds"])]
-        lines.append(f"| {' | '.join([row['corpus'], row['tokenizer'], row['title'], *figures, *rest])} |")
+        lines.append(f"| {' | '.join([row['corpus'], row['tokenizer'], shown, *figures, *rest])} |")
     return "\n".join(lines)
 
 
@@ -63,7 +66,8 @@ def main() -> None:
     README.write_text(filled(text, "published", published_table(published)), "utf-8")
     rows = [row for row in default["rows"] if row["corpus"].startswith("fables")]
     drawing = ladder_plot(rows, default["corpora"]["fables"]["oracle"])
-    Path("docs/ladder.svg").write_text(drawing.replace("currentColor", GREY), "utf-8")
+    assert drawing is not None, "the default run has rows"
+    Path("docs/ladder.svg").write_text(drawing.svg().replace("currentColor", GREY), "utf-8")
 
 
 if __name__ == "__main__":

@@ -13,10 +13,12 @@ from typing import Any, NoReturn
 
 from lmstages import __version__, verbs
 
+TEMPORARY_FAILURE = 75  # of sysexits.h: start it again
 EXAMPLES = """\
 examples:
   lmstages check runs/published.yaml      is this config right? every mistake at once
   lmstages table results/default          the comparison of a finished run, in the terminal
+  lmstages explain results/default        where its figures come from, cell by cell
   snakemake --cores all                   make results/default/report.html from config.yaml
   snakemake --cores all --config text=my.txt
                                           the ladder on a text of your own
@@ -33,6 +35,8 @@ def parser() -> argparse.ArgumentParser:
     shown = _add(offered, verbs.table)
     shown.add_argument("results", type=Path, help="a run's folder, such as results/default")
     shown.add_argument("--log", type=Path, help="a file that gets the same lines as the terminal")
+    explaining = _add(offered, verbs.explain)
+    explaining.add_argument("cell", type=Path, help="results/RUN/CORPUS/TOKENIZER/MODEL/seedN, or its beginning")
     _download_options(_stage(offered, verbs.download))
     prepared = _stage(offered, verbs.prepare, "split")
     prepared.add_argument("--raw", type=Path, nargs="*", default=[], help="downloaded files, or the user's own")
@@ -42,19 +46,75 @@ def parser() -> argparse.ArgumentParser:
     fitting = _stage(offered, verbs.fit, "rung", "hyperparameters")
     fitting.add_argument("--tokens", type=Path, required=True, help="folder with token streams")
     fitting.add_argument("--seed", type=int, default=0, help="of all random draws")
+    _interruption_options(fitting)
     evaluated = _stage(offered, verbs.evaluate, "splits", "scoring", "sampling", "documents")
     evaluated.add_argument("--model", type=Path, required=True, help="model.safetensors of a fit")
     evaluated.add_argument("--tokens", type=Path, required=True, help="folder with token streams")
     evaluated.add_argument("--text", type=Path, required=True, help="folder with the splits of the corpus")
+    _device_option(evaluated)
+    _derived_options(offered)
+    foreign = _stage(offered, verbs.score_pretrained, "pretrained", "splits", "sampling", "documents")
+    foreign.add_argument("--text", type=Path, required=True, help="folder with the splits of the corpus")
+    mirror = os.environ.get("LMSTAGES_MIRROR") or None
+    foreign.add_argument("--mirror", default=mirror, help="folder or base URL that replaces the hub")
     scored = _stage(offered, verbs.oracle, "source", "splits")
     scored.add_argument("--text", type=Path, required=True, help="folder with the splits")
+    compressed = _stage(offered, verbs.compress, "compressors", "splits")
+    compressed.add_argument("--text", type=Path, required=True, help="folder with the splits")
+    mixed = _stage(offered, verbs.mix, "of", "weights", "splits")
+    told = "folders of the cells it is made of, in the order of the section"
+    mixed.add_argument("--components", type=Path, nargs="+", required=True, help=told)
+    mixed.add_argument("--text", type=Path, required=True, help="folder with the splits of the corpus")
+    audited = _stage(offered, verbs.overlap, "splits")
+    audited.add_argument("--text", type=Path, required=True, help="folder with the splits")
+    contrasted = _stage(offered, verbs.contrast, "corpus", "splits")
+    contrasted.add_argument("--text", type=Path, required=True, help="folder with the splits")
+    probed = _stage(offered, verbs.probe, "scoring", "sampling", "documents", "source")
+    probed.add_argument("--model", type=Path, required=True, help="model.safetensors of a fit")
+    probed.add_argument("--tokens", type=Path, required=True, help="folder with token streams")
+    probed.add_argument("--contrasts", type=Path, nargs="*", default=[], help="contrasts.json of an embedded corpus")
+    analysed = _stage(offered, verbs.analyse, "cells", "splits", "documents", "source")
+    analysed.add_argument("--corpus", type=Path, required=True, help="the corpus's folder of a run")
     compared = _stage(offered, verbs.compare, "run", "cells", "evaluate", "published", "sweeps")
     compared.add_argument("--results", type=Path, required=True, help="the run's folder")
-    for function in (verbs.report, verbs.verdict):
+    for function in (verbs.report, verbs.figures, verbs.verdict, verbs.scale):
         _stage(offered, function).add_argument(
             "--comparison", type=Path, required=True, help="comparison.json of a run"
         )
     return whole
+
+
+def _interruption_options(verb: argparse.ArgumentParser) -> None:
+    """Of a fit by gradient descent; counting, and the rung autograd, take seconds and start over."""
+    folder = "where to keep resume points; the same command goes on from them, and they go when it is done"
+    verb.add_argument("--resume", type=Path, metavar="FOLDER", help=folder)
+    verb.add_argument("--save-seconds", type=float, default=60.0, help="between two resume points (60),")
+    verb.add_argument("--save-steps", type=int, default=sys.maxsize, help="or so many steps, if sooner")
+    limit = "the job's time limit, from its start: some time before it the fit saves and ends itself with 75; 0 none"
+    verb.add_argument("--minutes", type=float, default=0.0, help=limit)
+    compiled = "torch.compile: auto is for long fits on a GPU"
+    verb.add_argument("--compile", choices=("auto", "always", "never"), default="auto", help=compiled)
+    _device_option(verb)
+
+
+def _device_option(verb: argparse.ArgumentParser) -> None:
+    verb.add_argument("--device", choices=("auto", "cpu", "cuda"), default="cpu", help="auto: a GPU where there is one")
+
+
+def _derived_options(offered: Any) -> None:
+    derived = _stage(offered, verbs.derive, "rung", "hyperparameters")
+    compared = _stage(offered, verbs.against, "splits")
+    compared.add_argument("--model", type=Path, required=True, help="model.safetensors of the derived model")
+    for verb in (derived, compared):
+        verb.add_argument("--base", type=Path, required=True, help="model.safetensors of what it is made of")
+        verb.add_argument("--tokens", type=Path, required=True, help="folder with token streams")
+    exported = _stage(offered, verbs.export)
+    exported.add_argument("model", type=Path, help="model.safetensors of a LLaMA")
+    exported.add_argument("--to", choices=("gguf", "hf"), required=True, help="one GGUF file, or a folder of files")
+    kinds = ("f32", "q8_0", "q4_0")
+    exported.add_argument("--type", choices=kinds, default="f32", help="of the matrices; a rounded model keeps its own")
+    exported.add_argument("--output-type", choices=kinds, help="of the matrix of logits, where it is another")
+    exported.add_argument("--tokens", type=Path, help="folder with tokenizer.json; by default that of the model's cell")
 
 
 def _download_options(verb: argparse.ArgumentParser) -> None:
@@ -105,15 +165,22 @@ def _stage(offered: Any, function: Any, *keys: str) -> argparse.ArgumentParser:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """0, or 1 with one line on stderr for what a user can mend; a bug keeps its traceback."""
+    """0, or 1 with one line on stderr for what a user can mend, or 75 for a fit that was interrupted and has saved.
+
+    A bug keeps its traceback.
+    """
     args = parser().parse_args(arguments)
     _use_threads(args.threads)
-    from lmstages.errors import UserError
+    from lmstages.errors import Interrupted, UserError
     from lmstages.progress import log_to
+    from lmstages.runtime import rank
 
     try:
-        log_to(args.log, str(args.out) if hasattr(args, "out") else "")
+        log_to(None if rank() else args.log, str(args.out) if hasattr(args, "out") else "", quiet=rank() > 0)
         args.verb(args)
+    except Interrupted as told:
+        logging.getLogger("lmstages").warning("%s", told)
+        return TEMPORARY_FAILURE
     except UserError as error:
         logging.getLogger("lmstages").error("lmstages: error: %s", error)
         return 1

@@ -218,6 +218,12 @@ def finite(value: float) -> float | None:
     return value if math.isfinite(value) else None
 
 
+def sha256_of(path: Path) -> str:
+    """Of a file's bytes, whoever wrote it."""
+    with open(path, "rb") as file:
+        return _sha256_of(file)
+
+
 def _sha256_of(file: BinaryIO) -> str:
     file.seek(0)
     return hashlib.file_digest(file, "sha256").hexdigest()  # type: ignore[arg-type]  # an open file has readinto

@@ -5,6 +5,9 @@
     bits per byte       - sum log p / (bytes ln 2)           the axis on which every row stands
     excess              bits per byte less the source's own, where that is known exactly
 
+A model of several seeds is one row, the mean of their code lengths, never the best of them; a second row averages
+their probabilities. Intervals, differences and flags are made by ``intervals``.
+
 Knows score files and what the fits wrote beside them; never a model or a text.
 """
 
@@ -15,12 +18,14 @@ from typing import Any
 
 import numpy as np
 
-from lmstages import artefacts, published
+from lmstages import analyses, artefacts, intervals, published
 from lmstages.errors import UserError
+from lmstages.intervals import Profile, Text, ensemble_of, mean_of, profile
 from lmstages.storage import Scores, load_scores
 
 Row = dict[str, Any]
 BESIDES = ("compressor", "oracle")  # rows that are no models, in the order in which they close a table
+PREDICTS = ("static", "adaptive", "pretrained")  # classes whose scores are probabilities of the next token
 BEYOND = 1000  # the oracle's place on the ladder: after every rung
 ORACLE = "The source itself: what a reader who knows the grammar by heart would need; nobody is better on average."
 
@@ -48,18 +53,39 @@ def compare(root: Path, section: Mapping[str, Any]) -> dict[str, Any]:
     closes with ``estimation``.
     """
     corpora = {name: _corpus(root / name, splits) for name, splits in section["evaluate"].items()}
-    rows = [row for name, corpus in corpora.items() for row in _oracle_rows(name, corpus)]
-    for name, corpus in corpora.items() if section["compressors"] else ():
-        rows.extend(_code_lengths(name, corpus, artefacts.load_json(root / name / "compressors.json")))
-    for corpus, tokenizer, model, seeds in section["cells"]:
-        folders = [root / corpus / tokenizer / model / f"seed{seed}" for seed in seeds]
-        rows.extend(_rows(folders, seeds, section["evaluate"][corpus], section["told"][model]))
+    places = [(name, split) for name, splits in section["evaluate"].items() for split in splits]
+    texts = {(name, split): Text.open(root / name / "text", split) for name, split in places}
+    rows: list[Row] = []
+    profiles: dict[tuple[str, ...], Profile] = {}
+    for row, scores in _scored_rows(root, section, corpora):
+        rows.append(row)
+        if scores is not None:  # only its blocks stay in memory
+            named = intervals.key(row)
+            profiles[named] = profile(scores, texts[row["corpus"], row["split"]], "/".join(named))
     _set_excess(rows, corpora)
     rows.sort(key=_place(list(corpora)))
+    differences = intervals.attach(rows, profiles, texts)
+    if section.get("analyses"):
+        analyses.merge(root, corpora, rows)
     figures = published.set_beside(rows, section["published"])
     sweeps = [swept(sweep, rows) for sweep in section["sweeps"]]
     told = {"run": section["run"], "estimation": section.get("estimation", False)}
-    return {**told, "corpora": corpora, "rows": rows, "published": figures, "sweeps": sweeps}
+    found = {"rows": rows, "differences": differences, "published": figures, "sweeps": sweeps}
+    return {**told, "corpora": corpora, **found}
+
+
+def _scored_rows(
+    root: Path, section: Mapping[str, Any], corpora: Mapping[str, Row]
+) -> Iterable[tuple[Row, Scores | None]]:
+    """Every row, and the score file it was made of, where there is one."""
+    for name, corpus in corpora.items():
+        yield from _oracle_rows(root / name, corpus)
+        if section["compressors"]:
+            found = artefacts.load_json(root / name / "compressors.json")
+            yield from ((row, None) for row in _code_lengths(name, corpus, found))
+    for corpus, tokenizer, model, seeds in section["cells"]:
+        folders = [root / corpus / tokenizer / model / f"seed{seed}" for seed in seeds]
+        yield from _rows(folders, seeds, section["evaluate"][corpus], section["told"][model])
 
 
 def _corpus(folder: Path, splits: Sequence[str]) -> Row:
@@ -76,12 +102,14 @@ def _corpus(folder: Path, splits: Sequence[str]) -> Row:
     }
 
 
-def _oracle_rows(corpus: str, facts: Row) -> Iterable[Row]:
+def _oracle_rows(folder: Path, facts: Row) -> Iterable[tuple[Row, Scores]]:
+    scores = load_scores(folder / "oracle" / "scores.safetensors") if facts["oracle"] else {}
     for split, found in (facts["oracle"] or {}).items():
-        named = {"corpus": corpus, "split": split, "tokenizer": "-", "model": "oracle", "rung": "oracle"}
+        named = {"corpus": folder.name, "split": split, "tokenizer": "-", "model": "oracle", "rung": "oracle"}
         told = {"rank": BEYOND, "title": "Oracle", "adds": ORACLE, "source": "the corpus's own grammar"}
         known = {**found, "perplexity": None}
-        yield {**EMPTY, **named, **told, **known, "family": "oracle", "class": "oracle", "protocol": "stream"}
+        row = {**EMPTY, **named, **told, **known, "family": "oracle", "class": "oracle", "protocol": "stream"}
+        yield row, scores[split]
 
 
 def _code_lengths(corpus: str, facts: Row, found: Mapping[str, Row]) -> Iterable[Row]:
@@ -105,6 +133,8 @@ def _code_lengths(corpus: str, facts: Row, found: Mapping[str, Row]) -> Iterable
 
 
 EMPTY: Row = {
+    **intervals.EMPTY,
+    "quantisation": None,
     "seeds": [],
     "bits_per_byte_std": None,
     "parameters": None,
@@ -125,7 +155,9 @@ EMPTY: Row = {
 }
 
 
-def _rows(folders: Sequence[Path], seeds: Sequence[int], splits: Sequence[str], told: Row) -> Iterable[Row]:
+def _rows(
+    folders: Sequence[Path], seeds: Sequence[int], splits: Sequence[str], told: Row
+) -> Iterable[tuple[Row, Scores | None]]:
     """A row of the table for each split: a model, the mean over its seeds; ``told``: what the ladder says of it."""
     fits = [artefacts.load_json(folder / "fit.json") for folder in folders]
     named = dict(zip(("corpus", "tokenizer", "model"), folders[0].parts[-4:-1], strict=True))
@@ -133,28 +165,59 @@ def _rows(folders: Sequence[Path], seeds: Sequence[int], splits: Sequence[str], 
     row["hyperparameters"] = fits[0]["hyperparameters"]
     failed = [fit["status"] for fit in fits if fit["status"] != "ok"]
     if failed:
-        yield from ({**row, "split": split, "status": failed[0]} for split in splits)
+        yield from (({**row, "split": split, "status": failed[0]}, None) for split in splits)
         return
     row |= {key: fits[0][key] for key in ("parameters", "tokens_seen", "device", "threads", "curve")}
     evaluations = [artefacts.load_json(folder / "evaluation.json") for folder in folders]
     row |= {"fit_seconds": _mean([fit["fit_seconds"] for fit in fits]), "samples": evaluations[0]["samples"]}
     row |= {"curves": [fit["curve"] for fit in fits]}
-    passage = evaluations[0]["passage"]
+    passage = evaluations[0].get("passage") or {"split": None, "pieces": []}  # a mixture tells none
     scores = [load_scores(folder / "scores.safetensors") for folder in folders]
     for split in splits:
         seconds = _mean([each["score_seconds"][split] for each in evaluations])
         pieces = passage["pieces"] if split == passage["split"] else []
-        told = {"split": split, "score_seconds": seconds, "passage": pieces}
-        yield {**row, **told, **_figures([each[split] for each in scores])}
+        each_seed, mean = [each[split] for each in scores], mean_of([each[split] for each in scores])
+        found = {**row, "split": split, "score_seconds": seconds, "passage": pieces, **_figures(mean, each_seed)}
+        found["quantisation"] = _quantisation(folders, split, found) if "of" in told else None
+        guessing = evaluations[0].get("guessing", {}).get(split)
+        intervals.flag_worse(found, guessing)
+        yield dict(found), mean
+        if len(seeds) > 1 and row["family"] == "neural" and row["class"] in PREDICTS:
+            together = ensemble_of(each_seed)
+            found |= {**_ensemble(found, fits, evaluations), **_figures(together, [])}
+            intervals.flag_worse(found, guessing)
+            yield found, together
 
 
-def _figures(scores: Sequence[Scores]) -> Row:
-    """The figures of one model on one split: means over its seeds, and how far bits per byte spread."""
-    found = [measures(each) for each in scores]
-    bits = [each["bits_per_byte"] for each in found]
-    spread = float(np.std(bits, ddof=1)) if len(bits) > 1 else None
-    means = {key: _mean([each[key] for each in found]) for key in found[0]}
-    return {**means, "protocol": scores[0].protocol, "bits_per_byte_std": spread}
+def _quantisation(folders: Sequence[Path], split: str, row: Row) -> Row:
+    """What a derived model takes, and how far it is from what it is made of: means over its seeds."""
+    told = [artefacts.load_json(folder / "against.json")[split] for folder in folders]
+    means = {key: _mean([each[key] for each in told]) for key in ("file_bytes", "bits_per_weight", "kl", "top1")}
+    speed = row["tokens"] / row["score_seconds"] if row["score_seconds"] else None
+    return {"of": told[0]["of"], **means, "tokens_per_second": speed}
+
+
+NOT_OF_AN_ENSEMBLE: Row = {"quantisation": None, "samples": [], "curve": [], "curves": [], "passage": [], "flag": None}
+
+
+def _ensemble(row: Row, fits: Sequence[Row], evaluations: Sequence[Row]) -> Row:
+    """What sets the ensemble's row apart from that of its members; it takes all of them to have it."""
+    count, split = len(fits), row["split"]
+    adds = f"Averages the probabilities of {count} fits that differ by their seed alone, at every token."
+    spent = {"fit_seconds": sum(fit["fit_seconds"] for fit in fits)}
+    spent["score_seconds"] = sum(each["score_seconds"][split] for each in evaluations)
+    sums = {key: sum(fit[key] for fit in fits) for key in ("parameters", "tokens_seen")}
+    named = {"ensemble_of": row["model"], "model": f"{row['model']}_ensemble"}
+    named |= {"title": f"{row['title']}, ensemble of {count}", "adds": adds}
+    return {**named, **spent, **sums, **NOT_OF_AN_ENSEMBLE}
+
+
+def _figures(scores: Scores, seeds: Sequence[Scores]) -> Row:
+    """The figures of one row, None where one is no finite number, and how far bits per byte spread over seeds."""
+    found = {key: artefacts.finite(value) for key, value in measures(scores).items()}
+    bits = [measures(each)["bits_per_byte"] for each in seeds]
+    spread = artefacts.finite(float(np.std(bits, ddof=1))) if len(bits) > 1 else None
+    return {**found, "protocol": scores.protocol, "bits_per_byte_std": spread}
 
 
 def _set_excess(rows: Iterable[Row], corpora: Mapping[str, Row]) -> None:
@@ -220,4 +283,6 @@ def verdict(comparison: Row) -> str:
     failed = [f"{r['corpus']}/{r['tokenizer']}/{r['model']}: {r['status']}" for r in models if r["status"] != "ok"]
     if failed:
         raise UserError(comparison["run"], f"{len(failed)} of {len(models)} rows failed: {'; '.join(failed)}")
+    if wrong := intervals.impossible(comparison["rows"]):
+        raise UserError(comparison["run"], f"{len(wrong)} of {len(models)} rows cannot be true: {'; '.join(wrong)}")
     return f"{len(models)} rows, none failed"

@@ -6,6 +6,7 @@ ladder's records; ``reading`` makes a config of a file.
 
 import json
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import (
@@ -21,7 +22,7 @@ from pydantic import (
 
 from lmstages.corpora.sources import SOURCES
 from lmstages.errors import UserError, did_you_mean
-from lmstages.ladder import LADDER, RUNGS, Rung
+from lmstages.ladder import LADDER, RUNGS, DerivedLlama, Rung
 from lmstages.sweeps import Swept, listed
 
 UNBOUNDED_WINDOW = 256  # of a rung without a longest context, where a protocol needs one
@@ -61,6 +62,7 @@ class Split(Record):
     valid: Annotated[float, Field(ge=0)] = 0.1
     test: Annotated[float, Field(ge=0)] = 0.1
     shuffle_seed: int | None = 42
+    deduplicate: bool = False  # leave out what valid and test share with train, and test with valid
     order: list[SplitName] = ["train", "valid", "test"]
 
     @model_validator(mode="after")
@@ -88,6 +90,7 @@ class Corpus(Record):
     newlines: Literal["refuse", "keep", "unix"] = "refuse"
     count: Annotated[int, Field(ge=3)] | None = None
     seed: int = 0
+    use: Annotated[float, Field(gt=0, le=1)] = 1.0  # share of train, its beginning; valid and test stay
     split: Split = Split()
     evaluate: Annotated[list[SplitName], EACH_ONCE] = ["test"]
     tokenizers: Annotated[list[str], EACH_ONCE] | None = None
@@ -102,6 +105,8 @@ class Corpus(Record):
             raise ValueError(f"source {self.source!r} is unknown; known: {known}{did_you_mean(self.source, known)}")
         if self.count is not None and self.source not in COUNTED:
             raise ValueError(f"count belongs to the sources {', '.join(COUNTED)}; set the split's sizes instead")
+        if self.split.deduplicate and "stream" in (self.layout, self.read_as):
+            raise ValueError("split.deduplicate leaves out documents, and a stream has none; say how documents lie")
         return self
 
     def stories(self, part: str) -> str:
@@ -138,11 +143,12 @@ class Tokenizer(Record):
 class Scoring(Record):
     """What a prediction may look at: all history, sliding windows, or windows side by side.
 
-    ``auto`` is ``stream`` where a rung's context is a fixed window and ``stride`` for attention.
+    ``auto`` is ``stream`` where a rung's context is a fixed window, ``stride`` for attention, and ``whole`` for a
+    rung that learns from what it has scored, since from a short document alone there is little to learn.
     ``skip`` leaves the first tokens of a split unscored, as some published figures do.
     """
 
-    protocol: Literal["auto", "stream", "stride", "disjoint"] = "auto"
+    protocol: Literal["auto", "stream", "whole", "stride", "disjoint"] = "auto"
     window: Annotated[int, Field(ge=1)] | None = None
     stride: Annotated[int, Field(ge=1)] | None = None
     skip: Annotated[int, Field(ge=0)] = 0
@@ -155,7 +161,8 @@ class Scoring(Record):
 
     def resolved(self, rung: Rung) -> dict[str, Any]:
         """The protocol of a rung with nothing left open: name, window, stride, skip."""
-        name = rung.protocol if self.protocol == "auto" else self.protocol
+        automatic = "whole" if rung.standing == "adaptive" else rung.protocol
+        name = automatic if self.protocol == "auto" else self.protocol
         window = self.window or rung.context or UNBOUNDED_WINDOW
         stride = window if name == "disjoint" else self.stride or -(-window // 2)
         return {"protocol": name, "window": window, "stride": stride, "skip": self.skip}
@@ -181,8 +188,11 @@ class Sampling(Record):
     top_p: Annotated[float, Field(gt=0, le=1)] = 1.0
     prompt: str = ""
     seed: int = 0
+    measured: Annotated[int, Field(ge=1, le=1000000)] = 500  # samples that are not shown but measured
+    measured_tokens: Annotated[int, Field(ge=1)] = 8000  # where they are long: fewer, about so many tokens in all
 
 
+MEASURED = ("measured", "measured_tokens")
 Measure = Literal["perplexity", "nats_per_token", "nats_per_character", "bits_per_byte", "parameters"]
 CELL = ("corpus", "model", "split", "measure", "value", "tolerance")
 
@@ -230,6 +240,56 @@ class Model(OwnSeeds):
     scoring: Scoring
 
 
+def _several(values: list[str]) -> list[str]:
+    if len(values) < 2:
+        raise ValueError(f"{values} is no mixture; name at least two models")
+    return values
+
+
+class Mixture(Record):
+    """Averages what several models predict, each token by itself: what one knows that the others do not lowers the
+    mixture below each of them. From their scores alone; the weights are fitted on valid, or equal.
+    """
+
+    of: Annotated[list[str], EACH_ONCE, AfterValidator(_several)]
+    weights: Literal["fitted", "equal"] = "fitted"
+
+
+class Pretrained(Record):
+    """A LLaMA trained elsewhere, with its own vocabulary: of the hub, at a commit; a folder in its layout; a GGUF file.
+
+    ``window`` is at most the checkpoint's own, by default that or 2,048; ``stride`` by default half of it. ``memory``
+    bounds what it may take, in gigabytes; ``engine`` llama.cpp runs GGUF files of any architecture.
+    """
+
+    hub: str | None = None
+    revision: Annotated[str, Field(pattern="^[0-9a-f]{40}$")] | None = None
+    path: str | None = None
+    gguf: str | None = None
+    sha256: Annotated[str, Field(pattern="^[0-9a-f]{64}$")] | None = None
+    engine: Literal["torch", "llama.cpp"] = "torch"
+    window: Annotated[int, Field(ge=2)] | None = None
+    stride: Annotated[int, Field(ge=1)] | None = None
+    memory: Annotated[float, Field(gt=0)] | None = None
+    samples: bool = True
+    corpora: Annotated[list[str], EACH_ONCE] | None = None
+
+    @model_validator(mode="after")
+    def _one_origin(self) -> "Pretrained":
+        if sum(origin is not None for origin in (self.hub, self.path, self.gguf)) != 1:
+            raise ValueError("needs one of hub, path and gguf")
+        if (self.hub is None) != (self.revision is None):
+            raise ValueError("hub and revision belong together: a commit of 40 hexadecimal digits, since names move")
+        if self.gguf is None and (self.sha256 is not None or self.engine != "torch"):
+            raise ValueError("sha256 and engine: llama.cpp belong to gguf")
+        if self.window and self.stride and self.stride > self.window:
+            raise ValueError(f"stride {self.stride} exceeds window {self.window}: tokens between would go unscored")
+        return self
+
+
+OWN = "own"  # stands for the tokenizer in the path of a pretrained model's cell
+
+
 class Basics(Record):
     """What holds for every cell of a run."""
 
@@ -237,6 +297,7 @@ class Basics(Record):
     mirror: str | None = None
     seeds: Seeds = [0]
     estimation: bool = False
+    compressors: Annotated[list[Literal["gzip", "bz2", "xz", "zstd"]], EACH_ONCE] | None = None
 
 
 class Run(Basics):
@@ -245,6 +306,8 @@ class Run(Basics):
     corpora: dict[str, Corpus]
     tokenizers: dict[str, Tokenizer]
     models: dict[str, Model]
+    mixtures: dict[str, Mixture] = {}
+    pretrained: dict[str, Pretrained] = {}
     sampling: Sampling = Sampling()
     published: list[Published] = []
     sweeps: dict[str, Swept] = {}
@@ -255,13 +318,39 @@ class Run(Basics):
             (corpus, tokenizer, model, seed)
             for corpus, record in self.corpora.items()
             for tokenizer in chosen(record.tokenizers, self.tokenizers)
-            for model in chosen(record.models, self.models)
+            for model in [*chosen(record.models, self.models), *self.mixtures_on(corpus)]
             for seed in self.seeds_of(model)
-        ]
+        ] + self.pretrained_cells()
+
+    def pretrained_cells(self) -> list[tuple[str, str, str, int]]:
+        """Every (corpus, own, model, 0): nothing is drawn by chance where nothing is fitted."""
+        several = self.pretrained.items()
+        return [(corpus, OWN, name, 0) for name, each in several for corpus in chosen(each.corpora, self.corpora)]
+
+    def mixtures_on(self, corpus: str) -> list[str]:
+        """A mixture is run wherever all of its models are."""
+        run = set(chosen(self.corpora[corpus].models, self.models))
+        return [name for name, mixture in self.mixtures.items() if run.issuperset(mixture.of)]
+
+    def splits_scored(self, corpus: str, model: str) -> list[SplitName]:
+        """Those the corpus evaluates, and valid where the weights of a mixture of this model are fitted."""
+        evaluated, here = self.corpora[corpus].evaluate, [self.mixtures[name] for name in self.mixtures_on(corpus)]
+        needed = any(model in mixture.of and mixture.weights == "fitted" for mixture in here)
+        return [*evaluated, "valid"] if needed and "valid" not in evaluated else evaluated
+
+    def components(self, mixture: str, seed: int) -> list[tuple[str, int]]:
+        """Which fit of each of its models a mixture of this seed is made of."""
+        several = [(model, self.seeds_of(model)) for model in self.mixtures[mixture].of]
+        return [(model, seed if seed in seeds else seeds[0]) for model, seeds in several]
 
     def seeds_of(self, model: str) -> list[int]:
-        """Counting has no randomness, so a counts rung is fitted once."""
+        """Counting has no randomness, so a counts rung is fitted once; a mixture has the seeds of its networks."""
+        if model in self.mixtures:
+            of = sorted(self.mixtures[model].of, key=lambda name: self.models[name].rung.family != "neural")
+            return self.seeds_of(of[0])
         record = self.models[model]
+        if isinstance(record.rung, DerivedLlama) and record.seeds is None:
+            return self.seeds_of(record.rung.of)
         seeds = record.seeds or self.seeds
         return seeds if record.rung.family == "neural" else seeds[:1]
 
@@ -277,14 +366,69 @@ class Run(Basics):
 
     def evaluate_section(self, corpus: str, model: str) -> str:
         """The splits, the protocol, how to draw samples, and whether documents end."""
-        record = self.corpora[corpus]
         scoring = self.models[model].scoring.resolved(self.models[model].rung)
-        settings = {"scoring": scoring, "sampling": self.sampling.model_dump()}
-        return _json({"splits": record.evaluate, "documents": self.layout(corpus) != "stream", **settings})
+        settings = {"scoring": scoring, "sampling": self.sampling.model_dump(exclude=set(MEASURED))}
+        splits = self.splits_scored(corpus, model)
+        return _json({"splits": splits, "documents": self.layout(corpus) != "stream", **settings})
+
+    def derived(self) -> list[str]:
+        """Models that are made of another one of the run."""
+        return [name for name, record in self.models.items() if isinstance(record.rung, DerivedLlama)]
+
+    def base_of(self, model: str) -> str:
+        """The model that a derived one is made of."""
+        rung = self.models[model].rung
+        assert isinstance(rung, DerivedLlama), "asked of derived models alone"
+        return rung.of
+
+    def pretrained_section(self, corpus: str, name: str) -> str:
+        """The checkpoint, the splits, how to draw samples, and whether documents end."""
+        told = {"pretrained": self.pretrained[name].model_dump(mode="json", exclude={"corpora"})}
+        told |= {"splits": self.corpora[corpus].evaluate, "documents": self.layout(corpus) != "stream"}
+        return _json({**told, "sampling": self.sampling.model_dump(exclude=set(MEASURED))})
+
+    def mix_section(self, corpus: str, mixture: str) -> str:
+        """The models, where their weights come from, and the splits."""
+        return _json({**self.mixtures[mixture].model_dump(), "splits": self.corpora[corpus].evaluate})
 
     def oracle_section(self, corpus: str) -> str:
         """The grammar and the splits."""
         return _json({"source": self.corpora[corpus].source, "splits": self.corpora[corpus].evaluate})
+
+    def splits_section(self, corpus: str) -> str:
+        """The splits that are evaluated."""
+        return _json({"splits": self.corpora[corpus].evaluate})
+
+    def contrast_section(self, corpus: str) -> str:
+        """How an embedded text is drawn, and its splits."""
+        return _json({"corpus": json.loads(self.prepare_section(corpus)), "splits": self.corpora[corpus].evaluate})
+
+    def probe_section(self, corpus: str, model: str) -> str:
+        """The protocol, how many samples are measured, and whether documents end."""
+        record = self.models[model]
+        sampling = self.sampling.model_dump(include={"length", "seed", *MEASURED})
+        told = {"scoring": record.scoring.resolved(record.rung), "sampling": sampling}
+        return _json({**told, "documents": self.layout(corpus) != "stream", "source": self._grammar(corpus)})
+
+    def analyse_section(self, corpus: str) -> str:
+        """Every cell of a corpus with its seeds and what its rung may look back over, its splits and its grammar."""
+        cells: dict[tuple[str, str], list[int]] = {}
+        for name, tokenizer, model, seed in self.cells():
+            if name == corpus:
+                cells.setdefault((tokenizer, model), []).append(seed)
+        contexts = {name: record.rung.context for name, record in self.models.items()}
+        named = [{"tokenizer": t, "model": m, "seeds": s, "fitted": m in self.models} for (t, m), s in cells.items()]
+        told = {"splits": self.corpora[corpus].evaluate, "documents": self.layout(corpus) != "stream"}
+        named = [{**cell, "context": contexts.get(cell["model"])} for cell in named]
+        return _json({**told, "cells": named, "source": self._grammar(corpus)})
+
+    def _grammar(self, corpus: str) -> str | None:
+        record = self.corpora[corpus]
+        return record.source if record.embedded else None
+
+    def compress_section(self, corpus: str) -> str:
+        """The compressors and the splits."""
+        return _json({"compressors": self.compressors, "splits": self.corpora[corpus].evaluate})
 
     def comparison_section(self) -> str:
         """Every cell with its seeds, what the ladder says of its model, splits, sweeps, and what others printed."""
@@ -295,7 +439,17 @@ class Run(Basics):
         published = [figure.model_dump() for figure in self.published]
         named = [[*cell, seeds] for cell, seeds in cells.items()]
         told: dict[str, Any] = {"told": {model: _told_of(record.rung) for model, record in self.models.items()}}
-        told |= {"cells": named, "evaluate": evaluate, "published": published, "sweeps": listed(self.sweeps)}
+        told["told"] |= {name: _told_of_mixture(self, place) for place, name in enumerate(self.mixtures)}
+        told["told"] |= {name: _told_of_pretrained(self, place) for place, name in enumerate(self.pretrained)}
+        told["told"] |= {name: told["told"][name] | {"of": self.base_of(name)} for name in self.derived()}
+        told |= {
+            "analyses": True,
+            "compressors": self.compressors or [],
+            "cells": named,
+            "evaluate": evaluate,
+            "published": published,
+            "sweeps": listed(self.sweeps),
+        }
         return _json({"run": self.name, "estimation": self.estimation, **told})
 
     def layout(self, corpus: str) -> str:
@@ -310,6 +464,27 @@ def _told_of(rung: Rung) -> dict[str, Any]:
     named = {"rung": rung.name, "rank": LADDER.index(type(rung)), "title": rung.title, "family": rung.family}
     named["class"] = rung.standing
     return {**named, "adds": adds, "source": rung.source}
+
+
+STRICTEST = ("static", "adaptive", "pretrained")  # the last that any component has is a mixture's
+
+
+def _told_of_mixture(run: Run, place: int) -> dict[str, Any]:
+    """What the report says of the run's n-th mixture: it stands above every rung, in the order of the config."""
+    rungs = [run.models[model].rung for model in list(run.mixtures.values())[place].of]
+    adds = " ".join((Mixture.__doc__ or "").split())
+    named = {"rung": "mixture", "rank": len(LADDER) + place, "title": "Mixture", "family": "mixture"}
+    named["class"] = max((rung.standing for rung in rungs), key=STRICTEST.index)
+    return {**named, "adds": adds, "source": "Jelinek & Mercer 1980; Dempster, Laird & Rubin 1977 for the weights"}
+
+
+def _told_of_pretrained(run: Run, place: int) -> dict[str, Any]:
+    """What the report says of the run's n-th checkpoint: it stands above rungs and mixtures."""
+    record = list(run.pretrained.values())[place]
+    adds = "Was trained elsewhere, on text that is not of this run, perhaps on this very text; never compared by rank."
+    named = {"rung": "pretrained", "rank": len(LADDER) + len(run.mixtures) + place, "title": "Pretrained"}
+    where = f"{record.hub} at {record.revision}" if record.hub else Path(record.path or record.gguf or "").name
+    return {**named, "family": "pretrained", "class": "pretrained", "adds": adds, "source": where}
 
 
 def _rung_section(rung: Rung) -> dict[str, Any]:

@@ -18,6 +18,10 @@ class FitError(UserError):
     """A model that cannot be fitted: a row of the report that says why, while the rest of the run goes on."""
 
 
+class Interrupted(Exception):  # noqa: N818 (no error: what was asked for)
+    """A fit that was asked to end before it was done, and has saved what it needs to go on."""
+
+
 def did_you_mean(word: str, known: Iterable[str]) -> str:
     """`` (did you mean 'order'?)`` for the nearest known word, or nothing."""
     nearest = get_close_matches(word, list(known), n=1)

@@ -1,7 +1,7 @@
 """What is asked of a fitted model: its scores on held-out splits, and samples of its text.
 
 A model has never seen text and the text has never seen a model; here the two are brought together, once
-for every cell. Knows a model only as ``LanguageModel``.
+for every cell. What breaks a law of ``gate`` is not written. Knows a model only as ``LanguageModel``.
 """
 
 import time
@@ -11,60 +11,100 @@ from typing import Any
 
 import numpy as np
 
-from lmstages import artefacts, sampling, scoring, storage
+from lmstages import artefacts, gate, sampling, scoring, storage
 from lmstages.corpora import splits
 from lmstages.fitting import must_be_longer
 from lmstages.models.base import LanguageModel
+from lmstages.passage import passage
 from lmstages.tokenizers import TextTokenizer
 
 Section = Mapping[str, Any]
 
 
-def evaluate(model: Path, tokens: Path, text: Path, out: Path, section: Section, made: artefacts.Made) -> None:
+def evaluate(
+    model: Path, tokens: Path, text: Path, out: Path, section: Section, made: artefacts.Made, device: str = "cpu"
+) -> None:
     """Write ``scores.safetensors`` for all splits of the section, and ``evaluation.json`` with samples."""
     fit = artefacts.load_json(model.with_name("fit.json"))
     if fit["status"] != "ok":
         storage.save_scores(out / "scores.safetensors", {}, made)
         artefacts.save_json(out / "evaluation.json", {"status": fit["status"]}, made)
         return
-    fitted, tokenizer = storage.load_model(model), storage.read_tokenizer(tokens)
-    scores, seconds = {}, {}
+    fitted, tokenizer = storage.load_model(model, device), storage.read_tokenizer(tokens)
+    evaluated(fitted, tokenizer, (tokens, text, out), section, made, "/".join(model.parts[-5:-1]))
+
+
+def evaluated(
+    fitted: LanguageModel,
+    tokenizer: TextTokenizer,
+    folders: tuple[Path, Path, Path],
+    section: Section,
+    made: artefacts.Made,
+    cell: str,
+) -> None:
+    """``evaluate`` of a model at hand; ``folders``: its tokens, the text, and where to write."""
+    (tokens, text, out), scores, seconds, guessing = folders, {}, {}, {}
     for split in section["splits"]:
+        gate.check_model(fitted, storage.read_tokens(tokens, split)[0], f"{cell} on {split}")
         started = time.perf_counter()
-        scores[split] = score_split(fitted, tokenizer, tokens, text, split, section["scoring"])
+        scores[split] = score_split(fitted, tokenizer, tokens, text, split, section["scoring"], f"{cell} on {split}")
         seconds[split] = time.perf_counter() - started
+        guessing[split] = guess(fitted.vocab_size, tokenizer, tokens, split)
     storage.save_scores(out / "scores.safetensors", scores, made)
     samples = draw(fitted, tokenizer, section["sampling"], section["documents"])
-    artefacts.save_json(out / "evaluation.json", {"status": "ok", "score_seconds": seconds, "samples": samples}, made)
+    told = {"guessing": guessing, "score_seconds": seconds, "samples": samples, "passage": told_passage(scores, text)}
+    artefacts.save_json(out / "evaluation.json", {"status": "ok", **told}, made)
+
+
+def told_passage(scores: Mapping[str, storage.Scores], text: Path) -> dict[str, Any]:
+    """The split that tells most, test where there is one, and its passage: pieces [text, nats]."""
+    split = "test" if "test" in scores else next(iter(scores))
+    return {"split": split, "pieces": passage(scores[split], splits.text_path(text, split))}
 
 
 def score_split(
-    model: LanguageModel, tokenizer: TextTokenizer, tokens: Path, text: Path, split: str, settings: Section
+    model: LanguageModel, tokenizer: TextTokenizer, tokens: Path, text: Path, split: str, settings: Section, cell: str
 ) -> storage.Scores:
     """Score one split; what its tokens cover is checked against the text's own bytes."""
     documents, lengths = storage.read_tokens(tokens, split)
     skip = settings["skip"]
     must_be_longer(model.rung, split, len(documents) - skip)
     name, window, stride = settings["protocol"], settings["window"], settings["stride"]
-    log_probs = scoring.score(model, documents, scoring.windows_of(documents.starts, name, window, stride, skip))
-    assert np.isnan(log_probs).sum() == skip, "every token but those skipped is scored once"
+    read = scoring.as_read(documents, name)
+    log_probs = scoring.score(model, read, scoring.windows_of(read.starts, name, window, stride, skip))
+    gate.check_written(model, read, log_probs, skip, None if name in ("stream", "whole") else window, cell)
     log_probs = scoring.charge_escapes(log_probs, documents.tokens, lengths, tokenizer.escape)
     content = artefacts.verified(splits.text_path(text, split)).read_bytes()
-    assert int(lengths.sum(dtype=np.int64)) == len(content), "the tokens cover the text's bytes, no more and no fewer"
+    gate.check_coverage(lengths, documents.starts, splits.SplitText.open(text, split).ends, cell)
     skipped_bytes = int(lengths[:skip].sum(dtype=np.int64))
-    told = {"stream": "stream", "stride": f"stride {stride} of {window}", "disjoint": f"disjoint {window}"}[name]
+    told = {
+        "stream": "stream",
+        "whole": "whole",
+        "stride": f"stride {stride} of {window}",
+        "disjoint": f"disjoint {window}",
+    }[name]
     return storage.Scores(
         log_probs[skip:],
         lengths[skip:],
         np.repeat(np.arange(len(documents.starts) - 1), documents.lengths)[skip:],
         splits.count_characters(content[skipped_bytes:]),
         told + (f", from token {skip}" if skip else ""),
+        skipped_bytes,
     )
+
+
+def guess(vocab_size: int, tokenizer: TextTokenizer, tokens: Path, split: str) -> float:
+    """Nats a token where every token is as likely as any other, escapes charged: what not fitting costs."""
+    documents, lengths = storage.read_tokens(tokens, split)
+    alike = np.full(len(documents), -np.log(vocab_size))
+    return -float(scoring.charge_escapes(alike, documents.tokens, lengths, tokenizer.escape).mean())
 
 
 def draw(model: LanguageModel, tokenizer: TextTokenizer, settings: Section, documents: bool) -> list[dict[str, Any]]:
     """Samples {temperature, text}, each temperature from the same seed, so that they differ by nothing else."""
     given = settings["temperature"]
+    if not settings["count"]:
+        return []
     return [
         {"temperature": temperature, "text": text}
         for temperature in (given if isinstance(given, list) else [given])

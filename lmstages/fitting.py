@@ -7,21 +7,57 @@ import sys
 from collections.abc import Mapping
 from typing import Any
 
+from lmstages import flops
 from lmstages.config import rung_of
-from lmstages.errors import UserError
+from lmstages.errors import FitError, UserError
 from lmstages.ladder import Rung
 from lmstages.models.base import Curve, Documents, LanguageModel, build
-from lmstages.provenance import versions
+from lmstages.progress import LOGGER
+from lmstages.provenance import code_hash, versions
+from lmstages.runtime import Runtime
 
 
 def fitted(
-    section: Mapping[str, Any], vocab_size: int, train: Documents, valid: Documents, seed: int
+    section: Mapping[str, Any],
+    vocab_size: int,
+    train: Documents,
+    valid: Documents,
+    seed: int,
+    runtime: Runtime | None = None,
 ) -> tuple[LanguageModel, Curve]:
     """The fitted model of a section {rung, hyperparameters}, and its learning curve."""
     rung = rung_of(section)
     must_be_longer(rung, "train", len(train))
-    model = build(rung, vocab_size)
+    model = build(rung, vocab_size, runtime)
     return model, model.fit(train, valid, seed)
+
+
+def identity(made: Mapping[str, Any], vocab_size: int, seed: int, threads: int) -> dict[str, Any]:
+    """Everything that the bits of a fit depend on, but for its device, which the fit finds: what resuming must not mix.
+
+    Where nobody gave the hash of the code, it is computed: ``made`` alone leaves it empty.
+    """
+    code = made["code"] or code_hash("fit", rung_of(made["section"]).module)
+    environment = {"python": sys.version.split()[0], **versions("numpy", "torch")}
+    numbers = {"vocab_size": vocab_size, "seed": seed, "threads": threads}
+    return {**made, "code": code, **numbers, "environment": environment}
+
+
+def outcome(
+    section: Mapping[str, Any],
+    vocab_size: int,
+    documents: tuple[Documents, Documents],
+    seed: int,
+    threads: int,
+    runtime: Runtime,
+) -> tuple[LanguageModel | None, dict[str, Any]]:
+    """The model fitted on train and valid, and what is told of it; None, and why, where it cannot be fitted."""
+    try:
+        model, curve = fitted(section, vocab_size, *documents, seed, runtime)
+    except FitError as error:
+        LOGGER.error("lmstages: error: %s", error)
+        return None, {"status": f"failed: {error}"}
+    return model, {**describe(model, curve, documents[0], threads, runtime), "fit_seconds": runtime.seconds()}
 
 
 def must_be_longer(rung: Rung, split: str, tokens: int) -> None:
@@ -32,16 +68,21 @@ def must_be_longer(rung: Rung, split: str, tokens: int) -> None:
         raise UserError("text too short", found, needed, "give more text, or lower the rung's window or order")
 
 
-def describe(model: LanguageModel, curve: Curve, train: Documents, threads: int) -> dict[str, Any]:
+def describe(
+    model: LanguageModel, curve: Curve, train: Documents, threads: int, runtime: Runtime | None = None
+) -> dict[str, Any]:
     """What the report tells of a fit, and what its bits depend on; nothing that differs between two equal runs."""
     seen = int(curve[-1]["tokens"]) if curve else len(train) if model.parameters() else 0
-    packages = ["numpy", "safetensors", *(["torch"] if "torch" in sys.modules else [])]
+    packages = ["numpy", "safetensors", *(name for name in ("numba", "torch") if name in sys.modules)]
+    machines = {"precision": runtime.precision, "machines": runtime.machines} if runtime and runtime.machines else {}
     return {
         "status": "ok",
         "parameters": model.parameters(),
         "tokens_seen": seen,
+        "flops": flops.of_fit(model, seen),
         "curve": curve,
-        "device": "cpu",
+        "device": "cuda" if any("CPU" not in machine for machine in machines.get("machines", [])) else "cpu",
+        **machines,
         "threads": threads,
         "vocab_size": model.vocab_size,
         "environment": {"python": sys.version.split()[0], **versions(*packages)},

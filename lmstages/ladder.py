@@ -11,6 +11,8 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, WrapValidator, m
 
 Positive = Annotated[int, Field(ge=1)]
 Rate = Annotated[float, Field(gt=0, le=1e4)]
+Optimizer = Literal["adamw", "sgd", "muon"]
+Schedule = Literal["constant", "cosine", "linear", "step", "stable"]
 Standing = Literal["static", "adaptive", "bound", "code length", "pretrained"]
 
 
@@ -186,6 +188,80 @@ class KneserNey(AnyOrder):
     padded: bool = False
 
 
+class Cache(Counts):
+    """Adds recency: what was just said is said again. Nothing is learned from train, and from the text that is read
+    no more than a unigram of its last ``window`` tokens, which fade by ``decay`` each.
+
+    Weak alone; in a mixture with any other rung it is what that rung cannot know of a text's own words.
+    """
+
+    name, title = "cache", "Unigram cache"
+    module, model = "lmstages.models.cache", "CacheModel"
+    source = "Kuhn & De Mori 1990; Grave et al. 2017"
+    window: Annotated[int, Field(ge=1, le=1 << 24)] = 1000
+    decay: Annotated[float, Field(gt=0, le=1)] = 1.0
+    add: Annotated[float, Field(gt=0, le=1e6)] = 0.1  # to every count, so that every token is possible
+
+    @property
+    def standing(self) -> Standing:
+        """It learns from the text it is scored on, and from nothing else."""
+        return "adaptive"
+
+    @property
+    def context(self) -> int:
+        """The window."""
+        return self.window
+
+
+class Learning(Counts):
+    """A rung that can learn as it reads: from train alone or, with ``learns``, from every token that it has scored.
+
+    What learns from the text it is scored on stands in a class of its own, since no other rung saw that text.
+    """
+
+    learns: bool = False
+
+    @property
+    def standing(self) -> Standing:
+        """Adaptive where it goes on learning."""
+        return "adaptive" if self.learns else "static"
+
+
+class PPM(Learning):
+    """Takes certainty from the longest context that says anything: a token that has followed it is predicted from
+    there alone, and shorter contexts are asked only for what has not, once every token that has is excluded.
+
+    Older than Kneser-Ney, and made to compress: it can learn on while it is scored (``learns``).
+    """
+
+    name, title = "ppm", "PPM-D"
+    module, model = "lmstages.models.ppm", "PPMModel"
+    source = "Cleary & Witten 1984; Moffat 1990; Howard 1993 for method D"
+    order: Annotated[int, Field(ge=0, le=32)] = 5  # tokens of the longest context
+
+    @property
+    def context(self) -> int | None:
+        """The longest context; everything read, where it learns from it."""
+        return None if self.learns else self.order
+
+
+class ContextMixing(Learning):
+    """Adds opinions: no longer one context after the other but all at once, and a neuron that learns whom to trust.
+
+    Besides the last 1 ... ``order`` tokens it looks at words and lines.
+    """
+
+    name, title = "context_mixing", "Context mixing"
+    module, model = "lmstages.models.context_mixing", "ContextMixingModel"
+    source = "Mahoney 2005, PAQ"
+    order: Annotated[int, Field(ge=1, le=16)] = 6
+
+    @property
+    def context(self) -> None:
+        """Words and lines may be of any length."""
+        return None
+
+
 class Neural(Rung):
     """A rung that is fitted by gradient descent; these keys belong to the one training loop."""
 
@@ -193,11 +269,14 @@ class Neural(Rung):
     steps: Positive = 1000
     batch_size: Positive | None = 64  # None: all rows at every step
     row_length: Positive = 1
-    optimizer: Literal["adamw", "sgd"] = "adamw"
+    optimizer: Optimizer = "adamw"  # muon: Muon for the matrices within, AdamW for embeddings, output and vectors
     learning_rate: Rate = 1e-3
+    matrix_learning_rate: Rate = 0.02  # muon alone reads it and momentum, and follows the same schedule
+    momentum: Annotated[float, Field(ge=0, lt=1)] = 0.95
     final_learning_rate: Annotated[float, Field(ge=0, le=1e4)] = 1e-4
-    schedule: Literal["constant", "cosine", "linear", "step"] = "cosine"
+    schedule: Schedule = "cosine"
     drop_after: Annotated[float, Field(ge=0, le=1)] = 0.75  # share of the steps; schedule step alone reads it
+    decay_share: Annotated[float, Field(gt=0, le=1)] = 0.5  # of the steps, at their end; schedule stable alone reads it
     warmup_steps: Annotated[int, Field(ge=0)] = 0
     beta2: Annotated[float, Field(gt=0, lt=1)] = 0.99
     weight_decay: Annotated[float, Field(ge=0, le=10)] = 0.0
@@ -205,6 +284,9 @@ class Neural(Rung):
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
     evaluate_every: Positive = 200
     keep: Literal["best", "last"] = "best"
+    averaging: Literal["none", "ema", "mean"] = "none"  # of the weights that are evaluated and kept
+    average_share: Annotated[float, Field(gt=0, le=1)] = 0.2  # of the steps, at their end, that is averaged over
+    average_decay: Annotated[float, Field(gt=0, lt=1)] = 0.99  # a step; averaging ema alone reads it
 
     @model_validator(mode="after")
     def _consistent(self) -> "Neural":
@@ -457,12 +539,167 @@ class Llama(Neural):
         return self
 
 
+class DerivedLlama(Rung):
+    """What is made of a fitted LLaMA without training it again; ``of`` names that model, as the run calls it.
+
+    ``base`` is the record of the LLaMA at the bottom; the config's reading puts it there.
+    """
+
+    family = "neural"
+    protocol = "stride"
+    of: str = "llama"
+    base: Llama | None = None
+
+    @property
+    def context(self) -> int | None:
+        """That of the model it is made of."""
+        return self.base.context if self.base else None
+
+    @property
+    def bottom(self) -> Llama:
+        """The LLaMA it is made of."""
+        assert self.base is not None, "the config's reading puts it there"
+        return self.base
+
+    @property
+    def window(self) -> int:
+        """The longest row of that model."""
+        return self.bottom.window
+
+    @property
+    def layers(self) -> int:
+        """How many that model has."""
+        return self.bottom.layers
+
+
+class QuantisedLlama(DerivedLlama):
+    """What rungs with few bits a weight share: blocks of 32 numbers, a scale each; ``output`` is the matrix of logits.
+
+    Where the output is tied to the embedding, both are one matrix, in the output's format. Norms stay 32 bits.
+    """
+
+    module, model = "lmstages.models.quantised", "QuantisedModel"
+    format: ClassVar[Literal["q8_0", "q4_0"]]
+    output: Literal["q8_0", "q4_0"] = "q8_0"
+    rounding: Literal["nearest", "gptq"] = "nearest"
+    activations: Literal["f32", "q8_0"] = "f32"  # what matrices are multiplied with; llama.cpp rounds it to 8 bits
+
+
+class LlamaQ8(QuantisedLlama):
+    """Rounds every matrix of a fitted LLaMA to 8 bits a weight, and a scale for each 32: a quarter of the bytes."""
+
+    name, title, format = "llama_q8", "LLaMA, 8 bits", "q8_0"
+    source = "Gerganov et al. 2023, llama.cpp's Q8_0"
+    rounding: Literal["nearest"] = "nearest"
+
+
+class LlamaQ4(QuantisedLlama):
+    """Rounds on to 4 bits a weight, a seventh of the bytes: what let LLaMA run on a CPU.
+
+    ``rounding: gptq`` passes what a column's rounding spoils on to the columns after it, weighed by how the inputs
+    of ``calibration`` windows of train go together (Frantar et al. 2023).
+    """
+
+    name, title, format = "llama_q4", "LLaMA, 4 bits", "q4_0"
+    source = "Gerganov et al. 2023, llama.cpp's Q4_0"
+    calibration: Annotated[int, Field(ge=1, le=100000)] = 128  # windows; rounding gptq alone reads it
+
+
+class LlamaCpp(DerivedLlama):
+    """The same file through another engine: what llama.cpp itself makes of a LLaMA, or of one in 8 or 4 bits.
+
+    ``weights`` is the record of the model that ``of`` names, put there like ``base``.
+    """
+
+    name, title = "llama_cpp", "LLaMA through llama.cpp"
+    module, model = "lmstages.models.llama_cpp", "LlamaCppModel"
+    source = "Gerganov et al. 2023, llama.cpp"
+    weights: LlamaQ8 | LlamaQ4 | None = None
+
+
+class ModernGPT(Neural):
+    """Changes what small, quick training runs have found better since: norms without weights, also of queries and
+    keys, rotation, ReLU^2, a start at zero, logits that cannot run away; each by a switch.
+
+    ``ngram_embeddings`` lists the orders whose hashed n-grams get a vector of their own, ``value_embeddings`` gives
+    every layer's values one of the token. With every switch off it is GPT. ``optimizer: muon`` is made for it.
+    """
+
+    name, title = "modern_gpt", "Modern GPT"
+    module, model = "lmstages.models.modern", "ModernModel"
+    protocol = "stride"
+    source = "Jordan et al. 2024, modded-nanogpt; each part in models/modern.py"
+    layers: Positive = 4
+    heads: Positive = 4
+    width: Positive = 128
+    window: Positive = 64
+    rms_norm: bool = True
+    rotary: bool = True
+    rope_base: Annotated[float, Field(ge=1, le=1e9)] = 10000.0
+    query_key_norm: bool = True
+    squared_relu: bool = True
+    zero_projections: bool = True
+    softcap: Annotated[float, Field(gt=0, le=1e4)] | None = 15.0
+    value_embeddings: bool = False
+    ngram_embeddings: list[Annotated[int, Field(ge=2, le=8)]] = []
+    ngram_buckets: Positive = 4096
+    tied_output: bool = False
+    optimizer: Optimizer = "muon"
+    schedule: Schedule = "stable"
+    learning_rate: Rate = 1e-2
+    final_learning_rate: Annotated[float, Field(ge=0, le=1e4)] = 0.0
+    beta2: Annotated[float, Field(gt=0, lt=1)] = 0.95
+    clip: Annotated[float, Field(ge=0)] = 0.0
+    batch_size: Positive | None = 32
+    row_length: Positive = 64
+    warmup_steps: Annotated[int, Field(ge=0)] = 20
+
+    @property
+    def context(self) -> int:
+        """The longest row it is trained on."""
+        return self.window
+
+    @model_validator(mode="after")
+    def _shapes_fit(self) -> "ModernGPT":
+        if self.width % (2 * self.heads):
+            raise ValueError(f"width {self.width} is no multiple of twice the heads {self.heads}")
+        if self.row_length > self.window:
+            raise ValueError(f"row_length {self.row_length} exceeds window {self.window}")
+        if len(set(self.ngram_embeddings)) < len(self.ngram_embeddings):
+            raise ValueError(f"ngram_embeddings {self.ngram_embeddings} names an order twice")
+        return self
+
+
+class Residual(ModernGPT):
+    """Puts the network on top of Kneser-Ney: it says only by how much the counts are wrong, and learns it on parts of
+    train that they were not counted from.
+
+    ``order`` and ``discounts`` are Kneser-Ney's, ``folds`` how many parts train is cut into; the rest is the network's.
+    """
+
+    name, title = "residual", "Residual on Kneser-Ney"
+    module, model = "lmstages.models.residual", "ResidualModel"
+    source = "Hinton 2002, products of experts; Wolpert 1992, cross-fitting"
+    order: Annotated[int, Field(ge=1, le=24)] = 6
+    discounts: Literal["closed_form", "tuned"] = "closed_form"
+    folds: Annotated[int, Field(ge=2, le=1000)] = 10
+
+    @model_validator(mode="after")
+    def _the_window_holds_the_order(self) -> "Residual":
+        if self.order - 1 > self.window:
+            raise ValueError(f"order {self.order} looks back further than window {self.window}")
+        return self
+
+
 LADDER: tuple[type[Rung], ...] = (
     Uniform,
     Unigram,
     Bigram,
     Ngram,
     KneserNey,
+    Cache,
+    PPM,
+    ContextMixing,
     NeuralBigram,
     Autograd,
     MLP,
@@ -472,5 +709,10 @@ LADDER: tuple[type[Rung], ...] = (
     LSTM,
     GPT,
     Llama,
+    LlamaQ8,
+    LlamaQ4,
+    LlamaCpp,
+    ModernGPT,
+    Residual,
 )
 RUNGS: dict[str, type[Rung]] = {rung.name: rung for rung in LADDER}

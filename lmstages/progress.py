@@ -15,9 +15,9 @@ LOGGER = logging.getLogger("lmstages")
 SECONDS_BETWEEN_LINES = 5.0
 
 
-def log_to(path: Path | None, job: str) -> None:
+def log_to(path: Path | None, job: str, quiet: bool = False) -> None:
     """Send every line to stderr and, where given, to a log file, with the job's name in front of all but errors."""
-    LOGGER.setLevel(logging.INFO)
+    LOGGER.setLevel(logging.ERROR if quiet else logging.INFO)
     LOGGER.propagate = False
     LOGGER.handlers[:] = [logging.StreamHandler(sys.stderr)]
     if path is not None:
@@ -46,10 +46,14 @@ class _Line(logging.Formatter):
 
 
 class Progress:
-    """``step 400/2,000  loss 1.8412  52,300 tokens/s  0:32 left``, at most once in some seconds."""
+    """``step 400/2,000  loss 1.8412  52,300 tokens/s  0:32 left``, at most once in some seconds.
 
-    def __init__(self, total: int, unit: str) -> None:
+    What was ``done`` before it began, and the ``amount`` of it, took no time of this job's.
+    """
+
+    def __init__(self, total: int, unit: str, done: int = 0, amount: float = 0.0) -> None:
         self.total, self.unit = total, unit
+        self.done_before, self.amount_before = done, amount
         self.started = self.last_line = time.monotonic()
 
     def at(self, done: int, amount: float, amount_unit: str, values: Mapping[str, float] | None = None) -> None:
@@ -60,8 +64,8 @@ class Progress:
         self.last_line = now
         elapsed = max(now - self.started, 1e-9)
         told = "".join(f"  {name} {value:.4f}" for name, value in (values or {}).items())
-        left = elapsed * (self.total - done) / max(done, 1)
-        rate = f"{amount / elapsed:,.0f} {amount_unit}/s"
+        left = elapsed * (self.total - done) / max(done - self.done_before, 1)
+        rate = f"{(amount - self.amount_before) / elapsed:,.0f} {amount_unit}/s"
         LOGGER.info("%s %s/%s%s  %s  %s left", self.unit, f"{done:,}", f"{self.total:,}", told, rate, clock(left))
 
     def due(self) -> bool:

@@ -11,10 +11,13 @@ from typing import Any
 
 from lmstages.config import (
     NAME,
+    STRICTEST,
     Basics,
     Corpus,
+    Mixture,
     Model,
     OwnSeeds,
+    Pretrained,
     Published,
     Record,
     Run,
@@ -27,6 +30,7 @@ from lmstages.config import (
 )
 from lmstages.errors import UserError, did_you_mean
 from lmstages.ladder import RUNGS
+from lmstages.references import left_alone, with_bases, wrong_checkpoints
 from lmstages.strict_yaml import load_yaml
 from lmstages.sweeps import expanded
 
@@ -99,10 +103,15 @@ def _parse_run(name: str, raw: dict[str, Any], problems: list[str]) -> Run | Non
         "tokenizers": _section(raw, "tokenizers", _record(Tokenizer), problems),
         "models": _section(raw, "models", _parse_model, problems),
     }
+    sections["models"] = with_bases(sections["models"], problems)
+    sections["pretrained"] = _optional_section(raw, "pretrained", _record(Pretrained), problems)
+    sections["mixtures"] = _optional_section(raw, "mixtures", _record(Mixture), problems)
     published = _published(raw.get("published"), problems)
     sampling = parsed(Sampling, {} if raw.get("sampling") is None else raw["sampling"], "sampling", problems)
     problems.extend([*_unknown_names(sections, published), *_unusable(sections, published)])
-    rest = {key: raw[key] for key in ("mirror", "seeds", "estimation") if raw.get(key) is not None}
+    problems.extend(_unmixable(sections, raw.get("seeds")))
+    problems.extend([*left_alone(sections), *wrong_checkpoints(sections)])
+    rest = {key: raw[key] for key in ("mirror", "seeds", "estimation", "compressors") if raw.get(key) is not None}
     parsed(Basics, {"name": name, **rest}, "", problems)
     if problems:
         return None
@@ -121,6 +130,10 @@ def _section(raw: dict[str, Any], key: str, parse: Callable[..., Any], problems:
         if not re.fullmatch(NAME, name):
             problems.append(f"{key}: {name!r} is no name; {NAME_RULE}")
     return {name: parse(entry, f"{key}.{name}", problems) for name, entry in entries.items()}
+
+
+def _optional_section(raw: dict[str, Any], key: str, parse: Callable[..., Any], problems: list[str]) -> dict[str, Any]:
+    return {} if raw.get(key) in (None, {}) else _section(raw, key, parse, problems)
 
 
 def _published(entries: Any, problems: list[str]) -> list[Any]:
@@ -172,7 +185,8 @@ def _unknown_names(sections: Mapping[str, dict[str, Any]], published: list[Any])
                     yield f"corpora.{corpus}.{key}: {name!r} is not defined under {key}{hint}"
     for index, figure in enumerate(published):
         for key, section in (("corpus", "corpora"), ("tokenizer", "tokenizers"), ("model", "models")):
-            defined = sections[section]
+            models = sections["models"] | sections["mixtures"] | sections["pretrained"]
+            defined = models if key == "model" else sections[section]
             name = getattr(figure, key, None)
             if name is not None and name not in defined:
                 yield f"published[{index}].{key}: {name!r} is not defined{did_you_mean(name, defined)}"
@@ -195,3 +209,47 @@ def _unusable(sections: Mapping[str, dict[str, Any]], published: list[Any]) -> I
     for index, figure in enumerate(published):
         if figure and figure.corpus in corpora and figure.split not in corpora[figure.corpus].evaluate:
             yield f"published[{index}].split: {figure.split!r} is not evaluated on corpus {figure.corpus}"
+
+
+def _unmixable(sections: Mapping[str, dict[str, Any]], seeds: Any) -> Iterator[str]:
+    """Mixtures of what is not there, or of what cannot be mixed."""
+    models = sections["models"]
+    for name, mixture in sections["mixtures"].items():
+        where = f"mixtures.{name}"
+        if name in models:
+            yield f"{where}: a model is called {name!r} too; allowed: another name"
+        unknown = [model for model in mixture.of if model not in models] if mixture else []
+        for model in unknown:
+            hint = "; a mixture is made of models" if model in sections["mixtures"] else did_you_mean(model, models)
+            yield f"{where}.of: {model!r} is not defined under models{hint}"
+        if mixture and not unknown and all(models[model] for model in mixture.of):
+            records = {model: models[model] for model in mixture.of}
+            yield from (f"{where}: {problem}" for problem in _mixing_problems(records, seeds))
+            yield from _nowhere_mixed(where, mixture, sections)
+
+
+def _mixing_problems(records: Mapping[str, Model], seeds: Any) -> Iterator[str]:
+    """Only probabilities of the same tokens have a mean, and only fits of the same seed are one mixture."""
+    for model, record in records.items():
+        if record.rung.standing not in STRICTEST:
+            yield f"{model} is a {record.rung.standing}; allowed: models that give every token a probability"
+    skips = {model: record.scoring.skip for model, record in records.items()}
+    if len(set(skips.values())) > 1:
+        told = ", ".join(f"{model} {skip}" for model, skip in skips.items())
+        yield f"its models leave other tokens unscored (scoring.skip: {told}); give them the same skip"
+    networks = {model: record for model, record in records.items() if record.rung.family == "neural"}
+    own = {model: record.seeds or seeds or Basics(name="-").seeds for model, record in networks.items()}
+    if len({str(each) for each in own.values()}) > 1:
+        told = ", ".join(f"{model} {each}" for model, each in own.items())
+        yield f"its networks have other seeds each ({told}); give them the same seeds"
+
+
+def _nowhere_mixed(where: str, mixture: Mixture, sections: Mapping[str, dict[str, Any]]) -> Iterator[str]:
+    """A mixture is left out where one of its models is; weights need a valid part wherever it is run."""
+    corpora = {name: corpus for name, corpus in sections["corpora"].items() if corpus is not None}
+    found = [name for name, corpus in corpora.items() if {*mixture.of} <= {*chosen(corpus.models, sections["models"])}]
+    if corpora and not found:
+        yield f"{where}: no corpus runs all of {', '.join(mixture.of)}; name them under its models"
+    for name in found:
+        if mixture.weights == "fitted" and corpora[name].split.valid <= 0:
+            yield f"{where}.weights: fitted on valid, which corpora.{name} leaves empty; allowed: equal"

@@ -1,11 +1,16 @@
 """Predict, append, repeat: text from any model, many samples side by side.
 
+A model that can read on does: attention keeps its keys and values, a recurrent network its state, and whatever has
+a window reads that alone. Up to a model's context every token is drawn from ``next_log_probs`` of all before it.
+Beyond it, attention with a window of L rolls in strides, as scoring does under ``stride`` by half of L: a token is
+drawn from the tokens of its row, L / 2 at least and L at most. Every other rung draws from its whole context.
+
 Knows a model only as ``LanguageModel``. All randomness is one numpy generator made from the seed.
 """
 
 import numpy as np
 
-from lmstages.models.base import BOUNDARY, LanguageModel
+from lmstages.models.base import BOUNDARY, LanguageModel, reader
 
 
 def narrowed(log_probs: np.ndarray, temperature: float, top_k: int | None, top_p: float) -> np.ndarray:
@@ -15,6 +20,8 @@ def narrowed(log_probs: np.ndarray, temperature: float, top_k: int | None, top_p
     """
     with np.errstate(over="ignore"):
         probabilities = np.exp((log_probs - log_probs.max(-1, keepdims=True)) / temperature)
+    if top_k is None and top_p == 1:
+        return probabilities / probabilities.sum(-1, keepdims=True)
     order = np.argsort(-probabilities, axis=-1, kind="stable")
     ranked = np.take_along_axis(probabilities, order, -1)
     if top_k is not None:
@@ -42,19 +49,28 @@ def sample(
     A sample ends before its first boundary token, unless the text is one stream without boundaries.
     """
     start = np.asarray([] if prompt is None else prompt, dtype=np.int64)
-    rows = np.tile(start, (count, 1))
+    if not count or not length:
+        return [start.copy() for _ in range(count)]
+    rows = np.empty((count, len(start) + length), dtype=np.int64)
+    rows[:, : len(start)] = start
     alive = np.ones(count, dtype=bool)
     draws = np.random.default_rng(seed)
-    for _ in range(length):
-        thresholds = draws.random(count)
-        probabilities = narrowed(model.next_log_probs(rows), temperature, top_k, top_p)
-        cumulative = np.cumsum(probabilities, -1)
-        chosen = (cumulative <= thresholds[:, None] * cumulative[:, -1:]).sum(-1)
-        rows = np.column_stack([rows, np.minimum(chosen, model.vocab_size - 1)])
-        alive &= rows[:, -1] != BOUNDARY
+    read = reader(model, rows[:, : len(start)])
+    for place in range(len(start), rows.shape[1]):
+        if place > len(start):
+            read.append(rows[:, place - 1])
+        rows[:, place] = chosen(narrowed(read.log_probs(), temperature, top_k, top_p), draws.random(count))
+        alive &= rows[:, place] != BOUNDARY
         if stop_at_boundary and not alive.any():
             break
     return [_until_boundary(row, len(start)) if stop_at_boundary else row for row in rows]
+
+
+def chosen(probabilities: np.ndarray, thresholds: np.ndarray) -> np.ndarray:
+    """(B, V), (B,) uniform on [0, 1) -> (B,) tokens: where the cumulative probability passes the threshold."""
+    cumulative = np.cumsum(probabilities, -1)
+    passed = (cumulative <= thresholds[:, None] * cumulative[:, -1:]).sum(-1)
+    return np.minimum(passed, probabilities.shape[-1] - 1)
 
 
 def _until_boundary(row: np.ndarray, prompt: int) -> np.ndarray:

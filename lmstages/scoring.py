@@ -3,6 +3,7 @@
 A protocol says how much history a prediction is given.
 
     stream     all of its document
+    whole      all of the split, its documents end to end: what a model that learns from scored tokens reads
     stride     windows of L tokens, S apart; a window scores its last S tokens, a document's first window all
     disjoint   windows of L tokens side by side; a token has 0 to L - 1 tokens of history, and the one before
 
@@ -30,10 +31,15 @@ class Windows:
     scored_from: np.ndarray
 
 
+def as_read(documents: Documents, protocol: str) -> Documents:
+    """The documents of a split, or under ``whole`` the split as one document."""
+    return Documents.single(documents.tokens) if protocol == "whole" else documents
+
+
 def windows_of(starts: np.ndarray, protocol: str, window: int, stride: int, skip: int) -> Windows:
     """Cut documents, given by ``starts`` (D + 1,), into rows; ``skip`` tokens of the first stay unscored."""
     firsts, ends = starts[:-1].copy(), starts[1:]
-    if protocol == "stream":
+    if protocol in ("stream", "whole"):
         return Windows(firsts, ends, np.maximum(firsts, skip))
     firsts[: 1 if len(firsts) else 0] += skip
     later = np.maximum(0, -(-(ends - firsts - window) // stride))
@@ -46,7 +52,7 @@ def windows_of(starts: np.ndarray, protocol: str, window: int, stride: int, skip
 
 def score(model: LanguageModel, documents: Documents, windows: Windows) -> np.ndarray:
     """(N,) nats for every token that a window scores, NaN for those skipped."""
-    log_probs = np.full(len(documents), np.nan)
+    log_probs, scored = np.full(len(documents), np.nan), np.zeros(len(documents), dtype=np.uint8)
     first_tokens = np.zeros(len(documents) + 1, dtype=bool)
     first_tokens[documents.starts] = True
     progress, done = Progress(len(documents), "token"), 0
@@ -57,10 +63,11 @@ def score(model: LanguageModel, documents: Documents, windows: Windows) -> np.nd
         tokens = np.where(inside, documents.tokens[np.where(inside, places, 0)], BOUNDARY).astype(np.int64)
         before = np.where(first_tokens[begin], BOUNDARY, documents.tokens[begin - 1]).astype(np.int64)
         wanted = inside & (places >= windows.scored_from[rows, None])
-        assert np.isnan(log_probs[places[wanted]]).all(), "no token is scored twice"
+        np.add.at(scored, places[wanted], 1)
         log_probs[places[wanted]] = model.score(tokens, before)[wanted]
         done += int(wanted.sum())
         progress.at(done, done, "tokens")
+    assert scored.max(initial=0) <= 1, "no token is scored twice"
     return log_probs
 
 

@@ -10,6 +10,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from pydantic import ValidationError
@@ -21,6 +22,7 @@ from lmstages.errors import UserError
 from lmstages.ladder import RUNGS
 from lmstages.models.base import Documents, LanguageModel, build
 from lmstages.progress import Progress
+from lmstages.runtime import Runtime
 from lmstages.tokenizers import TextTokenizer, from_json, smallest_type, with_boundaries
 
 # ---------------------------------------------------------------- token streams
@@ -83,7 +85,17 @@ def save_model(path: Path, model: LanguageModel, made: Made) -> None:
     artefacts.save_arrays(path, model.arrays(), metadata, made)
 
 
-def load_model(path: Path) -> LanguageModel:
+def save_fit(folder: Path, model: LanguageModel | None, facts: Mapping[str, Any], made: Made) -> None:
+    """A fitted model and, after it, what is told of it; where it could not be fitted an empty file stands for it."""
+    path = folder / "model.safetensors"
+    if model is None:
+        artefacts.save_arrays(path, {}, {"failed": facts["status"].removeprefix("failed: ")}, made)
+    else:
+        save_model(path, model, made)
+    artefacts.save_json(folder / "fit.json", facts, made)
+
+
+def load_model(path: Path, device: str = "cpu") -> LanguageModel:
     """The model that was saved, ready to score and sample."""
     arrays, metadata = artefacts.load_arrays(path)
     try:
@@ -91,7 +103,7 @@ def load_model(path: Path) -> LanguageModel:
         rung = RUNGS[record["rung"]].model_validate(record["hyperparameters"])
     except (KeyError, ValidationError) as error:
         raise UserError(path, "no model that this version knows", "", "run snakemake to fit it again") from error
-    model = build(rung, int(metadata["vocab_size"]))
+    model = build(rung, int(metadata["vocab_size"]), Runtime(device))
     model.restore(arrays)
     return model
 
@@ -103,7 +115,8 @@ def load_model(path: Path) -> LanguageModel:
 class Scores:
     """What a model gave to a text, token by token; all (N,) and in the order of the text.
 
-    ``log_probs`` nats, ``lengths`` bytes of the text that the token covers, ``documents`` its document.
+    ``log_probs`` nats, ``lengths`` bytes of the text that the token covers, ``documents`` its document;
+    ``skipped`` bytes of the text before the first token that is scored.
     """
 
     log_probs: np.ndarray
@@ -111,6 +124,7 @@ class Scores:
     documents: np.ndarray
     characters: int
     protocol: str
+    skipped: int = 0
 
 
 SCORE_TYPES = {"log_probs": np.float32, "lengths": np.uint16, "documents": np.int32}
@@ -122,7 +136,7 @@ def save_scores(path: Path, scores: Mapping[str, Scores], made: Made) -> None:
     told = {}
     for split, each in scores.items():
         arrays |= {f"{split}.{name}": getattr(each, name).astype(kind) for name, kind in SCORE_TYPES.items()}
-        told[split] = json.dumps({"characters": each.characters, "protocol": each.protocol})
+        told[split] = json.dumps({key: getattr(each, key) for key in ("characters", "protocol", "skipped")})
     artefacts.save_arrays(path, arrays, told, made)
 
 

@@ -1,109 +1,84 @@
-"""Gradient descent, once for every neural rung: batches, schedule, optimizer, selection on valid.
+"""Gradient descent, once for every neural rung: steps, selection on valid, and going on where a fit was interrupted.
 
-A batch is ``batch_size`` rows of ``row_length`` targets. Each document is tiled by such rows; all but a
-document's first start up to a row earlier, at random, so that every token is about equally often a
-target while a document's beginning is always seen as one. Without a ``batch_size`` every step takes all
-rows as they lie, cut once. Every random draw is a function of (seed, step, purpose) and of nothing else,
-so that neither evaluation nor a restart moves it.
+Every random draw is a function of (seed, step, purpose) and of nothing else, so that neither evaluation nor a
+restart moves it. What a fit is at a step is therefore the ``TrainState``, and nothing besides: saved, killed and
+restored after any step, it ends with the same bits. Nothing waits for an accelerator but evaluation, a line of
+progress and saving: until then the losses stay where they are.
 
 Knows tokens and a network ``(B, window + T - 1) -> (B, T, V)``; never a text, a file or a rung's architecture.
 """
 
 import math
-from collections.abc import Iterator
-from dataclasses import dataclass
+import signal
+import time
+from collections.abc import Callable
+from contextlib import nullcontext
+from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import torch
 from torch import nn
 from torch.nn import functional
 
-from lmstages.errors import FitError
+from lmstages.artefacts import finite
+from lmstages.batches import IGNORED, Batch, Rows
+from lmstages.devices import at_precision, device_of, machine_of, precision_of
+from lmstages.distributed import Processes, joined
+from lmstages.errors import FitError, Interrupted, UserError
 from lmstages.ladder import Neural
-from lmstages.models.base import BOUNDARY, Curve, Documents
+from lmstages.models.base import Curve, Documents
+from lmstages.optimizers import Average, Together, learning_rate, optimizer_of
 from lmstages.progress import Progress
+from lmstages.resume import mapped
+from lmstages.runtime import Runtime, Signals
 
-IGNORED = -100  # cross_entropy's own mark for "no target here"
 VALID_TOKENS = 32768  # enough for a selection error of about 0.01 nats
 ROWS_AT_ONCE = 256  # in evaluation, where batch_size does not say
-BATCH_DRAW, NOISE_DRAW = 0, 1
+NOISE_DRAW = 1
+AGREE_EVERY = 10  # steps between two moments at which several processes may stop or save together
+COMPILED_FROM = 1000  # steps: fewer do not pay for the minute that compiling takes
+NOTHING, SAVE, STOP = 0, 1, 2
 
 
-@dataclass(frozen=True)
-class Rows:
-    """Cuts documents into rows of ``length`` targets behind ``window`` tokens of history."""
+@dataclass
+class TrainState:
+    """Exactly what resuming needs; all else follows from the rung, the tokens, the seed and the number of the step."""
 
-    documents: Documents
-    window: int
-    length: int
+    network: nn.Module
+    optimizer: "torch.optim.Optimizer | Together"
+    average: Average
+    losses: torch.Tensor  # (steps,) nats, on the network's device; those of several processes are summed when asked for
+    step: int = 0  # how many are done
+    tokens: int = 0
+    curve: Curve = field(default_factory=list)
+    best: float = math.inf
+    best_weights: dict[str, torch.Tensor] = field(default_factory=dict)
+    machines: list[str] = field(default_factory=list)  # on which the steps were done
 
-    def __post_init__(self) -> None:
-        per_document = -(-self.documents.lengths // self.length)
-        object.__setattr__(self, "_first", np.concatenate([[0], np.cumsum(per_document)]))
+    def saved(self) -> dict[str, Any]:
+        """All of it as dictionaries and lists of arrays and JSON values."""
+        owners = {name: getattr(self, name).state_dict() for name in ("network", "optimizer", "average")}
+        told = {name: getattr(self, name) for name in ("step", "tokens", "curve", "machines", "best_weights")}
+        tree = {**owners, **told, "best": finite(self.best), "losses": self.losses[: self.step]}
+        return dict(mapped(tree, torch.Tensor, lambda tensor: tensor.detach().cpu().numpy()))
 
-    def __len__(self) -> int:
-        return int(self._first[-1])  # type: ignore[attr-defined]
-
-    def cut(self, rows: np.ndarray, shift: np.ndarray | int = 0) -> tuple[torch.Tensor, torch.Tensor]:
-        """(B,) row numbers -> inputs (B, window + length - 1), targets (B, length), IGNORED past a document's end."""
-        first, starts = self._first, self.documents.starts  # type: ignore[attr-defined]
-        document = np.searchsorted(first, rows, side="right") - 1
-        tile = rows - first[document]
-        begin = starts[document] + tile * self.length - np.where(tile > 0, shift, 0)
-        places = begin[:, None] + np.arange(-self.window, self.length)
-        outside = (places < starts[document, None]) | (places >= starts[document + 1, None])
-        tokens = self.documents.tokens[np.where(outside, 0, places)].astype(np.int64)
-        inputs = np.where(outside, BOUNDARY, tokens)[:, :-1]
-        targets = np.where(outside, IGNORED, tokens)[:, self.window :]
-        return torch.from_numpy(inputs), torch.from_numpy(targets)
-
-    def drawn(self, count: int, seed: int, step: int) -> tuple[torch.Tensor, torch.Tensor]:
-        """The batch of one step: ``count`` rows at random."""
-        draw = np.random.Generator(np.random.Philox(key=[seed, BATCH_DRAW], counter=[0, 0, 0, step]))
-        return self.cut(draw.integers(len(self), size=count), draw.integers(self.length, size=count))
-
-    def whole(self) -> tuple[torch.Tensor, torch.Tensor]:
-        """All rows as one batch, every token once."""
-        return self.cut(np.arange(len(self)))
-
-    def spread(self, tokens: int, count: int) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-        """Batches of at most ``count`` rows, about ``tokens`` targets in all, evenly spread and always the same."""
-        wanted = min(len(self), max(1, tokens // self.length))
-        rows = np.linspace(0, len(self) - 1, wanted).round().astype(np.int64)
-        for start in range(0, wanted, count):
-            yield self.cut(rows[start : start + count])
+    def restore(self, saved: dict[str, Any]) -> None:
+        """The inverse of ``saved``, onto the devices where network and losses lie."""
+        device = self.losses.device
+        tree = mapped(saved, np.ndarray, lambda array: torch.from_numpy(array.copy()).to(device))
+        for name in ("network", "optimizer", "average"):
+            getattr(self, name).load_state_dict(tree[name])
+        for name in ("step", "tokens", "curve", "machines", "best_weights"):
+            setattr(self, name, tree[name])
+        self.best = math.inf if tree["best"] is None else tree["best"]
+        self.losses[: self.step] = tree["losses"]
 
 
-def learning_rate(rung: Neural, step: int) -> float:
-    """Linear warm-up, then constant, or down to ``final_learning_rate``: linear, cosine, or at once (step)."""
-    if step < rung.warmup_steps:
-        return rung.learning_rate * (step + 1) / (rung.warmup_steps + 1)
-    done = (step - rung.warmup_steps) / max(1, rung.steps - rung.warmup_steps)
-    left = {
-        "constant": 1.0,
-        "linear": 1 - done,
-        "cosine": 0.5 * (1 + math.cos(math.pi * done)),
-        "step": float(done <= rung.drop_after),
-    }[rung.schedule]
-    return rung.final_learning_rate + left * (rung.learning_rate - rung.final_learning_rate)
-
-
-def optimizer_of(network: nn.Module, rung: Neural) -> torch.optim.Optimizer:
-    """AdamW or SGD; weight decay on matrices only, as is usual."""
-    matrices = [weight for weight in network.parameters() if weight.dim() >= 2]
-    vectors = [weight for weight in network.parameters() if weight.dim() < 2]
-    groups = [{"params": matrices, "weight_decay": rung.weight_decay}, {"params": vectors, "weight_decay": 0.0}]
-    groups = [group for group in groups if group["params"]]
-    if rung.optimizer == "sgd":
-        return torch.optim.SGD(groups, lr=rung.learning_rate)
-    return torch.optim.AdamW(groups, lr=rung.learning_rate, betas=(0.9, rung.beta2), fused=True)
-
-
-def loss_of(network: nn.Module, inputs: torch.Tensor, targets: torch.Tensor, reduction: str = "mean") -> torch.Tensor:
-    """Cross-entropy in nats over the targets that are there."""
-    return functional.cross_entropy(
-        network(inputs).flatten(0, 1), targets.flatten(), ignore_index=IGNORED, reduction=reduction
-    )
+def loss_of(network: Callable[[torch.Tensor], torch.Tensor], batch: Batch) -> torch.Tensor:
+    """The sum of cross-entropies, nats, over the targets that are there."""
+    logits = network(batch.inputs).flatten(0, 1)
+    return functional.cross_entropy(logits, batch.targets.flatten(), ignore_index=IGNORED, reduction="sum")
 
 
 def valid_loss(network: nn.Module, rows: Rows, batch_size: int) -> float | None:
@@ -111,95 +86,189 @@ def valid_loss(network: nn.Module, rows: Rows, batch_size: int) -> float | None:
     if not len(rows):
         return None
     network.eval()
-    total, count = 0.0, 0
+    total, count = torch.zeros((), dtype=torch.float64, device=rows.device), 0
     with torch.inference_mode():
-        for inputs, targets in rows.spread(VALID_TOKENS, batch_size):
-            total += float(loss_of(network, inputs, targets, "sum"))
-            count += int((targets != IGNORED).sum())
+        for batch in rows.spread(VALID_TOKENS, batch_size):
+            if len(batch.inputs):
+                total += loss_of(network, batch)
+            count += batch.targets_of_all
     network.train()
-    return total / count
+    return float(rows.processes.total(total)) / count
 
 
 class Trainer:
-    """One fit: the network, its optimizer, the curve so far and the best weights so far."""
+    """One fit of a network: its steps, its evaluations, and its interruptions."""
 
-    def __init__(self, network: nn.Module, rung: Neural, train: Documents, valid: Documents, window: int, seed: int):
-        self.network, self.rung, self.seed = network, rung, seed
-        self.rows = Rows(train, window, rung.row_length)
-        self.valid = Rows(valid, window, max(rung.row_length, window))
+    def __init__(
+        self, network: nn.Module, rung: Neural, data: tuple[Rows, Rows], seed: int, runtime: Runtime, share: Processes
+    ) -> None:
+        self.network, self.rung, self.seed, self.runtime, self.processes = network, rung, seed, runtime, share
+        self.rows, self.valid = data
+        self.device = self.rows.device
+        self.precision = precision_of(self.device)
         self.whole = self.rows.whole() if rung.batch_size is None else None
-        self.optimizer = optimizer_of(network, rung)
-        self.losses = torch.zeros(rung.steps)
-        self.curve: Curve = []
-        self.best, self.tokens = math.inf, 0
-        self.best_weights: dict[str, torch.Tensor] = {}
-        self.progress = Progress(rung.steps, "step")
+        self.together = share.together(network)
+        losses = torch.zeros(rung.steps, device=self.device)
+        self.state = TrainState(network, optimizer_of(network, rung), Average(network, rung), losses)
+        self.summed = 0  # steps whose losses are already those of all processes
+        self.signals = Signals()
 
     def run(self) -> Curve:
-        """All steps; leaves the network with the weights that ``keep`` asks for."""
+        """All steps that are left; leaves the network with the weights that ``keep`` asks for."""
+        self.resume()
         self.network.train()
-        for step in range(self.rung.steps):
-            self.losses[step] = self.step(step)
-            self.report(step + 1)
-            if (step + 1) % self.rung.evaluate_every == 0 or step + 1 == self.rung.steps:
-                self.evaluate(step + 1)
+        self.forward = self.compiled()
+        with self.signals if self.runtime.points else nullcontext():
+            self.evaluate_if_due()
+            while self.state.step < self.rung.steps:
+                self.step()
+                self.save_or_stop()
+                self.evaluate_if_due()
         if self.rung.keep == "best":
-            self.network.load_state_dict(self.best_weights)
+            self.network.load_state_dict(self.state.best_weights)
+        else:
+            self.state.average.swap()
         self.network.eval()
-        return self.curve
+        return self.state.curve
 
-    def step(self, step: int) -> torch.Tensor:
-        """One update; returns the loss before it, still on its device."""
-        inputs, targets = self.batch(step)
-        self.tokens += int((targets != IGNORED).sum())
-        for group in self.optimizer.param_groups:
-            group["lr"] = learning_rate(self.rung, step)
+    # ------------------------------------------------------------ a step
+
+    def step(self) -> None:
+        """One update of the weights from one batch."""
+        state, step = self.state, self.state.step
+        batch = self.batch(step)
+        for group in state.optimizer.param_groups:
+            group["lr"] = learning_rate(self.rung, step) * group["share"]
         if self.rung.dropout:
-            torch.manual_seed(hash((self.seed, NOISE_DRAW, step)) & 0x7FFFFFFFFFFFFFFF)
-        loss = loss_of(self.network, inputs, targets)
-        self.optimizer.zero_grad(set_to_none=True)
-        loss.backward()
+            torch.manual_seed(hash((self.seed, NOISE_DRAW, step, self.processes.rank)) & 0x7FFFFFFFFFFFFFFF)
+        with at_precision(self.precision, self.device):
+            loss = loss_of(self.forward, batch) / batch.targets_of_all
+        state.optimizer.zero_grad(set_to_none=True)
+        (loss * self.processes.count if self.processes.count > 1 else loss).backward()
         if self.rung.clip:
             nn.utils.clip_grad_norm_(self.network.parameters(), self.rung.clip)
-        self.optimizer.step()
-        return loss.detach()
+        state.optimizer.step()
+        state.average.update(step)
+        state.losses[step] = loss.detach()
+        state.tokens += batch.targets_of_all
+        state.step += 1
+        self.report()
 
-    def batch(self, step: int) -> tuple[torch.Tensor, torch.Tensor]:
+    def batch(self, step: int) -> Batch:
         """All rows, or as many as ``batch_size`` drawn at random."""
         if self.whole is not None:
             return self.whole
         assert self.rung.batch_size is not None, "without a batch_size there is the whole"
         return self.rows.drawn(self.rung.batch_size, self.seed, step)
 
-    def report(self, done: int) -> None:
+    def compiled(self) -> Callable[[torch.Tensor], torch.Tensor]:
+        """The network for steps, compiled where that pays; evaluation takes it as it is."""
+        pays = self.device.type == "cuda" and self.rung.steps - self.state.step >= COMPILED_FROM
+        wanted = {"auto": pays, "always": True, "never": False}[self.runtime.compiled]
+        return torch.compile(self.together) if wanted else self.together
+
+    def report(self) -> None:
         """A line of progress when one is due."""
         if self.progress.due():
-            self.progress.at(done, self.tokens, "tokens", {"loss": float(self.losses[done - 1])})
+            loss = float(self.state.losses[self.state.step - 1]) * self.processes.count
+            self.progress.at(self.state.step, self.state.tokens, "tokens", {"loss": loss})
 
-    def evaluate(self, done: int) -> None:
+    # ------------------------------------------------------------ evaluation
+
+    def evaluate_if_due(self) -> None:
+        """At every ``evaluate_every`` steps and at the end, once each, whatever interrupted the steps before."""
+        done, last = self.state.step, self.state.curve[-1]["step"] if self.state.curve else 0
+        if done > last and (done % self.rung.evaluate_every == 0 or done == self.rung.steps):
+            self.evaluate(last)
+
+    def evaluate(self, last: int) -> None:
         """Append to the curve, stop on NaN, remember the best weights on valid."""
-        recent = self.losses[self.curve[-1]["step"] if self.curve else 0 : done]
-        self.stop_if_not_finite(done - len(recent))
+        state = self.state
+        self.sum_losses()
+        self.stop_if_not_finite(last)
+        loss = float(state.losses[last : state.step].mean())
+        state.average.swap()
         valid = valid_loss(self.network, self.valid, self.rung.batch_size or ROWS_AT_ONCE)
-        rate = learning_rate(self.rung, done - 1)
-        self.curve.append(
-            {"step": done, "tokens": self.tokens, "train": float(recent.mean()), "valid": valid, "learning_rate": rate}
-        )
-        told = {"train": float(recent.mean())} | ({} if valid is None else {"valid": valid})
-        self.progress.at(done, self.tokens, "tokens", told)
-        if self.rung.keep == "best" and valid is not None and valid < self.best:
-            self.best = valid
-            self.best_weights = {name: weight.clone() for name, weight in self.network.state_dict().items()}
+        rate = learning_rate(self.rung, state.step - 1)
+        point = {"step": state.step, "tokens": state.tokens, "train": loss, "valid": valid, "learning_rate": rate}
+        state.curve.append(point)
+        told = {"train": loss} | ({} if valid is None else {"valid": valid})
+        self.progress.at(state.step, state.tokens, "tokens", told)
+        if self.rung.keep == "best" and valid is not None and valid < state.best:
+            state.best = valid
+            state.best_weights = {name: weight.clone() for name, weight in self.network.state_dict().items()}
+        state.average.swap()
+
+    def sum_losses(self) -> None:
+        """Each process knows its share of a batch's loss; from here on all know the whole."""
+        recent = self.state.losses[self.summed : self.state.step]
+        recent.copy_(self.processes.total(recent.clone()))
+        self.summed = self.state.step
 
     def stop_if_not_finite(self, first: int) -> None:
         """A loss that is no number never becomes one again: name the step and what helps."""
-        bad = torch.nonzero(~torch.isfinite(self.losses[first:]))
+        bad = torch.nonzero(~torch.isfinite(self.state.losses[first:]))
         if len(bad):
             found = f"the training loss is not a number from step {first + int(bad[0]) + 1} on"
             remedy = f"lower learning_rate (now {self.rung.learning_rate:g}) or clip (now {self.rung.clip:g})"
             raise FitError(f"rung {self.rung.name}", found, "", remedy)
 
+    # ------------------------------------------------------------ interruption
 
-def train(network: nn.Module, rung: Neural, train: Documents, valid: Documents, window: int, seed: int) -> Curve:
-    """Fit a network in place: minimise its cross-entropy on ``train``, choose on ``valid``; returns the curve."""
-    return Trainer(network, rung, train, valid, window, seed).run()
+    def resume(self) -> None:
+        """Go on from the newest resume point of this very fit, if there is one."""
+        points, state, share = self.runtime.points, self.state, self.processes
+        if points is not None:
+            environment = {"device": self.device.type, "precision": self.precision, "processes": share.count}
+            environment["compiled"] = self.runtime.compiled
+            found = points.open(environment) if share.leads else None
+            step = share.agreed(points.last_step)
+            if not share.leads and step:
+                found = points.newest(environment, step)
+                if found is None:
+                    raise UserError(points.folder, "not readable by every process", "", "put it where all can read it")
+            if found is not None:
+                state.restore(found)
+                self.summed = state.step
+        machine = machine_of(self.device)
+        state.machines += [machine] if machine not in state.machines else []
+        self.runtime.machines, self.runtime.precision = state.machines, self.precision
+        self.progress = Progress(self.rung.steps, "step", state.step, state.tokens)
+
+    def save_or_stop(self) -> None:
+        """Write a resume point when one is due; when asked to end, or the time is up, write one and end."""
+        points, state = self.runtime.points, self.state
+        if points is None or (self.processes.count > 1 and state.step % AGREE_EVERY):
+            return
+        ended = self.signals.received is not None or time.monotonic() > self.runtime.deadline
+        wanted = STOP if ended else SAVE if self.processes.leads and points.due(state.step) else NOTHING
+        wanted = self.processes.agreed(wanted)
+        if wanted == NOTHING:
+            return
+        self.sum_losses()
+        if self.processes.leads and points.last_step < state.step:
+            points.save(state.step, state.saved())
+        if wanted == STOP:
+            number = self.signals.received
+            why = "another process asked for it" if number is None else signal.Signals(number).name
+            why = "its time is nearly up" if time.monotonic() > self.runtime.deadline else why
+            raise Interrupted(f"stopped after step {state.step:,} of {self.rung.steps:,}, which is saved ({why})")
+
+
+def train(
+    network: nn.Module,
+    rung: Neural,
+    documents: tuple[Documents, Documents],
+    window: int,
+    seed: int,
+    runtime: Runtime,
+) -> Curve:
+    """Fit a network in place: minimise its cross-entropy on the first documents, train, choose on the second, valid."""
+    device = device_of(runtime.device)
+    with joined() as share:
+        if rung.batch_size is not None and rung.batch_size < share.count:
+            found = f"{share.count} processes have more than the {rung.batch_size} rows of a batch"
+            raise UserError(f"rung {rung.name}", found, "each takes one row at least", "start fewer processes")
+        lengths = rung.row_length, max(rung.row_length, window)
+        rows, valid = (Rows(d, window, n, device, share) for d, n in zip(documents, lengths, strict=True))
+        return Trainer(network.to(device), rung, (rows, valid), seed, runtime, share).run()

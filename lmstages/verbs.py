@@ -6,7 +6,7 @@ What a verb imports is imported within it, so that each job loads what it needs 
 
 import argparse
 import logging
-import time
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -61,24 +61,23 @@ def tokenize(args: argparse.Namespace) -> None:
 
 def fit(args: argparse.Namespace) -> None:
     """Fit one rung on train, choosing on valid."""
-    from lmstages import artefacts, storage
-    from lmstages.errors import FitError
-    from lmstages.fitting import describe, fitted
+    from lmstages import storage
+    from lmstages.fitting import identity, outcome
+    from lmstages.resume import Cadence, ResumePoints
+    from lmstages.runtime import Runtime, deadline, rank
 
-    made = _made(args, args.section, [args.tokens / f"{name}.npy" for name in ("train", "valid")])
-    train, valid = (storage.read_tokens(args.tokens, name)[0] for name in ("train", "valid"))
-    started = time.perf_counter()
-    try:
-        model, curve = fitted(args.section, storage.read_tokenizer(args.tokens).vocab_size, train, valid, args.seed)
-    except FitError as error:
-        logging.getLogger("lmstages").error("lmstages: error: %s", error)
-        artefacts.save_arrays(args.out / "model.safetensors", {}, {"failed": str(error)}, made)
-        artefacts.save_json(args.out / "fit.json", {**args.section, "status": f"failed: {error}"}, made)
-        return
-    seconds = time.perf_counter() - started
-    storage.save_model(args.out / "model.safetensors", model, made)
-    facts = describe(model, curve, train, args.threads)
-    artefacts.save_json(args.out / "fit.json", {**args.section, **facts, "fit_seconds": seconds}, made)
+    kinds, parts = (".npy", ".starts.npy"), ("train", "valid")
+    made = _made(args, args.section, [args.tokens / f"{name}{kind}" for name in parts for kind in kinds])
+    train, valid = (storage.read_tokens(args.tokens, name)[0] for name in parts)
+    vocab_size, points = storage.read_tokenizer(args.tokens).vocab_size, None
+    if args.resume is not None:
+        whole = identity(made, vocab_size, args.seed, args.threads)
+        points = ResumePoints(args.resume, whole, Cadence(args.save_seconds, args.save_steps))
+    with closing(Runtime(args.device, args.compile, points, deadline(args.minutes))) as runtime:
+        model, facts = outcome(args.section, vocab_size, (train, valid), args.seed, args.threads, runtime)
+        if rank() == 0:
+            storage.save_fit(args.out, model, {**args.section, **facts}, made)
+            runtime.done()
 
 
 def evaluate(args: argparse.Namespace) -> None:
@@ -86,7 +85,46 @@ def evaluate(args: argparse.Namespace) -> None:
     from lmstages.evaluation import evaluate as run
 
     inputs = [args.model, *(args.tokens / f"{split}.npy" for split in args.section["splits"])]
-    run(args.model, args.tokens, args.text, args.out, args.section, _made(args, args.section, inputs))
+    made = _made(args, args.section, inputs)
+    run(args.model, args.tokens, args.text, args.out, args.section, made, args.device)
+
+
+def derive(args: argparse.Namespace) -> None:
+    """Make a model of a fitted one without training it again: in fewer bits, or through another engine."""
+    from lmstages.derivation import derive as run
+
+    made = _made(args, args.section, [args.base, args.tokens / "train.npy"])
+    run(args.base, args.tokens, args.out, args.section, args.threads, made)
+
+
+def against(args: argparse.Namespace) -> None:
+    """Measure a derived model's size, and how far it is from the model that it is made of."""
+    from lmstages import artefacts
+    from lmstages.derivation import against as run
+
+    splits = args.section["splits"]
+    made = _made(args, args.section, [args.model, args.base, *(args.tokens / f"{split}.npy" for split in splits)])
+    artefacts.save_json(args.out, run(args.model, args.base, args.tokens, splits), made)
+
+
+def export(args: argparse.Namespace) -> None:
+    """Write a fitted LLaMA, or one in fewer bits, as a GGUF file or in the Hugging Face layout."""
+    from lmstages.exporting import export as run
+
+    tokens = args.tokens or args.model.absolute().parents[2] / "tokens"
+    section = {"to": args.to, "type": args.type, "output_type": args.output_type}
+    run(args.model, tokens, args.out, section, _made(args, section, [args.model, tokens / "tokenizer.json"]))
+
+
+def score_pretrained(args: argparse.Namespace) -> None:
+    """Score a LLaMA from elsewhere on held-out splits, and draw text from it."""
+    from lmstages.config import Pretrained, from_section
+    from lmstages.corpora.splits import text_path
+    from lmstages.pretrained import score_pretrained as run
+
+    chosen = from_section(Pretrained, args.section["pretrained"])
+    made = _made(args, args.section, [text_path(args.text, split) for split in args.section["splits"]])
+    run(args.section, chosen, args.text, args.out, args.threads, args.mirror, made)
 
 
 def oracle(args: argparse.Namespace) -> None:
@@ -100,6 +138,61 @@ def oracle(args: argparse.Namespace) -> None:
     )
 
 
+def compress(args: argparse.Namespace) -> None:
+    """Measure how many bytes compressors need for held-out text, alone and after train."""
+    from lmstages.compression import code_lengths
+    from lmstages.corpora.splits import text_path
+
+    splits = args.section["splits"]
+    made = _made(args, args.section, [text_path(args.text, split) for split in ("train", *splits)])
+    code_lengths(args.text, args.section["compressors"], splits, args.out, made)
+
+
+def mix(args: argparse.Namespace) -> None:
+    """Mix the scores of several cells into those of one, its weights fitted on valid or equal."""
+    from lmstages.mixing import inputs_of
+    from lmstages.mixing import mix as run
+
+    made = _made(args, args.section, []) | {"inputs": inputs_of(args.components, args.section)}
+    run(args.components, args.text, args.out, args.section, made)
+
+
+def overlap(args: argparse.Namespace) -> None:
+    """Measure how much of held-out text stands in train already."""
+    from lmstages.corpora.overlap import audit
+    from lmstages.corpora.splits import text_path
+
+    splits = args.section["splits"]
+    audit(args.text, splits, args.out, _made(args, args.section, [text_path(args.text, each) for each in splits]))
+
+
+def contrast(args: argparse.Namespace) -> None:
+    """Find in an embedded corpus the combinations that train lacks, and make pairs of texts, one of them wrong."""
+    from lmstages.config import Corpus, from_section
+    from lmstages.corpora.contrasts import write
+    from lmstages.corpora.splits import text_path
+
+    splits = args.section["splits"]
+    made = _made(args, args.section, [text_path(args.text, split) for split in splits])
+    write(from_section(Corpus, args.section["corpus"]), args.text, splits, args.out, made)
+
+
+def probe(args: argparse.Namespace) -> None:
+    """Draw many samples of a fitted model to be measured, and ask it about minimal pairs and its embedding."""
+    from lmstages.probing import probe as run
+
+    made = _made(args, args.section, [args.model, *args.contrasts])
+    run(args.model, args.tokens, next(iter(args.contrasts), None), args.out, args.section, made)
+
+
+def analyse(args: argparse.Namespace) -> None:
+    """Analyse the scores and samples of all cells of a corpus beyond their average."""
+    from lmstages.analyses import analyse as run
+
+    made = _made(args, args.section, [args.corpus / name for name in ("overlap.json", "overlap.safetensors")])
+    run(args.corpus, args.section, args.out, made)
+
+
 def compare(args: argparse.Namespace) -> None:
     """Turn the score files of a run into one comparison."""
     from lmstages import artefacts
@@ -109,14 +202,28 @@ def compare(args: argparse.Namespace) -> None:
 
 
 def report(args: argparse.Namespace) -> None:
-    """Write a comparison as table.csv, table.md and report.html, and a table and a figure of every sweep."""
+    """Write a comparison as table.csv, .md and .tex and report.html, and a table and a figure of every sweep."""
     from lmstages import artefacts
-    from lmstages.report import render, sweep_files, table_csv, table_markdown
+    from lmstages.report.page import render
+    from lmstages.report.tables import sweep_files, table_csv, table_latex, table_markdown
 
     comparison, made = artefacts.load_json(args.comparison), _made(args, {}, [args.comparison])
     tables = {"table.csv": table_csv(comparison), "table.md": table_markdown(comparison)}
+    tables["table.tex"] = table_latex(comparison)
     for name, content in {**sweep_files(comparison), **tables, "report.html": render(comparison)}.items():
         artefacts.save_bytes(args.out / name, content.encode(), made)
+
+
+def figures(args: argparse.Namespace) -> None:
+    """Draw every figure of the report as SVG, PNG and PDF, each kind of figure in a folder of its own."""
+    from lmstages import artefacts
+    from lmstages.figures.catalogue import files
+    from lmstages.report.shown import to_be_shown
+
+    made = _made(args, {}, [args.comparison])
+    args.out.mkdir(parents=True, exist_ok=True)
+    for name, content in files(to_be_shown(artefacts.load_json(args.comparison))):
+        artefacts.save_bytes(args.out / name, content, made)
 
 
 def verdict(args: argparse.Namespace) -> None:
@@ -132,10 +239,29 @@ def verdict(args: argparse.Namespace) -> None:
 def table(args: argparse.Namespace) -> None:
     """Print a finished run's comparison and where its report is."""
     from lmstages import artefacts
-    from lmstages.report import table_terminal
+    from lmstages.report.tables import table_terminal
 
     print(table_terminal(artefacts.load_json(args.results / "comparison.json")))
     print(f"report: {args.results / 'report.html'}")
+
+
+def scale(args: argparse.Namespace) -> None:
+    """Write learning curves over train text and computation, and where each model overtakes the next."""
+    from lmstages import artefacts, scaling
+
+    made = _made(args, {}, [args.comparison])
+    for curves in scaling.learning_curves(artefacts.load_json(args.comparison)):
+        base = args.out / curves["corpus"]
+        artefacts.save_json(base.with_suffix(".json"), curves, made)
+        artefacts.save_bytes(base.with_suffix(".md"), scaling.table(curves).encode(), made)
+        artefacts.save_bytes(base.with_suffix(".svg"), scaling.drawn(curves).svg().encode(), made)
+
+
+def explain(args: argparse.Namespace) -> None:
+    """Print where a cell of a run comes from, and the commands that make it again."""
+    from lmstages.explaining import explained
+
+    print(explained(args.cell))
 
 
 def _made(args: argparse.Namespace, section: Any, inputs: list[Path]) -> dict[str, Any]:

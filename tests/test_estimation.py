@@ -7,9 +7,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lmstages import estimation, figures, report
+from lmstages import estimation
 from lmstages.estimation import COIN, WIDGETS, likeliest, negative_log_likelihood
+from lmstages.figures import likelihood
 from lmstages.reading import read_run
+from lmstages.report.page import render
 
 
 def test_the_coin_is_likeliest_at_its_share_of_heads():
@@ -77,21 +79,21 @@ def test_conditionals_have_as_many_parameters_as_the_joint(outcomes, variables):
 
 
 def test_the_figure_is_the_same_bytes_every_time_and_embeddable():
-    first = figures.estimation_figures()
-    assert first == figures.estimation_figures() and first.startswith("<svg ")
+    first = likelihood.likelihoods().svg()
+    assert first == likelihood.likelihoods().svg() and first.startswith("<svg ")
     assert "style=" not in first and "207.18 at 0.0473" in first and "204.16 at 0.0338" in first
 
 
 def test_the_sentence_has_the_figures_numbers():
-    told = figures.estimation_sentence()
+    told = likelihood.sentence()
     assert all(number in told for number in ("0.62", "202.97", "207.18", "204.16"))
 
 
 def test_the_report_closes_with_estimation_only_where_asked():
     empty = {"run": "r", "corpora": {}, "rows": [], "published": [], "sweeps": []}
-    asked, unasked = (report.render({**empty, "estimation": wanted}) for wanted in (True, False))
+    asked, unasked = (render({**empty, "estimation": wanted}) for wanted in (True, False))
     assert '<section class="corpus" id="estimation">' in asked and "10.00 G" in asked
-    assert 'id="estimation"' not in unasked and 'id="estimation"' not in report.render(empty)
+    assert 'id="estimation"' not in unasked and 'id="estimation"' not in render(empty)
 
 
 def test_the_config_asks_for_estimation(tmp_path):

@@ -1,5 +1,7 @@
 """The laws every rung keeps. A new rung is tested by one line in ``SMALL``."""
 
+from importlib.util import find_spec
+
 import numpy as np
 import pytest
 
@@ -10,12 +12,16 @@ from lmstages.sampling import sample
 V = 7
 TRAINED = {"steps": 12, "batch_size": 16, "evaluate_every": 6}
 SMALL_ATTENTION = {"layers": 2, "heads": 2, "width": 16, "window": 8, "row_length": 8, "warmup_steps": 2, **TRAINED}
+WHOLE_BLOCKS = {**SMALL_ATTENTION, "key_value_heads": 1, "width": 32, "hidden": 32}
 SMALL = {
     "uniform": {},
     "unigram": {},
     "bigram": {},
     "ngram": {"order": 4},
     "kneser_ney": {"order": 4},
+    "cache": {"window": 5},
+    "ppm": {"order": 3},
+    "context_mixing": {"order": 3},
     "neural_bigram": {"width": 8, **TRAINED},
     "autograd": {"window": 3, "embedding": 4, "hidden": [8], "examples": 60, "epochs": 1},
     "mlp": {"window": 3, "embedding": 6, "hidden": 16, **TRAINED},
@@ -24,9 +30,18 @@ SMALL = {
     "gru": {"embedding": 6, "hidden": 12, "row_length": 8, **TRAINED},
     "lstm": {"embedding": 6, "hidden": 12, "row_length": 8, **TRAINED},
     "gpt": SMALL_ATTENTION,
+    "residual": {**SMALL_ATTENTION, "order": 4, "folds": 3},
     "llama": {**SMALL_ATTENTION, "key_value_heads": 1, "hidden": 24},
+    "llama_q8": {"base": WHOLE_BLOCKS},
+    "llama_q4": {"base": WHOLE_BLOCKS},
+    "llama_cpp": {"base": WHOLE_BLOCKS},
+    "modern_gpt": {**SMALL_ATTENTION, "value_embeddings": True, "ngram_embeddings": [2, 3], "ngram_buckets": 50},
 }
-NAMES = list(SMALL)
+LEARNING = {  # the same rungs, learning from what they score
+    "ppm, learning": ("ppm", {"order": 3, "learns": True}),
+    "context_mixing, learning": ("context_mixing", {"order": 3, "learns": True}),
+}
+NAMES = [*SMALL, *LEARNING]
 
 
 def drawn(seed, *shape):
@@ -34,7 +49,10 @@ def drawn(seed, *shape):
 
 
 def fitted(name, seed=0, tokens=None):
-    model = build(RUNGS[name].model_validate(SMALL[name]), V)
+    if name == "llama_cpp" and find_spec("llama_cpp") is None:
+        pytest.skip("llama-cpp-python is not installed: tests/llama_cpp.sh builds it")
+    rung, keys = LEARNING.get(name) or (name, SMALL[name])
+    model = build(RUNGS[rung].model_validate(keys), V)
     train = Documents.of([[*row, 0] for row in drawn(1, 40, 9)]) if tokens is None else Documents.single(tokens)
     model.fit(train, train, seed)
     return model

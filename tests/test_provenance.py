@@ -8,7 +8,7 @@ import pytest
 from lmstages import provenance
 from lmstages.ladder import LADDER, RUNGS
 
-VERBS = ("download", "prepare", "tokenize", "oracle", "compare", "report", "verdict")
+VERBS = ("download", "prepare", "tokenize", "oracle", "compare", "report", "figures", "verdict")
 COUNTS = {rung.name for rung in LADDER if rung.module == RUNGS["ngram"].module}
 NEURAL = {rung.name for rung in LADDER if rung.family == "neural"}
 
@@ -92,7 +92,7 @@ def test_scoring_changes_every_evaluation_and_no_fit(changed_by, name):
     assert jobs(["evaluate"], COUNTS) <= changed
 
 
-@pytest.mark.parametrize("name", ["report.html.jinja", "report.py", "figures.py"])
+@pytest.mark.parametrize("name", ["report/table.html.jinja", "report/page.py", "report/tables.py"])
 def test_the_report_changes_only_itself(changed_by, name):
     assert changed_by(name) == {"report"}
 

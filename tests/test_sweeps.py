@@ -7,10 +7,11 @@ import re
 
 import pytest
 
-from lmstages import figures, report
 from lmstages.comparison import in_order, swept
 from lmstages.errors import UserError
+from lmstages.figures import sweeps as figures
 from lmstages.reading import read_run, text_run
+from lmstages.report import tables
 from lmstages.sweeps import expanded, listed
 
 
@@ -173,7 +174,7 @@ def words(drawing):
 
 
 def test_a_figure_names_its_axes_and_its_values():
-    drawn = words(figures.sweep_plot(sweep(16, 32, 64)))
+    drawn = words(figures.swept(sweep(16, 32, 64)).svg())
     assert {
         "mlp: bits per byte over hidden",
         "hidden",
@@ -192,32 +193,32 @@ def places(drawing, labels):
     ("values", "even"), [((1, 10, 100), True), ((1, 2, 9), False), (("tanh", "relu", "gelu"), True)]
 )
 def test_powers_and_words_stand_at_even_distances(values, even):
-    one, two, three = places(figures.sweep_plot(sweep(*values)), values)
+    one, two, three = places(figures.swept(sweep(*values)).svg(), values)
     assert (abs((three - two) - (two - one)) < 1) is even
 
 
 def test_a_second_key_makes_lines():
     rows = [{"hidden": h, "activation": a, **row(f"{h}{a}")} for h in (8, 16) for a in ("tanh", "relu")]
-    drawn = words(figures.sweep_plot(sweep(keys=["hidden", "activation"], rows=rows)))
+    drawn = words(figures.swept(sweep(keys=["hidden", "activation"], rows=rows)).svg())
     assert {"activation tanh", "activation relu", "mlp: bits per byte over hidden and activation"} <= {*drawn}
 
 
 def test_two_corpora_are_two_lines():
     rows = [{"hidden": h, **row(f"mlp-{h}", corpus)} for h in (8, 16) for corpus in ("coined", "fables")]
-    assert {"coined", "fables"} <= {*words(figures.sweep_plot(sweep(rows=rows)))}
+    assert {"coined", "fables"} <= {*words(figures.swept(sweep(rows=rows)).svg())}
 
 
 def test_the_sentence_says_where_the_lowest_point_is():
-    assert "the lowest point is 2.800 at hidden 64 (fables, char, test)" in figures.sweep_sentence(sweep(16, 32, 64))
+    assert "the lowest point is 2.800 at hidden 64 (fables, char, test)" in figures.sentence(sweep(16, 32, 64))
 
 
 def test_a_sweep_in_which_all_failed_has_no_figure():
     failed = sweep(rows=[{"hidden": 8, **row("mlp-8", bits=None)}])
-    assert figures.sweep_plot(failed) == "" and figures.sweep_sentence(failed).startswith("No cell")
+    assert figures.swept(failed) is None and figures.sentence(failed).startswith("No cell")
 
 
 def test_the_files_of_a_sweep_are_a_table_and_a_figure():
-    files = report.sweep_files({"sweeps": [sweep([8, 8], [4])]})
+    files = tables.sweep_files({"sweeps": [sweep([8, 8], [4])]})
     assert set(files) == {"sweeps/mlp.csv", "sweeps/mlp.svg"} and files["sweeps/mlp.svg"].startswith("<svg")
     [first, second] = csv.DictReader(io.StringIO(files["sweeps/mlp.csv"]))
     assert (next(iter(first)), first["hidden"], second["hidden"], second["bits_per_byte"]) == (
@@ -229,5 +230,5 @@ def test_the_files_of_a_sweep_are_a_table_and_a_figure():
 
 
 def test_a_sweep_without_cells_has_files_too():
-    files = report.sweep_files({"sweeps": [sweep()]})
+    files = tables.sweep_files({"sweeps": [sweep()]})
     assert files["sweeps/mlp.csv"] == "hidden\n" and files["sweeps/mlp.svg"].startswith("<svg")

@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import time
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -79,13 +80,15 @@ def project(finished, tmp_path):
     return Path(shutil.copytree(finished, tmp_path / "project", symlinks=True))
 
 
-LAST = {"compare comparison.json", "report report.html", "verdict verdict.txt"}
+LAST = {"compare comparison.json", "report report.html", "figures figures", "verdict verdict.txt"}
 
 
 def cell(model: str, corpus: str = "coined/char") -> set[str]:
     return {
         f"fit {corpus}/{model}/seed0/model.safetensors",
         f"evaluate {corpus}/{model}/seed0/scores.safetensors",
+        f"probe {corpus}/{model}/seed0/samples.json",
+        f"analyse {corpus.partition('/')[0]}/analyses.json",
     }
 
 
@@ -117,18 +120,20 @@ def test_an_edit_of_gpt_reruns_gpt_and_the_report(project):
 def test_an_edit_of_scoring_reruns_scores_and_the_report(project):
     edit(project / "lmstages/scoring.py", "TOKENS_AT_ONCE = 1 << 16", "TOKENS_AT_ONCE = 1 << 15")
     jobs = planned(project)
-    assert jobs > LAST and {job.split()[0] for job in jobs - LAST} == {"evaluate"} and len(jobs - LAST) == 9
+    assert jobs > LAST and {job.split()[0] for job in jobs - LAST} == {"evaluate", "probe", "analyse"}
+    assert len(jobs - LAST) == 9 + 9 + 2
 
 
 def test_an_edit_of_the_template_reruns_the_report(project):
-    with open(project / "lmstages/report.html.jinja", "a") as file:
+    with open(project / "lmstages/report/table.html.jinja", "a") as file:
         file.write("<!-- a comment -->\n")
     assert planned(project) == {"report report.html", "verdict verdict.txt"}
 
 
 def test_a_protocol_rescores_without_refitting(project):
     edit(project / "runs/tiny.yaml", "gpt: {layers", "gpt: {scoring: {protocol: disjoint}, layers")
-    assert {job.split()[0] for job in planned(project)} == {"evaluate", "compare", "report", "verdict"}
+    rescored = {"evaluate", "probe", "analyse", "compare", "report", "figures", "verdict"}
+    assert {job.split()[0] for job in planned(project)} == rescored
 
 
 def test_a_new_rung_reruns_nothing_that_stands(project):
@@ -233,6 +238,22 @@ def test_a_model_that_cannot_be_fitted_is_a_row_and_a_failed_run(project):
     )
     [row] = [row for row in figures(project) if row["model"] == "mlp"]
     assert "not a number from step" in row["status"] and (project / "results/tiny/report.html").is_file()
+
+
+def test_snakemakes_own_report_shows_the_figures_and_asks_for_nothing(finished, tmp_path):
+    alone = ["unshare", "--map-root-user", "--net"]
+    if subprocess.run([*alone, "true"], capture_output=True, check=False).returncode:
+        alone = []  # where a process may not be cut off from the network
+    made = [*alone, sys.executable, "-m", "snakemake", "--nolock", "--cores", "1", "--config", "run=tiny"]
+    made += ["--report", str(tmp_path / "told.zip")]
+    done = subprocess.run(made, cwd=finished, env=environment(), capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    with zipfile.ZipFile(tmp_path / "told.zip") as file:
+        held = {"/".join(name.split("/")[4:]) for name in file.namelist()}
+        page = file.read("told/report.html").decode()
+    drawn = {str(path.relative_to(finished / "results/tiny/figures")) for path in finished.rglob("figures/*/*.svg")}
+    assert drawn and drawn | {"table.csv", "report.html"} <= held
+    assert "nobody is better for less" in page and not re.search(r"<(script|link|img)[^>]*(src|href)=.https?:", page)
 
 
 SWEPT = """

@@ -191,12 +191,21 @@ def _slots(slot: int | None) -> Slots:
     return NONE if slot is None else frozenset([slot])
 
 
+class Telling(NamedTuple):
+    """A document, (start, end, withheld) of the second word of each pair, and {variable: {form: text}}."""
+
+    text: str
+    pairs: list[Span]
+    words: dict[str, dict[str, str]]
+
+
 class Grammar:
     """A source of documents with exact probabilities; ``unseen`` says whether withheld pairs may come."""
 
     def __init__(self, description: dict[str, Any], unseen: Unseen = "allowed", where: str = "grammar") -> None:
-        self.blank, first = Reader(description, unseen, where).read()
-        self.first = first
+        reader = Reader(description, unseen, where)
+        self.blank, first = reader.read()
+        self.first, self.slots, self.words = first, reader.slots, reader.words
         self.start: Stack = (first, None)
         self.where = where
 
@@ -211,10 +220,19 @@ class Grammar:
 
     def sample(self, random: Random) -> str:
         """-> one document."""
-        return self.derive(random)[0]
+        return self._drawn(random)[0]
 
     def derive(self, random: Random) -> tuple[str, float]:
         """-> one document and the log-probability (nats) of the choices that made it."""
+        return self._drawn(random)[:2]
+
+    def tell(self, random: Random) -> "Telling":
+        """-> what ``sample`` draws, with its pairs and the words its variables stand for at the end."""
+        text, _, memory = self._drawn(random)
+        words = {name: memory[slot].forms for name, slot in self.slots.items() if memory[slot]}
+        return Telling(text, list(memory[PAIRS]), words)
+
+    def _drawn(self, random: Random) -> tuple[str, float, Memory]:
         texts, log_probability, position, stack, memory = [], 0.0, 0, self.start, self.blank
         while stack:
             branches = _branches(stack, memory, position)
@@ -222,7 +240,7 @@ class Grammar:
             probability, text, stack, memory = random.choices(branches, weights)[0] if weights[1:] else branches[0]
             texts.append(text)
             log_probability, position = log_probability + math.log(probability), position + len(text)
-        return "".join(texts), log_probability
+        return "".join(texts), log_probability, memory
 
     def score(self, document: str) -> np.ndarray:
         """(n,) characters -> (n + 1,) nats: log p(character | those before), then of the end; -inf once refused."""
@@ -472,7 +490,12 @@ class Reader:
             raise UserError(where, f"{name!r} is not known{did_you_mean(name, known)}")
 
 
-def documents(name: str, count: int, seed: int, unseen: Unseen = "allowed") -> list[str]:
-    """-> ``count`` documents of an embedded corpus, the same for the same arguments."""
+def tellings(name: str, count: int, seed: int, unseen: Unseen = "allowed") -> list[Telling]:
+    """-> ``count`` documents of an embedded corpus with what they hold, the same for the same arguments."""
     grammar, random = Grammar.load(name, unseen), Random(f"{name}/{seed}/{unseen}")
-    return [grammar.sample(random) for _ in range(count)]
+    return [grammar.tell(random) for _ in range(count)]
+
+
+def documents(name: str, count: int, seed: int, unseen: Unseen = "allowed") -> list[str]:
+    """-> the texts of ``tellings``."""
+    return [telling.text for telling in tellings(name, count, seed, unseen)]

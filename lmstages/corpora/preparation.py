@@ -4,8 +4,9 @@ Text from elsewhere is checked and copied first, all its parts into one file, wh
 text is drawn. Knows nothing of tokens.
 """
 
+import hashlib
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO, TextIO
 
@@ -39,15 +40,46 @@ def _draw(corpus: Any, folder: Path, made: Made) -> dict[str, Any]:
     """Train without the withheld pairs, valid and test with them."""
     from lmstages.corpora.grammar import documents
 
-    name, count, seed = corpus.source, corpus.count or DRAWN[corpus.source], corpus.seed
-    sizes = [corpus.split.train, corpus.split.valid, corpus.split.test]
-    train, valid, test = np.diff([0, *borders(count, sizes, f"{name}: split")]).tolist()
+    name, seed = corpus.source, corpus.seed
+    train, valid, test = drawn_sizes(corpus)
     held_out = documents(name, valid + test, seed, "allowed")
     drawn = {"train": documents(name, train, seed, "withheld"), "valid": held_out[:valid], "test": held_out[valid:]}
-    return {
-        part: write(folder, part, (f"{text}\n".encode() for text in texts), np.ones(len(texts)), False, made)
-        for part, texts in drawn.items()
-    }
+    kept = without_copies(drawn) if corpus.split.deduplicate else drawn
+    kept["train"] = kept["train"][: used(train, corpus)]  # last, so that valid and test do not depend on it
+    facts = {}
+    for part, texts in kept.items():
+        contents = (f"{text}\n".encode() for text in texts)
+        facts[part] = write(folder, part, contents, np.ones(len(texts)), False, made)
+        if corpus.split.deduplicate and part != "train":
+            facts[part]["left_out"] = len(drawn[part]) - len(texts)
+    return facts
+
+
+def drawn_sizes(corpus: Any) -> tuple[int, int, int]:
+    """How many documents of an embedded corpus are train, used or not, valid and test."""
+    sizes = [corpus.split.train, corpus.split.valid, corpus.split.test]
+    count = corpus.count or DRAWN[corpus.source]
+    train, valid, test = np.diff([0, *borders(count, sizes, f"{corpus.source}: split")]).tolist()
+    return train, valid, test
+
+
+def used(train: int, corpus: Any) -> int:
+    """The first documents or characters of train that are used; valid and test stay what they are."""
+    count = int(round(corpus.use * train, 9))
+    if train and not count:
+        where, least = f"{corpus.path or corpus.source}: use", 1 / train
+        raise UserError(where, f"{corpus.use:g} of {train:,} leaves nothing to learn from", f"at least {least:g}")
+    return count
+
+
+def without_copies(parts: Mapping[str, Sequence[Any]]) -> dict[str, list[Any]]:
+    """What each part holds that no part before it (train, valid, test) holds; a part's own copies stay."""
+    seen: set[Any] = set()
+    kept = {}
+    for name in ("train", "valid", "test"):
+        kept[name] = [each for each in parts[name] if each not in seen]
+        seen.update(parts[name])
+    return kept
 
 
 def _cut(corpus: Any, raws: Sequence[Path], folder: Path, made: Made) -> dict[str, Any]:
@@ -83,14 +115,34 @@ def _cut_documents(source: Path, corpus: Any, folder: Path, made: Made) -> dict[
     order = list(range(len(found.ends)))
     if corpus.split.shuffle_seed is not None:
         random.Random(corpus.split.shuffle_seed).shuffle(order)
-    facts, as_stream = {}, corpus.read_as == "stream"
+    parts = {name: order[begin:end] for name, begin, end in _parts(len(order), corpus)}
+    facts: dict[str, Any] = {}
     with open(source, "rb") as file:
-        for name, begin, end in _parts(len(order), corpus):
-            chosen = np.array(order[begin:end], dtype=np.int64)
+        kept = dict(_distinct(file, found, parts) if corpus.split.deduplicate else parts)
+        kept["train"] = kept["train"][: used(len(kept["train"]), corpus)]
+        for name, documents in kept.items():
+            chosen = np.array(documents, dtype=np.int64)
             spans = zip(found.starts[chosen].tolist(), found.ends[chosen].tolist(), strict=True)
             contents = (_slice(file, start, stop) for start, stop in spans)
-            facts[name] = write(folder, name, contents, found.terminators[chosen], as_stream, made)
+            facts[name] = write(folder, name, contents, found.terminators[chosen], corpus.read_as == "stream", made)
+            if corpus.split.deduplicate and name != "train":
+                facts[name]["left_out"] = len(parts[name]) - len(documents)
     return facts
+
+
+def _distinct(file: BinaryIO, found: text.Documents, parts: Mapping[str, list[int]]) -> dict[str, list[int]]:
+    """``without_copies`` of documents given by number, compared by a hash of their text without its separator."""
+
+    def digest(number: int) -> bytes:
+        start, stop = int(found.starts[number]), int(found.ends[number] - found.terminators[number])
+        return hashlib.blake2b(_slice(file, start, stop), digest_size=16).digest()
+
+    digests = {name: [digest(number) for number in numbers] for name, numbers in parts.items()}
+    kept = {name: set(several) for name, several in without_copies(digests).items()}
+    return {
+        name: [number for number, each in zip(numbers, digests[name], strict=True) if each in kept[name]]
+        for name, numbers in parts.items()
+    }
 
 
 def _slice(file: BinaryIO, start: int, stop: int) -> bytes:
@@ -105,8 +157,11 @@ def _cut_stream(source: Path, corpus: Any, folder: Path, made: Made) -> dict[str
     facts = {}
     with open(source, encoding="utf-8", newline="") as file:
         for name, begin, end in _parts(total, corpus):
-            contents = (piece.encode() for piece in _read_characters(file, end - begin))
-            facts[name] = write(folder, name, contents, np.zeros(1 if end > begin else 0), True, made)
+            count = used(end - begin, corpus) if name == "train" else end - begin
+            contents = (piece.encode() for piece in _read_characters(file, count))
+            facts[name] = write(folder, name, contents, np.zeros(1 if count else 0), True, made)
+            for _ in _read_characters(file, end - begin - count):
+                pass  # what is not used is read over
     return facts
 
 

@@ -11,11 +11,13 @@ Knows no text, no file and no other rung.
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Protocol
+from pathlib import Path
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 
 from lmstages.ladder import Rung
+from lmstages.runtime import Runtime
 
 BOUNDARY = 0
 Arrays = dict[str, np.ndarray]
@@ -50,6 +52,11 @@ class Documents:
         """(D,) tokens in each document."""
         return np.diff(self.starts)
 
+    @property
+    def inputs(self) -> np.ndarray:
+        """(N,) what a network reads in place of each token while it learns: the token itself."""
+        return self.tokens
+
     def positions(self) -> np.ndarray:
         """(N,) how many tokens of its own document stand before each token."""
         return np.arange(len(self.tokens)) - np.repeat(self.starts[:-1], self.lengths)
@@ -80,6 +87,75 @@ class LanguageModel(Protocol):
         """How many free numbers were fitted; each model's docstring says what it counts."""
 
 
+@runtime_checkable
+class Trainable(Protocol):
+    """A model that is fitted step by step: it may run elsewhere than on the CPU, and go on after an interruption."""
+
+    runtime: Runtime
+
+
+class Reader(Protocol):
+    """B texts of one length that a model reads on, token by token: what sampling knows of a model, and all it knows."""
+
+    def log_probs(self) -> np.ndarray:
+        """(B, V) nats of the token after what was read."""
+
+    def append(self, tokens: np.ndarray) -> None:
+        """(B,): every text goes on by one token."""
+
+
+@runtime_checkable
+class Readable(Protocol):
+    """A model that reads on more cheaply than by reading everything again."""
+
+    def reader(self, prefix: np.ndarray) -> Reader:
+        """(B, T), T may be 0 -> what has read it."""
+
+
+class Rereader:
+    """Asks ``next_log_probs`` anew after every token, of no more tokens than the context holds."""
+
+    def __init__(self, model: LanguageModel, prefix: np.ndarray) -> None:
+        self.model, self.context = model, model.rung.context
+        self.rows = np.asarray(prefix, dtype=np.int64)
+        self._forget()
+
+    def log_probs(self) -> np.ndarray:
+        """(B, V) nats of the token after what was read."""
+        return self.model.next_log_probs(self.rows)
+
+    def append(self, tokens: np.ndarray) -> None:
+        """(B,): every text goes on by one token."""
+        self.rows = np.column_stack([self.rows, tokens])
+        self._forget()
+
+    def _forget(self) -> None:
+        if self.context is not None:
+            self.rows = self.rows[:, max(0, self.rows.shape[1] - self.context) :]
+
+
+def reader(model: LanguageModel, prefix: np.ndarray) -> Reader:
+    """(B, T) -> the model's own reader, or one that reads its context again at every token."""
+    return model.reader(prefix) if isinstance(model, Readable) else Rereader(model, prefix)
+
+
+@runtime_checkable
+class Derived(Protocol):
+    """A model that is made of a fitted one; ``against`` gives two things to be scored: divergence and agreement."""
+
+    def derive(self, base: Any, train: Documents) -> None:
+        """Take over the fitted model; ``train`` may calibrate."""
+
+    def bits_per_weight(self) -> float:
+        """Of all that is stored."""
+
+    def export(self, path: Path, vocabulary: Any) -> None:
+        """Write the one file that holds it, with a vocabulary of ``vocabularies``."""
+
+    def against(self, base: Any) -> tuple[Any, Any]:
+        """What to score for how far it is from ``base``."""
+
+
 def history(tokens: np.ndarray, before: np.ndarray | None, width: int) -> np.ndarray:
     """(B, T), (B,) -> (B, T + width): each row behind ``width`` tokens, boundaries and at last ``before``."""
     rows, length = tokens.shape
@@ -90,8 +166,11 @@ def history(tokens: np.ndarray, before: np.ndarray | None, width: int) -> np.nda
     return extended
 
 
-def build(rung: Rung, vocab_size: int) -> LanguageModel:
+def build(rung: Rung, vocab_size: int, runtime: Runtime | None = None) -> LanguageModel:
     """The unfitted model of a rung; only its own family is imported, so that counting never loads torch."""
     from importlib import import_module
 
-    return getattr(import_module(rung.module), rung.fitted_by)(rung, vocab_size)
+    model: LanguageModel = getattr(import_module(rung.module), rung.fitted_by)(rung, vocab_size)
+    if runtime is not None and isinstance(model, Trainable):
+        model.runtime = runtime
+    return model

@@ -12,10 +12,19 @@ from torch import nn
 from torch.nn import functional
 
 from lmstages.ladder import GPT
-from lmstages.models.neural import NeuralModel
+from lmstages.models.attention import (
+    AttentionModel,
+    AttentionNetwork,
+    Cache,
+    Direct,
+    LayerCache,
+    LayerNorm,
+    Linear,
+    attend,
+)
 
 
-class GPTModel(NeuralModel):
+class GPTModel(AttentionModel):
     """Sees at most ``rung.window`` tokens, which have learned positions."""
 
     rung: GPT
@@ -25,22 +34,22 @@ class GPTModel(NeuralModel):
         return Transformer(self.rung, self.vocab_size)
 
 
-class Attention(nn.Module):
+class Attention(Direct, nn.Module):
     """Causal self-attention with ``heads`` heads, (B, T, D) -> (B, T, D)."""
 
     def __init__(self, rung: GPT) -> None:
         super().__init__()
         self.heads, self.dropout = rung.heads, rung.dropout
-        self.queries_keys_values = nn.Linear(rung.width, 3 * rung.width, bias=rung.attention_bias)
-        self.output = nn.Linear(rung.width, rung.width, bias=rung.bias) if rung.projection else nn.Identity()
+        self.queries_keys_values = Linear(rung.width, 3 * rung.width, bias=rung.attention_bias)
+        self.output = Linear(rung.width, rung.width, bias=rung.bias) if rung.projection else nn.Identity()
 
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
+    def forward(self, x: torch.Tensor, cache: LayerCache | None) -> torch.Tensor:
         """Each position looks at itself and what came before."""
         rows, length, width = x.shape
         packed = self.queries_keys_values(x).view(rows, length, 3, self.heads, width // self.heads)
         queries, keys, values = packed.permute(2, 0, 3, 1, 4)  # each (B, H, T, D / H)
         dropout = self.dropout if self.training else 0.0
-        mixed = functional.scaled_dot_product_attention(queries, keys, values, dropout_p=dropout, is_causal=True)
+        mixed = attend(queries, keys, values, dropout, cache)
         return self.output(mixed.transpose(1, 2).reshape(rows, length, width))
 
 
@@ -48,20 +57,20 @@ def feedforward(rung: GPT) -> nn.Module:
     """(B, T, D) -> (B, T, D), every position by itself; ``wide`` is four times as wide inside."""
     activation = nn.GELU() if rung.activation == "gelu" else nn.ReLU()
     if rung.feedforward == "layer":
-        return nn.Sequential(nn.Linear(rung.width, rung.width, bias=rung.bias), activation)
+        return nn.Sequential(Linear(rung.width, rung.width, bias=rung.bias), activation)
     return nn.Sequential(
-        nn.Linear(rung.width, 4 * rung.width, bias=rung.bias),
+        Linear(rung.width, 4 * rung.width, bias=rung.bias),
         activation,
-        nn.Linear(4 * rung.width, rung.width, bias=rung.bias),
+        Linear(4 * rung.width, rung.width, bias=rung.bias),
     )
 
 
 def norm(rung: GPT) -> nn.Module:
     """LayerNorm, or nothing."""
-    return nn.LayerNorm(rung.width, bias=rung.bias) if rung.norms else nn.Identity()
+    return LayerNorm(rung.width, bias=rung.bias) if rung.norms else nn.Identity()
 
 
-class Block(nn.Module):
+class Block(Direct, nn.Module):
     """Attention, then a feed-forward layer, each behind a norm and added to its input, as far as switched on."""
 
     def __init__(self, rung: GPT) -> None:
@@ -73,19 +82,20 @@ class Block(nn.Module):
         self.feedforward = feedforward(rung) if rung.feedforward != "none" else None
         self.dropout = nn.Dropout(rung.dropout)
 
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
+    def forward(self, x: torch.Tensor, cache: LayerCache | None) -> torch.Tensor:
         """(B, T, D) -> (B, T, D)."""
-        x = self._joined(x, self.attention(self.attention_norm(x)))
+        x = self._joined(x, self.attention(self.attention_norm(x), cache))
         if self.feedforward is None or self.feedforward_norm is None:
             return x
         return self._joined(x, self.feedforward(self.feedforward_norm(x)))
 
     def _joined(self, x: torch.Tensor, change: torch.Tensor) -> torch.Tensor:
-        change = self.dropout(change)
+        if self.training:
+            change = self.dropout(change)
         return x + change if self.residual else change
 
 
-class Transformer(nn.Module):
+class Transformer(AttentionNetwork):
     """(B, T) -> (B, T, V), T at most ``window``."""
 
     def __init__(self, rung: GPT, vocab_size: int) -> None:
@@ -95,7 +105,7 @@ class Transformer(nn.Module):
         self.dropout = nn.Dropout(rung.dropout if rung.embedding_dropout else 0.0)
         self.blocks = nn.ModuleList(Block(rung) for _ in range(rung.layers))
         self.norm = norm(rung)
-        self.output = None if rung.tied_output else nn.Linear(rung.width, vocab_size, bias=rung.bias)
+        self.output = None if rung.tied_output else Linear(rung.width, vocab_size, bias=rung.bias)
         if rung.initialisation == "gpt2":
             self._initialise(rung.layers)
         else:
@@ -110,10 +120,8 @@ class Transformer(nn.Module):
             elif name.endswith("bias"):
                 nn.init.zeros_(weight)
 
-    def forward(self, tokens: torch.Tensor) -> torch.Tensor:
+    def forward(self, tokens: torch.Tensor, cache: Cache | None = None) -> torch.Tensor:
         """Logits of the token after each input."""
-        x = self.dropout(self.embedding(tokens) + self.positions[: tokens.shape[1]])
-        for block in self.blocks:
-            x = block(x)
-        x = self.norm(x)
+        x = self.dropout(self.embedding(tokens) + self.positions[self.places(tokens, cache)])
+        x = self.norm(self.through(x, cache))
         return functional.linear(x, self.embedding.weight) if self.output is None else self.output(x)

@@ -13,10 +13,10 @@ from torch import nn
 from torch.nn import functional
 
 from lmstages.ladder import Llama
-from lmstages.models.neural import NeuralModel
+from lmstages.models.attention import AttentionModel, AttentionNetwork, Cache, LayerCache, attend, rotated, rotation
 
 
-class LlamaModel(NeuralModel):
+class LlamaModel(AttentionModel):
     """Sees at most ``rung.window`` tokens."""
 
     rung: Llama
@@ -31,19 +31,6 @@ class LlamaModel(NeuralModel):
         return network
 
 
-def rotation(length: int, width: int, base: float) -> torch.Tensor:
-    """(2, T, W): cosines and sines of place times base^(-2i / W); i and i + W / 2 are a pair (Su et al. 2021)."""
-    speeds = base ** (-torch.arange(0, width, 2, dtype=torch.float64) / width)
-    angles = torch.arange(length, dtype=torch.float64)[:, None] * speeds.repeat(2)
-    return torch.stack([angles.cos(), angles.sin()]).float()
-
-
-def rotated(x: torch.Tensor, turn: torch.Tensor) -> torch.Tensor:
-    """(B, H, T, W), (2, T, W) -> (B, H, T, W): each pair of numbers turned by the angle of its place."""
-    first, second = x.chunk(2, dim=-1)
-    return x * turn[0] + torch.cat([-second, first], dim=-1) * turn[1]
-
-
 class Attention(nn.Module):
     """Causal self-attention, (B, T, D) -> (B, T, D); each key and value serves heads / key_value_heads queries."""
 
@@ -56,17 +43,11 @@ class Attention(nn.Module):
         self.values = nn.Linear(rung.width, shared, bias=False)
         self.output = nn.Linear(rung.width, rung.width, bias=False)
 
-    def forward(self, x: torch.Tensor, turn: torch.Tensor) -> torch.Tensor:
+    def forward(self, x: torch.Tensor, cache: LayerCache | None, turn: torch.Tensor) -> torch.Tensor:
         """Queries and keys are turned, values are not."""
         queries, keys, values = self._heads(self.queries(x)), self._heads(self.keys(x)), self._heads(self.values(x))
-        mixed = functional.scaled_dot_product_attention(
-            rotated(queries, turn),
-            rotated(keys, turn),
-            values,
-            dropout_p=self.dropout if self.training else 0.0,
-            is_causal=True,
-            enable_gqa=keys.shape[1] < queries.shape[1],
-        )
+        dropout = self.dropout if self.training else 0.0
+        mixed = attend(rotated(queries, turn), rotated(keys, turn), values, dropout, cache)
         return self.output(mixed.transpose(1, 2).flatten(2))
 
     def _heads(self, x: torch.Tensor) -> torch.Tensor:
@@ -99,13 +80,13 @@ class Block(nn.Module):
         self.feedforward = FeedForward(rung)
         self.dropout = nn.Dropout(rung.dropout)
 
-    def forward(self, x: torch.Tensor, turn: torch.Tensor) -> torch.Tensor:
+    def forward(self, x: torch.Tensor, cache: LayerCache | None, turn: torch.Tensor) -> torch.Tensor:
         """(B, T, D) -> (B, T, D)."""
-        x = x + self.dropout(self.attention(self.attention_norm(x), turn))
+        x = x + self.dropout(self.attention(self.attention_norm(x), cache, turn))
         return x + self.dropout(self.feedforward(self.feedforward_norm(x)))
 
 
-class Network(nn.Module):
+class Network(AttentionNetwork):
     """(B, T) -> (B, T, V), T at most ``window``."""
 
     turn: torch.Tensor
@@ -119,10 +100,8 @@ class Network(nn.Module):
         turn = rotation(rung.window, rung.width // rung.heads, rung.rope_base)
         self.register_buffer("turn", turn, persistent=False)
 
-    def forward(self, tokens: torch.Tensor) -> torch.Tensor:
+    def forward(self, tokens: torch.Tensor, cache: Cache | None = None) -> torch.Tensor:
         """Logits of the token after each input."""
-        x, turn = self.embedding(tokens), self.turn[:, : tokens.shape[1]]
-        for block in self.blocks:
-            x = block(x, turn)
-        x = self.norm(x)
+        turn = self.turn[:, self.places(tokens, cache)]
+        x = self.norm(self.through(self.embedding(tokens), cache, turn))
         return functional.linear(x, self.embedding.weight) if self.output is None else self.output(x)

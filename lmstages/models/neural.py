@@ -11,8 +11,10 @@ import numpy as np
 import torch
 from torch import nn
 
+from lmstages.devices import device_of
 from lmstages.ladder import Neural
 from lmstages.models.base import Arrays, Curve, Documents, history
+from lmstages.runtime import Runtime
 from lmstages.training import train as descend
 
 LOGITS_AT_ONCE = 1 << 23  # bounds the memory of scoring: 32 MB of float32
@@ -28,6 +30,7 @@ class NeuralModel:
     def __init__(self, rung: Neural, vocab_size: int) -> None:
         self.rung, self.vocab_size = rung, vocab_size
         self.network: nn.Module | None = None
+        self.runtime = Runtime()
 
     def build(self) -> nn.Module:
         """A fresh network with random weights from torch's generator; the one thing a rung writes."""
@@ -38,7 +41,7 @@ class NeuralModel:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             self.network = self.build()
-            return descend(self.network, self.rung, train, valid, self.window, seed)
+            return descend(self.network, self.rung, (train, valid), self.window, seed, self.runtime)
 
     def score(self, tokens: np.ndarray, before: np.ndarray | None = None) -> np.ndarray:
         """(B, T) -> (B, T); a row longer than the context slides along it, one window a token."""
@@ -65,11 +68,11 @@ class NeuralModel:
 
     def _score_piece(self, rows: np.ndarray, last: bool) -> np.ndarray:
         with torch.inference_mode():
-            tokens = torch.from_numpy(np.ascontiguousarray(rows))
+            tokens = self._on_device(rows)
             logits, targets = self._network(tokens[:, :-1]), tokens[:, self.window :]
             if last:
                 logits, targets = logits[:, -1:], targets[:, -1:]
-            return logits.log_softmax(-1).gather(-1, targets[..., None])[..., 0].double().numpy()
+            return logits.log_softmax(-1).gather(-1, targets[..., None])[..., 0].double().cpu().numpy()
 
     def _spans(self, length: int) -> list[tuple[int, int]]:
         """Columns scored together: a windowed network may be cut anywhere, any other sees its row whole."""
@@ -81,28 +84,37 @@ class NeuralModel:
         step = max(1, LOGITS_AT_ONCE // (self.vocab_size * max(length, 1)))
         return [(top, min(top + step, rows)) for top in range(0, rows, step)]
 
+    def logits(self, inputs: torch.Tensor) -> torch.Tensor:
+        """(B, T) -> (B, T, V): what the network says after each input, nothing put before the first."""
+        found: torch.Tensor = self._network(inputs)
+        return found
+
     def next_log_probs(self, prefix: np.ndarray) -> np.ndarray:
         """(B, T) -> (B, V) from as much of the prefix as the context holds."""
         rows = history(prefix, None, self.window)
         if self.rung.context is not None:
             rows = rows[:, -max(self.window, self.rung.context) :]
         with torch.inference_mode():
-            logits = self._network(torch.from_numpy(np.ascontiguousarray(rows)))[:, -1]
-            return logits.log_softmax(-1).double().numpy()
+            logits = self._network(self._on_device(rows))[:, -1]
+            return logits.log_softmax(-1).double().cpu().numpy()
 
     def arrays(self) -> Arrays:
         """Every weight and buffer under its torch name."""
-        return {name: weight.numpy() for name, weight in self._network.state_dict().items()}
+        return {name: weight.cpu().numpy() for name, weight in self._network.state_dict().items()}
 
     def restore(self, arrays: Mapping[str, np.ndarray]) -> None:
         """The inverse of ``arrays``."""
         self.network = self.build()
         self.network.load_state_dict({name: torch.from_numpy(array) for name, array in arrays.items()})
-        self.network.eval()
+        self.network.to(device_of(self.runtime.device)).eval()
 
     def parameters(self) -> int:
         """All trainable numbers, embeddings and positions included."""
         return sum(weight.numel() for weight in self._network.parameters())
+
+    def _on_device(self, tokens: np.ndarray) -> torch.Tensor:
+        """(B, T) where the network is."""
+        return torch.from_numpy(np.ascontiguousarray(tokens)).to(next(self._network.parameters()).device)
 
     @property
     def _network(self) -> nn.Module:

@@ -15,6 +15,7 @@ import torch
 from torch import nn
 
 from lmstages.ladder import Recurrent
+from lmstages.models.base import history
 from lmstages.models.neural import NeuralModel
 
 CELLS: dict[str, type[nn.RNN] | type[nn.GRU] | type[nn.LSTM]] = {"rnn": nn.RNN, "gru": nn.GRU, "lstm": nn.LSTM}
@@ -34,7 +35,7 @@ class RecurrentModel(NeuralModel):
         """(B, 1 + T) tokens -> (B, T), the state carried from piece to piece."""
         scores, length = [], rows.shape[1] - 1
         for top, bottom in self._bands(len(rows), min(length, self.piece)):
-            band, state = torch.from_numpy(rows[top:bottom]), None
+            band, state = self._on_device(rows[top:bottom]), None
             parts = [np.empty((bottom - top, 0))]
             for left in range(0, length, self.piece):
                 part = band[:, left : left + self.piece + 1]
@@ -50,7 +51,36 @@ class RecurrentModel(NeuralModel):
         with torch.inference_mode():
             logits, state = network.read(tokens[:, :-1], state)
             found = logits.log_softmax(-1).gather(-1, tokens[:, 1:, None])[..., 0]
-            return found.double().numpy(), state
+            return found.double().cpu().numpy(), state
+
+
+    def reader(self, prefix: np.ndarray) -> "StateReader":
+        """(B, T) -> its reader, which carries the state after it."""
+        return StateReader(self, prefix)
+
+
+class StateReader:
+    """Reads on from a state: what a recurrent network keeps of a text does not grow with it."""
+
+    def __init__(self, model: RecurrentModel, prefix: np.ndarray) -> None:
+        network = model._network
+        assert isinstance(network, RecurrentNetwork), "this class builds no other"
+        self.network = network
+        self.state: State = None
+        self._read(model._on_device(history(np.asarray(prefix, dtype=np.int64), None, 1)))
+
+    def log_probs(self) -> np.ndarray:
+        """(B, V) nats of the next token."""
+        return self.logits.log_softmax(-1).double().cpu().numpy()
+
+    def append(self, tokens: np.ndarray) -> None:
+        """(B,): one more token for every row."""
+        self._read(torch.from_numpy(np.asarray(tokens, dtype=np.int64)).to(self.logits.device)[:, None])
+
+    def _read(self, tokens: torch.Tensor) -> None:
+        with torch.inference_mode():
+            logits, self.state = self.network.read(tokens, self.state)
+            self.logits = logits[:, -1]
 
 
 State = torch.Tensor | tuple[torch.Tensor, torch.Tensor] | None

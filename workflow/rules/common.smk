@@ -9,9 +9,10 @@ from snakemake.exceptions import WorkflowError
 
 sys.path.insert(0, workflow.basedir)
 
-from lmstages.config import NAME, SPLITS, to_section
+from lmstages import needs
+from lmstages.config import NAME, OWN, SPLITS, to_section
 from lmstages.corpora.sources import SOURCES
-from lmstages.errors import UserError
+from lmstages.errors import UserError, did_you_mean
 from lmstages.provenance import code_hash, package_hash
 from lmstages.reading import read_run, text_run
 from lmstages.sweeps import listed
@@ -34,6 +35,18 @@ ROOT = f"results/{RUN.name}"
 os.environ["LMSTAGES_MIRROR"] = RUN.mirror or ""
 
 
+def stop_if_profile_is_missing():
+    """Snakemake passes over a workflow profile that is not there, and would run everything on the head node."""
+    given = [after for flag, after in zip(sys.argv, sys.argv[1:]) if flag == "--workflow-profile" and after != "none"]
+    for name in given:
+        if not list(Path(name).glob("*.yaml")):
+            hint = did_you_mean(name, [str(path.parent) for path in Path("profiles").glob("*/config.yaml")])
+            raise WorkflowError(f"lmstages: error: --workflow-profile: {name!r} is no folder with a config.yaml{hint}")
+
+
+stop_if_profile_is_missing()
+
+
 def stop_if_changed():
     """A job that starts later reads config and code again: if they changed meanwhile, it must not mix results."""
     now = hashlib.sha256(f"{RUN.model_dump_json()}{package_hash()}".encode()).hexdigest()
@@ -45,6 +58,9 @@ def stop_if_changed():
 
 stop_if_changed()
 
+if workflow.remote_exec:  # a cluster ends a job at its time limit; on one machine ``runtime`` is no more than a guess
+    os.environ["LMSTAGES_TIME_LIMIT"] = "yes"
+
 
 envvars:
     "LMSTAGES_MIRROR",
@@ -54,7 +70,9 @@ envvars:
 wildcard_constraints:
     corpus=NAME,
     tokenizer=NAME,
-    model=NAME,
+    model="|".join(RUN.models),
+    mixture="|".join(RUN.mixtures) or "(?!)",
+    pretrained="|".join(RUN.pretrained) or "(?!)",
     source=NAME,
     part=NAME,
     stories="all|[1-9][0-9]*",
@@ -92,6 +110,40 @@ def evaluate_section(wildcards):
     return RUN.evaluate_section(wildcards.corpus, wildcards.model)
 
 
+def asked(need, wildcards, *rest):
+    """What a fit asks of the machine, by its rung and the width of its vocabulary."""
+    vocab_size = RUN.tokenizers[wildcards.tokenizer].vocab_size or 256
+    return need(RUN.models[wildcards.model].rung, vocab_size, *rest)
+
+
+def fit_threads(wildcards):
+    return asked(needs.cores, wildcards)
+
+
+def fit_gpus(wildcards):
+    return asked(needs.gpus, wildcards)
+
+
+def fit_device(wildcards):
+    """A GPU where one is asked for and there is one."""
+    return "auto" if fit_gpus(wildcards) else "cpu"
+
+
+def fit_minutes(wildcards):
+    return asked(needs.minutes, wildcards)
+
+
+def fit_megabytes(wildcards, input, attempt):
+    """Twice as much at the second attempt, since the first may have been killed for it."""
+    return min(attempt, 2) * asked(needs.megabytes, wildcards, input.size_mb)
+
+
+def small_cell(wildcards):
+    """On a cluster, cells that ask for nothing special share jobs; on one machine each job is by itself."""
+    alone = workflow.local_exec or fit_gpus(wildcards) or fit_threads(wildcards) > 1
+    return None if alone else "small_cells"
+
+
 def fit_code(wildcards):
     return code_hash("fit", RUN.models[wildcards.model].rung.module)
 
@@ -107,13 +159,60 @@ def token_files(*splits):
 
 
 def evaluated_tokens(wildcards):
-    return [path.format(**wildcards) for path in token_files(*RUN.corpora[wildcards.corpus].evaluate)]
+    return [path.format(**wildcards) for path in token_files(*RUN.splits_scored(wildcards.corpus, wildcards.model))]
+
+
+def component_folders(wildcards):
+    """Where the cells lie that a mixture is made of."""
+    parts = RUN.components(wildcards.mixture, int(wildcards.seed))
+    return [f"{ROOT}/{wildcards.corpus}/{wildcards.tokenizer}/{model}/seed{seed}" for model, seed in parts]
+
+
+def component_files(wildcards):
+    files = ("fit.json", "scores.safetensors", "evaluation.json")
+    return [f"{folder}/{file}" for folder in component_folders(wildcards) for file in files]
+
+
+def mix_section(wildcards):
+    return RUN.mix_section(wildcards.corpus, wildcards.mixture)
 
 
 def cells(wildcards):
     """What the comparison reads of every cell of the run."""
-    files = ("fit.json", "scores.safetensors", "evaluation.json")
-    return [f"{ROOT}/{c}/{t}/{m}/seed{s}/{file}" for c, t, m, s in RUN.cells() for file in files]
+    files, derived = ("fit.json", "scores.safetensors", "evaluation.json"), RUN.derived()
+    told = [f"{ROOT}/{c}/{t}/{m}/seed{s}/against.json" for c, t, m, s in RUN.cells() if m in derived]
+    return told + [f"{ROOT}/{c}/{t}/{m}/seed{s}/{file}" for c, t, m, s in RUN.cells() for file in files]
+
+
+def base_model(wildcards):
+    """The fitted model that a derived one is made of."""
+    base = RUN.base_of(wildcards.model)
+    return f"{ROOT}/{wildcards.corpus}/{wildcards.tokenizer}/{base}/seed{wildcards.seed}/model.safetensors"
+
+
+def base_facts(wildcards):
+    return str(Path(base_model(wildcards)).with_name("fit.json"))
+
+
+def derive_code(wildcards):
+    return code_hash("derive", RUN.models[wildcards.model].rung.module)
+
+
+def against_code(wildcards):
+    return code_hash("against", RUN.models[wildcards.model].rung.module)
+
+
+def pretrained_section(wildcards):
+    return RUN.pretrained_section(wildcards.corpus, wildcards.pretrained)
+
+
+def checkpoint(wildcards):
+    """The files of a pretrained model, where they lie on this machine; those of the hub are fetched by the job."""
+    record = RUN.pretrained[wildcards.pretrained]
+    if record.gguf is not None:
+        return [record.gguf]
+    patterns = ("*.safetensors", "*.json", "tokenizer.model")
+    return [] if record.path is None else sorted(str(file) for p in patterns for file in Path(record.path).glob(p))
 
 
 def sweep_files():
@@ -122,8 +221,68 @@ def sweep_files():
     return expand(f"{ROOT}/sweeps/{{name}}.{{kind}}", name=names, kind=["csv", "svg"])
 
 
+def scaling_files():
+    """Learning curves of every corpus whose train text is swept by itself."""
+    swept = [sweep for sweep in listed(RUN.sweeps) if sweep["section"] == "corpora" and sweep["keys"] == ["use"]]
+    return expand(
+        f"{ROOT}/scaling/{{name}}.{{kind}}", name=[sweep["name"] for sweep in swept], kind=["json", "md", "svg"]
+    )
+
+
 def corpus_oracle(wildcards):
     return RUN.oracle_section(wildcards.corpus)
+
+
+def compress_section(wildcards):
+    return RUN.compress_section(wildcards.corpus)
+
+
+def splits_section(wildcards):
+    return RUN.splits_section(wildcards.corpus)
+
+
+def contrast_section(wildcards):
+    return RUN.contrast_section(wildcards.corpus)
+
+
+def probe_section(wildcards):
+    return RUN.probe_section(wildcards.corpus, wildcards.model)
+
+
+def probe_code(wildcards):
+    return code_hash("probe", RUN.models[wildcards.model].rung.module)
+
+
+def analyse_section(wildcards):
+    return RUN.analyse_section(wildcards.corpus)
+
+
+def contrasts(wildcards):
+    """What a grammar lets one ask, where the corpus has one."""
+    return [f"{ROOT}/{wildcards.corpus}/contrasts.json"] if RUN.corpora[wildcards.corpus].embedded else []
+
+
+def analysed(wildcards):
+    """The scores of all cells of a corpus, and what probing the first seed of each fitted one found."""
+    files, name = contrasts(wildcards), wildcards.corpus
+    if files:
+        files = [*files, f"{ROOT}/{name}/oracle/scores.safetensors"]
+    for corpus, tokenizer, model, seed in RUN.cells():
+        cell = f"{ROOT}/{corpus}/{tokenizer}/{model}/seed{seed}"
+        if corpus == name:
+            files.append(f"{cell}/scores.safetensors")
+            if model in RUN.models and seed == RUN.seeds_of(model)[0]:
+                files += [f"{cell}/samples.json", f"{cell}/probe.json"]
+    return files
+
+
+def analyses(wildcards):
+    return [f"{ROOT}/{name}/analyses.json" for name in RUN.corpora]
+
+
+def compressed(wildcards):
+    """What compressors make of every corpus, where the run names any."""
+    return [f"{ROOT}/{name}/compressors.json" for name in RUN.corpora] if RUN.compressors else []
 
 
 def oracles(wildcards):

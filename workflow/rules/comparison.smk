@@ -19,10 +19,29 @@ rule oracle:
         " --code {params.code:q} --log {log:q}"
 
 
+rule compress:
+    input:
+        facts=f"{ROOT}/{{corpus}}/text/corpus.json",
+        texts=expand(f"{ROOT}/{{{{corpus}}}}/text/{{split}}.txt", split=SPLITS),
+    output:
+        f"{ROOT}/{{corpus}}/compressors.json",
+    log:
+        f"logs/{RUN.name}/{{corpus}}/compress.log",
+    params:
+        section=compress_section,
+        text=subpath(input.facts, parent=True),
+        code=code_hash("compress"),
+    shell:
+        "python -m lmstages compress --text {params.text:q} --out {output:q} --section {params.section:q}"
+        " --code {params.code:q} --log {log:q}"
+
+
 rule compare:
     input:
         cells,
         oracles,
+        compressed,
+        analyses,
     output:
         f"{ROOT}/comparison.json",
     log:
@@ -41,9 +60,10 @@ rule report:
     input:
         f"{ROOT}/comparison.json",
     output:
-        page=f"{ROOT}/report.html",
-        table=f"{ROOT}/table.csv",
+        page=report(f"{ROOT}/report.html", caption="../report/page.rst", category="Tables"),
+        table=report(f"{ROOT}/table.csv", caption="../report/table.rst", category="Tables"),
         markdown=f"{ROOT}/table.md",
+        latex=f"{ROOT}/table.tex",
         sweeps=sweep_files(),
     log:
         f"logs/{RUN.name}/report.log",
@@ -53,6 +73,27 @@ rule report:
         code=code_hash("report"),
     shell:
         "python -m lmstages report --comparison {input:q} --out {params.out:q} --code {params.code:q} --log {log:q}"
+
+
+rule figures:
+    input:
+        f"{ROOT}/comparison.json",
+    output:
+        report(
+            directory(f"{ROOT}/figures"),
+            patterns=["{kind}/{name}.svg"],
+            caption="../report/figure.rst",
+            category="Figures",
+            subcategory="{kind}",
+            labels={"figure": "{name}"},
+        ),
+    log:
+        f"logs/{RUN.name}/figures.log",
+    localrule: True
+    params:
+        code=code_hash("figures"),
+    shell:
+        "python -m lmstages figures --comparison {input:q} --out {output:q} --code {params.code:q} --log {log:q}"
 
 
 rule verdict:

@@ -11,15 +11,24 @@ rule fit:
         facts=f"{ROOT}/{{corpus}}/{{tokenizer}}/{{model}}/seed{{seed}}/fit.json",
     log:
         f"logs/{RUN.name}/{{corpus}}/{{tokenizer}}/{{model}}/seed{{seed}}/fit.log",
-    threads: 1
+    group:
+        small_cell
+    threads: fit_threads
+    resources:
+        gpu=fit_gpus,
+        runtime=fit_minutes,
+        mem_mb=fit_megabytes,
+        device=fit_device,
     params:
         section=fit_section,
         tokens=subpath(input.tokens, parent=True),
         out=subpath(output.model, parent=True),
+        resume=f"resume/{RUN.name}/{{corpus}}.{{tokenizer}}.{{model}}.seed{{seed}}",  # no output: it survives a kill
         code=fit_code,
     shell:
         "python -m lmstages fit --tokens {params.tokens:q} --out {params.out:q} --section {params.section:q}"
-        " --seed {wildcards.seed:q} --threads {threads} --code {params.code:q} --log {log:q}"
+        " --seed {wildcards.seed:q} --resume {params.resume:q} ${{LMSTAGES_TIME_LIMIT:+--minutes {resources.runtime}}}"
+        " --device {resources.device:q} --threads {threads} --code {params.code:q} --log {log:q}"
 
 
 rule evaluate:
@@ -34,7 +43,12 @@ rule evaluate:
         samples=f"{ROOT}/{{corpus}}/{{tokenizer}}/{{model}}/seed{{seed}}/evaluation.json",
     log:
         f"logs/{RUN.name}/{{corpus}}/{{tokenizer}}/{{model}}/seed{{seed}}/evaluate.log",
+    group:
+        small_cell
     threads: 1
+    resources:
+        gpu=fit_gpus,
+        device=fit_device,
     params:
         section=evaluate_section,
         tokens=subpath(input.tokens, parent=True),
@@ -43,4 +57,5 @@ rule evaluate:
         code=evaluate_code,
     shell:
         "python -m lmstages evaluate --model {input.model:q} --tokens {params.tokens:q} --text {params.text:q}"
-        " --out {params.out:q} --section {params.section:q} --threads {threads} --code {params.code:q} --log {log:q}"
+        " --out {params.out:q} --section {params.section:q} --device {resources.device:q} --threads {threads}"
+        " --code {params.code:q} --log {log:q}"

@@ -1,0 +1,64 @@
+"""A fitted LLaMA in the formats of others, vocabulary included: a GGUF file, or a folder in the Hugging Face layout.
+
+Knows the formats by what writes them.
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from lmstages import artefacts, storage
+from lmstages.errors import UserError
+from lmstages.ladder import DerivedLlama, Llama, LlamaQ4, LlamaQ8, QuantisedLlama
+from lmstages.models import gguf_file, huggingface
+from lmstages.models.base import Documents, build
+from lmstages.models.derived import DerivedModel, as_stored
+from lmstages.models.gguf_file import Stored
+from lmstages.progress import LOGGER
+from lmstages.vocabularies import definition_of, of_tokenizer
+
+ROUNDED: dict[str, type[QuantisedLlama]] = {"q8_0": LlamaQ8, "q4_0": LlamaQ4}
+
+
+def export(model: Path, tokens: Path, out: Path, section: Mapping[str, Any], made: artefacts.Made) -> None:
+    """Write the model at ``model`` with the vocabulary of ``tokens`` to ``out``."""
+    fitted: Any = storage.load_model(model)
+    rung = fitted.rung.bottom if isinstance(fitted.rung, DerivedLlama) else fitted.rung
+    if not isinstance(rung, Llama):
+        raise UserError(model, f"is of rung {fitted.rung.name}", "allowed: llama, llama_q8, llama_q4")
+    saved = storage.read_tokenizer(tokens).to_json()
+    if section["to"] == "gguf":
+        vocabulary = of_tokenizer(saved)
+        _tell_of_vocabulary(vocabulary.kind == "none", saved["kind"], "GGUF")
+        gguf_file.save(out, rung, fitted.vocab_size, _tensors(model, fitted, section), vocabulary, made)
+        return
+    if isinstance(fitted, DerivedModel) or section["type"] != "f32":
+        raise UserError(model, "is to be rounded", "the Hugging Face layout is written in f32", "use --to gguf")
+    definition = definition_of(saved)
+    _tell_of_vocabulary(definition is None, saved["kind"], "the Hugging Face layout")
+    huggingface.save(out, rung, fitted.vocab_size, fitted.arrays(), definition, made)
+
+
+def _tell_of_vocabulary(lacking: bool, kind: str, where: str) -> None:
+    if lacking:
+        LOGGER.warning("a vocabulary of kind %s has no place in %s: the file knows tokens by number alone", kind, where)
+
+
+def _tensors(path: Path, model: Any, section: Mapping[str, Any]) -> Mapping[str, Stored]:
+    """As fitted, or rounded as the section asks."""
+    kind, output = section["type"], section["output_type"] or section["type"]
+    if isinstance(model, DerivedModel):
+        if kind != "f32":
+            raise UserError(path, f"is of rung {model.rung.name} already", "", "leave --type out, or export its LLaMA")
+        return model.stored()
+    if kind == "f32":
+        return as_stored(model)
+    if output == "f32":
+        raise UserError("--output-type", "f32 with --type " + kind, "allowed: q8_0, q4_0")
+    for key in ("width", "hidden"):
+        if getattr(model.rung, key) % 32:
+            found = f"rows of {getattr(model.rung, key)} numbers ({key})"
+            raise UserError(path, found, "allowed: multiples of 32", "fit another, or use --type f32")
+    rounded: Any = build(ROUNDED[kind].model_validate({"base": model.rung, "output": output}), model.vocab_size)
+    rounded.derive(model, Documents.single([]))
+    return rounded.stored()  # type: ignore[no-any-return]

@@ -1,0 +1,176 @@
+"""What the attention rungs share: causal attention, rotation, and reading on without reading again.
+
+    attend     softmax(q k' / sqrt(W) + past only) v                                  (Vaswani et al. 2017)
+    rotation   a pair of numbers turned by an angle that grows with its place          (Su et al. 2021)
+    cache      keys and values of what was read do not change with what comes after    (Shazeer 2019)
+
+A reader fills its cache up to the window. Where the window is full it drops the older half and reads the newer
+half again, as scoring does under ``stride`` with half a window: up to the window every prediction is that of
+``next_log_probs``; beyond it, that of scoring's rows, from at least half a window. Knows no rung.
+"""
+
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+from torch.nn import functional
+
+from lmstages.ladder import GPT, Llama, ModernGPT
+from lmstages.models.base import history
+from lmstages.models.neural import NeuralModel
+
+
+def rotation(length: int, width: int, base: float) -> torch.Tensor:
+    """(2, T, W): cosines and sines of place times base^(-2i / W); i and i + W / 2 are a pair (Su et al. 2021)."""
+    speeds = base ** (-torch.arange(0, width, 2, dtype=torch.float64) / width)
+    angles = torch.arange(length, dtype=torch.float64)[:, None] * speeds.repeat(2)
+    return torch.stack([angles.cos(), angles.sin()]).float()
+
+
+def rotated(x: torch.Tensor, turn: torch.Tensor) -> torch.Tensor:
+    """(B, H, T, W), (2, T, W) -> (B, H, T, W): each pair of numbers turned by the angle of its place."""
+    first, second = x.chunk(2, dim=-1)
+    return x * turn[0] + torch.cat([-second, first], dim=-1) * turn[1]
+
+
+class Direct:
+    """A part of a network that is called without torch's search for hooks, which at one token costs as much as it."""
+
+    def __call__(self, *inputs: Any) -> torch.Tensor:
+        """Forward, and nothing besides."""
+        return self.forward(*inputs)  # type: ignore[attr-defined]
+
+
+class Linear(Direct, nn.Linear):
+    """torch's own."""
+
+
+class LayerNorm(Direct, nn.LayerNorm):
+    """torch's own."""
+
+
+class LayerCache:
+    """Keys and values of one layer, (B, H, window, W), of which the first ``length`` places are filled."""
+
+    keys: torch.Tensor
+    values: torch.Tensor
+
+    def __init__(self, window: int) -> None:
+        self.window, self.length = window, 0
+
+    def extended(self, keys: torch.Tensor, values: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Append (B, H, T, W) each -> all that is held, (B, H, length, W)."""
+        rows, heads, added, width = keys.shape
+        if not self.length:
+            self.keys, self.values = (keys.new_empty(rows, heads, self.window, width) for _ in range(2))
+        begin, self.length = self.length, self.length + added
+        self.keys[:, :, begin : self.length] = keys
+        self.values[:, :, begin : self.length] = values
+        return self.keys[:, :, : self.length], self.values[:, :, : self.length]
+
+
+class Cache:
+    """What a network keeps of the tokens it has read: each layer's keys and values, and the last token."""
+
+    def __init__(self, window: int, layers: int) -> None:
+        self.layers = [LayerCache(window) for _ in range(layers)]
+        self.last: torch.Tensor | None = None  # (B, n), for networks that look at the tokens before
+
+    @property
+    def length(self) -> int:
+        """How many tokens were read."""
+        return self.layers[0].length
+
+
+def attend(
+    queries: torch.Tensor,
+    keys: torch.Tensor,
+    values: torch.Tensor,
+    dropout: float = 0.0,
+    cache: LayerCache | None = None,
+    scale: float | None = None,
+) -> torch.Tensor:
+    """(B, H, T, W) each -> (B, H, T, W): every place looks at itself and what came before, the cached included."""
+    alone = queries.shape[2] == 1
+    if cache is not None:
+        assert alone or not cache.length, "after its first reading a cache grows token by token"
+        keys, values = cache.extended(keys, values)
+    shared = keys.shape[1] < queries.shape[1]
+    return functional.scaled_dot_product_attention(
+        queries, keys, values, dropout_p=dropout, is_causal=not alone, scale=scale, enable_gqa=shared
+    )
+
+
+class AttentionNetwork(nn.Module):
+    """(B, T) -> (B, T, V), T at most the window; with a cache the T tokens follow those it has read."""
+
+    blocks: nn.ModuleList
+
+    def forward(self, tokens: torch.Tensor, cache: Cache | None = None) -> torch.Tensor:
+        """Logits of the token after each input."""
+        raise NotImplementedError
+
+    def places(self, tokens: torch.Tensor, cache: Cache | None) -> slice:
+        """Where in the window the tokens lie."""
+        begin = 0 if cache is None else cache.length
+        return slice(begin, begin + tokens.shape[1])
+
+    def through(self, x: torch.Tensor, cache: Cache | None, *others: torch.Tensor) -> torch.Tensor:
+        """(B, T, D) -> (B, T, D): all blocks, each with its part of the cache."""
+        for depth, block in enumerate(self.blocks):
+            x = block(x, None if cache is None else cache.layers[depth], *others)
+        return x
+
+
+class CachedReader:
+    """Reads on token by token from B prefixes of one length; rolls past the window by halves."""
+
+    def __init__(self, network: AttentionNetwork, window: int, layers: int, prefix: np.ndarray) -> None:
+        self.network, self.layers = network, layers
+        rows = history(np.asarray(prefix, dtype=np.int64), None, 1)[:, -window:]
+        self.tokens = np.empty((len(rows), window), dtype=np.int64)  # of which ``length`` a row are filled
+        self.length = rows.shape[1]
+        self.tokens[:, : self.length] = rows
+        self.device = next(network.parameters()).device
+        self._read_again()
+
+    def log_probs(self) -> np.ndarray:
+        """(B, V) nats of the next token."""
+        return self.logits.log_softmax(-1).double().cpu().numpy()
+
+    def append(self, tokens: np.ndarray) -> None:
+        """(B,): one more token for every row."""
+        window = self.tokens.shape[1]
+        full = self.length == window
+        if full:
+            self.length = window // 2
+            self.tokens[:, : self.length] = self.tokens[:, window - self.length :].copy()
+        self.tokens[:, self.length] = tokens
+        self.length += 1
+        if full:
+            self._read_again()
+        else:
+            self._read(self.tokens[:, self.length - 1 : self.length])
+
+    def _read_again(self) -> None:
+        """The row anew, into an empty cache."""
+        self.cache = Cache(self.tokens.shape[1], self.layers)
+        self._read(self.tokens[:, : self.length])
+
+    def _read(self, tokens: np.ndarray) -> None:
+        with torch.inference_mode():
+            added = torch.from_numpy(np.ascontiguousarray(tokens)).to(self.device)
+            self.logits = self.network(added, self.cache)[:, -1]
+
+
+class AttentionModel(NeuralModel):
+    """Sees at most ``rung.window`` tokens; its network is an ``AttentionNetwork``."""
+
+    rung: GPT | Llama | ModernGPT
+
+    def reader(self, prefix: np.ndarray) -> CachedReader:
+        """(B, T) -> its reader, whose cache holds what was read."""
+        network = self._network
+        assert isinstance(network, AttentionNetwork), "this family builds no other"
+        return CachedReader(network, self.rung.window, self.rung.layers, prefix)

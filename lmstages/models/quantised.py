@@ -1,0 +1,98 @@
+"""A fitted LLaMA with its matrices rounded to 8 or 4 bits a weight (llama.cpp's Q8_0 and Q4_0).
+
+Fitted are the blocks as a GGUF file holds them, in our order of rows; the network computes with the 32-bit numbers
+they stand for. Norms, a thousandth of the weights, stay as they are.
+"""
+
+from collections.abc import Mapping
+
+import numpy as np
+import torch
+from torch import nn
+
+from lmstages.ladder import LlamaQ4, QuantisedLlama
+from lmstages.models.base import Arrays, Documents
+from lmstages.models.blocks import BLOCK, packed, unpacked
+from lmstages.models.derived import DerivedModel, of_record
+from lmstages.models.gguf_file import Stored
+from lmstages.models.gptq import rounded_by_inputs
+from lmstages.models.llama import LlamaModel, Network
+from lmstages.models.llama_tensors import names, shapes
+from lmstages.models.neural import NeuralModel
+
+
+class QuantisedModel(DerivedModel, LlamaModel):
+    """Sees what its LLaMA sees; its parameters are those of the LLaMA, each in fewer bits."""
+
+    rung: QuantisedLlama  # type: ignore[assignment]
+
+    def build(self) -> nn.Module:
+        """The network of its LLaMA."""
+        return Network(self.rung.bottom, self.vocab_size)
+
+    def kind(self, name: str) -> str:
+        """The format of a tensor: norms stay, the matrix of logits has its own."""
+        if len(shapes(self.rung.bottom, self.vocab_size)[name]) == 1:
+            return "f32"
+        makes_logits = "embedding.weight" if self.rung.bottom.tied_output else "output.weight"
+        return self.rung.output if name == makes_logits else self.rung.format
+
+    def derive(self, base: NeuralModel, train: Documents) -> None:
+        """Round every matrix of ``base``."""
+        of_record(self.rung.bottom, base.rung, self.rung.of)  # type: ignore[arg-type]
+        weights = base.arrays()
+        arrays = {name: packed(weights[name], self.kind(name)) for name in names(self.rung.bottom)}
+        self.restore(arrays)
+        if self.rung.rounding == "gptq":
+            self.restore(arrays | self._better_rounded(weights, train))
+
+    def _better_rounded(self, weights: Arrays, train: Documents) -> Arrays:
+        """The matrices of the layers again, in view of what they are multiplied with."""
+        assert isinstance(self.rung, LlamaQ4), "the record allows gptq for four bits alone"
+        network = self.build()
+        network.load_state_dict({name: torch.from_numpy(np.array(array)) for name, array in weights.items()})
+        embedding = unpacked(self._blocks["embedding.weight"], self.kind("embedding.weight"))
+        network.embedding.weight.data = torch.from_numpy(embedding)  # type: ignore[union-attr,arg-type]
+        return rounded_by_inputs(network, calibration(train, self.rung.calibration, self.rung.window))
+
+    def arrays(self) -> Arrays:
+        """Blocks and norms."""
+        return dict(self._blocks)
+
+    def restore(self, arrays: Mapping[str, np.ndarray]) -> None:
+        """The inverse of ``arrays``."""
+        self._blocks = {name: np.array(array) for name, array in arrays.items()}
+        dense = {name: unpacked(array, self.kind(name)) for name, array in self._blocks.items()}
+        self.network = self.build()
+        self.network.load_state_dict({name: torch.from_numpy(np.array(array)) for name, array in dense.items()})
+        self.network.eval()
+        if self.rung.activations == "q8_0":
+            _round_activations(self.network)
+
+    def stored(self) -> dict[str, Stored]:
+        """As fitted."""
+        return {name: Stored(array, self.kind(name)) for name, array in self._blocks.items()}
+
+
+def _round_activations(network: nn.Module) -> None:
+    """Whatever a rounded matrix is multiplied with is rounded too, as llama.cpp does it for speed."""
+    for module in network.modules():
+        if isinstance(module, nn.Linear):
+            module.register_forward_pre_hook(lambda _, inputs: (rounded_to_8_bits(inputs[0]),))
+    if network.output is None:
+        network.norm.register_forward_hook(lambda _, inputs, x: rounded_to_8_bits(x))  # type: ignore[union-attr]
+
+
+def rounded_to_8_bits(x: torch.Tensor) -> torch.Tensor:
+    """(..., C) -> (..., C): blocks of 32 numbers, each a whole multiple of a 127th of the largest, in 16 bits."""
+    blocks = x.unflatten(-1, (-1, BLOCK))
+    scale = blocks.abs().amax(-1, keepdim=True) / 127
+    codes = torch.where(scale > 0, (blocks / scale).round(), 0.0)
+    return (codes * scale.half().float()).flatten(-2)
+
+
+def calibration(train: Documents, count: int, length: int) -> torch.Tensor:
+    """At most ``count`` rows of ``length`` tokens, evenly spaced over train, (B, T)."""
+    length = min(length, len(train))
+    begins = np.unique(np.linspace(0, len(train) - length, count).astype(np.int64))
+    return torch.from_numpy(train.tokens[begins[:, None] + np.arange(length)].astype(np.int64))

@@ -1,0 +1,214 @@
+"""How a step's gradient becomes new weights: the learning rate of every step, the optimizer, the average of weights.
+
+    AdamW    each weight by its own gradient's mean and spread                    (Loshchilov & Hutter 2019)
+    Muon     each matrix by its momentum made orthogonal: all directions alike    (Jordan et al. 2024)
+    average  of the weights of the last steps, in place of the last weights       (Polyak & Juditsky 1992)
+
+Muon is for the matrices within a network. Embeddings and the output, whose rows are tokens, and all vectors
+are AdamW's. Knows a network's parameters and a rung's hyperparameters; never a batch, a loss or a file.
+"""
+
+import math
+from collections import defaultdict
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import nn
+
+from lmstages.ladder import Neural
+
+QUINTIC = (3.4445, -4.7750, 2.0315)  # Jordan et al. 2024: as steep at 0 as leaves singular values within 0.7 to 1.2
+NEWTON_SCHULZ_STEPS = 5
+OUTSIDE = ("output.", "positions")  # where a network's own parts are no inner matrices, nor are its embeddings
+
+State = dict[str, Any]
+
+
+def learning_rate(rung: Neural, step: int) -> float:
+    """Linear warm-up, then constant, or down to ``final_learning_rate``: linear, cosine, at once (step), or linearly
+    after being constant (stable: warm-up, stable, decay; Hu et al. 2024)."""
+    if step < rung.warmup_steps:
+        return rung.learning_rate * (step + 1) / (rung.warmup_steps + 1)
+    done = (step - rung.warmup_steps) / max(1, rung.steps - rung.warmup_steps)
+    left = {
+        "constant": 1.0,
+        "linear": 1 - done,
+        "cosine": 0.5 * (1 + math.cos(math.pi * done)),
+        "step": float(done <= rung.drop_after),
+        "stable": min(1.0, (rung.steps - step) / (rung.decay_share * rung.steps)),
+    }[rung.schedule]
+    return rung.final_learning_rate + left * (rung.learning_rate - rung.final_learning_rate)
+
+
+def optimizer_of(network: nn.Module, rung: Neural) -> "torch.optim.Optimizer | Together":
+    """AdamW, SGD, or Muon beside AdamW; weight decay on matrices only, as is usual.
+
+    A group's ``share`` is its learning rate as a multiple of the rung's, so that one schedule drives them all.
+    """
+    inner = inner_matrices(network) if rung.optimizer == "muon" else []
+    others = [weight for weight in network.parameters() if not any(weight is matrix for matrix in inner)]
+    matrices, vectors = ([w for w in others if (w.dim() >= 2) is wide] for wide in (True, False))
+    groups: list[State] = [{"params": matrices, "weight_decay": rung.weight_decay}]
+    groups.append({"params": vectors, "weight_decay": 0.0})
+    groups = [{**group, "share": 1.0} for group in groups if group["params"]]
+    if rung.optimizer == "sgd":
+        return torch.optim.SGD(groups, lr=rung.learning_rate)
+    adamw = torch.optim.AdamW(groups, lr=rung.learning_rate, betas=(0.9, rung.beta2), fused=True) if groups else None
+    if not inner:
+        assert adamw is not None, "a network has weights"
+        return adamw
+    share = rung.matrix_learning_rate / rung.learning_rate
+    muon = Muon([{"params": inner, "share": share}], rung.matrix_learning_rate, rung.momentum, rung.weight_decay)
+    return Together([muon, adamw] if adamw is not None else [muon])
+
+
+def inner_matrices(network: nn.Module) -> list[torch.Tensor]:
+    """The weights that multiply vectors of the network's own making: neither embeddings nor the output."""
+    tables = {id(part.weight) for part in network.modules() if isinstance(part, nn.Embedding)}
+    return [
+        weight
+        for name, weight in network.named_parameters()
+        if weight.dim() >= 2 and id(weight) not in tables and not name.startswith(OUTSIDE)
+    ]
+
+
+class Muon(torch.optim.Optimizer):
+    """Momentum, made orthogonal, for every matrix; a weight of more dimensions is as many matrices as they say.
+
+    Of torch's own it differs in that matrices of one shape are taken together and in float32, since bfloat16, in
+    which torch's works, is slow on a CPU without units for it and rounds what is to be the same on every machine.
+    """
+
+    def __init__(self, groups: list[State], lr: float, momentum: float = 0.95, weight_decay: float = 0.0) -> None:
+        super().__init__(groups, {"lr": lr, "momentum": momentum, "weight_decay": weight_decay})
+
+    @torch.no_grad()
+    def step(self, closure: None = None) -> None:  # type: ignore[override]
+        """One update from the gradients that are there."""
+        for group in self.param_groups:
+            alike: dict[torch.Size, list[torch.Tensor]] = defaultdict(list)
+            for weight in group["params"]:
+                if weight.grad is not None:
+                    alike[weight.shape].append(weight)
+            for weights in alike.values():
+                self._step_together(weights, group)
+
+    def _step_together(self, weights: list[torch.Tensor], group: Mapping[str, Any]) -> None:
+        """Nesterov's momentum, then one Newton-Schulz for all; taller matrices move more (Jordan et al. 2024)."""
+        momentum, rate = group["momentum"], group["lr"]
+        moved = []
+        for weight in weights:
+            assert weight.grad is not None, "only weights with a gradient are stepped"
+            mean = self.state[weight].setdefault("momentum", torch.zeros_like(weight))
+            mean.lerp_(weight.grad, 1 - momentum)
+            moved.append(weight.grad.lerp(mean, momentum))
+        scale = max(1.0, weights[0].shape[-2] / weights[0].shape[-1]) ** 0.5
+        for weight, change in zip(weights, orthogonal(torch.stack(moved)), strict=True):
+            weight.mul_(1 - rate * group["weight_decay"]).add_(change, alpha=-rate * scale)
+
+
+def orthogonal(matrices: torch.Tensor) -> torch.Tensor:
+    """(..., n, m) -> (..., n, m): U V' of each one's singular value decomposition, singular values about 1.
+
+    Newton-Schulz: a polynomial of the matrix acts on its singular values alone (Jordan et al. 2024).
+    """
+    a, b, c = QUINTIC
+    tall = matrices.shape[-2] > matrices.shape[-1]
+    x = matrices.mT if tall else matrices
+    x = x / x.norm(dim=(-2, -1), keepdim=True).clamp(min=1e-7)
+    for _ in range(NEWTON_SCHULZ_STEPS):
+        square = x @ x.mT
+        x = a * x + (b * square + c * square @ square) @ x
+    return x.mT if tall else x
+
+
+class Together:
+    """Several optimizers over one network, stepped, saved and restored as one, in torch's own format."""
+
+    def __init__(self, parts: list[torch.optim.Optimizer]) -> None:
+        self.parts = parts
+
+    @property
+    def param_groups(self) -> list[State]:
+        """The groups of all of them."""
+        return [group for part in self.parts for group in part.param_groups]
+
+    def step(self) -> None:
+        """One update by each."""
+        for part in self.parts:
+            part.step()
+
+    def zero_grad(self, set_to_none: bool = True) -> None:
+        """Forget the gradients."""
+        for part in self.parts:
+            part.zero_grad(set_to_none=set_to_none)
+
+    def state_dict(self) -> State:
+        """{state: {number of a weight: its tensors}, param_groups}, weights numbered through all parts."""
+        state: State = {}
+        groups: list[State] = []
+        for part in self.parts:
+            own, first = part.state_dict(), sum(len(group["params"]) for group in groups)
+            state |= {first + number: kept for number, kept in own["state"].items()}
+            groups += [{**group, "params": [first + n for n in group["params"]]} for group in own["param_groups"]]
+        return {"state": state, "param_groups": groups}
+
+    def load_state_dict(self, saved: Mapping[str, Any]) -> None:
+        """The inverse of ``state_dict``."""
+        groups, first = list(saved["param_groups"]), 0
+        for part in self.parts:
+            own, groups = groups[: len(part.param_groups)], groups[len(part.param_groups) :]
+            count = sum(len(group["params"]) for group in own)
+            state = {n - first: kept for n, kept in saved["state"].items() if first <= n < first + count}
+            shifted = [{**group, "params": [n - first for n in group["params"]]} for group in own]
+            part.load_state_dict({"state": state, "param_groups": shifted})
+            first += count
+
+
+class Average:
+    """The mean of a network's weights over the last ``average_share`` of the steps, as ``averaging`` says.
+
+    ``mean`` counts every step alike (Polyak & Juditsky 1992); ``ema`` forgets by ``average_decay`` a step, its
+    start corrected so that weights always sum to one (Kingma & Ba 2015). Buffers stay those of the last step.
+    """
+
+    def __init__(self, network: nn.Module, rung: Neural) -> None:
+        self.rung, self.weights = rung, list(network.parameters())
+        self.first = rung.steps - round(rung.average_share * rung.steps)
+        self.count = 0
+        self.averaged: list[torch.Tensor] = []
+
+    @torch.no_grad()
+    def update(self, step: int) -> None:
+        """Take in the weights after ``step``, counted from 0."""
+        if self.rung.averaging == "none" or step < self.first:
+            return
+        self.count += 1
+        if not self.averaged:
+            self.averaged = [weight.detach().clone() for weight in self.weights]
+            return
+        torch._foreach_lerp_(self.averaged, [weight.detach() for weight in self.weights], self._share())
+
+    def _share(self) -> float:
+        """The newest weights' share of the average."""
+        if self.rung.averaging == "mean":
+            return 1 / self.count
+        return (1 - self.rung.average_decay) / (1 - self.rung.average_decay**self.count)
+
+    @torch.no_grad()
+    def swap(self) -> None:
+        """Exchange the network's weights and their average, where there is one; twice is nothing."""
+        for weight, averaged in zip(self.weights, self.averaged, strict=False):
+            kept = weight.detach().clone()
+            weight.copy_(averaged)
+            averaged.copy_(kept)
+
+    def state_dict(self) -> State:
+        """Tensors and a number, all that a later ``update`` depends on."""
+        return {"count": self.count, "averaged": [tensor.clone() for tensor in self.averaged]}
+
+    def load_state_dict(self, saved: Mapping[str, Any]) -> None:
+        """The inverse of ``state_dict``."""
+        self.count = int(saved["count"])
+        self.averaged = [tensor.clone() for tensor in saved["averaged"]]

@@ -1,0 +1,41 @@
+#!/usr/bin/env bash
+# Builds llama-cpp-python for tests/test_llama_cpp.py:  tests/llama_cpp.sh [FOLDER]
+#
+# The source is the package's own, from the package registry, built with Debian's tools in some ten CPU minutes. It
+# lies in FOLDER, by default $XDG_CACHE_HOME/lmstages/llama_cpp (~/.cache/lmstages/llama_cpp), where the test looks;
+# `PYTHONPATH=FOLDER` gives it to a run. The second time it is there already. For an environment of one's own:
+#   pip install --no-binary llama-cpp-python 'lmstages[llama-cpp]'
+set -euo pipefail
+
+version=0.3.36
+diskcache=5.6.3
+cache=${1:-${XDG_CACHE_HOME:-$HOME/.cache}/lmstages/llama_cpp}
+python=${PYTHON:-python3}
+packages=(cmake g++ ninja-build)
+
+if [[ -f $cache/llama_cpp/__init__.py ]]; then
+    echo "$cache"
+    exit
+fi
+
+missing=()
+for package in "${packages[@]}"; do
+    dpkg -s "$package" >/dev/null 2>&1 || missing+=("$package")
+done
+if ((${#missing[@]})); then
+    as_root=$([[ $(id -u) == 0 ]] || echo sudo)
+    $as_root apt-get update -qq
+    $as_root apt-get install -y -qq --no-install-recommends "${missing[@]}" >&2
+fi
+
+building=$(mktemp -d)
+trap 'rm -rf "$building"' EXIT
+export CMAKE_BUILD_PARALLEL_LEVEL=${JOBS:-1}
+export CMAKE_ARGS="-DLLAVA_BUILD=OFF -DLLAMA_CURL=OFF -DLLAMA_BUILD_TESTS=OFF -DLLAMA_BUILD_EXAMPLES=OFF -DLLAMA_BUILD_TOOLS=OFF -DLLAMA_BUILD_SERVER=OFF"
+"$python" -m pip wheel --quiet --no-deps --no-binary llama-cpp-python --wheel-dir "$building" "llama-cpp-python==$version" >&2
+"$python" -m pip install --quiet --no-deps --target "$building/made" "$building"/llama_cpp_python-*.whl "diskcache==$diskcache" >&2
+
+mkdir -p "$(dirname "$cache")"
+rm -rf "$cache"
+mv "$building/made" "$cache"
+echo "$cache"

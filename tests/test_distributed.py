@@ -1,0 +1,128 @@
+"""Several processes fit one network: the same batches, the same gradient, the same curve as one process."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from lmstages.batches import Rows
+from lmstages.config import to_section
+from lmstages.distributed import Processes
+from lmstages.errors import UserError
+from lmstages.models.base import Documents
+from lmstages.reading import read_run
+from lmstages.training import loss_of, valid_loss
+
+AGREEMENT = 1e-4  # nats: what another order of additions does to a curve of 30 steps
+CONFIG = """
+corpora: {coined: {count: 300}}
+tokenizers: {char: {kind: char}}
+models:
+  gpt: {layers: 1, heads: 2, width: 16, window: 16, row_length: 16, batch_size: 7, steps: 30, evaluate_every: 10,
+    warmup_steps: 5, learning_rate: 1e-2}
+  wavenet: {layers: 2, embedding: 4, hidden: 8, steps: 4}
+"""
+DOCUMENTS = Documents.of([[1, 2, 3, 4, 5, 0], [6, 0], [2, 3, 4, 5, 6, 1, 2, 3, 0]])
+
+
+def test_the_shares_of_all_processes_are_the_batch():
+    whole = Rows(DOCUMENTS, 2, 3).whole()
+    shares = [Rows(DOCUMENTS, 2, 3, processes=Processes(rank, 3)).whole() for rank in range(3)]
+    dealt = torch.cat([share.targets for share in shares])
+    assert sorted(map(tuple, dealt.tolist())) == sorted(map(tuple, whole.targets.tolist()))
+    assert {share.targets_of_all for share in shares} == {whole.targets_of_all} == {len(DOCUMENTS)}
+
+
+@pytest.mark.parametrize("window", [1, 4])
+def test_a_batch_gathered_on_a_device_is_the_batch_gathered_on_the_host(window):
+    rows = Rows(DOCUMENTS, window, 3)
+    spans = rows.spans(np.arange(len(rows)), np.arange(len(rows)) % 3)
+    host, device = rows.gather(spans), rows.gather_on_device(spans, rows.resident())
+    assert all(torch.equal(one, other) for one, other in zip(host, device, strict=True))
+
+
+def test_the_gradients_of_shares_add_up_to_that_of_the_batch():
+    torch.manual_seed(0)
+    network = torch.nn.Embedding(7, 7)
+
+    def gradient(batch):
+        network.zero_grad()
+        (loss_of(network, batch) / batch.targets_of_all).backward()
+        return network.weight.grad.clone()
+
+    shares = [gradient(Rows(DOCUMENTS, 1, 3, processes=Processes(rank, 2)).whole()) for rank in range(2)]
+    torch.testing.assert_close(sum(shares), gradient(Rows(DOCUMENTS, 1, 3).whole()))
+
+
+def test_valid_counts_every_target_once():
+    network = torch.nn.Embedding(7, 7)
+    torch.nn.init.zeros_(network.weight)
+    assert valid_loss(network, Rows(DOCUMENTS, 1, 4), 2) == pytest.approx(np.log(7))
+
+
+def test_batch_statistics_are_not_shared_out():
+    network = torch.nn.Sequential(torch.nn.Linear(2, 2), torch.nn.BatchNorm1d(2))
+    with pytest.raises(UserError, match="2 processes: its BatchNorm takes its statistics from a whole batch"):
+        Processes(0, 2).together(network)
+    assert Processes().together(network) is network
+
+
+# Two processes, over the loopback
+
+
+@pytest.fixture(scope="module")
+def tokens(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("shared")
+    (folder / "run.yaml").write_text(CONFIG)
+    run = read_run(folder / "run.yaml")
+    from lmstages.__main__ import main
+
+    assert main(["prepare", "--out", str(folder / "text"), "--section", run.prepare_section("coined")]) == 0
+    options = ["--text", str(folder / "text"), "--layout", "lines", "--out", str(folder / "tokens")]
+    assert main(["tokenize", *options, "--section", to_section(run.tokenizers["char"])]) == 0
+    return folder, run
+
+
+def fit_with(tokens, processes, model, out, *more):
+    folder, run = tokens
+    launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes)]
+    arguments = ["--tokens", folder / "tokens", "--out", out, "--section", run.fit_section(model), *more]
+    command = [sys.executable, *(launcher if processes > 1 else []), "-m", "lmstages", "fit", *map(str, arguments)]
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])}
+    return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
+
+
+def curve(folder, key):
+    return [point[key] for point in json.loads((folder / "fit.json").read_text())["curve"]]
+
+
+def test_two_processes_have_the_curve_of_one(tokens, tmp_path):
+    for processes in (1, 2):
+        done = fit_with(tokens, processes, "gpt", tmp_path / str(processes))
+        assert done.returncode == 0, done.stderr
+        assert done.stderr.count("step 30/30") == 1  # one of them speaks
+    for key in ("train", "valid"):
+        np.testing.assert_allclose(curve(tmp_path / "2", key), curve(tmp_path / "1", key), atol=AGREEMENT)
+    assert curve(tmp_path / "2", "tokens") == curve(tmp_path / "1", "tokens")
+
+
+@pytest.mark.slow
+def test_two_processes_go_on_together_from_a_resume_point(tokens, tmp_path):
+    cut, points = tmp_path / "cut", tmp_path / "points"
+    stopped = fit_with(tokens, 2, "gpt", cut, "--resume", points, "--minutes", 1e-9)
+    assert stopped.returncode != 0 and "stopped after step 10 of 30, which is saved" in stopped.stderr
+    done = fit_with(tokens, 2, "gpt", cut, "--resume", points)
+    assert done.returncode == 0 and "resumed after step 10" in done.stderr and not points.exists()
+    assert fit_with(tokens, 2, "gpt", tmp_path / "whole").returncode == 0
+    assert (cut / "model.safetensors").read_bytes() == (tmp_path / "whole" / "model.safetensors").read_bytes()
+
+
+@pytest.mark.slow
+def test_a_rung_that_cannot_be_shared_out_says_so(tokens, tmp_path):
+    done = fit_with(tokens, 2, "wavenet", tmp_path)
+    assert done.returncode != 0 and "fit this rung with one process, without torchrun" in done.stderr

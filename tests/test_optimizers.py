@@ -1,0 +1,242 @@
+"""Optimizers: hand-worked schedules, Muon against torch's own and against the definition, averages by hand."""
+
+import numpy as np
+import pytest
+import torch
+from pydantic import ValidationError
+from torch import nn
+
+from lmstages.ladder import GPT, LSTM, MLP, ModernGPT, NeuralBigram
+from lmstages.models.base import Documents, build
+from lmstages.optimizers import Average, Muon, Together, inner_matrices, learning_rate, optimizer_of, orthogonal
+
+SMALL = {"layers": 1, "heads": 2, "width": 16, "window": 8, "row_length": 8}
+
+
+def network_of(rung, vocab_size=11, seed=0):
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        return build(rung, vocab_size).build()
+
+
+def random_matrix(*shape, seed=0):
+    return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
+
+
+def names_of(network, weights):
+    return {name for name, weight in network.named_parameters() if any(weight is each for each in weights)}
+
+
+# ---------------------------------------------------------------- schedules
+
+
+def test_stable_warms_up_stays_and_decays():
+    rung = MLP(steps=100, warmup_steps=4, schedule="stable", decay_share=0.4, learning_rate=1.0, final_learning_rate=0)
+    rates = [learning_rate(rung, step) for step in (0, 3, 4, 59, 60, 80, 90, 99)]
+    assert rates == pytest.approx([0.2, 0.8, 1.0, 1.0, 1.0, 0.5, 0.25, 0.025])
+
+
+def test_stable_decays_to_the_final_rate_from_its_first_step_where_its_share_is_one():
+    rung = MLP(steps=10, schedule="stable", decay_share=1.0, learning_rate=1.0, final_learning_rate=0.5)
+    assert [learning_rate(rung, step) for step in (0, 5, 9)] == pytest.approx([1.0, 0.75, 0.55])
+
+
+@pytest.mark.parametrize(
+    ("schedule", "middle", "last"),
+    [("constant", 1.0, 1.0), ("linear", 0.5, 0.01), ("cosine", 0.5, 0.5 * (1 - np.cos(np.pi / 100)))],
+)
+def test_the_other_schedules_as_before(schedule, middle, last):
+    rung = MLP(steps=100, schedule=schedule, learning_rate=1.0, final_learning_rate=0.0)
+    assert [learning_rate(rung, step) for step in (0, 50, 99)] == pytest.approx([1.0, middle, last])
+
+
+def test_every_group_follows_the_one_schedule():
+    rung = ModernGPT(**SMALL, learning_rate=0.01, matrix_learning_rate=0.03)
+    shares = sorted(group["share"] for group in optimizer_of(network_of(rung), rung).param_groups)
+    assert shares == pytest.approx([1.0, 3.0])
+
+
+# ---------------------------------------------------------------- Muon
+
+
+@pytest.mark.parametrize("shape", [(16, 16), (48, 16), (16, 48), (3, 16, 16)])
+def test_newton_schulz_leaves_singular_values_about_one(shape):
+    found = torch.linalg.svdvals(orthogonal(random_matrix(*shape)))
+    assert found.min() > 0.6 and found.max() < 1.3
+
+
+def test_newton_schulz_keeps_the_singular_vectors():
+    x = random_matrix(12, 12)
+    left, _, right = torch.linalg.svd(x)
+    inner = left.T @ orthogonal(x) @ right.T
+    assert (inner - torch.diag(inner.diagonal())).abs().max() < 1e-4 and inner.diagonal().min() > 0.5
+
+
+def test_orthogonal_does_not_depend_on_the_size_of_the_gradient():
+    x = random_matrix(8, 20)
+    assert torch.allclose(orthogonal(x), orthogonal(1e-3 * x), atol=1e-5)
+
+
+@pytest.mark.parametrize("shape", [(32, 8), (8, 32), (8, 8)])
+def test_muon_moves_as_torchs_own_but_for_its_rounding(shape):
+    ours, theirs = (nn.Parameter(random_matrix(*shape)) for _ in range(2))
+    muon = Muon([{"params": [ours]}], lr=0.1, momentum=0.9, weight_decay=0.1)
+    reference = torch.optim.Muon([theirs], lr=0.1, momentum=0.9, weight_decay=0.1)
+    for step in range(4):
+        ours.grad, theirs.grad = (random_matrix(*shape, seed=step) for _ in range(2))
+        muon.step()
+        reference.step()
+    moved = (ours - random_matrix(*shape)).norm()
+    assert (ours - theirs).norm() < 0.02 * moved  # torch's works in bfloat16, of 8 bits
+
+
+def test_a_stack_of_matrices_moves_as_each_alone():
+    stacked, apart = nn.Parameter(random_matrix(3, 6, 6)), [nn.Parameter(m.clone()) for m in random_matrix(3, 6, 6)]
+    stacked.grad = random_matrix(3, 6, 6, seed=1)
+    for weight, gradient in zip(apart, stacked.grad, strict=True):
+        weight.grad = gradient.clone()
+    for weights in ([stacked], apart):
+        Muon([{"params": weights}], lr=0.1).step()
+    assert torch.allclose(stacked, torch.stack(apart), atol=1e-6)
+
+
+def test_muon_has_the_inner_matrices_and_adamw_the_rest():
+    rung = GPT(**SMALL, optimizer="muon", tied_output=False, bias=True)
+    network = network_of(rung)
+    together = optimizer_of(network, rung)
+    groups = [names_of(network, group["params"]) for group in together.param_groups]
+    attention = {"blocks.0.attention.queries_keys_values.weight", "blocks.0.attention.output.weight"}
+    assert groups[0] == attention | {"blocks.0.feedforward.0.weight", "blocks.0.feedforward.2.weight"}
+    assert groups[1] == {"embedding.weight", "positions", "output.weight"}
+    assert sorted(set.union(*groups)) == sorted(name for name, _ in network.named_parameters())
+
+
+def test_every_weight_has_one_optimizer_on_every_kind_of_network():
+    for rung in (ModernGPT(**SMALL, value_embeddings=True), LSTM(optimizer="muon"), NeuralBigram(optimizer="muon")):
+        network = network_of(rung)
+        weights = [weight for group in optimizer_of(network, rung).param_groups for weight in group["params"]]
+        assert len(weights) == len({id(w) for w in weights}) == len(list(network.parameters()))
+
+
+def test_a_table_alone_leaves_muon_nothing():
+    rung = NeuralBigram(width=None, optimizer="muon")
+    assert inner_matrices(network_of(rung)) == []
+    assert isinstance(optimizer_of(network_of(rung), rung), torch.optim.AdamW)
+
+
+def stepped(rung, network, optimizer, steps, first=0):
+    """Some steps on gradients that are a function of the step alone."""
+    for step in range(first, first + steps):
+        for number, weight in enumerate(network.parameters()):
+            weight.grad = random_matrix(*weight.shape, seed=100 * step + number)
+        optimizer.step()
+
+
+def test_restored_optimizers_go_on_as_if_never_interrupted():
+    rung = ModernGPT(**SMALL)
+    whole, first = network_of(rung), network_of(rung)
+    stepped(rung, whole, optimizer_of(whole, rung), 6)
+    optimizer = optimizer_of(first, rung)
+    stepped(rung, first, optimizer, 3)
+    second = network_of(rung, seed=9)
+    second.load_state_dict(first.state_dict())
+    restored = optimizer_of(second, rung)
+    restored.load_state_dict(optimizer.state_dict())
+    stepped(rung, second, restored, 3, first=3)
+    assert all(torch.equal(a, b) for a, b in zip(whole.parameters(), second.parameters(), strict=True))
+
+
+def test_saved_optimizers_hold_tensors_and_plain_values_only():
+    rung = ModernGPT(**SMALL)
+    network = network_of(rung)
+    optimizer = optimizer_of(network, rung)
+    stepped(rung, network, optimizer, 1)
+    saved = optimizer.state_dict()
+    kinds = {type(leaf) for kept in saved["state"].values() for leaf in kept.values()}
+    plain = {type(leaf) for group in saved["param_groups"] for leaf in group.values()}
+    assert isinstance(optimizer, Together) and kinds == {torch.Tensor}
+    assert plain <= {bool, float, int, list, tuple, type(None)}
+    assert sorted(saved["state"]) == list(range(len(list(network.parameters()))))
+
+
+# ---------------------------------------------------------------- averages
+
+
+def averaged(values, **keys):
+    """What is left of one weight that takes these values, step by step."""
+    network = nn.Linear(1, 1, bias=False)
+    average = Average(network, MLP(steps=len(values), **keys))
+    for step, value in enumerate(values):
+        network.weight.data.fill_(value)
+        average.update(step)
+    average.swap()
+    return network.weight.item()
+
+
+def test_the_mean_is_that_of_the_last_steps():
+    assert averaged([9, 9, 9, 1, 2, 6], averaging="mean", average_share=0.5) == pytest.approx(3)
+
+
+def test_the_forgetting_mean_weighs_by_powers_of_its_decay():
+    found = averaged([9, 1, 2, 6], averaging="ema", average_share=0.75, average_decay=0.5)
+    assert found == pytest.approx((1 * 0.25 + 2 * 0.5 + 6) / 1.75)
+
+
+def test_without_averaging_the_last_weights_stay():
+    assert averaged([9, 1, 2], averaging="none", average_share=1.0) == 2
+
+
+def test_swapping_twice_is_nothing_and_a_restored_average_is_the_same():
+    network = nn.Linear(3, 2)
+    average = Average(network, MLP(steps=4, averaging="mean", average_share=1.0))
+    for step in range(3):
+        network.weight.data.normal_()
+        average.update(step)
+    before = network.weight.clone()
+    average.swap()
+    assert not torch.equal(network.weight, before)
+    average.swap()
+    assert torch.equal(network.weight, before)
+    again = Average(network, average.rung)
+    again.load_state_dict(average.state_dict())
+    assert again.count == 3 and all(torch.equal(a, b) for a, b in zip(again.averaged, average.averaged, strict=True))
+
+
+TINY = {"steps": 8, "batch_size": 4, "evaluate_every": 2, "window": 2, "embedding": 4, "hidden": 8}
+
+
+def fitted(**keys):
+    documents = Documents.of([[*row, 0] for row in np.random.default_rng(0).integers(1, 7, (20, 6)).tolist()])
+    model = build(MLP(**TINY, **keys), 7)
+    return model, model.fit(documents, documents, 0)
+
+
+def test_what_is_evaluated_and_kept_is_the_average():
+    plain, _ = fitted(keep="last")
+    model, curve = fitted(keep="last", averaging="mean", average_share=0.5)
+    _, best = fitted(keep="best", averaging="mean", average_share=0.5)
+    unaveraged = fitted(keep="best")[1]
+    assert [p["train"] for p in curve] == [p["train"] for p in unaveraged]  # the way is the same
+    assert [p["valid"] for p in curve][:2] == [p["valid"] for p in unaveraged][:2]  # nothing averaged yet
+    assert curve[-1]["valid"] != unaveraged[-1]["valid"] and best == curve
+    assert not np.array_equal(model.arrays()["hidden.0.0.weight"], plain.arrays()["hidden.0.0.weight"])
+
+
+def test_the_kept_average_is_the_mean_of_the_weights_on_the_way():
+    whole, _ = fitted(keep="last", averaging="mean", average_share=0.25, schedule="constant")
+    mean = np.mean([at_step(n) for n in (7, 8)], axis=0)
+    assert np.allclose(whole.arrays()["hidden.0.0.weight"], mean, atol=1e-6)
+
+
+def at_step(steps):
+    """The first hidden matrix after so many steps of a constant rate, which do not depend on how many follow."""
+    documents = Documents.of([[*row, 0] for row in np.random.default_rng(0).integers(1, 7, (20, 6)).tolist()])
+    model = build(MLP(**TINY | {"steps": steps}, keep="last", schedule="constant"), 7)
+    model.fit(documents, documents, 0)
+    return model.arrays()["hidden.0.0.weight"]
+
+
+@pytest.mark.parametrize("key", ["average_decay", "momentum"])
+def test_a_decay_of_one_is_refused(key):
+    with pytest.raises(ValidationError, match="less than 1"):
+        MLP(**{key: 1.0})

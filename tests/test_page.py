@@ -1,0 +1,240 @@
+"""The page in a real browser, headless and without a network: it opens from disk, sorts, filters, and does no harm."""
+
+import json
+import shutil
+import urllib.parse
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from comparisons import FAILED, GPT, HOSTILE, ROW, SOURCE, XZ, comparison, large
+
+from lmstages.report import shown
+from lmstages.report.page import render
+
+pytestmark = pytest.mark.slow
+selenium = pytest.importorskip("selenium", reason="selenium is not installed: tests/browser.sh")
+
+STILL = {"name": "prefers-reduced-motion", "value": "reduce"}
+DRIVER, CHROMIUM = shutil.which("chromedriver"), shutil.which("chromium")
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    """Chromium that knows no host; it writes down every request and every word of the console."""
+    if not (DRIVER and CHROMIUM):
+        pytest.skip("chromium and chromedriver are not installed: tests/browser.sh")
+    from selenium import webdriver
+    from selenium.webdriver.chrome.service import Service
+
+    options = webdriver.ChromeOptions()
+    options.binary_location = CHROMIUM
+    for argument in ("--headless=new", "--no-sandbox", "--disable-dev-shm-usage", "--window-size=1280,900"):
+        options.add_argument(argument)
+    options.set_capability("goog:loggingPrefs", {"performance": "ALL", "browser": "ALL"})
+    driver = webdriver.Chrome(options=options, service=Service(DRIVER))
+    driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": [STILL]})
+    yield driver
+    driver.quit()
+
+
+def opened(browser: Any, folder: Path, content: dict[str, Any]) -> Path:
+    """The page of a comparison, from disk."""
+    path = folder / "report.html"
+    path.write_text(render(content), "utf-8")
+    browser.get_log("performance"), browser.get_log("browser")
+    browser.get(path.as_uri())
+    return path
+
+
+@pytest.fixture(scope="module")
+def page(browser: Any, tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """A page of two texts with every kind of row."""
+    content = large(corpora=2, rungs=8)
+    content["rows"].append({**FAILED, "corpus": "text1", "rank": 9})
+    opened(browser, tmp_path_factory.mktemp("page"), content)
+    return browser
+
+
+def requests(browser: Any) -> list[str]:
+    """Every address the browser asked for since the last call, inner pages of its own left out."""
+    events = [json.loads(entry["message"])["message"] for entry in browser.get_log("performance")]
+    asked = [event["params"]["request"]["url"] for event in events if event["method"] == "Network.requestWillBeSent"]
+    return [url for url in asked if not url.startswith(("chrome:", "devtools:"))]
+
+
+def script(browser: Any, code: str, *arguments: Any) -> Any:
+    return browser.execute_script(code, *arguments)
+
+
+def rows_left(browser: Any) -> list[list[str]]:
+    """Corpus and class of the rows that are shown."""
+    code = "return [...document.querySelectorAll('#rows tbody tr')].filter(row => row.checkVisibility())"
+    return script(browser, code + ".map(row => [row.dataset.corpus, row.dataset.class])")
+
+
+def column(browser: Any, key: str) -> list[str]:
+    code = (
+        "return [...document.querySelectorAll(`#rows td[data-column='${arguments[0]}']`)].map(one => one.dataset.value)"
+    )
+    return script(browser, code, key)
+
+
+def heading(browser: Any, words: str) -> Any:
+    code = "return [...document.querySelectorAll('#rows thead button')]"
+    found = script(browser, f"{code}.find(one => one.textContent.includes(arguments[0]))", words)
+    script(browser, "document.querySelector('#table').scrollIntoView()")
+    return found
+
+
+def choose(browser: Any, name: str, value: str) -> None:
+    code = "const one = document.querySelector(`#filters [name=${arguments[0]}]`); one.value = arguments[1];"
+    script(browser, code + "one.dispatchEvent(new Event('input', {bubbles: true}))", name, value)
+
+
+def test_the_page_opens_from_disk_and_asks_for_nothing(browser: Any, tmp_path: Path) -> None:
+    path = opened(browser, tmp_path, comparison(ROW, GPT, FAILED, XZ, SOURCE) | {"estimation": True})
+    assert script(browser, "return document.readyState") == "complete" and "lmstages" in browser.title
+    assert requests(browser) == [path.as_uri()] and browser.get_log("browser") == []
+
+
+def test_the_log_would_see_a_request_and_a_word_of_the_console(browser: Any, tmp_path: Path) -> None:
+    path = tmp_path / "other.html"
+    path.write_text(
+        "<!DOCTYPE html><title>x</title><link rel=icon href=data:,><img src=absent.png><script>throw 1</script>"
+    )
+    browser.get_log("performance"), browser.get_log("browser")
+    browser.get(path.as_uri())
+    assert any(url.endswith("absent.png") for url in requests(browser)) and browser.get_log("browser")
+
+
+def test_a_click_on_a_heading_sorts_and_another_turns_it_round(page: Any) -> None:
+    for sign in (1, -1):
+        heading(page, "Parameters").click()
+        known = [float(value) for value in column(page, "parameters") if value]
+        assert known == sorted(known)[::sign] and len(known) == 16
+        assert column(page, "parameters")[-1] == "", "rows without a number stand last"
+
+
+def test_words_sort_as_words(page: Any) -> None:
+    heading(page, "Corpus").click()
+    found = [corpus for corpus, _ in rows_left(page)]
+    assert found == sorted(found)
+
+
+def test_filters_leave_the_rows_they_name(page: Any) -> None:
+    everything = rows_left(page)
+    choose(page, "corpus", "text1")
+    assert {corpus for corpus, _ in rows_left(page)} == {"text1"}
+    choose(page, "class", "code length")
+    assert rows_left(page) == [["text1", "code length"]]
+    assert "1 of 21 rows" in script(page, "return document.querySelector('#filters output').textContent")
+    choose(page, "class", ""), choose(page, "corpus", ""), choose(page, "model", "rung 3")
+    assert len(rows_left(page)) == 2
+    choose(page, "model", "")
+    assert rows_left(page) == everything
+
+
+def test_the_other_columns_are_a_click_away(page: Any) -> None:
+    code = "return document.querySelector('#rows td[data-column=protocol]').checkVisibility()"
+    assert not script(page, code)
+    page.find_element("id", "wide").click()
+    assert script(page, code)
+    page.find_element("id", "wide").click()
+
+
+def test_a_click_on_a_figure_says_where_it_came_from(page: Any) -> None:
+    script(page, "document.querySelector('#rows tbody td.bits').click()")
+    told = script(page, "return document.querySelector('[popover]:popover-open').innerText")
+    assert "scores.safetensors" in told and "python -m lmstages fit" in told and "Σ log p" in told
+    asked = script(page, "return document.querySelector('[popover]:popover-open .asked').dataset.column")
+    assert asked == "bits_per_byte"
+    script(page, "document.querySelector('[popover]:popover-open').hidePopover()")
+
+
+def test_the_name_of_a_row_opens_the_same_without_a_script(page: Any) -> None:
+    script(page, "document.querySelector('#rows tbody button.name').focus()")
+    page.switch_to.active_element.send_keys("\n")
+    assert script(page, "return document.querySelectorAll('[popover]:popover-open').length") == 1
+    script(page, "document.querySelector('[popover]:popover-open').hidePopover()")
+
+
+def test_a_section_of_a_rung_opens_and_holds_curve_passage_and_samples(page: Any) -> None:
+    section = page.find_element("id", "rung-rung5")
+    assert not section.find_element("css selector", "pre.passage").is_displayed()
+    section.find_element("css selector", "summary").click()
+    for part in ("pre.passage", "figure svg", "pre.sample", "p.legend"):
+        assert section.find_element("css selector", part).is_displayed()
+    assert "Temperature 0.5" in section.text and "Temperature 1.5" in section.text
+
+
+def test_an_address_of_a_rung_opens_its_section(page: Any) -> None:
+    script(page, "location.hash = '#rung-rung6'")
+    assert script(
+        page, "return new Promise(done => setTimeout(() => done(document.querySelector('#rung-rung6').open), 200))"
+    )
+
+
+def test_the_passage_is_the_text_coloured_by_more_than_colour(page: Any) -> None:
+    code = "return [...document.querySelectorAll('#rung-rung5 pre.passage')][0].textContent"
+    text = script(page, code).replace("↵\n", "\n").lstrip("\n")
+    assert text.startswith("The fox who lived by the river asked the crane for bread")
+    code = "const of = n => getComputedStyle(document.querySelector('p.legend .n' + n));"
+    looks = script(page, code + "return [0,1,2,3,4,5].map(n => [of(n).backgroundColor, of(n).textDecorationStyle])")
+    assert len({colour for colour, _ in looks}) == 6
+    assert [style for _, style in looks[3:]] == ["dotted", "solid", "double"]
+
+
+def test_text_on_every_level_can_be_read_in_light_and_in_dark(page: Any) -> None:
+    for scheme in ("light", "dark"):
+        wanted = {"features": [{"name": "prefers-color-scheme", "value": scheme}]}
+        page.execute_cdp_cmd("Emulation.setEmulatedMedia", wanted)
+        code = "const of = n => getComputedStyle(document.querySelector('p.legend .n' + n));"
+        pairs = script(page, code + "return [1,2,3,4,5].map(n => [of(n).color, of(n).backgroundColor])")
+        assert min(contrast(ink, paper) for ink, paper in pairs) > 4.5, (scheme, pairs)
+    page.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": [STILL]})
+
+
+def contrast(one: str, two: str) -> float:
+    """WCAG 2.2 contrast of two ``rgb(r, g, b)``."""
+    light = sorted((luminance(one), luminance(two)))
+    return (light[1] + 0.05) / (light[0] + 0.05)
+
+
+def luminance(colour: str) -> float:
+    parts = [int(part) / 255 for part in colour[colour.index("(") + 1 : -1].split(",")[:3]]
+    linear = [part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in parts]
+    return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+
+def test_a_phone_scrolls_only_within_tables_and_figures(page: Any) -> None:
+    screen = {"width": 390, "height": 844, "deviceScaleFactor": 2, "mobile": True}
+    page.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", screen)
+    assert script(page, "return document.documentElement.scrollWidth") <= 390
+    page.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
+
+
+def test_the_table_can_be_taken_as_csv(page: Any) -> None:
+    code = "return document.querySelector('a[download=\"table.csv\"]').href"
+    assert script(page, code).startswith("data:text/csv;charset=utf-8;base64,")
+
+
+@pytest.mark.parametrize("sample", HOSTILE)
+def test_a_hostile_sample_does_no_harm(browser: Any, tmp_path: Path, sample: str) -> None:
+    told = {"samples": [{"temperature": 1.0, "text": sample}], "passage": [[sample, 3.0]], "title": f"Bigram {sample}"}
+    path = opened(browser, tmp_path, comparison(ROW | told))
+    script(browser, "for (const one of document.querySelectorAll('details')) one.open = true")
+    assert script(browser, "return document.querySelector('pre.sample').textContent") == shown.visible(sample)
+    assert script(browser, "return document.querySelectorAll('script, img, iframe').length") == 1
+    assert script(browser, "return document.querySelector('#rows button.name').textContent") == shown.visible(
+        f"Bigram {sample}"
+    )
+    assert requests(browser) == [path.as_uri()] and browser.get_log("browser") == []
+
+
+def test_forty_rungs_are_there_within_a_second(browser: Any, tmp_path: Path) -> None:
+    path = opened(browser, tmp_path, large(corpora=1, rungs=40))
+    assert path.stat().st_size < 5_000_000
+    script(browser, "document.querySelector('#rows thead button').click()")
+    assert urllib.parse.unquote(browser.current_url).endswith("report.html") and len(rows_left(browser)) == 42

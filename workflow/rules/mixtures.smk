@@ -1,0 +1,22 @@
+# A mixture of cells that are scored already: one more cell, made of score files alone.
+
+
+rule mix:
+    input:
+        cells=component_files,
+        text=f"{ROOT}/{{corpus}}/text/corpus.json",
+    output:
+        facts=f"{ROOT}/{{corpus}}/{{tokenizer}}/{{mixture}}/seed{{seed}}/fit.json",
+        scores=f"{ROOT}/{{corpus}}/{{tokenizer}}/{{mixture}}/seed{{seed}}/scores.safetensors",
+        evaluation=f"{ROOT}/{{corpus}}/{{tokenizer}}/{{mixture}}/seed{{seed}}/evaluation.json",
+    log:
+        f"logs/{RUN.name}/{{corpus}}/{{tokenizer}}/{{mixture}}/seed{{seed}}/mix.log",
+    params:
+        section=mix_section,
+        components=component_folders,
+        text=subpath(input.text, parent=True),
+        out=subpath(output.facts, parent=True),
+        code=code_hash("mix"),
+    shell:
+        "python -m lmstages mix --components {params.components:q} --text {params.text:q} --out {params.out:q}"
+        " --section {params.section:q} --code {params.code:q} --log {log:q}"

@@ -1,0 +1,23 @@
+# A LLaMA from elsewhere: no fit, its own vocabulary, the same text.
+
+
+rule score_pretrained:
+    input:
+        text=f"{ROOT}/{{corpus}}/text/corpus.json",
+        held_out=expand(f"{ROOT}/{{{{corpus}}}}/text/{{split}}.txt", split=SPLITS),
+        checkpoint=checkpoint,
+    output:
+        facts=f"{ROOT}/{{corpus}}/{OWN}/{{pretrained}}/seed0/fit.json",
+        scores=f"{ROOT}/{{corpus}}/{OWN}/{{pretrained}}/seed0/scores.safetensors",
+        samples=f"{ROOT}/{{corpus}}/{OWN}/{{pretrained}}/seed0/evaluation.json",
+    log:
+        f"logs/{RUN.name}/{{corpus}}/{OWN}/{{pretrained}}/score.log",
+    threads: 1
+    params:
+        section=pretrained_section,
+        text=subpath(input.text, parent=True),
+        out=subpath(output.facts, parent=True),
+        code=code_hash("score_pretrained"),
+    shell:
+        "python -m lmstages score_pretrained --text {params.text:q} --out {params.out:q}"
+        " --section {params.section:q} --threads {threads} --code {params.code:q} --log {log:q}"
