@@ -29,7 +29,6 @@ from lmstages.storage import Scores, load_scores
 
 Row = dict[str, Any]
 RESAMPLES, LEAST_SEEN = 1000, 0.5
-ROW: Row = dict.fromkeys(["unseen", "by_position", "novelty", "minimal_pairs", "neighbours", "flops", "provenance"])
 ORACLE: Row = {"tokenizer": "-", "model": "oracle", "seeds": [], "context": None, "fitted": False}
 
 
@@ -183,29 +182,3 @@ def _interval(values: np.ndarray) -> list[float] | None:
 
 
 # ---------------------------------------------------------------- into the comparison
-
-
-def merge(root: Path, corpora: Mapping[str, Row], rows: Sequence[Row]) -> None:
-    """Put what was analysed into the corpora and rows of a comparison, and where each row came from."""
-    known: dict[tuple[str, ...], Row] = {}
-    for name, corpus in corpora.items():
-        found = artefacts.load_json(root / name / "analyses.json")
-        corpus |= {key: found[key] for key in ("overlap", "transfer")}
-        known |= {(name, row["tokenizer"], row["model"], row["split"]): row for row in found["rows"]}
-    for row in rows:
-        analysed = known.get(tuple(row[key] for key in ("corpus", "tokenizer", "model", "split")), {})
-        row |= ROW | {key: value for key, value in analysed.items() if key in ROW}
-        if row["seeds"]:
-            row |= origin(root, row)
-
-
-def origin(root: Path, row: Mapping[str, Any]) -> Row:
-    """FLOPs of a row's first fit, the short hashes of what it was made from, and how to have it explained."""
-    cell = root / row["corpus"] / row["tokenizer"] / row["model"] / f"seed{row['seeds'][0]}"
-    if not (cell / "fit.json").is_file():  # an ensemble is made of the cells of its members
-        return {}
-    made = artefacts.made_of(cell / "fit.json")["made"]
-    hashes = {name: value[:12] for name, value in made["inputs"].items()} | {"code": made["code"][:12]}
-    fit = {**hashes, "lmstages": made["lmstages"]}
-    told = {"fit": fit, "command": f"python -m lmstages explain {cell}"}
-    return {"flops": artefacts.load_json(cell / "fit.json").get("flops"), "provenance": told}

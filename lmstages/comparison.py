@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from lmstages import analyses, artefacts, intervals, published
+from lmstages import artefacts, findings, intervals, published
 from lmstages.errors import UserError
 from lmstages.intervals import Profile, Text, ensemble_of, mean_of, profile
 from lmstages.storage import Scores, load_scores
@@ -66,7 +66,7 @@ def compare(root: Path, section: Mapping[str, Any]) -> dict[str, Any]:
     rows.sort(key=_place(list(corpora)))
     differences = intervals.attach(rows, profiles, texts)
     if section.get("analyses"):
-        analyses.merge(root, corpora, rows)
+        findings.merge(root, corpora, rows)
     figures = published.set_beside(rows, section["published"])
     sweeps = [swept(sweep, rows) for sweep in section["sweeps"]]
     told = {"run": section["run"], "estimation": section.get("estimation", False)}

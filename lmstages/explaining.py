@@ -24,7 +24,7 @@ MEANING = {"flops": FORMULA, "parameters": "free numbers that were fitted", "tok
 
 def explained(path: Path) -> str:
     """A cell ``results/RUN/CORPUS/TOKENIZER/MODEL/seedN``, a file in it, or the cells below the path's beginning."""
-    folder = _existing(path)
+    folder = existing(path)
     cells = [folder] if (folder / "fit.json").is_file() else sorted(each.parent for each in folder.rglob("fit.json"))
     if not cells:
         raise UserError(path, "no fitted cell lies here", "a cell is results/RUN/CORPUS/TOKENIZER/MODEL/seedN")
@@ -33,7 +33,7 @@ def explained(path: Path) -> str:
     return "\n".join(_lines(cells[0]))
 
 
-def _existing(path: Path) -> Path:
+def existing(path: Path) -> Path:
     """The folder itself; a UserError that says at which part of the path there is nothing, and what is there."""
     if path.is_dir():
         return path

@@ -61,4 +61,4 @@ def _tensors(path: Path, model: Any, section: Mapping[str, Any]) -> Mapping[str,
             raise UserError(path, found, "allowed: multiples of 32", "fit another, or use --type f32")
     rounded: Any = build(ROUNDED[kind].model_validate({"base": model.rung, "output": output}), model.vocab_size)
     rounded.derive(model, Documents.single([]))
-    return rounded.stored()  # type: ignore[no-any-return]
+    return rounded.stored()

@@ -120,10 +120,7 @@ def _table(
     rows: list[Row], profiles: Mapping[tuple[str, ...], Profile], texts: Mapping[tuple[str, str], Text]
 ) -> list[Row]:
     """All rows over one text: the longest correlation among them decides the blocks of all."""
-    mine = [profiles[key(row)] for row in rows]
-    blocks = len(mine[0].nats)
-    times = max(1, min(math.ceil(max(each.span for each in mine)), blocks // uncertainty.FEWEST_BLOCKS))
-    nats, sizes = (_joined(np.stack(arrays), times) for arrays in zip(*(each[:2] for each in mine), strict=True))
+    nats, sizes = in_blocks([profiles[key(row)] for row in rows])
     for row, ends in zip(rows, uncertainty.row_intervals(nats, sizes).tolist(), strict=True):
         _set_interval(row, ends)
     kept = sorted(range(len(rows)), key=lambda place: rows[place]["family"] == "oracle")
@@ -133,6 +130,14 @@ def _table(
     _set_below(rows, found)
     _flag_better(rows, found)
     return found
+
+
+def in_blocks(profiles: Sequence[Profile]) -> tuple[np.ndarray, np.ndarray]:
+    """Profiles of one text -> (M, K) nats and (M, K) bytes; the longest correlation decides how long a block is."""
+    blocks = len(profiles[0].nats)
+    times = max(1, min(math.ceil(max(each.span for each in profiles)), blocks // uncertainty.FEWEST_BLOCKS))
+    nats, sizes = (_joined(np.stack(arrays), times) for arrays in zip(*(each[:2] for each in profiles), strict=True))
+    return nats, sizes
 
 
 def _joined(arrays: np.ndarray, times: int) -> np.ndarray:

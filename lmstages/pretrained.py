@@ -86,7 +86,8 @@ def score_pretrained(
             storage.write_tokens(Path(folder), split, SplitText.open(text, split), loaded.tokenizer, made)
         _tell_time(loaded.model, Path(folder), section["splits"], protocol, needed)
         asked = {**section, "scoring": protocol, "sampling": _samples(section["sampling"], chosen)}
-        evaluation.evaluated(loaded.model, loaded.tokenizer, (Path(folder), text, out), asked, made, cell)
+        model: Any = loaded.model
+        evaluation.evaluated(model, loaded.tokenizer, (Path(folder), text, out), asked, made, cell)
     artefacts.save_json(out / "fit.json", _facts(loaded, section, threads), made)
 
 
@@ -240,7 +241,7 @@ def _tell_time(
 
 def seconds_a_row(model: FittedElsewhere) -> float:
     """By the clock: a layer on one row, times the layers; the whole row where another engine has the layers."""
-    network = model.network.network  # type: ignore[union-attr]
+    network: Any = model.network.network  # type: ignore[union-attr]
     started = time.perf_counter()
     with torch.inference_mode():
         if isinstance(network, Engine):

@@ -193,7 +193,7 @@ def analyse(args: argparse.Namespace) -> None:
     run(args.corpus, args.section, args.out, made)
 
 
-def compare(args: argparse.Namespace) -> None:
+def tabulate(args: argparse.Namespace) -> None:
     """Turn the score files of a run into one comparison."""
     from lmstages import artefacts
     from lmstages.comparison import compare as run
@@ -255,6 +255,19 @@ def scale(args: argparse.Namespace) -> None:
         artefacts.save_json(base.with_suffix(".json"), curves, made)
         artefacts.save_bytes(base.with_suffix(".md"), scaling.table(curves).encode(), made)
         artefacts.save_bytes(base.with_suffix(".svg"), scaling.drawn(curves).svg().encode(), made)
+
+
+def compare(args: argparse.Namespace) -> None:
+    """Print and write what changed from one finished run to another, row by row."""
+    from lmstages import artefacts, changes
+
+    found = changes.between(args.before, args.after)
+    folder = args.out or args.after / "compared" / args.before.absolute().name
+    made = _made(args, {}, [args.after / "comparison.json"])
+    artefacts.save_json(folder / "changes.json", found, made)
+    artefacts.save_bytes(folder / "changes.md", changes.table_markdown(found).encode(), made)
+    print(changes.table_terminal(found))
+    print(f"written: {folder / 'changes.md'}, {folder / 'changes.json'}")
 
 
 def explain(args: argparse.Namespace) -> None:

@@ -197,7 +197,7 @@ def _merging(where: Path, vocabulary: Vocabulary) -> Any:
         found = f"cuts words by the rule {vocabulary.words!r}"
         raise UserError(where, found, f"known: {', '.join(WORDS)}", "use the Hugging Face layout of the model")
     rule = WORDS[vocabulary.words]
-    merges = [tuple(merge.split(" ", 1)) for merge in vocabulary.merges]
+    merges = [(left, right) for left, _, right in (merge.partition(" ") for merge in vocabulary.merges)]
     library = Tokenizer(models.BPE(_numbered(vocabulary.pieces), merges, ignore_merges=rule is not None))
     byte_level = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=rule is None)
     cut = [] if rule is None else [pre_tokenizers.Split(Regex(rule), "isolated")]
@@ -286,7 +286,7 @@ def of_sentencepiece(path: Path) -> Vocabulary:
     types = [_type_of(library, token) for token in tokens]
     told = {"begin": library.bos_id(), "end": library.eos_id(), "unknown": library.unk_id()}
     known: dict[str, Any] = {name: token if token >= 0 else None for name, token in told.items()}
-    pieces, scores = ([ask(token) for token in tokens] for ask in (library.id_to_piece, library.get_score))
+    pieces, scores = list(map(library.id_to_piece, tokens)), list(map(library.get_score, tokens))
     leading = library.encode("a", out_type=str)[:1] not in (["a"], [])
     return Vocabulary("llama", pieces, scores, types, leading_space=leading, **known)
 

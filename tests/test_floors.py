@@ -43,11 +43,11 @@ FLOORS = [  # from the ground up; a module imports only from the floors below it
     ["passage", "gate", "derivation", "exporting"],
     ["evaluation", "oracle", "compression"],
     ["mixing", "probing", "analyses", "explaining", "pretrained"],
-    ["figures", "figures.rows", "published", "intervals"],
+    ["figures", "figures.rows", "published", "intervals", "findings"],
     ["figures.drawing"],
     [*(f"figures.{n}" for n in ("ladder", "learning", "likelihood", "sweeps")), "scaling", "report", "report.shown"],
     ["comparison", "figures.catalogue", "report.columns", "report.passages", "report.tables"],
-    ["report.page"],
+    ["report.page", "changes"],
     ["verbs"],
     ["__main__"],
 ]

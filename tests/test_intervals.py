@@ -248,7 +248,7 @@ def compared(tmp_path_factory):
         cells = [["names", "char", "bigram", [0]], ["names", "char", "mlp", [0, 1]]]
         section = json.loads(run.comparison_section()) | {"cells": cells, "analyses": False}
         told = ["--results", "results", "--out", "results/comparison.json", "--section", json.dumps(section)]
-        assert call("compare", *told) == 0
+        assert call("tabulate", *told) == 0
         return artefacts.load_json(folder / "results/comparison.json")
 
 

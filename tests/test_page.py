@@ -169,8 +169,10 @@ def test_a_section_of_a_rung_opens_and_holds_curve_passage_and_samples(page: Any
     assert "Temperature 0.5" in section.text and "Temperature 1.5" in section.text
 
 
-def test_an_address_of_a_rung_opens_its_section(page: Any) -> None:
-    script(page, "location.hash = '#rung-rung6'")
+def test_a_row_leads_to_the_section_of_its_rung(page: Any) -> None:
+    name = "[...document.querySelectorAll('#rows button.name')].find(one => one.textContent === 'Rung 6')"
+    script(page, f"{name}.click()")
+    page.find_element("css selector", "[popover]:popover-open a").click()
     assert script(
         page, "return new Promise(done => setTimeout(() => done(document.querySelector('#rung-rung6').open), 200))"
     )

@@ -8,7 +8,7 @@ import pytest
 from lmstages import provenance
 from lmstages.ladder import LADDER, RUNGS
 
-VERBS = ("download", "prepare", "tokenize", "oracle", "compare", "report", "figures", "verdict")
+VERBS = ("download", "prepare", "tokenize", "oracle", "tabulate", "report", "figures", "verdict")
 COUNTS = {rung.name for rung in LADDER if rung.module == RUNGS["ngram"].module}
 NEURAL = {rung.name for rung in LADDER if rung.family == "neural"}
 
@@ -118,8 +118,8 @@ def test_a_verb_of_the_door_changes_only_itself(changed_by):
 def test_a_new_import_within_a_function_counts(changed_by, package):
     line = b'    """Turn the score files of a run into one comparison."""\n'
     new = line + b"    from lmstages import scoring\n"
-    assert changed_by("verbs.py", lambda code: code.replace(line, new)) == {"compare"}
-    assert "compare" in changed_by("scoring.py")
+    assert changed_by("verbs.py", lambda code: code.replace(line, new)) == {"tabulate"}
+    assert "tabulate" in changed_by("scoring.py")
 
 
 def test_the_package_hash_covers_code_and_data_and_nothing_else(package):

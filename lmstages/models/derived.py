@@ -14,7 +14,7 @@ import numpy as np
 import torch
 
 from lmstages.errors import UserError
-from lmstages.ladder import DerivedLlama, Llama
+from lmstages.ladder import DerivedLlama, Rung
 from lmstages.models.base import Curve, Documents, history
 from lmstages.models.gguf_file import Stored, write
 from lmstages.models.llama import LlamaModel
@@ -101,7 +101,7 @@ def as_stored(model: NeuralModel) -> dict[str, Stored]:
     return {name: Stored(array, "f32") for name, array in model.arrays().items()}
 
 
-def of_record(rung: Llama, found: Llama, of: str) -> None:
-    """The fitted LLaMA must be the one the config names."""
+def of_record(rung: Rung, found: Rung, of: str) -> None:
+    """The fitted model must be the one the config names."""
     if rung != found:
         raise UserError(f"--base {of}", "was fitted with other hyperparameters", "", "run snakemake to fit it again")

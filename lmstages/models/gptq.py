@@ -10,6 +10,7 @@ network; never a file.
 """
 
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 import torch
@@ -49,16 +50,16 @@ def _rounded_block(
     for group in SAME_INPUTS:
         products = _products(block, group[0], streams, turn)
         for name in group:
-            layer = block.get_submodule(name)
-            blocks = q4_0_of(*rounded(layer.weight.double(), products))  # type: ignore[operator,arg-type]
+            layer: Any = block.get_submodule(name)
+            blocks = q4_0_of(*rounded(layer.weight.double(), products))
             layer.weight.data = torch.from_numpy(unpacked(blocks, "q4_0"))
             yield name, blocks
 
 
 def _products(block: nn.Module, name: str, streams: list[torch.Tensor], turn: torch.Tensor) -> torch.Tensor:
     """(C, C): x x' summed over all inputs of a layer."""
-    layer = block.get_submodule(name)
-    total = torch.zeros(layer.in_features, layer.in_features, dtype=torch.float64)  # type: ignore[arg-type,call-overload]
+    layer: Any = block.get_submodule(name)
+    total = torch.zeros(layer.in_features, layer.in_features, dtype=torch.float64)
 
     def add(_: nn.Module, inputs: tuple[torch.Tensor, ...]) -> None:
         x = inputs[0].flatten(0, -2).double()

@@ -44,7 +44,12 @@ def _config(rung: Llama, vocab_size: int) -> dict[str, Any]:
     shape = {"hidden_size": rung.width, "intermediate_size": rung.hidden, "num_hidden_layers": rung.layers}
     shape |= {"num_attention_heads": rung.heads, "num_key_value_heads": rung.key_value_heads}
     shape |= {"head_dim": rung.width // rung.heads, "max_position_embeddings": rung.window, "vocab_size": vocab_size}
-    kind = {"architectures": ["LlamaForCausalLM"], "model_type": "llama", "hidden_act": "silu", "dtype": "float32"}
+    kind: dict[str, Any] = {
+        "architectures": ["LlamaForCausalLM"],
+        "model_type": "llama",
+        "hidden_act": "silu",
+        "dtype": "float32",
+    }
     kind |= {"attention_bias": False, "mlp_bias": False, "tie_word_embeddings": rung.tied_output}
     rotation = {"rope_type": "default", "rope_theta": rung.rope_base}
     rotations = {"rope_theta": rung.rope_base, "rope_parameters": rotation}  # before and since transformers 5
@@ -127,7 +132,12 @@ def _record(path: Path, config: Mapping[str, Any]) -> Llama:
     if config.get("head_dim") not in (None, width // heads):
         raise UserError(path, f"head_dim {config['head_dim']}", f"allowed: hidden_size / heads = {width // heads}")
     rotations = config.get("rope_parameters") or {}
-    told = {"layers": _number(path, config, "num_hidden_layers"), "heads": heads, "width": width, "row_length": 1}
+    told: dict[str, Any] = {
+        "layers": _number(path, config, "num_hidden_layers"),
+        "heads": heads,
+        "width": width,
+        "row_length": 1,
+    }
     told |= {"key_value_heads": config.get("num_key_value_heads") or heads}
     told |= {"hidden": _number(path, config, "intermediate_size")}
     told |= {"window": _number(path, config, "max_position_embeddings")}

@@ -107,6 +107,8 @@ def renumbered(vocab_size: int, end: int) -> torch.Tensor:
 class FittedElsewhere(NeuralModel):
     """A network at hand under the contract of ``base``; nothing here fits or saves it."""
 
+    rung: Llama
+
     def __init__(self, rung: Llama, vocab_size: int, network: nn.Module, parameters: int) -> None:
         super().__init__(rung, vocab_size)
         self.network, self._parameters = network, parameters
@@ -116,5 +118,5 @@ class FittedElsewhere(NeuralModel):
         return self._parameters
 
 
-class PretrainedModel(FittedElsewhere, LlamaModel):
+class PretrainedModel(FittedElsewhere, LlamaModel):  # type: ignore[misc]  # the same record, told twice
     """A LLaMA that reads on by keys and values it keeps; another engine's network is read again at every token."""

@@ -5,6 +5,7 @@ they stand for. Norms, a thousandth of the weights, stay as they are.
 """
 
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 import torch
@@ -39,7 +40,7 @@ class QuantisedModel(DerivedModel, LlamaModel):
 
     def derive(self, base: NeuralModel, train: Documents) -> None:
         """Round every matrix of ``base``."""
-        of_record(self.rung.bottom, base.rung, self.rung.of)  # type: ignore[arg-type]
+        of_record(self.rung.bottom, base.rung, self.rung.of)
         weights = base.arrays()
         arrays = {name: packed(weights[name], self.kind(name)) for name in names(self.rung.bottom)}
         self.restore(arrays)
@@ -52,7 +53,8 @@ class QuantisedModel(DerivedModel, LlamaModel):
         network = self.build()
         network.load_state_dict({name: torch.from_numpy(np.array(array)) for name, array in weights.items()})
         embedding = unpacked(self._blocks["embedding.weight"], self.kind("embedding.weight"))
-        network.embedding.weight.data = torch.from_numpy(embedding)  # type: ignore[union-attr,arg-type]
+        looked_up: Any = network.embedding
+        looked_up.weight.data = torch.from_numpy(embedding)
         return rounded_by_inputs(network, calibration(train, self.rung.calibration, self.rung.window))
 
     def arrays(self) -> Arrays:
@@ -80,7 +82,7 @@ def _round_activations(network: nn.Module) -> None:
         if isinstance(module, nn.Linear):
             module.register_forward_pre_hook(lambda _, inputs: (rounded_to_8_bits(inputs[0]),))
     if network.output is None:
-        network.norm.register_forward_hook(lambda _, inputs, x: rounded_to_8_bits(x))  # type: ignore[union-attr]
+        network.norm.register_forward_hook(lambda _, inputs, x: rounded_to_8_bits(x))
 
 
 def rounded_to_8_bits(x: torch.Tensor) -> torch.Tensor:

@@ -53,7 +53,6 @@ class RecurrentModel(NeuralModel):
             found = logits.log_softmax(-1).gather(-1, tokens[:, 1:, None])[..., 0]
             return found.double().cpu().numpy(), state
 
-
     def reader(self, prefix: np.ndarray) -> "StateReader":
         """(B, T) -> its reader, which carries the state after it."""
         return StateReader(self, prefix)

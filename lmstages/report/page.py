@@ -49,6 +49,7 @@ class Strip:
     """The first line of the passage as one rung read it."""
 
     name: str
+    model: str
     tokenizer: str
     bits: float
     runs: Sequence[tuple[int, str]]
@@ -254,7 +255,7 @@ def _split(name: str, rows: Sequence[Row], drawn: Mapping[str, Figure]) -> Split
     ]
     neighbours = [row for row in rows if (row.get("below") or {}).get("difference") is not None]
     strips = [
-        Strip(named(row), row["tokenizer"], row["bits_per_byte"], passages.strip(row["passage"]))
+        Strip(named(row), row["model"], row["tokenizer"], row["bits_per_byte"], passages.strip(row["passage"]))
         for row in rows
         if row.get("passage")
     ]

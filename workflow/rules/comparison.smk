@@ -50,9 +50,9 @@ rule compare:
     params:
         section=RUN.comparison_section(),
         results=subpath(output[0], parent=True),
-        code=code_hash("compare"),
+        code=code_hash("tabulate"),
     shell:
-        "python -m lmstages compare --results {params.results:q} --out {output:q} --section {params.section:q}"
+        "python -m lmstages tabulate --results {params.results:q} --out {output:q} --section {params.section:q}"
         " --code {params.code:q} --log {log:q}"
 
 

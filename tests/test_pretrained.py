@@ -1,0 +1,253 @@
+"""Models made of models and models from elsewhere: from the config to a scored cell, and every mistake in one line."""
+
+import json
+import os
+from importlib.util import find_spec
+
+import numpy as np
+import pytest
+
+from lmstages import artefacts, pretrained
+from lmstages.__main__ import main
+from lmstages.config import Pretrained, to_section
+from lmstages.derivation import against, derive
+from lmstages.errors import UserError
+from lmstages.ladder import Llama
+from lmstages.models.base import build
+from lmstages.models.llama_tensors import shapes
+from lmstages.reading import read_run
+from lmstages.storage import load_scores, read_tokenizer, save_fit
+
+CONFIG = """
+corpora: {words: {path: words.txt, documents: lines}}
+tokenizers: {char: {kind: char, alphabet: corpus}}
+models:
+  llama: {layers: 1, heads: 2, key_value_heads: 1, width: 32, hidden: 32, window: 16, row_length: 16}
+  llama_q4: {of: llama}
+  better: {rung: llama_q4, rounding: gptq, output: q4_0}
+sampling: {count: 1, length: 10}
+"""
+CELL = "results/words/char/llama/seed0"
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory):
+    """A folder with a text, its tokens, a LLaMA of a cell, and the LLaMA exported in both layouts."""
+    folder = tmp_path_factory.mktemp("project")
+    before = os.getcwd()
+    os.chdir(folder)
+    letters = np.random.default_rng(0).choice(list("abcdef "), (300, 9))
+    (folder / "words.txt").write_text("".join(f"{''.join(row)}\n" for row in letters))
+    (folder / "run.yaml").write_text(CONFIG)
+    run = read_run(folder / "run.yaml")
+    corpus, tokenizer = to_section(run.corpora["words"]), to_section(run.tokenizers["char"])
+    text, tokens = "results/words/text", "results/words/char/tokens"
+    assert main(["prepare", "--raw", "words.txt", "--out", text, "--section", corpus]) == 0
+    assert main(["tokenize", "--text", text, "--layout", "lines", "--out", tokens, "--section", tokenizer]) == 0
+    rung, size = run.models["llama"].rung, read_tokenizer(folder / tokens).vocab_size
+    model, draws = build(rung, size), np.random.default_rng(0)
+    model.restore({n: draws.normal(0, 0.3, shape).astype(np.float32) for n, shape in shapes(rung, size).items()})
+    facts = {"rung": "llama", "status": "ok", "tokens_seen": 100, "hyperparameters": {}}
+    save_fit(folder / CELL, model, facts, {})
+    evaluated = ["--tokens", tokens, "--text", text, "--section", run.evaluate_section("words", "llama")]
+    assert main(["evaluate", "--model", f"{CELL}/model.safetensors", "--out", CELL, *evaluated]) == 0
+    exported = ["export", f"{CELL}/model.safetensors"]
+    assert main([*exported, "--to", "hf", "--out", "llama"]) == 0
+    assert main([*exported, "--to", "gguf", "--out", "llama.gguf"]) == 0
+    assert main([*exported, "--to", "gguf", "--type", "q8_0", "--out", "q8.gguf"]) == 0
+    yield folder
+    os.chdir(before)
+
+
+@pytest.fixture
+def here(project, monkeypatch):
+    monkeypatch.chdir(project)
+    return project
+
+
+def scored(here, **keys):
+    """The verb on a pretrained section -> its exit code and its folder."""
+    told = {"splits": ["test"], "documents": True, "sampling": read_run(here / "run.yaml").sampling.model_dump()}
+    out = here / "results/words/own/theirs/seed0"
+    arguments = ["--text", "results/words/text", "--out", str(out)]
+    section = json.dumps({"pretrained": keys, **told})
+    return main(["score_pretrained", *arguments, "--section", section]), out
+
+
+# From elsewhere, end to end
+
+
+@pytest.mark.parametrize("keys", [{"path": "llama"}, {"gguf": "llama.gguf"}])
+def test_a_checkpoint_of_our_own_scores_and_samples_as_it_did_here(here, keys):
+    code, out = scored(here, **keys)
+    assert code == 0
+    ours, theirs = (load_scores(folder / "scores.safetensors")["test"] for folder in (here / CELL, out))
+    assert np.allclose(ours.log_probs, theirs.log_probs, atol=1e-5) and np.array_equal(ours.lengths, theirs.lengths)
+    told = [artefacts.load_json(folder / "evaluation.json")["samples"] for folder in (here / CELL, out)]
+    assert told[0] == told[1]
+    facts = artefacts.load_json(out / "fit.json")
+    assert facts["status"] == "ok" and facts["hyperparameters"]["window"] == 16
+
+
+def test_a_rounded_file_scores_nearly_the_same(here):
+    code, out = scored(here, gguf="q8.gguf", samples=False, sha256=artefacts.sha256_of(here / "q8.gguf"))
+    ours, theirs = (load_scores(folder / "scores.safetensors")["test"] for folder in (here / CELL, out))
+    assert code == 0 and 0 < np.abs(ours.log_probs - theirs.log_probs).mean() < 0.05
+    assert artefacts.load_json(out / "evaluation.json")["samples"] == []
+
+
+@pytest.mark.parametrize(
+    ("keys", "message"),
+    [
+        ({"path": "llama", "window": 64}, "llama: window 64 found; allowed: up to 16, which it was trained on"),
+        ({"gguf": "llama.gguf", "memory": 1e-6}, "GB of memory, 1e-06 GB are free; take a smaller file or window"),
+        ({"gguf": "llama.gguf", "sha256": "0" * 64}, "the config says 0000"),
+        ({"gguf": "words.txt"}, "words.txt: is no GGUF file"),
+        ({"path": "results"}, "config.json: no such file; a checkpoint in the Hugging Face layout has one"),
+        ({"path": "a", "gguf": "b"}, "needs one of hub, path and gguf"),
+        ({"hub": "somebody/llama"}, "hub and revision belong together: a commit of 40 hexadecimal digits"),
+        ({"hub": "somebody/llama", "revision": "main"}, "revision: the text 'main' found; string should match pattern"),
+        ({"path": "llama", "engine": "llama.cpp"}, "sha256 and engine: llama.cpp belong to gguf"),
+        ({"path": "llama", "window": 8, "stride": 9}, "stride 9 exceeds window 8"),
+    ],
+)
+def test_what_cannot_be_scored_is_one_line(here, capfd, keys, message):
+    code, _ = scored(here, **keys)
+    told = capfd.readouterr().err
+    assert code == 1 and message in told and "Traceback" not in told
+
+
+def test_a_hub_id_without_network_is_one_line(monkeypatch, tmp_path):
+    import huggingface_hub.constants
+
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path))
+    with pytest.raises(UserError, match=r"hub somebody/llama: revision 0000000.* cannot be fetched .*or give a folder"):
+        pretrained.fetched("somebody/llama", "0" * 40, None)
+
+
+def test_a_mirror_is_a_folder_of_the_hubs_names(here):
+    (here / "hub/somebody").mkdir(parents=True, exist_ok=True)
+    if not (here / "hub/somebody/llama").exists():
+        (here / "hub/somebody/llama").symlink_to(here / "llama")
+    loaded = pretrained.load(Pretrained(hub="somebody/llama", revision="0" * 40), mirror="hub")
+    assert loaded.model.rung.width == 32
+
+
+def test_a_blob_that_is_not_what_its_name_says_is_refused(tmp_path):
+    path = tmp_path / ("0" * 64)
+    path.write_bytes(b"x")
+    with pytest.raises(UserError, match=r"its sha256 is not 000000000000\.\.\. as the hub says"):
+        pretrained._must_be_its_blob(path)
+
+
+def test_llama_65b_in_4_bits_needs_about_40_gigabytes():
+    rung = Llama(layers=80, heads=64, key_value_heads=64, width=8192, hidden=22016, window=2048)
+    assert 39e9 < pretrained.memory_needed(rung, 32000, 39_000_000_000) < 42e9
+    assert pretrained.parameters_of(rung.model_copy(update={"tied_output": False}), 32000) == 65_285_660_672
+
+
+def test_the_machine_has_memory():
+    assert pretrained.available_memory() > 1e7
+
+
+# Derived
+
+
+def test_a_derived_cell_is_made_and_measured(here):
+    run, tokens = read_run(here / "run.yaml"), here / "results/words/char/tokens"
+    base = here / CELL / "model.safetensors"
+    for name in ("llama_q4", "better"):
+        out = here / f"results/words/char/{name}/seed0"
+        derive(base, tokens, out, json.loads(run.fit_section(name)), 1, {})
+        told = against(out / "model.safetensors", base, tokens, ["test"])["test"]
+        assert told["of"] == "llama" and 0 < told["kl"] < 1 and 0.5 < told["top1"] <= 1
+        assert told["file_bytes"] < (here / "llama.gguf").stat().st_size and 4.5 < told["bits_per_weight"] < 8
+        assert artefacts.load_json(out / "fit.json")["tokens_seen"] == 100
+
+
+def test_what_is_made_of_a_failed_fit_fails_with_it(here, tmp_path):
+    tokens, base = here / "results/words/char/tokens", tmp_path / "llama/seed0"
+    save_fit(base, None, {"status": "failed: it diverged"}, {})
+    section = json.loads(read_run(here / "run.yaml").fit_section("llama_q4"))
+    derive(base / "model.safetensors", tokens, tmp_path / "q/seed0", section, 1, {})
+    assert artefacts.load_json(tmp_path / "q/seed0/fit.json")["status"] == "failed: it diverged"
+    assert against(tmp_path / "q/seed0/model.safetensors", base, tokens, ["test"]) == {}
+
+
+def test_a_rung_that_is_made_of_nothing_is_not_derived(here, tmp_path):
+    section = {"rung": "uniform", "hyperparameters": {}}
+    with pytest.raises(UserError, match="rung uniform: is not made of another model; use the verb fit"):
+        derive(here / CELL / "model.safetensors", here / "results/words/char/tokens", tmp_path, section, 1, {})
+
+
+# The config
+
+
+def test_a_derived_model_has_the_record_and_the_seeds_of_its_base(here):
+    (here / "more.yaml").write_text(CONFIG.replace("row_length: 16}", "row_length: 16, seeds: [3, 4]}", 1))
+    run = read_run(here / "more.yaml")
+    assert run.models["better"].rung.base == run.models["llama"].rung
+    assert run.seeds_of("llama_q4") == [3, 4] and run.base_of("better") == "llama"
+    assert json.loads(run.evaluate_section("words", "better"))["scoring"]["window"] == 16
+
+
+def test_a_pretrained_model_is_a_cell_of_a_class_of_its_own(here):
+    (here / "more.yaml").write_text(CONFIG + "pretrained: {theirs: {path: llama}}\n")
+    run = read_run(here / "more.yaml")
+    assert run.cells()[-1] == ("words", "own", "theirs", 0)
+    told = json.loads(run.comparison_section())["told"]
+    assert told["theirs"]["class"] == "pretrained" and told["llama_q4"]["of"] == "llama"
+
+
+LLAMA, Q4 = "  llama: {", "  llama_q4: {of: llama}"
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        (
+            Q4,
+            "  llama_q4: {of: lama}",
+            "models.llama_q4.of: 'lama' is not defined under models (did you mean 'llama'?)",
+        ),
+        (Q4, "  llama_q4: {of: better}", "models.llama_q4.of: 'better' is of rung llama_q4; allowed: llama"),
+        (Q4, "  llama_q4: {seeds: [1]}", "models.llama_q4.seeds: are those of llama; leave them out"),
+        (Q4, "  llama_q4: {base: {}}", "models.llama_q4.base: is the record of the model that of names; leave it out"),
+        ("hidden: 32", "hidden: 40", "rows of 40 numbers (models.llama.hidden) are no whole blocks of 32"),
+        ("words.txt, ", "words.txt, models: [llama_q4], ", "llama_q4 is made of llama, which is not named; name both"),
+        (Q4, "  llama_q8: {rounding: gptq}", "models.llama_q8.rounding: the text 'gptq' found"),
+        ("sampling", "pretrained: {x: {path: lama}}\nsampling", "pretrained.x.path: 'lama' no such folder (did you"),
+        ("sampling", "pretrained: {x: {gguf: q9.gguf}}\nsampling", "pretrained.x.gguf: 'q9.gguf' no such file (did"),
+        ("sampling", "pretrained: {llama: {path: llama}}\nsampling", "a model or mixture is called 'llama' too"),
+        ("sampling", "pretrained: {x: {path: llama, corpora: [w]}}\nsampling", "pretrained.x.corpora: 'w' is not"),
+        ("sampling", "pretrained: {x: {}}\nsampling", "pretrained.x: needs one of hub, path and gguf"),
+    ],
+)
+def test_names_that_lead_nowhere_are_found_before_any_job(here, old, new, message):
+    (here / "bad.yaml").write_text(CONFIG.replace(old, new, 1))
+    with pytest.raises(UserError) as told:
+        read_run(here / "bad.yaml")
+    assert message in str(told.value)
+
+
+def test_own_is_no_tokenizers_name_beside_pretrained_models(here):
+    changed = CONFIG.replace("{char: {", "{own: {") + "pretrained: {x: {path: llama}}\n"
+    (here / "bad.yaml").write_text(changed)
+    with pytest.raises(UserError, match="tokenizers: 'own' stands for the vocabulary of a pretrained model"):
+        read_run(here / "bad.yaml")
+
+
+@pytest.mark.skipif(find_spec("llama_cpp") is not None, reason="llama-cpp-python is installed")
+@pytest.mark.parametrize(
+    ("line", "where"),
+    [
+        ("models:\n  llama_cpp: {of: llama}", "models.llama_cpp"),
+        ("pretrained: {x: {gguf: llama.gguf, engine: llama.cpp}}\nmodels:", "pretrained.x.engine"),
+    ],
+)
+def test_an_engine_that_is_not_installed_is_found_before_any_job(here, line, where):
+    (here / "bad.yaml").write_text(CONFIG.replace("models:", line, 1))
+    message = rf"{where}: llama.cpp needs llama-cpp-python, which is not installed; pip install 'lmstages\[llama-cpp\]'"
+    with pytest.raises(UserError, match=message):
+        read_run(here / "bad.yaml")
