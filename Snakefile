@@ -16,6 +16,7 @@ include: "workflow/rules/derived.smk"
 include: "workflow/rules/pretrained.smk"
 include: "workflow/rules/mixtures.smk"
 include: "workflow/rules/analyses.smk"
+include: "workflow/rules/inspection.smk"
 include: "workflow/rules/comparison.smk"
 
 

@@ -19,6 +19,7 @@ examples:
   lmstages check runs/published.yaml      is this config right? every mistake at once
   lmstages table results/default          the comparison of a finished run, in the terminal
   lmstages compare results/a results/b    what changed from one run to another, row by row
+  lmstages play results/default           type, and see what each model expects and writes
   lmstages explain results/default        where its figures come from, cell by cell
   snakemake --cores all                   make results/default/report.html from config.yaml
   snakemake --cores all --config text=my.txt
@@ -39,7 +40,10 @@ def parser() -> argparse.ArgumentParser:
     comparing = _add(offered, verbs.compare)
     comparing.add_argument("before", type=Path, help="a run's folder, such as results/default")
     comparing.add_argument("after", type=Path, help="another's; a difference below 0 says that it is the better one")
-    comparing.add_argument("--out", type=Path, help="folder for changes.md and changes.json; by default in the second's")
+    comparing.add_argument("--out", type=Path, help="folder for changes.md and .json; by default in the second's")
+    playing = _add(offered, verbs.play)
+    playing.add_argument("results", type=Path, help="a run's folder, such as results/default")
+    playing.add_argument("--port", type=int, default=0, help="of 127.0.0.1; by default any free one")
     explaining = _add(offered, verbs.explain)
     explaining.add_argument("cell", type=Path, help="results/RUN/CORPUS/TOKENIZER/MODEL/seedN, or its beginning")
     _download_options(_stage(offered, verbs.download))
@@ -80,6 +84,8 @@ def parser() -> argparse.ArgumentParser:
     probed.add_argument("--contrasts", type=Path, nargs="*", default=[], help="contrasts.json of an embedded corpus")
     analysed = _stage(offered, verbs.analyse, "cells", "splits", "documents", "source")
     analysed.add_argument("--corpus", type=Path, required=True, help="the corpus's folder of a run")
+    inspected = _stage(offered, verbs.inspect, "cells", "split")
+    inspected.add_argument("--tokens", type=Path, required=True, help="folder with token streams, beside the cells")
     compared = _stage(offered, verbs.tabulate, "run", "cells", "evaluate", "published", "sweeps")
     compared.add_argument("--results", type=Path, required=True, help="the run's folder")
     for function in (verbs.report, verbs.figures, verbs.verdict, verbs.scale):

@@ -22,6 +22,7 @@ IGNORED = -100  # cross_entropy's own mark for "no target here"
 BATCH_DRAW = 0
 CPU, ALONE = torch.device("cpu"), Processes()
 Spans = tuple[np.ndarray, np.ndarray, np.ndarray]
+Pair = tuple[torch.Tensor, torch.Tensor]  # inputs and targets
 
 
 class Batch(NamedTuple):
@@ -68,7 +69,7 @@ class Rows:
         begin = starts[document] + tile * self.length - np.where(tile > 0, shift, 0)
         return begin, starts[document], starts[document + 1]
 
-    def gather(self, spans: Spans) -> tuple[torch.Tensor, torch.Tensor]:
+    def gather(self, spans: Spans) -> Pair:
         """(B,) each -> inputs and targets; in NumPy where the tokens lie on the host, which is twice as quick there."""
         if self._resident is not None:  # type: ignore[attr-defined]
             return self.gather_on_device(spans, self._resident)  # type: ignore[attr-defined]
@@ -80,21 +81,27 @@ class Rows:
         targets = np.where(outside, IGNORED, self.documents.tokens[places].astype(np.int64))[:, self.window :]
         return torch.from_numpy(inputs), torch.from_numpy(targets)
 
-    def gather_on_device(self, spans: Spans, tokens: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    def gather_on_device(self, spans: Spans, resident: Pair) -> Pair:
         """The same from tokens that lie on a device; the spans go there while it still works at the step before."""
         told = torch.from_numpy(np.stack(spans))[..., None]
         told = told.pin_memory() if self.device.type == "cuda" else told
         begin, start, end = told.to(self.device, non_blocking=True)
         places = begin + torch.arange(-self.window, self.length, device=self.device)
         outside = (places < start) | (places >= end)
-        found = tokens[places.masked_fill(outside, 0)].long()
-        inputs, targets = found.masked_fill(outside, BOUNDARY), found.masked_fill(outside, IGNORED)
-        return inputs[:, :-1], targets[:, self.window :]
+        places = places.masked_fill(outside, 0)
+        inputs, targets = (each[places].long() for each in resident)
+        return inputs.masked_fill(outside, BOUNDARY)[:, :-1], targets.masked_fill(outside, IGNORED)[:, self.window :]
 
-    def resident(self) -> torch.Tensor:
-        """(N,) all tokens on the device, a byte each where that holds them, else four."""
-        kind = np.uint8 if self.documents.tokens.dtype == np.uint8 else np.int32
-        return torch.from_numpy(np.array(self.documents.tokens, dtype=kind)).to(self.device)
+    def resident(self) -> Pair:
+        """(N,) all inputs and all tokens on the device, once where they are the same."""
+        inputs, tokens = self.documents.inputs, self.documents.tokens
+        targets = self._moved(tokens)
+        return targets if inputs is tokens else self._moved(inputs), targets
+
+    def _moved(self, values: np.ndarray) -> torch.Tensor:
+        """As few bytes each as torch has a whole type for."""
+        kind = values.dtype if values.dtype in (np.uint8, np.int64) else np.int32
+        return torch.from_numpy(np.array(values, dtype=kind)).to(self.device)
 
     def drawn(self, count: int, seed: int, step: int) -> Batch:
         """The batch of one step: ``count`` rows at random."""

@@ -71,6 +71,7 @@ def compare(root: Path, section: Mapping[str, Any]) -> dict[str, Any]:
     sweeps = [swept(sweep, rows) for sweep in section["sweeps"]]
     told = {"run": section["run"], "estimation": section.get("estimation", False)}
     found = {"rows": rows, "differences": differences, "published": figures, "sweeps": sweeps}
+    found["inspections"] = _inspections(root, section.get("inspected", []), corpora)
     return {**told, "corpora": corpora, **found}
 
 
@@ -130,6 +131,19 @@ def _code_lengths(corpus: str, facts: Row, found: Mapping[str, Row]) -> Iterable
                     "nats_per_character": 8 * math.log(2) * size / characters,
                 }
                 yield {**row, **figures, "model": model, "title": f"{told['setting']}, {given}"}
+
+
+def _inspections(root: Path, places: Iterable[Sequence[str]], corpora: Mapping[str, Row]) -> Row:
+    """What lay open in the models of a corpus under a tokenizer; its induction scores join the corpus's facts."""
+    found = {f"{c}/{t}": artefacts.load_json(root / c / t / "inspection.json") for c, t in places}
+    for corpus, tokenizer in places:
+        models = found[f"{corpus}/{tokenizer}"]["models"]
+        scores = {name: dict(each["induction"]) for name, each in models.items() if each["induction"]}
+        for score in scores.values():
+            del score["heads"]
+        rows = [{"model": name, "tokenizer": tokenizer, **score} for name, score in scores.items()]
+        corpora[corpus]["induction"] = corpora[corpus].get("induction", []) + rows
+    return found
 
 
 EMPTY: Row = {

@@ -26,7 +26,7 @@ from lmstages.ladder import LADDER, RUNGS, DerivedLlama, Rung
 from lmstages.sweeps import Swept, listed
 
 UNBOUNDED_WINDOW = 256  # of a rung without a longest context, where a protocol needs one
-USES_OF_A_CORPUS = ("evaluate", "tokenizers", "models")
+USES_OF_A_CORPUS = ("evaluate", "tokenizers", "models", "inspect")
 NAME = r"[a-z0-9][a-z0-9_-]{0,63}"
 EMBEDDED = ("coined", "fables")
 COUNTED = (*EMBEDDED, *(name for name, source in SOURCES.items() if source.hub))
@@ -95,6 +95,7 @@ class Corpus(Record):
     evaluate: Annotated[list[SplitName], EACH_ONCE] = ["test"]
     tokenizers: Annotated[list[str], EACH_ONCE] | None = None
     models: Annotated[list[str], EACH_ONCE] | None = None
+    inspect: bool = False  # lay open what its models hold: embeddings, counts, attention
 
     @model_validator(mode="after")
     def _one_origin(self) -> "Corpus":
@@ -383,7 +384,7 @@ class Run(Basics):
 
     def pretrained_section(self, corpus: str, name: str) -> str:
         """The checkpoint, the splits, how to draw samples, and whether documents end."""
-        told = {"pretrained": self.pretrained[name].model_dump(mode="json", exclude={"corpora"})}
+        told: dict[str, Any] = {"pretrained": self.pretrained[name].model_dump(mode="json", exclude={"corpora"})}
         told |= {"splits": self.corpora[corpus].evaluate, "documents": self.layout(corpus) != "stream"}
         return _json({**told, "sampling": self.sampling.model_dump(exclude=set(MEASURED))})
 
@@ -417,10 +418,24 @@ class Run(Basics):
             if name == corpus:
                 cells.setdefault((tokenizer, model), []).append(seed)
         contexts = {name: record.rung.context for name, record in self.models.items()}
-        named = [{"tokenizer": t, "model": m, "seeds": s, "fitted": m in self.models} for (t, m), s in cells.items()]
+        named = [
+            {"tokenizer": t, "model": m, "seeds": seeds, "fitted": m in self.models, "context": contexts.get(m)}
+            for (t, m), seeds in cells.items()
+        ]
         told = {"splits": self.corpora[corpus].evaluate, "documents": self.layout(corpus) != "stream"}
-        named = [{**cell, "context": contexts.get(cell["model"])} for cell in named]
         return _json({**told, "cells": named, "source": self._grammar(corpus)})
+
+    def inspected(self) -> list[tuple[str, str]]:
+        """Every (corpus, tokenizer) whose models are laid open."""
+        named = [(name, each.tokenizers) for name, each in self.corpora.items() if each.inspect]
+        return [(corpus, tokenizer) for corpus, several in named for tokenizer in chosen(several, self.tokenizers)]
+
+    def inspect_section(self, corpus: str) -> str:
+        """The networks that a corpus fits, each with its first seed, and where the passage is from."""
+        models = chosen(self.corpora[corpus].models, self.models)
+        fitted = [name for name in models if self.models[name].rung.family == "neural" and name not in self.derived()]
+        cells = [[name, self.seeds_of(name)[0]] for name in fitted]
+        return _json({"cells": cells, "split": self.corpora[corpus].evaluate[0]})
 
     def _grammar(self, corpus: str) -> str | None:
         record = self.corpora[corpus]
@@ -444,6 +459,7 @@ class Run(Basics):
         told["told"] |= {name: told["told"][name] | {"of": self.base_of(name)} for name in self.derived()}
         told |= {
             "analyses": True,
+            "inspected": self.inspected(),
             "compressors": self.compressors or [],
             "cells": named,
             "evaluate": evaluate,

@@ -193,6 +193,17 @@ def analyse(args: argparse.Namespace) -> None:
     run(args.corpus, args.section, args.out, made)
 
 
+def inspect(args: argparse.Namespace) -> None:
+    """Lay open what the models of a corpus hold: embeddings before and after training, counts, attention."""
+    from lmstages import artefacts
+    from lmstages.inspection import inspect as run
+
+    made = _made(args, args.section, [args.tokens / "train.npy", args.tokens / f"{args.section['split']}.npy"])
+    for cell in (f"{name}/seed{seed}" for name, seed in args.section["cells"]):
+        made["inputs"][cell] = artefacts.made_of(args.tokens.parent / cell / "model.safetensors")["sha256"]
+    run(args.tokens, args.out, args.section, made)
+
+
 def tabulate(args: argparse.Namespace) -> None:
     """Turn the score files of a run into one comparison."""
     from lmstages import artefacts
@@ -268,6 +279,20 @@ def compare(args: argparse.Namespace) -> None:
     artefacts.save_bytes(folder / "changes.md", changes.table_markdown(found).encode(), made)
     print(changes.table_terminal(found))
     print(f"written: {folder / 'changes.md'}, {folder / 'changes.json'}")
+
+
+def play(args: argparse.Namespace) -> None:
+    """Open a page of this machine alone where the models of a finished run read what you type."""
+    from lmstages.errors import UserError
+
+    try:
+        from lmstages.playground import play as run
+    except ModuleNotFoundError as error:
+        if (error.name or "").partition(".")[0] not in ("starlette", "uvicorn"):
+            raise
+        remedy = "pip install 'lmstages[play]', or what requirements.lock has of it"
+        raise UserError("play", f"needs {error.name}, which is not installed", "", remedy) from error
+    run(args.results, args.port)
 
 
 def explain(args: argparse.Namespace) -> None:

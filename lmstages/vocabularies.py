@@ -21,7 +21,7 @@ from lmstages.errors import UserError
 from lmstages.tokenizers.base import BOUNDARY, Encoded
 from lmstages.tokenizers.subwords import byte_alphabet
 
-NORMAL, UNKNOWN, CONTROL, USER, UNUSED, BYTE = 1, 2, 3, 4, 5, 6  # llama.cpp's types of pieces
+NORMAL, UNKNOWN, CONTROL, USER, UNUSED = 1, 2, 3, 4, 5  # llama.cpp's types of pieces
 SPACE = "\u2581"
 STAND_INS = byte_alphabet()
 BEGIN, UNKNOWN_PIECE = "<s>", "<unk>"
@@ -275,22 +275,3 @@ def _from_sentencepiece(path: Path, begin: int | None, end: int | None) -> OwnTo
         raise UserError(path, "no SentencePiece model") from error
     pieces = [library.id_to_piece(token) for token in range(library.get_piece_size())]
     return OwnTokenizer(path, library.encode, [_sentencepiece(piece) for piece in pieces], begin, end)
-
-
-def of_sentencepiece(path: Path) -> Vocabulary:
-    """A SentencePiece model as GGUF holds it."""
-    import sentencepiece
-
-    library = sentencepiece.SentencePieceProcessor(model_file=str(path))
-    tokens = range(library.get_piece_size())
-    types = [_type_of(library, token) for token in tokens]
-    told = {"begin": library.bos_id(), "end": library.eos_id(), "unknown": library.unk_id()}
-    known: dict[str, Any] = {name: token if token >= 0 else None for name, token in told.items()}
-    pieces, scores = list(map(library.id_to_piece, tokens)), list(map(library.get_score, tokens))
-    leading = library.encode("a", out_type=str)[:1] not in (["a"], [])
-    return Vocabulary("llama", pieces, scores, types, leading_space=leading, **known)
-
-
-def _type_of(library: Any, token: int) -> int:
-    asked = ((library.is_unknown, UNKNOWN), (library.is_control, CONTROL), (library.is_byte, BYTE))
-    return next((kind for ask, kind in (*asked, (library.is_unused, UNUSED)) if ask(token)), NORMAL)

@@ -319,7 +319,8 @@ def test_the_help_of_every_verb_teaches(verb, capsys):
 
 def test_the_help_lists_every_verb_and_says_what_to_type():
     told = parser().format_help()
-    assert all(f"    {verb} " in told for verb in VERBS) and "examples:" in told and "snakemake --cores all" in told
+    listed = {line.split()[0] for line in told.splitlines() if line.startswith("    ") and line.split()}
+    assert set(VERBS) <= listed and "examples:" in told and "snakemake --cores all" in told
 
 
 def test_without_a_verb_it_says_how_to_call_it(capsys):

@@ -15,6 +15,7 @@ from lmstages.config import to_section
 from lmstages.distributed import Processes
 from lmstages.errors import UserError
 from lmstages.models.base import Documents
+from lmstages.models.residual import Placed
 from lmstages.reading import read_run
 from lmstages.training import loss_of, valid_loss
 
@@ -38,9 +39,10 @@ def test_the_shares_of_all_processes_are_the_batch():
     assert {share.targets_of_all for share in shares} == {whole.targets_of_all} == {len(DOCUMENTS)}
 
 
+@pytest.mark.parametrize("documents", [DOCUMENTS, Placed.of_documents(DOCUMENTS, 0, 7)], ids=["tokens", "places"])
 @pytest.mark.parametrize("window", [1, 4])
-def test_a_batch_gathered_on_a_device_is_the_batch_gathered_on_the_host(window):
-    rows = Rows(DOCUMENTS, window, 3)
+def test_a_batch_gathered_on_a_device_is_the_batch_gathered_on_the_host(window, documents):
+    rows = Rows(documents, window, 3)
     spans = rows.spans(np.arange(len(rows)), np.arange(len(rows)) % 3)
     host, device = rows.gather(spans), rows.gather_on_device(spans, rows.resident())
     assert all(torch.equal(one, other) for one, other in zip(host, device, strict=True))

@@ -17,7 +17,7 @@ FLOORS = [  # from the ground up; a module imports only from the floors below it
     ["locks"],
     ["resume"],
     ["runtime"],
-    ["ladder", "tokenizers.base", "sweeps", "corpora", "corpora.sources", "estimation", "uncertainty"],
+    ["ladder", "tokenizers.base", "sweeps", "corpora", "corpora.sources", "estimation", "uncertainty", "projections"],
     [
         "corpora.text",
         "corpora.grammar",
@@ -43,11 +43,11 @@ FLOORS = [  # from the ground up; a module imports only from the floors below it
     ["passage", "gate", "derivation", "exporting"],
     ["evaluation", "oracle", "compression"],
     ["mixing", "probing", "analyses", "explaining", "pretrained"],
-    ["figures", "figures.rows", "published", "intervals", "findings"],
+    ["figures", "figures.rows", "published", "intervals", "findings", "inspection"],
     ["figures.drawing"],
-    [*(f"figures.{n}" for n in ("ladder", "learning", "likelihood", "sweeps")), "scaling", "report", "report.shown"],
+    [*(f"figures.{n}" for n in ("inspected", "ladder", "learning", "likelihood", "sweeps")), "scaling", "report", "report.shown"],
     ["comparison", "figures.catalogue", "report.columns", "report.passages", "report.tables"],
-    ["report.page", "changes"],
+    ["report.page", "changes", "playground"],
     ["verbs"],
     ["__main__"],
 ]
@@ -95,7 +95,16 @@ def test_the_table_sees_imports_within_functions():
 
 
 def test_a_stage_that_scores_knows_no_rung():
-    for name in ("scoring", "sampling", "storage", "evaluation", "fitting", "comparison", "report.page", "figures.catalogue"):
+    for name in (
+        "scoring",
+        "sampling",
+        "storage",
+        "evaluation",
+        "fitting",
+        "comparison",
+        "report.page",
+        "figures.catalogue",
+    ):
         assert not {n for n in imported(NAMES[name]) if n.startswith("models.")} - {"models.base"}
 
 

@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from lmstages.figures import ladder, learning, likelihood, sweeps
+from lmstages.figures import inspected, ladder, learning, likelihood, sweeps
 from lmstages.figures.drawing import Drawing
 from lmstages.figures.rows import grouped
 
@@ -13,6 +13,7 @@ KINDS = ("svg", "png", "pdf")
 def drawings(shown: Mapping[str, Any]) -> dict[str, Drawing]:
     """A comparison whose texts are fit to be shown -> its figures, in the order of the page."""
     found = dict(_of_texts(shown))
+    found |= dict(_of_models(shown))
     found |= {f"sweeps/{sweep['name']}": drawn for sweep in shown["sweeps"] if (drawn := sweeps.swept(sweep))}
     return found | ({"estimation/likelihoods": likelihood.likelihoods()} if shown.get("estimation") else {})
 
@@ -32,6 +33,16 @@ def _of_texts(shown: Mapping[str, Any]) -> Iterator[tuple[str, Drawing]]:
             if (name := f"learning/{corpus}.{tokenizer}") not in learned and (drawn := learning.curves(same)):
                 learned.add(name)
                 yield name, drawn
+
+
+def _of_models(shown: Mapping[str, Any]) -> Iterator[tuple[str, Drawing]]:
+    """What was laid open, once for every corpus, tokenizer and model."""
+    place = ("corpus", "tokenizer", "model")
+    for names, rows in grouped(shown["rows"], lambda row: tuple(row[key] for key in place)).items():
+        if found := shown.get("inspections", {}).get("/".join(names[:2])):
+            yield from (
+                (f"inspected/{'.'.join(names)}.{name}", drawn) for name, drawn in inspected.inspected(rows[0], found)
+            )
 
 
 def files(shown: Mapping[str, Any]) -> Iterator[tuple[str, bytes]]:

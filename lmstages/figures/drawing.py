@@ -192,4 +192,5 @@ def _plain_tag(tag: str, prefix: str, wanted: Container[str]) -> str:
 def _attributes(style: str) -> str:
     """``fill: none; stroke: red`` -> `` fill="none" stroke="red"``; the font is the whole drawing's."""
     pairs = [part.split(":", 1) for part in style.split(";") if ":" in part]
-    return "".join(f' {key.strip()}="{value.strip()}"' for key, value in pairs if key.strip() != "font-family")
+    once = {key.strip(): value.strip() for key, value in pairs if key.strip() != "font-family"}  # the last one counts
+    return "".join(f' {key}="{value}"' for key, value in once.items())

@@ -7,8 +7,12 @@
 A reader fills its cache up to the window. Where the window is full it drops the older half and reads the newer
 half again, as scoring does under ``stride`` with half a window: up to the window every prediction is that of
 ``next_log_probs``; beyond it, that of scoring's rows, from at least half a window. Knows no rung.
+
+One token alone is so little work that most of the time goes into asking for it. So a network may say for a cache how
+it reads one token a row, ``one_by_one``: the same sums, with nothing looked up that is known before.
 """
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -50,11 +54,13 @@ class LayerNorm(Direct, nn.LayerNorm):
     """torch's own."""
 
 
-class LayerCache:
-    """Keys and values of one layer, (B, H, window, W), of which the first ``length`` places are filled."""
+OneToken = Callable[[torch.Tensor], torch.Tensor]  # (B, D) of the token read now -> (B, D)
 
-    keys: torch.Tensor
-    values: torch.Tensor
+
+class LayerCache:
+    """Keys and values of one layer, (B, 2, H, window, W), of which the first ``length`` places are filled."""
+
+    held: torch.Tensor
 
     def __init__(self, window: int) -> None:
         self.window, self.length = window, 0
@@ -63,11 +69,18 @@ class LayerCache:
         """Append (B, H, T, W) each -> all that is held, (B, H, length, W)."""
         rows, heads, added, width = keys.shape
         if not self.length:
-            self.keys, self.values = (keys.new_empty(rows, heads, self.window, width) for _ in range(2))
+            self.held = keys.new_empty(rows, 2, heads, self.window, width)
         begin, self.length = self.length, self.length + added
-        self.keys[:, :, begin : self.length] = keys
-        self.values[:, :, begin : self.length] = values
-        return self.keys[:, :, : self.length], self.values[:, :, : self.length]
+        self.held[:, 0, :, begin : self.length] = keys
+        self.held[:, 1, :, begin : self.length] = values
+        return self.held[:, 0, :, : self.length], self.held[:, 1, :, : self.length]
+
+    def attended(self, packed: torch.Tensor) -> torch.Tensor:
+        """(B, 3, H, W) query, key and value of one more token -> (B, H, 1, W): what it sees of all that is held."""
+        place, self.length = self.length, self.length + 1
+        self.held[:, :, :, place] = packed[:, 1:]
+        keys, values = self.held[:, :, :, : self.length].unbind(1)
+        return functional.scaled_dot_product_attention(packed[:, 0].unsqueeze(2), keys, values)
 
 
 class Cache:
@@ -111,6 +124,10 @@ class AttentionNetwork(nn.Module):
         """Logits of the token after each input."""
         raise NotImplementedError
 
+    def one_by_one(self, cache: Cache) -> OneToken:
+        """(B,) tokens -> (B, V) logits, one call a token; ``cache`` holds one token at least."""
+        return lambda tokens: self(tokens[:, None], cache)[:, -1]
+
     def places(self, tokens: torch.Tensor, cache: Cache | None) -> slice:
         """Where in the window the tokens lie."""
         begin = 0 if cache is None else cache.length
@@ -150,18 +167,17 @@ class CachedReader:
         self.length += 1
         if full:
             self._read_again()
-        else:
-            self._read(self.tokens[:, self.length - 1 : self.length])
+            return
+        with torch.inference_mode():
+            self.logits = self.one_by_one(torch.from_numpy(np.ascontiguousarray(tokens, np.int64)).to(self.device))
 
     def _read_again(self) -> None:
         """The row anew, into an empty cache."""
         self.cache = Cache(self.tokens.shape[1], self.layers)
-        self._read(self.tokens[:, : self.length])
-
-    def _read(self, tokens: np.ndarray) -> None:
         with torch.inference_mode():
-            added = torch.from_numpy(np.ascontiguousarray(tokens)).to(self.device)
-            self.logits = self.network(added, self.cache)[:, -1]
+            row = torch.from_numpy(self.tokens[:, : self.length].copy()).to(self.device)
+            self.logits = self.network(row, self.cache)[:, -1]
+            self.one_by_one = self.network.one_by_one(self.cache)
 
 
 class AttentionModel(NeuralModel):

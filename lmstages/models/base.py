@@ -94,6 +94,14 @@ class Trainable(Protocol):
     runtime: Runtime
 
 
+@runtime_checkable
+class Initialised(Protocol):
+    """A model that can say where a fit with a seed begins."""
+
+    def initial(self, seed: int) -> Arrays:
+        """As ``arrays``, before the first step."""
+
+
 class Reader(Protocol):
     """B texts of one length that a model reads on, token by token: what sampling knows of a model, and all it knows."""
 

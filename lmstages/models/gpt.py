@@ -20,6 +20,7 @@ from lmstages.models.attention import (
     LayerCache,
     LayerNorm,
     Linear,
+    OneToken,
     attend,
 )
 
@@ -51,6 +52,15 @@ class Attention(Direct, nn.Module):
         dropout = self.dropout if self.training else 0.0
         mixed = attend(queries, keys, values, dropout, cache)
         return self.output(mixed.transpose(1, 2).reshape(rows, length, width))
+
+    def one_by_one(self, cache: LayerCache) -> OneToken:
+        """The same for a token alone."""
+        packed_of, heads, output = self.queries_keys_values.forward, self.heads, self.output.forward
+
+        def step(x: torch.Tensor) -> torch.Tensor:
+            return output(cache.attended(packed_of(x).view(len(x), 3, heads, -1)).view(x.shape))
+
+        return step
 
 
 def feedforward(rung: GPT) -> nn.Module:
@@ -89,6 +99,23 @@ class Block(Direct, nn.Module):
             return x
         return self._joined(x, self.feedforward(self.feedforward_norm(x)))
 
+    def one_by_one(self, cache: LayerCache) -> OneToken:
+        """(B, D) -> (B, D) for a token alone, without dropout."""
+        parts = [[self.attention_norm.forward, self.attention.one_by_one(cache)]]
+        if self.feedforward is not None and self.feedforward_norm is not None:
+            parts.append([part.forward for part in (self.feedforward_norm, *self.feedforward)])
+        residual = self.residual
+
+        def step(x: torch.Tensor) -> torch.Tensor:
+            for chain in parts:
+                change = x
+                for part in chain:
+                    change = part(change)
+                x = x + change if residual else change
+            return x
+
+        return step
+
     def _joined(self, x: torch.Tensor, change: torch.Tensor) -> torch.Tensor:
         if self.training:
             change = self.dropout(change)
@@ -123,5 +150,22 @@ class Transformer(AttentionNetwork):
     def forward(self, tokens: torch.Tensor, cache: Cache | None = None) -> torch.Tensor:
         """Logits of the token after each input."""
         x = self.dropout(self.embedding(tokens) + self.positions[self.places(tokens, cache)])
-        x = self.norm(self.through(x, cache))
+        return self._said(self.through(x, cache))
+
+    def one_by_one(self, cache: Cache) -> OneToken:
+        """Every block in turn, for a token alone."""
+        blocks = [block.one_by_one(layer) for block, layer in zip(self.blocks, cache.layers, strict=True)]
+        embedding, positions, said = self.embedding.weight, self.positions, self._said
+
+        def step(tokens: torch.Tensor) -> torch.Tensor:
+            x = functional.embedding(tokens, embedding) + positions[cache.length]
+            for block in blocks:
+                x = block(x)
+            return said(x)
+
+        return step
+
+    def _said(self, x: torch.Tensor) -> torch.Tensor:
+        """(..., D) -> (..., V) logits."""
+        x = self.norm(x)
         return functional.linear(x, self.embedding.weight) if self.output is None else self.output(x)

@@ -43,6 +43,12 @@ class NeuralModel:
             self.network = self.build()
             return descend(self.network, self.rung, (train, valid), self.window, seed, self.runtime)
 
+    def initial(self, seed: int) -> Arrays:
+        """The arrays from which a fit with this seed begins."""
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            return {name: weight.numpy() for name, weight in self.build().state_dict().items()}
+
     def score(self, tokens: np.ndarray, before: np.ndarray | None = None) -> np.ndarray:
         """(B, T) -> (B, T); a row longer than the context slides along it, one window a token."""
         rows = history(tokens, before, self.window)

@@ -89,6 +89,12 @@ OF_THE_TEXT = {
         "Couples of words: bits per byte of the second where train holds such couples (seen) and where they were "
         "withheld (unseen). A gap near 0 of a rung that sees the first word has learnt the kind, not the couple.",
     ),
+    "induction": (
+        "Induction",
+        "Random tokens said twice. Score: how much the best head looks from a token of the second time to the one "
+        "after it in the first, 1 for a head that does nothing else. Drop: nats a token by which the second time is "
+        "cheaper than the first.",
+    ),
 }
 OF_A_ROW = {
     "novelty": (
@@ -127,6 +133,7 @@ class Reading:
     row: Row
     curve: Figure | None
     passage: Sequence[passages.Word]
+    inspected: Sequence[Figure]
 
 
 @dataclass(frozen=True)
@@ -166,7 +173,7 @@ def render(comparison: Comparison) -> str:
     assert all(row["corpus"] in shown["corpora"] for row in shown["rows"]), "every row's corpus is described"
     drawn = {name: _inline(drawing) for name, drawing in catalogue.drawings(shown).items()}
     failed = [row for row in shown["rows"] if row["status"] != "ok"]
-    parts = {"chapters": _chapters(shown, drawn), "rungs": _rungs(shown["rows"]), "printed": shown["published"]}
+    parts = {"chapters": _chapters(shown, drawn), "rungs": _rungs(shown["rows"], drawn), "printed": shown["published"]}
     parts["sweeps"] = [_sweep(sweep, drawn) for sweep in shown["sweeps"]]
     parts["estimation"] = _estimation(drawn) if shown.get("estimation") else None
     parts |= {"table": columns.table(shown["run"], shown["rows"]), "downloads": _downloads(comparison)}
@@ -300,24 +307,27 @@ def _measured(found: Any) -> str:
 # Rung by rung
 
 
-def _rungs(rows: Sequence[Row]) -> list[Rung]:
+def _rungs(rows: Sequence[Row], drawn: Mapping[str, Figure]) -> list[Rung]:
     models = grouped((row for row in rows if row["family"] not in BESIDES), lambda row: (row["rank"], row["model"]))
-    return [_rung(models[place]) for place in sorted(models)]
+    return [_rung(models[place], drawn) for place in sorted(models)]
 
 
-def _rung(rows: Sequence[Row]) -> Rung:
+def _rung(rows: Sequence[Row], drawn: Mapping[str, Figure]) -> Rung:
     """The splits of a text share all but their figures: the one that tells a passage stands for them."""
     texts = grouped(rows, lambda row: (row["corpus"], row["tokenizer"])).values()
     chosen = [next((row for row in text if row.get("passage")), text[0]) for text in texts]
     first, settings = chosen[0], chosen[0]["hyperparameters"]
     adds, stop, more = first["adds"].partition(". ")
     alike = all(row["hyperparameters"] == settings for row in chosen)
-    return Rung(first, adds + stop.strip(), more, list(map(_reading, chosen)), settings if alike else None)
+    readings = [_reading(row, drawn) for row in chosen]
+    return Rung(first, adds + stop.strip(), more, readings, settings if alike else None)
 
 
-def _reading(row: Row) -> Reading:
-    drawn = learning.curve(row)
-    return Reading(row, _inline(drawn) if drawn else None, passages.words(row.get("passage") or []))
+def _reading(row: Row, drawn: Mapping[str, Figure]) -> Reading:
+    curve, place = learning.curve(row), f"inspected/{row['corpus']}.{row['tokenizer']}.{row['model']}."
+    inside = [figure for name, figure in drawn.items() if name.startswith(place)]
+    passage = passages.words(row.get("passage") or [])
+    return Reading(row, _inline(curve) if curve else None, passage, inside)
 
 
 # What closes the page

@@ -1,6 +1,7 @@
 # The run: which config, read by our own strict reader; and what rules ask of it.
 
 import hashlib
+import json
 import os
 import sys
 from pathlib import Path
@@ -58,13 +59,14 @@ def stop_if_changed():
 
 stop_if_changed()
 
-if workflow.remote_exec:  # a cluster ends a job at its time limit; on one machine ``runtime`` is no more than a guess
-    os.environ["LMSTAGES_TIME_LIMIT"] = "yes"
+# A cluster ends a job at its time limit; on one machine ``runtime`` is no more than a guess.
+os.environ["LMSTAGES_TIME_LIMIT"] = "yes" if workflow.remote_exec else ""
 
 
 envvars:
     "LMSTAGES_MIRROR",
     "LMSTAGES_RUN",
+    "LMSTAGES_TIME_LIMIT",
 
 
 wildcard_constraints:
@@ -255,6 +257,27 @@ def probe_code(wildcards):
 
 def analyse_section(wildcards):
     return RUN.analyse_section(wildcards.corpus)
+
+
+def inspect_section(wildcards):
+    return RUN.inspect_section(wildcards.corpus)
+
+
+def inspect_code(wildcards):
+    models = [name for name, _ in json.loads(inspect_section(wildcards))["cells"]]
+    return code_hash("inspect", *{RUN.models[name].rung.module for name in models})
+
+
+def inspected_cells(wildcards):
+    """The networks that are laid open, and what is told of their fits."""
+    folder, files = f"{ROOT}/{wildcards.corpus}/{wildcards.tokenizer}", ("model.safetensors", "fit.json")
+    cells = json.loads(inspect_section(wildcards))["cells"]
+    return [f"{folder}/{name}/seed{seed}/{file}" for name, seed in cells for file in files]
+
+
+def inspections(wildcards):
+    """What the comparison reads of every corpus and tokenizer whose models are laid open."""
+    return [f"{ROOT}/{corpus}/{tokenizer}/inspection.json" for corpus, tokenizer in RUN.inspected()]
 
 
 def contrasts(wildcards):

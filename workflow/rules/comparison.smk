@@ -42,6 +42,7 @@ rule compare:
         oracles,
         compressed,
         analyses,
+        inspections,
     output:
         f"{ROOT}/comparison.json",
     log:

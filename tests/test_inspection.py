@@ -1,0 +1,260 @@
+"""What is laid open is what is there: worked by hand, or taken from models that were made to hold it."""
+
+import json
+import math
+import xml.etree.ElementTree as ElementTree
+
+import numpy as np
+import pytest
+import torch
+from comparisons import GPT, ROW, comparison
+from test_cli import call, prepared
+from torch.nn import functional
+
+from lmstages import artefacts, inspection, projections
+from lmstages.config import rung_of
+from lmstages.figures import catalogue, inspected
+from lmstages.models import watching
+from lmstages.models.base import Documents, build
+from lmstages.models.neural import NeuralModel
+from lmstages.report.page import render
+from lmstages.tokenizers.symbols import CharTokenizer
+
+SMALL = {
+    "neural_bigram": {"width": 4, "steps": 1, "learning_rate": 1e-12},
+    "mlp": {"window": 2, "embedding": 4, "hidden": 8, "steps": 1, "learning_rate": 1e-12},
+    "gpt": {"layers": 2, "heads": 2, "width": 8, "window": 8, "row_length": 8, "steps": 1, "learning_rate": 1e-12},
+    "llama": {"layers": 1, "heads": 2, "key_value_heads": 1, "width": 8, "hidden": 8, "window": 8, "row_length": 8},
+    "modern_gpt": {"layers": 2, "heads": 2, "width": 8, "window": 8, "row_length": 8, "zero_projections": False},
+}
+TRAIN = Documents.of([[1, 2, 3, 4, 0], [2, 3, 0], [4, 4, 1, 0]])
+TEXT = CharTokenizer(["\n", "a", "b", "c", "\ufffd\ufffd"], escape=4)
+
+
+def fresh(rung, vocab_size=6, **changes):
+    """A model with its initial weights."""
+    model = build(rung_of({"rung": rung, "hyperparameters": SMALL[rung] | changes}), vocab_size)
+    model.restore(model.initial(3))
+    return model
+
+
+# ---------------------------------------------------------------- induction
+
+
+def test_a_head_that_copies_scores_one_and_one_that_looks_at_itself_none():
+    period, length = 4, 8
+    copies, itself = np.zeros((length, length)), np.eye(length)
+    for place in range(length):
+        copies[place, place - period + 1 if place >= period else place] = 1
+    assert watching.induction(np.stack([copies, itself]), period).tolist() == [1, 0]
+
+
+def test_the_score_is_worked_by_hand():
+    weights = np.tril(np.arange(36.0).reshape(6, 6)) / 100  # a sequence of three, twice
+    assert watching.induction(weights, 3) == pytest.approx((weights[3, 1] + weights[4, 2] + weights[5, 3]) / 3)
+
+
+def test_places_before_the_sequence_do_not_count():
+    weights = np.tril(np.arange(36.0).reshape(6, 6)) / 100  # a boundary, then three tokens, then two of them again
+    assert watching.induction(weights, 3, begin=1) == pytest.approx((weights[4, 2] + weights[5, 3]) / 2)
+
+
+def test_equal_attention_scores_what_chance_gives():
+    rows = np.tril(np.ones((8, 8)))
+    score = watching.induction(rows / rows.sum(1, keepdims=True), 4)
+    assert score == pytest.approx(np.mean([1 / 5, 1 / 6, 1 / 7, 1 / 8]))
+
+
+@pytest.mark.parametrize("rung", ["gpt", "llama", "modern_gpt"])
+def test_an_untrained_network_has_not_learnt_to_copy(rung):
+    found = inspection.induction_of(fresh(rung), escape=None)
+    assert abs(found["drop"]) < 0.2 and 0 < found["score"] < 0.6 and found["period"] == 4
+    assert np.max(found["heads"]) == pytest.approx(found["score"], abs=1e-4)
+
+
+# ---------------------------------------------------------------- attention
+
+
+@pytest.mark.parametrize("shared", [1, 2, 4])
+def test_the_weights_are_those_that_torch_attends_with(shared):
+    draws = torch.Generator().manual_seed(0)
+    queries, keys, values = (torch.randn(2, heads, 5, 3, generator=draws) for heads in (4, shared, shared))
+    wanted = functional.scaled_dot_product_attention(queries, keys, values, is_causal=True, enable_gqa=shared < 4)
+    found = watching.weights(queries, keys) @ values.repeat_interleave(4 // shared, dim=1)
+    torch.testing.assert_close(found, wanted)
+
+
+@pytest.mark.parametrize(("rung", "layers"), [("gpt", 2), ("llama", 1), ("modern_gpt", 2)])
+def test_a_network_is_watched_layer_by_layer_and_says_what_it_says_unwatched(rung, layers):
+    model, tokens = fresh(rung), np.array([[1, 2, 3, 4, 5, 1]])
+    maps, scores = watching.attention(model, tokens)
+    assert maps.shape == (layers, 1, 2, 6, 6) and np.allclose(maps.sum(-1), 1, atol=1e-6)
+    assert not np.triu(maps, 1).any()
+    np.testing.assert_allclose(scores, model.score(tokens), atol=1e-6)
+
+
+def test_what_does_not_attend_is_not_watched():
+    assert watching.attention(fresh("mlp"), np.array([[1, 2, 3]])) is None
+
+
+# ---------------------------------------------------------------- embeddings
+
+
+@pytest.mark.parametrize("rung", ["neural_bigram", "mlp", "gpt"])
+def test_initial_arrays_are_those_that_a_fit_begins_with(rung):
+    model = build(rung_of({"rung": rung, "hyperparameters": SMALL[rung]}), 6)
+    assert isinstance(model, NeuralModel)
+    before = model.initial(5)
+    model.fit(TRAIN, TRAIN, seed=5)
+    for name, array in model.arrays().items():
+        np.testing.assert_allclose(array, before[name], atol=1e-6)
+    assert any((model.initial(6)[name] != before[name]).any() for name in before)
+
+
+def test_two_separated_groups_have_a_silhouette_near_one_and_mixed_ones_near_none():
+    draws = np.random.default_rng(0)
+    groups = np.repeat(["vowels", "consonants"], 10)
+    apart = draws.normal(0, 0.02, (20, 4)) + np.where(groups == "vowels", 1, -1)[:, None]
+    assert projections.silhouette(apart, groups) > 0.95
+    assert abs(projections.silhouette(draws.normal(0, 1, (20, 4)), groups)) < 0.15
+
+
+def test_one_group_has_no_silhouette():
+    assert projections.silhouette(np.eye(4), np.array(["vowels"] * 4)) is None
+
+
+def test_cosines_are_those_of_the_angles():
+    found = projections.cosines(np.array([[2.0, 0], [0, 3], [1, 1], [-5, 0], [0, 0]]))
+    wanted = [[1, 0, math.sqrt(0.5), -1, 0], [0, 1, math.sqrt(0.5), 0, 0]]
+    np.testing.assert_allclose(found[:2], wanted, atol=1e-12)
+
+
+def test_principal_components_are_those_of_scikit_learn():
+    from sklearn.decomposition import PCA
+
+    vectors = np.random.default_rng(1).normal(0, 1, (30, 6)) * [5, 3, 1, 1, 1, 1]
+    points, shares = projections.principal(vectors)
+    theirs = PCA(2).fit(vectors)
+    np.testing.assert_allclose(np.abs(points), np.abs(theirs.transform(vectors)), atol=1e-9)
+    np.testing.assert_allclose(shares, theirs.explained_variance_ratio_, atol=1e-12)
+
+
+def test_tsne_keeps_two_far_groups_apart_and_is_the_same_twice():
+    draws = np.random.default_rng(2)
+    vectors = draws.normal(0, 0.1, (16, 5)) + np.repeat([0, 50], 8)[:, None]
+    points = projections.neighbourly(vectors)
+    assert projections.silhouette(points - points.mean(0), np.repeat([0, 1], 8)) > 0.5
+    assert (points == projections.neighbourly(vectors)).all()
+
+
+# ---------------------------------------------------------------- counts
+
+
+def test_pairs_are_counted_by_hand_with_a_boundary_before_each_document():
+    found = inspection.Counts.of(Documents.of([[1, 2, 1, 0], [2, 2, 0]]), TEXT)
+    assert found.labels == ["↵", "a", "b"] and found.single.tolist() == [2, 2, 3]
+    assert found.pairs.tolist() == [[0, 1, 1], [1, 0, 1], [1, 1, 1]]
+    assert found.before.tolist() == [2, 2, 3]
+
+
+def test_counting_in_pieces_counts_the_same(monkeypatch):
+    whole = inspection.Counts.of(Documents.of([[1, 2, 1, 0], [2, 2, 0], [3, 0]]), TEXT)
+    monkeypatch.setattr(inspection, "AT_ONCE", 3)
+    pieces = inspection.Counts.of(Documents.of([[1, 2, 1, 0], [2, 2, 0], [3, 0]]), TEXT)
+    assert (whole.pairs == pieces.pairs).all() and (whole.before == pieces.before).all()
+
+
+def test_what_a_network_expects_has_the_row_sums_of_the_counts():
+    frequent = inspection.Counts.of(Documents.of([[1, 2, 1, 0], [2, 3, 0]]), TEXT)
+    model = fresh("neural_bigram", vocab_size=5)
+    found, arrays = inspection.laid_open(model, 3, frequent, {}, np.array([1, 2]), TEXT)
+    kept = arrays["probabilities"].sum(1)
+    np.testing.assert_allclose(np.sum(found["expected"], axis=1), frequent.before * kept, atol=1e-3)
+    assert (kept < 1).all() and found["attention"] is None
+
+
+# ---------------------------------------------------------------- files and figures
+
+
+@pytest.fixture(scope="module")
+def written(tmp_path_factory):
+    """An inspection of three rungs, one of which could not be fitted, made by the verbs themselves."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(tmp_path_factory.mktemp("inspection"))
+        run, names = prepared(".")
+        tokens = names.absolute() / "char/tokens"
+        gpt = json.dumps({"rung": "gpt", "hyperparameters": SMALL["gpt"]})
+        sections = {"mlp": run.fit_section("mlp"), "wild": run.fit_section("wild"), "gpt": gpt}
+        for name, section in sections.items():
+            folder = names / "char" / name / "seed0"
+            assert call("fit", "--tokens", tokens, "--out", folder, "--section", section) == 0
+        section = json.dumps({"cells": [[name, 0] for name in sections], "split": "test"})
+        assert call("inspect", "--tokens", tokens, "--out", names / "char", "--section", section) == 0
+        return artefacts.load_json(names.absolute() / "char/inspection.json"), tokens.parent
+
+
+def shown(found):
+    """A comparison of the rows that the inspection is of."""
+    named = {"corpus": "fables", "tokenizer": "char", "bits_per_byte": 1.0}
+    rungs = {"unigram": "Unigram", "bigram": "Bigram", "mlp": "MLP", "gpt": "GPT"}
+    rows = [
+        (GPT if name == "gpt" else ROW) | named | {"model": name, "rung": name, "title": title}
+        for name, title in rungs.items()
+    ]
+    return comparison(*rows) | {"inspections": {"fables/char": found}}
+
+
+def test_the_verb_lays_open_what_was_fitted(written):
+    found, folder = written
+    assert set(found["models"]) == {"mlp", "gpt"}, "what could not be fitted is left out"
+    assert found["models"]["gpt"]["induction"]["by_chance"] < 0.2
+    assert found["labels"] == ["↵", *"abcdef"] and sum(found["unigrams"]) == np.sum(found["bigrams"])
+    arrays, _ = artefacts.load_arrays(folder / "inspection.safetensors")
+    assert arrays["mlp.embedding"].shape == arrays["mlp.embedding.initial"].shape
+    made = artefacts.made_of(folder / "inspection.json")["made"]
+    assert made["inputs"]["gpt/seed0"] == artefacts.made_of(folder / "gpt/seed0/model.safetensors")["sha256"]
+
+
+def test_the_same_models_give_the_same_bytes(written, tmp_path):
+    section = {"cells": [["mlp", 0], ["gpt", 0]], "split": "test"}
+    for place in ("one", "two"):
+        inspection.inspect(written[1] / "tokens", tmp_path / place, section, {})
+    for name in ("inspection.json", "inspection.safetensors"):
+        assert (tmp_path / "one" / name).read_bytes() == (tmp_path / "two" / name).read_bytes()
+
+
+def test_every_figure_has_title_axes_and_a_sentence(written):
+    drawn = {
+        name: each for name, each in catalogue.drawings(shown(written[0])).items() if name.startswith("inspected/")
+    }
+    wanted = {"unigram.counts", "bigram.counts", "mlp.cosines", "mlp.embedding"}
+    wanted |= {"gpt.cosines", "gpt.embedding", "gpt.attention"}
+    assert {name.removeprefix("inspected/fables.char.") for name in drawn} == wanted
+    for drawing in drawn.values():
+        assert drawing.title and len(drawing.sentence) > 40
+        told = " ".join(text.get_text() for text in drawing.figure.findobj() if hasattr(text, "get_text"))
+        assert any(word in told for word in ("token", "component"))
+        ElementTree.fromstring(drawing.svg())  # noqa: S314 - our own
+
+
+def test_kinds_differ_by_mark_and_not_by_colour_alone():
+    assert len({marker for _, marker in inspected.KINDS.values()}) == len(inspected.KINDS)
+
+
+def test_the_page_shows_them_in_the_section_of_their_rung(written):
+    page = render(shown(written[0]))
+    sections = page.split('<details id="rung-')
+    held = {part.split('"')[0]: part for part in sections[1:]}
+    assert "Which tokens are alike" in held["mlp"] and "Where it looks" not in held["mlp"]
+    assert "Where it looks" in held["gpt"] and "How often each token comes" in held["unigram"]
+
+
+def test_a_hostile_token_does_no_harm(written):
+    found = json.loads(json.dumps(written[0]))
+    found["labels"][1] = "<script>alert(1)</script>"
+    page = render(shown(found))
+    assert "<script>alert" not in page
+
+
+def test_a_page_without_an_inspection_is_as_before():
+    assert "What it holds" not in render(comparison(ROW))
