@@ -63,13 +63,40 @@ class Uniform(Counts):
         return 0
 
 
+STRICT = ConfigDict(strict=True, allow_inf_nan=False)
+ONE_ORDER: TypeAdapter[int] = TypeAdapter(Annotated[int, Field(ge=1, le=24)], config=STRICT)
+ONE_CONSTANT: TypeAdapter[float] = TypeAdapter(Annotated[float, Field(ge=0, le=1e6)], config=STRICT)
+
+
+def _one_or_several(one: TypeAdapter[Any], what: str) -> WrapValidator:
+    """A value, or a list of them each once of which valid chooses; one error for what is neither."""
+
+    def read(value: Any, _: Any) -> Any:
+        if not isinstance(value, list):
+            return one.validate_python(value)
+        if not value or len(set(map(str, value))) < len(value):
+            raise ValueError(f"{value} found; a list of {what}, of which valid chooses, names each once, at least one")
+        return [one.validate_python(each) for each in value]
+
+    return WrapValidator(read)
+
+
+Orders = Annotated[int | list[int], _one_or_several(ONE_ORDER, "orders")]
+Constants = Annotated[float | list[float], _one_or_several(ONE_CONSTANT, "constants")]
+
+
+def several(value: Any) -> tuple[Any, ...]:
+    """One value or a list of them, as a tuple."""
+    return tuple(value) if isinstance(value, list) else (value,)
+
+
 class Smoothed(Counts):
     """Counts with the same constant added to every one, so that what was never seen stays possible.
 
     ``padded`` counts a document's first tokens too, behind boundaries; without it only whole n-grams count.
     """
 
-    add: Annotated[float, Field(ge=0, le=1e6)] = 0.1
+    add: Constants = 0.1
     padded: bool = True
     module, model = "lmstages.models.ngram", "NgramModel"
 
@@ -79,6 +106,11 @@ class Smoothed(Counts):
     def orders(self) -> tuple[int, ...]:
         """The one order there is."""
         return (self.order,)
+
+    @property
+    def constants(self) -> tuple[float, ...]:
+        """The constants to choose from."""
+        return several(self.add)
 
     @property
     def context(self) -> int:
@@ -100,19 +132,6 @@ class Bigram(Smoothed):
     source = "Markov 1913"
 
 
-ONE_ORDER = TypeAdapter(Annotated[int, Field(ge=1, le=24)], config=ConfigDict(strict=True))
-
-
-def _one_or_several(value: Any, _: Any) -> Any:
-    """An order, or a list of them each once; one error for what is neither."""
-    if not isinstance(value, list):
-        return ONE_ORDER.validate_python(value)
-    if not value or len(set(map(str, value))) < len(value):
-        raise ValueError(f"{value} found; a list of orders, of which valid chooses, names each once and at least one")
-    return [ONE_ORDER.validate_python(order) for order in value]
-
-
-Orders = Annotated[int | list[int], WrapValidator(_one_or_several)]
 DISCOUNTED = ("absolute", "kneser_ney", "modified_kneser_ney")
 
 
@@ -125,7 +144,7 @@ class AnyOrder(Counts):
     @property
     def orders(self) -> tuple[int, ...]:
         """The orders to choose from."""
-        return tuple(self.order) if isinstance(self.order, list) else (self.order,)
+        return several(self.order)
 
     @property
     def context(self) -> int:
@@ -147,7 +166,7 @@ class Ngram(AnyOrder):
     source = "Shannon 1948; Lidstone 1920 for the constant; Chen & Goodman 1999 for the others"
     order: Orders = 4
     smoothing: Literal["add", "jelinek_mercer", "witten_bell", "absolute", "kneser_ney", "modified_kneser_ney"] = "add"
-    add: Annotated[float, Field(ge=0, le=1e6)] | None = None  # 0.1 where it belongs
+    add: Constants | None = None  # 0.1 where it belongs
     padded: bool | None = None  # true for add, false for the others
     discounts: Literal["closed_form", "tuned"] | None = None  # closed_form where they belong
 
@@ -165,6 +184,11 @@ class Ngram(AnyOrder):
             elif keys.get(key) is not None:
                 raise ValueError(f"{key} belongs to smoothing {' or '.join(owners)}; found with {smoothing!r}")
         return defaults | {key: value for key, value in keys.items() if key not in defaults or value is not None}
+
+    @property
+    def constants(self) -> tuple[float, ...]:
+        """The constants to choose from."""
+        return several(self.add or 0.0)
 
     @property
     def fitted_by(self) -> str:

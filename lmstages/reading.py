@@ -29,7 +29,7 @@ from lmstages.config import (
     parsed,
 )
 from lmstages.errors import UserError, did_you_mean
-from lmstages.ladder import RUNGS
+from lmstages.ladder import RUNGS, Rung
 from lmstages.references import left_alone, with_bases, wrong_checkpoints
 from lmstages.strict_yaml import load_yaml
 from lmstages.sweeps import expanded
@@ -206,9 +206,18 @@ def _unusable(sections: Mapping[str, dict[str, Any]], published: list[Any]) -> I
             fitted = sections["models"].get(model)
             if corpus.split.valid <= 0 and fitted and getattr(fitted.rung, "keep", None) == "best":
                 yield f"models.{model}.keep: best chooses on valid, which corpora.{name} leaves empty; allowed: last"
+            if corpus.split.valid <= 0 and fitted and (key := _chosen_on_valid(fitted.rung)):
+                yield f"models.{model}.{key} is chosen on valid, which corpora.{name} leaves empty; allowed: one value"
     for index, figure in enumerate(published):
         if figure and figure.corpus in corpora and figure.split not in corpora[figure.corpus].evaluate:
             yield f"published[{index}].split: {figure.split!r} is not evaluated on corpus {figure.corpus}"
+
+
+def _chosen_on_valid(rung: Rung) -> str | None:
+    """The key of a counts rung whose value valid decides; None where it decides nothing."""
+    if getattr(rung, "smoothing", None) == "jelinek_mercer":
+        return "smoothing"
+    return next((key for key in ("order", "add") if isinstance(getattr(rung, key, None), list)), None)
 
 
 def _unmixable(sections: Mapping[str, dict[str, Any]], seeds: Any) -> Iterator[str]:

@@ -235,6 +235,19 @@ def test_best_weights_need_a_valid_part_to_be_chosen_on(refusal, write):
     assert read_run(write(corpora=corpora, models="{bigram: , mlp: {keep: last}}"))
 
 
+@pytest.mark.parametrize(
+    ("model", "key"),
+    [
+        ("{rung: ngram, order: [2, 3]}", "order"),
+        ("{rung: ngram, add: [0.1, 0.2]}", "add"),
+        ("{rung: ngram, smoothing: jelinek_mercer}", "smoothing"),
+    ],
+)
+def test_what_valid_chooses_needs_one(refusal, model, key):
+    told = refusal(corpora="{coined: {split: {train: 0.9, valid: 0, test: 0.1}}}", models=f"{{counts: {model}}}")
+    assert told == f"models.counts.{key} is chosen on valid, which corpora.coined leaves empty; allowed: one value"
+
+
 def test_a_published_figure_must_stand_beside_one_of_ours(refusal):
     figure = "measure: perplexity, value: 1, tolerance: 0, source: x"
     told = refusal(published=f"[{{corpus: coind, model: bigra, split: test, {figure}}}]")

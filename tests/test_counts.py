@@ -316,3 +316,28 @@ def test_a_record_survives_being_written_and_read():
     for keys in ({}, {"smoothing": "absolute"}, {"smoothing": "witten_bell", "order": [2, 3]}, {"padded": False}):
         record = Ngram.model_validate(keys)
         assert Ngram.model_validate(record.model_dump(mode="json")) == record
+
+
+# ---------------------------------------------------------------- chosen on valid
+
+
+def test_valid_chooses_the_constant_and_the_order_together():
+    rows, held_out = drawn(20, 90)[:60], drawn(20, 90)[60:]
+    constants, orders = [0.01, 0.3, 30.0], [1, 2, 4]
+    chosen = fitted(rows, valid=held_out, add=constants, order=orders)
+    tried = {(n, add): fitted(rows, order=n, add=add) for n in orders for add in constants}
+    losses = {key: -sum(model.score(np.array([row])).sum() for row in held_out) for key, model in tried.items()}
+    best = min(losses, key=losses.get)
+    assert (chosen.order, chosen.add) == best and best[0] == 2
+
+
+def test_a_chosen_constant_is_saved():
+    model = fitted(drawn(22), add=[0.01, 5.0], order=2)
+    again = build(model.rung, V)
+    again.restore(model.arrays())
+    assert again.add == model.add and np.array_equal(again.score(np.array([[1, 2]])), model.score(np.array([[1, 2]])))
+
+
+def test_a_list_of_constants_names_each_once():
+    with pytest.raises(ValidationError, match="a list of constants, of which valid chooses, names each once"):
+        Ngram(add=[0.1, 0.1])

@@ -11,6 +11,8 @@ Imports no torch.
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
+from itertools import product
+from typing import Any
 
 import numpy as np
 
@@ -58,16 +60,21 @@ class NgramModel:
 
     def __init__(self, rung: Smoothed | Ngram, vocab_size: int) -> None:
         self.rung, self.vocab_size = rung, vocab_size
-        self.order, self.add = max(rung.orders), rung.add or 0.0
+        self.order, self.add = max(rung.orders), rung.constants[0]
         self.levels: list[np.ndarray] = []
         self.keys = np.empty(0, np.int64)
         self.counts = np.empty(0, np.int64)
         self.totals = np.empty(0, np.int64)
 
     def fit(self, train: Documents, valid: Documents, seed: int) -> Curve:
-        """Count every n-gram of ``train`` once, for each order there is to choose from."""
-        choose(self.rung.orders, lambda order: self._count(train, order), lambda: self._nats(valid), valid)
+        """Count every n-gram of ``train`` once, for each order and constant there is to choose from."""
+        candidates = list(product(self.rung.orders, self.rung.constants))
+        choose("order, add", candidates, lambda each: self._fit(train, *each), lambda: self._nats(valid), valid)
         return []
+
+    def _fit(self, train: Documents, order: int, add: float) -> None:
+        self.add = add
+        self._count(train, order)
 
     def _count(self, train: Documents, order: int) -> None:
         """O(N log N) for sorting, vectorised throughout."""
@@ -130,13 +137,15 @@ class NgramModel:
     def arrays(self) -> Arrays:
         """Contexts that occur, level by level; n-grams that occur, with their counts."""
         levels = {f"level{index}": level for index, level in enumerate(self.levels)}
-        return {**levels, "keys": self.keys, "counts": self.counts, "totals": self.totals}
+        counted = {"keys": self.keys, "counts": self.counts, "totals": self.totals}
+        return {**levels, **counted, "add": np.array(self.add)}
 
     def restore(self, arrays: Mapping[str, np.ndarray]) -> None:
         """The inverse of ``arrays``."""
         self.order = 1 + sum(name.startswith("level") for name in arrays)
         self.levels = [arrays[f"level{index}"] for index in range(self.order - 1)]
         self.keys, self.counts, self.totals = arrays["keys"], arrays["counts"], arrays["totals"]
+        self.add = float(arrays["add"])
 
     def parameters(self) -> int:
         """V - 1 free probabilities for each context that occurs (Chen & Goodman 1999, section 2)."""
@@ -157,7 +166,9 @@ class InterpolatedModel:
 
     def fit(self, train: Documents, valid: Documents, seed: int) -> Curve:
         """Count ``train``; ``valid`` chooses the order of several, and Jelinek-Mercer's weights."""
-        choose(self.rung.orders, lambda order: self._fit(train, valid, order), lambda: self._nats(valid), valid)
+        choose(
+            "order", self.rung.orders, lambda order: self._fit(train, valid, order), lambda: self._nats(valid), valid
+        )
         return []
 
     def _fit(self, train: Documents, valid: Documents, order: int) -> None:
@@ -302,20 +313,22 @@ def _documents(documents: Documents, chosen: np.ndarray) -> Documents:
     return Documents(tokens, np.append(0, np.cumsum(documents.lengths[chosen])))
 
 
-def choose(orders: Sequence[int], fit: Callable[[int], None], nats: Callable[[], float], valid: Documents) -> None:
-    """Fit the order that has the fewest nats on valid; of one there is nothing to choose."""
-    if len(orders) == 1:
-        return fit(orders[0])
+def choose(
+    what: str, candidates: Sequence[Any], fit: Callable[[Any], None], nats: Callable[[], float], valid: Documents
+) -> None:
+    """Fit the candidate that has the fewest nats on valid; of one there is nothing to choose."""
+    if len(candidates) == 1:
+        return fit(candidates[0])
     if not len(valid):
-        raise FitError(f"order {list(orders)}", "valid is empty", "one order needs none")
+        raise FitError(f"{what} {list(candidates)}", "valid is empty", "one value needs none")
     losses = {}
-    for order in orders:
-        fit(order)
-        losses[order] = nats()
-    best = min(losses, key=lambda order: losses[order])
-    told = ", ".join(f"{order}: {loss:.4f}" for order, loss in losses.items())
-    logging.getLogger("lmstages").info("order %d, by nats per token of valid (%s)", best, told)
-    if best != orders[-1]:
+    for candidate in candidates:
+        fit(candidate)
+        losses[candidate] = nats()
+    best = min(losses, key=lambda candidate: losses[candidate])
+    told = ", ".join(f"{candidate}: {loss:.4f}" for candidate, loss in losses.items())
+    logging.getLogger("lmstages").info("%s %s, by nats per token of valid (%s)", what, best, told)
+    if best != candidates[-1]:
         fit(best)
 
 
