@@ -8,6 +8,7 @@ import json
 import logging
 import os
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -27,12 +28,30 @@ examples:
 """
 
 
+PATHS = {  # options that are the same for every verb that has them
+    "text": "folder with the splits of a corpus",
+    "tokens": "folder with token streams",
+    "model": "model.safetensors of a fit",
+    "base": "model.safetensors of what it is made of",
+    "corpus": "the corpus's folder of a run",
+    "results": "the run's folder",
+    "comparison": "comparison.json of a run",
+}
+
+
 def parser() -> argparse.ArgumentParser:
     """All verbs with their options."""
     described = argparse.RawDescriptionHelpFormatter
     whole = argparse.ArgumentParser("lmstages", description=__doc__, epilog=EXAMPLES, formatter_class=described)
     whole.add_argument("--version", action="version", version=__version__)
     offered = whole.add_subparsers(required=True, metavar="VERB")
+    for options in (_for_a_person, _of_texts, _of_models, _of_cells, _of_runs):
+        options(offered)
+    return whole
+
+
+def _for_a_person(offered: Any) -> None:
+    """Verbs that no rule calls."""
     _add(offered, verbs.check).add_argument("config", type=Path, help="a config file, such as config.yaml")
     shown = _add(offered, verbs.table)
     shown.add_argument("results", type=Path, help="a run's folder, such as results/default")
@@ -46,53 +65,52 @@ def parser() -> argparse.ArgumentParser:
     playing.add_argument("--port", type=int, default=0, help="of 127.0.0.1; by default any free one")
     explaining = _add(offered, verbs.explain)
     explaining.add_argument("cell", type=Path, help="results/RUN/CORPUS/TOKENIZER/MODEL/seedN, or its beginning")
+
+
+def _of_texts(offered: Any) -> None:
+    """From a source to tokens, and what can be said of a text alone."""
     _download_options(_stage(offered, verbs.download))
     prepared = _stage(offered, verbs.prepare, "split")
     prepared.add_argument("--raw", type=Path, nargs="*", default=[], help="downloaded files, or the user's own")
-    tokenized = _stage(offered, verbs.tokenize, "kind")
-    tokenized.add_argument("--text", type=Path, required=True, help="folder with the splits of a corpus")
+    tokenized = _stage(offered, verbs.tokenize, "kind", paths=["text"])
     tokenized.add_argument("--layout", default="stream", help="how documents lie in it: stream, lines, separator")
-    fitting = _stage(offered, verbs.fit, "rung", "hyperparameters")
-    fitting.add_argument("--tokens", type=Path, required=True, help="folder with token streams")
+    _stage(offered, verbs.oracle, "source", "splits", paths=["text"])
+    _stage(offered, verbs.compress, "compressors", "splits", paths=["text"])
+    _stage(offered, verbs.overlap, "splits", paths=["text"])
+    _stage(offered, verbs.contrast, "corpus", "splits", paths=["text"])
+
+
+def _of_models(offered: Any) -> None:
+    """What fits a model, derives one, or takes one from elsewhere."""
+    fitting = _stage(offered, verbs.fit, "rung", "hyperparameters", paths=["tokens"])
     fitting.add_argument("--seed", type=int, default=0, help="of all random draws")
     _interruption_options(fitting)
-    evaluated = _stage(offered, verbs.evaluate, "splits", "scoring", "sampling", "documents")
-    evaluated.add_argument("--model", type=Path, required=True, help="model.safetensors of a fit")
-    evaluated.add_argument("--tokens", type=Path, required=True, help="folder with token streams")
-    evaluated.add_argument("--text", type=Path, required=True, help="folder with the splits of the corpus")
-    _device_option(evaluated)
-    _derived_options(offered)
-    foreign = _stage(offered, verbs.score_pretrained, "pretrained", "splits", "sampling", "documents")
-    foreign.add_argument("--text", type=Path, required=True, help="folder with the splits of the corpus")
+    _stage(offered, verbs.derive, "rung", "hyperparameters", paths=["base", "tokens"])
+    _stage(offered, verbs.against, "splits", paths=["model", "base", "tokens"])
+    _export_options(_stage(offered, verbs.export))
+    foreign = _stage(offered, verbs.score_pretrained, "pretrained", "splits", "sampling", "documents", paths=["text"])
     mirror = os.environ.get("LMSTAGES_MIRROR") or None
     foreign.add_argument("--mirror", default=mirror, help="folder or base URL that replaces the hub")
-    scored = _stage(offered, verbs.oracle, "source", "splits")
-    scored.add_argument("--text", type=Path, required=True, help="folder with the splits")
-    compressed = _stage(offered, verbs.compress, "compressors", "splits")
-    compressed.add_argument("--text", type=Path, required=True, help="folder with the splits")
-    mixed = _stage(offered, verbs.mix, "of", "weights", "splits")
+
+
+def _of_cells(offered: Any) -> None:
+    """What is asked of fitted models."""
+    scored = ("splits", "scoring", "sampling", "documents")
+    _device_option(_stage(offered, verbs.evaluate, *scored, paths=["model", "tokens", "text"]))
+    mixed = _stage(offered, verbs.mix, "of", "weights", "splits", paths=["text"])
     told = "folders of the cells it is made of, in the order of the section"
     mixed.add_argument("--components", type=Path, nargs="+", required=True, help=told)
-    mixed.add_argument("--text", type=Path, required=True, help="folder with the splits of the corpus")
-    audited = _stage(offered, verbs.overlap, "splits")
-    audited.add_argument("--text", type=Path, required=True, help="folder with the splits")
-    contrasted = _stage(offered, verbs.contrast, "corpus", "splits")
-    contrasted.add_argument("--text", type=Path, required=True, help="folder with the splits")
-    probed = _stage(offered, verbs.probe, "scoring", "sampling", "documents", "source")
-    probed.add_argument("--model", type=Path, required=True, help="model.safetensors of a fit")
-    probed.add_argument("--tokens", type=Path, required=True, help="folder with token streams")
+    probed = _stage(offered, verbs.probe, "scoring", "sampling", "documents", "source", paths=["model", "tokens"])
     probed.add_argument("--contrasts", type=Path, nargs="*", default=[], help="contrasts.json of an embedded corpus")
-    analysed = _stage(offered, verbs.analyse, "cells", "splits", "documents", "source")
-    analysed.add_argument("--corpus", type=Path, required=True, help="the corpus's folder of a run")
-    inspected = _stage(offered, verbs.inspect, "cells", "split")
-    inspected.add_argument("--tokens", type=Path, required=True, help="folder with token streams, beside the cells")
-    compared = _stage(offered, verbs.tabulate, "run", "cells", "evaluate", "published", "sweeps")
-    compared.add_argument("--results", type=Path, required=True, help="the run's folder")
+    _stage(offered, verbs.analyse, "cells", "splits", "documents", "source", paths=["corpus"])
+    _stage(offered, verbs.inspect, "cells", "split", paths=["tokens"])
+
+
+def _of_runs(offered: Any) -> None:
+    """From score files to the report."""
+    _stage(offered, verbs.tabulate, "run", "cells", "evaluate", "published", "sweeps", paths=["results"])
     for function in (verbs.report, verbs.figures, verbs.verdict, verbs.scale):
-        _stage(offered, function).add_argument(
-            "--comparison", type=Path, required=True, help="comparison.json of a run"
-        )
-    return whole
+        _stage(offered, function, paths=["comparison"])
 
 
 def _interruption_options(verb: argparse.ArgumentParser) -> None:
@@ -112,20 +130,13 @@ def _device_option(verb: argparse.ArgumentParser) -> None:
     verb.add_argument("--device", choices=("auto", "cpu", "cuda"), default="cpu", help="auto: a GPU where there is one")
 
 
-def _derived_options(offered: Any) -> None:
-    derived = _stage(offered, verbs.derive, "rung", "hyperparameters")
-    compared = _stage(offered, verbs.against, "splits")
-    compared.add_argument("--model", type=Path, required=True, help="model.safetensors of the derived model")
-    for verb in (derived, compared):
-        verb.add_argument("--base", type=Path, required=True, help="model.safetensors of what it is made of")
-        verb.add_argument("--tokens", type=Path, required=True, help="folder with token streams")
-    exported = _stage(offered, verbs.export)
-    exported.add_argument("model", type=Path, help="model.safetensors of a LLaMA")
-    exported.add_argument("--to", choices=("gguf", "hf"), required=True, help="one GGUF file, or a folder of files")
+def _export_options(verb: argparse.ArgumentParser) -> None:
+    verb.add_argument("model", type=Path, help="model.safetensors of a LLaMA")
+    verb.add_argument("--to", choices=("gguf", "hf"), required=True, help="one GGUF file, or a folder of files")
     kinds = ("f32", "q8_0", "q4_0")
-    exported.add_argument("--type", choices=kinds, default="f32", help="of the matrices; a rounded model keeps its own")
-    exported.add_argument("--output-type", choices=kinds, help="of the matrix of logits, where it is another")
-    exported.add_argument("--tokens", type=Path, help="folder with tokenizer.json; by default that of the model's cell")
+    verb.add_argument("--type", choices=kinds, default="f32", help="of the matrices; a rounded model keeps its own")
+    verb.add_argument("--output-type", choices=kinds, help="of the matrix of logits, where it is another")
+    verb.add_argument("--tokens", type=Path, help="folder with tokenizer.json; by default that of the model's cell")
 
 
 def _download_options(verb: argparse.ArgumentParser) -> None:
@@ -162,9 +173,11 @@ def _section(text: str, keys: tuple[str, ...]) -> Any:
     return section
 
 
-def _stage(offered: Any, function: Any, *keys: str) -> argparse.ArgumentParser:
-    """A verb that writes: where to, with which part of the config, on how many threads."""
+def _stage(offered: Any, function: Any, *keys: str, paths: Sequence[str] = ()) -> argparse.ArgumentParser:
+    """A verb that writes: what it reads, where to, with which part of the config, on how many threads."""
     verb = _add(offered, function)
+    for path in paths:
+        verb.add_argument(f"--{path}", type=Path, required=True, help=PATHS[path])
     verb.add_argument("--out", type=Path, required=True, help="the file or folder to write")
     if keys:
         told = f"its part of the config, as JSON with {', '.join(keys)}"
