@@ -20,7 +20,7 @@ from lmstages.intervals import LEVEL, Profile, Text, ensemble_of, in_blocks, key
 from lmstages.report.shown import DASH, chance, decimal, interval, visible
 from lmstages.storage import Scores, load_scores
 
-Row = Mapping[str, Any]
+Row = dict[str, Any]
 FACTS = ("rung", "protocol", "seeds", "parameters", "status")  # besides hyperparameters, what may explain a difference
 PAIRED = dict.fromkeys(["difference", "interval", "p", "p_holm"])
 
@@ -30,7 +30,7 @@ def between(before: Path, after: Path) -> dict[str, Any]:
     runs = [_comparison(folder) for folder in (before, after)]
     first, second = ({key(row): row for row in run["rows"]} for run in runs)
     places = list(dict.fromkeys([*second, *first]))
-    rows = [_line(place, first.get(place), second.get(place)) for place in places]
+    rows = [_line(first.get(place), second.get(place)) for place in places]
     texts = _texts((before, after), rows)
     for row in rows:
         if row["state"] == "both":
@@ -48,9 +48,9 @@ def _comparison(folder: Path) -> dict[str, Any]:
     return found
 
 
-def _line(place: tuple[str, ...], first: Row | None, second: Row | None) -> dict[str, Any]:
+def _line(first: Row | None, second: Row | None) -> dict[str, Any]:
     """What both say, the state of the row, and which of its facts are others."""
-    told = (second or first or {}) | {"model": place[2]}
+    told = second or first or {}
     named = {name: told[name] for name in ("corpus", "split", "tokenizer", "model", "title", "family")}
     state = "both" if first and second else "only after" if second else "only before"
     bits = {when: row["bits_per_byte"] if row else None for when, row in (("before", first), ("after", second))}
@@ -124,9 +124,8 @@ def _profile(folder: Path, row: Row, text: Text) -> Profile | None:
 def _correct(rows: Sequence[dict[str, Any]]) -> None:
     """Holm's correction over all pairs."""
     tested = [row for row in rows if row["p"] is not None]
-    corrected = uncertainty.holm(np.array([row["p"] for row in tested])) if tested else []
-    for row, p in zip(tested, corrected, strict=True):
-        row["p_holm"] = float(p)
+    for row, p in zip(tested, uncertainty.holm(np.array([row["p"] for row in tested])).tolist(), strict=True):
+        row["p_holm"] = p
 
 
 # ---------------------------------------------------------------- told

@@ -70,7 +70,7 @@ def compare(root: Path, section: Mapping[str, Any]) -> dict[str, Any]:
     figures = published.set_beside(rows, section["published"])
     sweeps = [swept(sweep, rows) for sweep in section["sweeps"]]
     told = {"run": section["run"], "estimation": section.get("estimation", False)}
-    found = {"rows": rows, "differences": differences, "published": figures, "sweeps": sweeps}
+    found: Row = {"rows": rows, "differences": differences, "published": figures, "sweeps": sweeps}
     found["inspections"] = _inspections(root, section.get("inspected", []), corpora)
     return {**told, "corpora": corpora, **found}
 

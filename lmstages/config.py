@@ -1,12 +1,10 @@
-"""The config as typed records, and the sections of it that jobs receive.
+"""The config as typed records: unknown keys are refused, nothing is converted silently.
 
-A job gets its own section as JSON and nothing besides, so that an edit re-runs what it concerns. Knows the
-ladder's records; ``reading`` makes a config of a file.
+Knows the ladder's records; ``run`` puts the sections together, ``reading`` makes them of a file.
 """
 
 import json
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import (
@@ -22,8 +20,7 @@ from pydantic import (
 
 from lmstages.corpora.sources import SOURCES
 from lmstages.errors import UserError, did_you_mean
-from lmstages.ladder import LADDER, RUNGS, DerivedLlama, Rung
-from lmstages.sweeps import Swept, listed
+from lmstages.ladder import RUNGS, Rung
 
 UNBOUNDED_WINDOW = 256  # of a rung without a longest context, where a protocol needs one
 USES_OF_A_CORPUS = ("evaluate", "tokenizers", "models", "inspect")
@@ -301,213 +298,8 @@ class Basics(Record):
     compressors: Annotated[list[Literal["gzip", "bz2", "xz", "zstd"]], EACH_ONCE] | None = None
 
 
-class Run(Basics):
-    """A whole config, checked."""
-
-    corpora: dict[str, Corpus]
-    tokenizers: dict[str, Tokenizer]
-    models: dict[str, Model]
-    mixtures: dict[str, Mixture] = {}
-    pretrained: dict[str, Pretrained] = {}
-    sampling: Sampling = Sampling()
-    published: list[Published] = []
-    sweeps: dict[str, Swept] = {}
-
-    def cells(self) -> list[tuple[str, str, str, int]]:
-        """Every (corpus, tokenizer, model, seed) of the run, in the order of the report."""
-        return [
-            (corpus, tokenizer, model, seed)
-            for corpus, record in self.corpora.items()
-            for tokenizer in chosen(record.tokenizers, self.tokenizers)
-            for model in [*chosen(record.models, self.models), *self.mixtures_on(corpus)]
-            for seed in self.seeds_of(model)
-        ] + self.pretrained_cells()
-
-    def pretrained_cells(self) -> list[tuple[str, str, str, int]]:
-        """Every (corpus, own, model, 0): nothing is drawn by chance where nothing is fitted."""
-        several = self.pretrained.items()
-        return [(corpus, OWN, name, 0) for name, each in several for corpus in chosen(each.corpora, self.corpora)]
-
-    def mixtures_on(self, corpus: str) -> list[str]:
-        """A mixture is run wherever all of its models are."""
-        run = set(chosen(self.corpora[corpus].models, self.models))
-        return [name for name, mixture in self.mixtures.items() if run.issuperset(mixture.of)]
-
-    def splits_scored(self, corpus: str, model: str) -> list[SplitName]:
-        """Those the corpus evaluates, and valid where the weights of a mixture of this model are fitted."""
-        evaluated, here = self.corpora[corpus].evaluate, [self.mixtures[name] for name in self.mixtures_on(corpus)]
-        needed = any(model in mixture.of and mixture.weights == "fitted" for mixture in here)
-        return [*evaluated, "valid"] if needed and "valid" not in evaluated else evaluated
-
-    def components(self, mixture: str, seed: int) -> list[tuple[str, int]]:
-        """Which fit of each of its models a mixture of this seed is made of."""
-        several = [(model, self.seeds_of(model)) for model in self.mixtures[mixture].of]
-        return [(model, seed if seed in seeds else seeds[0]) for model, seeds in several]
-
-    def seeds_of(self, model: str) -> list[int]:
-        """Counting has no randomness, so a counts rung is fitted once; a mixture has the seeds of its networks."""
-        if model in self.mixtures:
-            of = sorted(self.mixtures[model].of, key=lambda name: self.models[name].rung.family != "neural")
-            return self.seeds_of(of[0])
-        record = self.models[model]
-        if isinstance(record.rung, DerivedLlama) and record.seeds is None:
-            return self.seeds_of(record.rung.of)
-        seeds = record.seeds or self.seeds
-        return seeds if record.rung.family == "neural" else seeds[:1]
-
-    # What one job receives of the config, as JSON, and nothing besides.
-
-    def prepare_section(self, corpus: str) -> str:
-        """The text and its splits; which models and tokenizers are run on it is no matter of the text's."""
-        return _json(self.corpora[corpus].model_dump(mode="json", exclude=set(USES_OF_A_CORPUS)))
-
-    def fit_section(self, model: str) -> str:
-        """The rung and its hyperparameters."""
-        return _json(_rung_section(self.models[model].rung))
-
-    def evaluate_section(self, corpus: str, model: str) -> str:
-        """The splits, the protocol, how to draw samples, and whether documents end."""
-        scoring = self.models[model].scoring.resolved(self.models[model].rung)
-        settings = {"scoring": scoring, "sampling": self.sampling.model_dump(exclude=set(MEASURED))}
-        splits = self.splits_scored(corpus, model)
-        return _json({"splits": splits, "documents": self.layout(corpus) != "stream", **settings})
-
-    def derived(self) -> list[str]:
-        """Models that are made of another one of the run."""
-        return [name for name, record in self.models.items() if isinstance(record.rung, DerivedLlama)]
-
-    def base_of(self, model: str) -> str:
-        """The model that a derived one is made of."""
-        rung = self.models[model].rung
-        assert isinstance(rung, DerivedLlama), "asked of derived models alone"
-        return rung.of
-
-    def pretrained_section(self, corpus: str, name: str) -> str:
-        """The checkpoint, the splits, how to draw samples, and whether documents end."""
-        told: dict[str, Any] = {"pretrained": self.pretrained[name].model_dump(mode="json", exclude={"corpora"})}
-        told |= {"splits": self.corpora[corpus].evaluate, "documents": self.layout(corpus) != "stream"}
-        return _json({**told, "sampling": self.sampling.model_dump(exclude=set(MEASURED))})
-
-    def mix_section(self, corpus: str, mixture: str) -> str:
-        """The models, where their weights come from, and the splits."""
-        return _json({**self.mixtures[mixture].model_dump(), "splits": self.corpora[corpus].evaluate})
-
-    def oracle_section(self, corpus: str) -> str:
-        """The grammar and the splits."""
-        return _json({"source": self.corpora[corpus].source, "splits": self.corpora[corpus].evaluate})
-
-    def splits_section(self, corpus: str) -> str:
-        """The splits that are evaluated."""
-        return _json({"splits": self.corpora[corpus].evaluate})
-
-    def contrast_section(self, corpus: str) -> str:
-        """How an embedded text is drawn, and its splits."""
-        return _json({"corpus": json.loads(self.prepare_section(corpus)), "splits": self.corpora[corpus].evaluate})
-
-    def probe_section(self, corpus: str, model: str) -> str:
-        """The protocol, how many samples are measured, and whether documents end."""
-        record = self.models[model]
-        sampling = self.sampling.model_dump(include={"length", "seed", *MEASURED})
-        told = {"scoring": record.scoring.resolved(record.rung), "sampling": sampling}
-        return _json({**told, "documents": self.layout(corpus) != "stream", "source": self._grammar(corpus)})
-
-    def analyse_section(self, corpus: str) -> str:
-        """Every cell of a corpus with its seeds and what its rung may look back over, its splits and its grammar."""
-        cells: dict[tuple[str, str], list[int]] = {}
-        for name, tokenizer, model, seed in self.cells():
-            if name == corpus:
-                cells.setdefault((tokenizer, model), []).append(seed)
-        contexts = {name: record.rung.context for name, record in self.models.items()}
-        named = [
-            {"tokenizer": t, "model": m, "seeds": seeds, "fitted": m in self.models, "context": contexts.get(m)}
-            for (t, m), seeds in cells.items()
-        ]
-        told = {"splits": self.corpora[corpus].evaluate, "documents": self.layout(corpus) != "stream"}
-        return _json({**told, "cells": named, "source": self._grammar(corpus)})
-
-    def inspected(self) -> list[tuple[str, str]]:
-        """Every (corpus, tokenizer) whose models are laid open."""
-        named = [(name, each.tokenizers) for name, each in self.corpora.items() if each.inspect]
-        return [(corpus, tokenizer) for corpus, several in named for tokenizer in chosen(several, self.tokenizers)]
-
-    def inspect_section(self, corpus: str) -> str:
-        """The networks that a corpus fits, each with its first seed, and where the passage is from."""
-        models = chosen(self.corpora[corpus].models, self.models)
-        fitted = [name for name in models if self.models[name].rung.family == "neural" and name not in self.derived()]
-        cells = [[name, self.seeds_of(name)[0]] for name in fitted]
-        return _json({"cells": cells, "split": self.corpora[corpus].evaluate[0]})
-
-    def _grammar(self, corpus: str) -> str | None:
-        record = self.corpora[corpus]
-        return record.source if record.embedded else None
-
-    def compress_section(self, corpus: str) -> str:
-        """The compressors and the splits."""
-        return _json({"compressors": self.compressors, "splits": self.corpora[corpus].evaluate})
-
-    def comparison_section(self) -> str:
-        """Every cell with its seeds, what the ladder says of its model, splits, sweeps, and what others printed."""
-        cells: dict[tuple[str, str, str], list[int]] = {}
-        for corpus, tokenizer, model, seed in self.cells():
-            cells.setdefault((corpus, tokenizer, model), []).append(seed)
-        evaluate = {name: record.evaluate for name, record in self.corpora.items()}
-        published = [figure.model_dump() for figure in self.published]
-        named = [[*cell, seeds] for cell, seeds in cells.items()]
-        told: dict[str, Any] = {"told": {model: _told_of(record.rung) for model, record in self.models.items()}}
-        told["told"] |= {name: _told_of_mixture(self, place) for place, name in enumerate(self.mixtures)}
-        told["told"] |= {name: _told_of_pretrained(self, place) for place, name in enumerate(self.pretrained)}
-        told["told"] |= {name: told["told"][name] | {"of": self.base_of(name)} for name in self.derived()}
-        told |= {
-            "analyses": True,
-            "inspected": self.inspected(),
-            "compressors": self.compressors or [],
-            "cells": named,
-            "evaluate": evaluate,
-            "published": published,
-            "sweeps": listed(self.sweeps),
-        }
-        return _json({"run": self.name, "estimation": self.estimation, **told})
-
-    def layout(self, corpus: str) -> str:
-        """How the models are to read it: documents that end, or one stream."""
-        record = self.corpora[corpus]
-        return "stream" if record.read_as == "stream" else record.layout
-
-
-def _told_of(rung: Rung) -> dict[str, Any]:
-    """What the report says of a model without knowing it."""
-    adds = " ".join((type(rung).__doc__ or "").split())
-    named = {"rung": rung.name, "rank": LADDER.index(type(rung)), "title": rung.title, "family": rung.family}
-    named["class"] = rung.standing
-    return {**named, "adds": adds, "source": rung.source}
-
-
-STRICTEST = ("static", "adaptive", "pretrained")  # the last that any component has is a mixture's
-
-
-def _told_of_mixture(run: Run, place: int) -> dict[str, Any]:
-    """What the report says of the run's n-th mixture: it stands above every rung, in the order of the config."""
-    rungs = [run.models[model].rung for model in list(run.mixtures.values())[place].of]
-    adds = " ".join((Mixture.__doc__ or "").split())
-    named = {"rung": "mixture", "rank": len(LADDER) + place, "title": "Mixture", "family": "mixture"}
-    named["class"] = max((rung.standing for rung in rungs), key=STRICTEST.index)
-    return {**named, "adds": adds, "source": "Jelinek & Mercer 1980; Dempster, Laird & Rubin 1977 for the weights"}
-
-
-def _told_of_pretrained(run: Run, place: int) -> dict[str, Any]:
-    """What the report says of the run's n-th checkpoint: it stands above rungs and mixtures."""
-    record = list(run.pretrained.values())[place]
-    adds = "Was trained elsewhere, on text that is not of this run, perhaps on this very text; never compared by rank."
-    named = {"rung": "pretrained", "rank": len(LADDER) + len(run.mixtures) + place, "title": "Pretrained"}
-    where = f"{record.hub} at {record.revision}" if record.hub else Path(record.path or record.gguf or "").name
-    return {**named, "family": "pretrained", "class": "pretrained", "adds": adds, "source": where}
-
-
-def _rung_section(rung: Rung) -> dict[str, Any]:
-    return {"rung": rung.name, "hyperparameters": rung.model_dump(mode="json")}
-
-
-def _json(content: Any) -> str:
+def to_json(content: Any) -> str:
+    """Sorted keys, so that equal sections are equal texts."""
     return json.dumps(content, sort_keys=True)
 
 
@@ -517,7 +309,7 @@ def chosen(named: list[str] | None, defined: Mapping[str, Any]) -> list[str]:
 
 def to_section(record: BaseModel) -> str:
     """A record as the JSON one job receives."""
-    return _json(record.model_dump(mode="json"))
+    return to_json(record.model_dump(mode="json"))
 
 
 def from_section(kind: type[BaseModel], section: Any) -> Any:

@@ -187,6 +187,6 @@ def induction_of(model: LanguageModel, escape: int | None, seed: int = 0) -> Fou
     first, second = (-found[1][:, begin + 1 : begin + period].mean() for begin in (0, period))
     places = np.arange(period + 1, 2 * period)
     layer, head = np.unravel_index(heads.argmax(), heads.shape)
-    told = {"score": float(heads.max()), "layer": int(layer) + 1, "head": int(head) + 1, "period": period}
+    told: Found = {"score": float(heads.max()), "layer": int(layer) + 1, "head": int(head) + 1, "period": period}
     told |= {"by_chance": float((1 / (places + 1)).mean()), "heads": _rounded(heads)}
     return told | {"nats_first": float(first), "nats_second": float(second), "drop": float(first - second)}

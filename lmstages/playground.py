@@ -124,7 +124,8 @@ def _cells(folder: Path) -> dict[str, dict[str, Any]]:
         if fit["status"] == "ok" and (rung := RUNGS.get(fit.get("rung", ""))):
             title = rung.title if model == rung.name else f"{rung.title} ({model})"
             title += "" if seed == "seed0" else f", {seed}"
-            adds = " ".join((rung.__doc__ or "").split()).partition(". ")[0].rstrip(".").replace("*", "").replace("`", "")
+            adds = " ".join((rung.__doc__ or "").split()).partition(". ")[0].rstrip(".")
+            adds = adds.replace("*", "").replace("`", "")
             told = {"text": f"{corpus}, tokens: {tokenizer}", "title": title, "rung": rung.name, "adds": adds}
             found["/".join((corpus, tokenizer, model, seed))] = told
     return found

@@ -1,10 +1,10 @@
 """Vectors of many dimensions, as they can be looked at: how alike they are, and laid flat.
 
     cosine       a . b / |a| |b|
-    PCA          onto the two directions in which the vectors differ most                   (Pearson 1901)
-    t-SNE        near neighbours stay near, all else may move                              (van der Maaten & Hinton 2008)
+    PCA          onto the two directions in which the vectors differ most                  (Pearson 1901)
+    t-SNE        near neighbours stay near, all else may move                             (van der Maaten & Hinton 2008)
     silhouette   (b - a) / max(a, b), a and b a point's mean distance to its own group and to the nearest other one,
-                 averaged: 1 for groups far apart, 0 for none                               (Rousseeuw 1987)
+                 averaged: 1 for groups far apart, 0 for none                              (Rousseeuw 1987)
 
 Knows arrays of numbers, not what they stand for.
 """

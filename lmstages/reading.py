@@ -11,7 +11,6 @@ from typing import Any
 
 from lmstages.config import (
     NAME,
-    STRICTEST,
     Basics,
     Corpus,
     Mixture,
@@ -20,7 +19,6 @@ from lmstages.config import (
     Pretrained,
     Published,
     Record,
-    Run,
     Sampling,
     Scoring,
     Split,
@@ -31,6 +29,7 @@ from lmstages.config import (
 from lmstages.errors import UserError, did_you_mean
 from lmstages.ladder import RUNGS, Rung
 from lmstages.references import left_alone, with_bases, wrong_checkpoints
+from lmstages.run import STRICTEST, Run
 from lmstages.strict_yaml import load_yaml
 from lmstages.sweeps import expanded
 

@@ -18,6 +18,8 @@ def narrowed(log_probs: np.ndarray, temperature: float, top_k: int | None, top_p
 
     Temperature above 0; as it goes to 0 the likeliest token takes all. Nucleus: Holtzman et al. 2020.
     """
+    if temperature == 1 and top_k is None and top_p == 1:
+        return np.exp(log_probs)
     with np.errstate(over="ignore"):
         probabilities = np.exp((log_probs - log_probs.max(-1, keepdims=True)) / temperature)
     if top_k is None and top_p == 1:

@@ -11,7 +11,6 @@ from pydantic import ValidationError
 
 from lmstages.config import (
     Corpus,
-    Run,
     Scoring,
     Tokenizer,
     from_section,
@@ -21,6 +20,7 @@ from lmstages.config import (
 from lmstages.errors import UserError, did_you_mean
 from lmstages.ladder import LADDER, RUNGS
 from lmstages.reading import read_run, safe_name, text_run
+from lmstages.run import Run
 from lmstages.strict_yaml import load_yaml
 
 PROJECT = Path(__file__).resolve().parents[1]

@@ -61,7 +61,7 @@ def test_the_same_code_elsewhere_has_the_same_hash(package, monkeypatch):
     assert hashes() == here
 
 
-@pytest.mark.parametrize("name", ["ladder.py", "config.py", "reading.py"])
+@pytest.mark.parametrize("name", ["ladder.py", "config.py", "run.py", "reading.py"])
 def test_the_ladder_and_the_config_reach_a_job_as_its_section(changed_by, name):
     assert changed_by(name, b"\n# a comment\n") == set()
 

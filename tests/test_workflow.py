@@ -84,7 +84,9 @@ LAST = {"compare comparison.json", "report report.html", "figures figures", "ver
 
 
 def cell(model: str, corpus: str = "coined/char") -> set[str]:
+    laid_open = model in ("neural_bigram", "mlp", "gpt") and corpus == "coined/char"
     return {
+        *({f"inspect {corpus}/inspection.json"} if laid_open else set()),
         f"fit {corpus}/{model}/seed0/model.safetensors",
         f"evaluate {corpus}/{model}/seed0/scores.safetensors",
         f"probe {corpus}/{model}/seed0/samples.json",

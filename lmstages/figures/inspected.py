@@ -94,7 +94,7 @@ def bigrams(of: str, found: Found, expected: Sequence[Sequence[float]] | None) -
 
 
 def _bigrams_sentence(counts: np.ndarray, labels: Sequence[str], expected: Any) -> str:
-    row, column = np.unravel_index(counts.argmax(), counts.shape)
+    row, column = (int(place) for place in np.unravel_index(counts.argmax(), counts.shape))
     most = f"{labels[row]} then {labels[column]}, {int(counts.max()):,} times"
     told = f"A row is a token, a column what follows; the darker, the more often, on a logarithmic scale. Most: {most}."
     if expected is None:
@@ -136,7 +136,7 @@ def cosines(of: str, labels: Sequence[str], told: Found) -> Drawing:
         axes.set(xlabel="token", ylabel="token")
         axes.set_title(title, loc="left", fontweight="bold", fontsize=10.5, pad=10)
         np.fill_diagonal(values, -1)
-        a, b = np.unravel_index(values.argmax(), values.shape)
+        a, b = (int(place) for place in np.unravel_index(values.argmax(), values.shape))
         sentence = (
             f"Cosine of the {told['width']} numbers that stand for each token after training, from 0 (empty) to 1 "
             f"(full); negative ones are cut. Most alike are {labels[a]} and {labels[b]}, {values[a, b]:.2f}: "
@@ -180,9 +180,8 @@ def _flat(
         if mine:
             x, y = zip(*mine, strict=True)
             axes.plot(x, y, linestyle="", marker=marker, color=colour, markersize=4.2, alpha=0.85, label=kind)
-    for (x, y), label in zip(points, labels, strict=True):
-        where = {"xytext": (2.6, 2.2), "textcoords": "offset points"}
-        axes.annotate(label, (x, y), fontsize=6.8, color=INK, **where)
+    for place, label in zip(points, labels, strict=True):
+        axes.annotate(label, tuple(place), xytext=(2.6, 2.2), textcoords="offset points", fontsize=6.8, color=INK)
     axes.tick_params(labelbottom=False, labelleft=False)
     axes.margins(0.08)
 

@@ -21,7 +21,9 @@ from lmstages.models.attention import (
     LayerNorm,
     Linear,
     OneToken,
+    alone,
     attend,
+    times,
 )
 
 
@@ -55,7 +57,7 @@ class Attention(Direct, nn.Module):
 
     def one_by_one(self, cache: LayerCache) -> OneToken:
         """The same for a token alone."""
-        packed_of, heads, output = self.queries_keys_values.forward, self.heads, self.output.forward
+        packed_of, heads, output = alone(self.queries_keys_values), self.heads, alone(self.output)
 
         def step(x: torch.Tensor) -> torch.Tensor:
             return output(cache.attended(packed_of(x).view(len(x), 3, heads, -1)).view(x.shape))
@@ -101,9 +103,9 @@ class Block(Direct, nn.Module):
 
     def one_by_one(self, cache: LayerCache) -> OneToken:
         """(B, D) -> (B, D) for a token alone, without dropout."""
-        parts = [[self.attention_norm.forward, self.attention.one_by_one(cache)]]
+        parts = [[alone(self.attention_norm), self.attention.one_by_one(cache)]]
         if self.feedforward is not None and self.feedforward_norm is not None:
-            parts.append([part.forward for part in (self.feedforward_norm, *self.feedforward)])
+            parts.append([alone(part) for part in (self.feedforward_norm, *self.feedforward)])
         residual = self.residual
 
         def step(x: torch.Tensor) -> torch.Tensor:
@@ -150,22 +152,19 @@ class Transformer(AttentionNetwork):
     def forward(self, tokens: torch.Tensor, cache: Cache | None = None) -> torch.Tensor:
         """Logits of the token after each input."""
         x = self.dropout(self.embedding(tokens) + self.positions[self.places(tokens, cache)])
-        return self._said(self.through(x, cache))
+        x = self.norm(self.through(x, cache))
+        return functional.linear(x, self.embedding.weight) if self.output is None else self.output(x)
 
     def one_by_one(self, cache: Cache) -> OneToken:
         """Every block in turn, for a token alone."""
         blocks = [block.one_by_one(layer) for block, layer in zip(self.blocks, cache.layers, strict=True)]
-        embedding, positions, said = self.embedding.weight, self.positions, self._said
+        embedding, positions, norm = self.embedding.weight, self.positions, alone(self.norm)
+        output = times(embedding, None) if self.output is None else alone(self.output)
 
         def step(tokens: torch.Tensor) -> torch.Tensor:
             x = functional.embedding(tokens, embedding) + positions[cache.length]
             for block in blocks:
                 x = block(x)
-            return said(x)
+            return output(norm(x))
 
         return step
-
-    def _said(self, x: torch.Tensor) -> torch.Tensor:
-        """(..., D) -> (..., V) logits."""
-        x = self.norm(x)
-        return functional.linear(x, self.embedding.weight) if self.output is None else self.output(x)
