@@ -2,14 +2,14 @@
 
     python benchmarks/sampling.py [--sizes small large] [--length 512] [--batch 64] [--rounds 3] [--threads 1]
 
-Without a cache a sampler reads, for every token it draws, all tokens of its row again. Both roll past the window
-in the same strides (see ``lmstages/models/attention.py``), so that the same seed must give both the same text,
-which is checked. A third sampler is the plain loop over ``next_log_probs``, which reads the last ``window`` tokens
-for every token, as nanoGPT does; its text is the same up to the window. A batch whose keys and values outgrow the
-processor's caches gains no more by being larger; and rolling reads every token twice, so that with a small
-network, of which a single row keeps a core busy already, a batch gains less than half the window. Rounds alternate the samplers; each figure is
-the median of its rounds. Prints tokens a second and ratios to both samplers without a cache, at one text and at
-a batch. No test depends on it.
+Without a cache a sampler reads, for every token it draws, all tokens of its row again. Both roll past the window in
+the same strides (see ``lmstages/models/attention.py``), so that the same seed must give both the same text, which is
+checked. A third sampler is the plain loop over ``next_log_probs``, which reads the last ``window`` tokens for every
+token, as nanoGPT does; its text is the same up to the window. A batch whose keys and values outgrow the processor's
+caches gains no more by being larger; and rolling reads every token twice, so that with a small network, of which a
+single row keeps a core busy already, a batch gains less than half the window. Rounds alternate the samplers; each
+figure is the median of its rounds. Prints tokens a second and ratios to both samplers without a cache, at one text and
+at a batch. No test depends on it.
 """
 
 import argparse

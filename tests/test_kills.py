@@ -40,9 +40,12 @@ models:
 
 def run_fit(arguments, step, resumed):
     """In a process of its own: the fit, which tells the step it has reached and the one it went on from."""
+    import torch
+
     from lmstages.__main__ import main
     from lmstages.training import Trainer
 
+    torch.set_num_threads(1)  # it was loaded before the command line could tell it
     report, resume = Trainer.report, Trainer.resume
 
     def reported(trainer):
@@ -55,6 +58,14 @@ def run_fit(arguments, step, resumed):
 
     Trainer.report, Trainer.resume = reported, resumes
     os._exit(main(arguments))
+
+
+def half_written(points):
+    """Files that are not whole yet; the folder goes when a fit is done."""
+    try:
+        return [name for name in os.listdir(points) if name.endswith(".partial")]
+    except FileNotFoundError:
+        return []
 
 
 class Attempt:
@@ -74,7 +85,7 @@ class Attempt:
 
     def while_writing(self, points):
         """Wait for a file that is not whole yet."""
-        while self.process.is_alive() and not list(points.glob(".step-*.partial")):
+        while self.process.is_alive() and not half_written(points):
             pass
 
     def kill(self, number):
@@ -139,7 +150,7 @@ def killed_until_done(arguments, cut, whole, kills, moments):
             reached = None
             continue
         assert code in (75, -signal.SIGTERM, -signal.SIGKILL)
-        killed, amid = killed + 1, amid + bool(list(points.glob(".*.partial")))
+        killed, amid = killed + 1, amid + bool(half_written(points))
     assert Attempt(arguments).end() == 0
     return amid, lost
 

@@ -180,8 +180,8 @@ def _flat(
         if mine:
             x, y = zip(*mine, strict=True)
             axes.plot(x, y, linestyle="", marker=marker, color=colour, markersize=4.2, alpha=0.85, label=kind)
-    for place, label in zip(points, labels, strict=True):
-        axes.annotate(label, tuple(place), xytext=(2.6, 2.2), textcoords="offset points", fontsize=6.8, color=INK)
+    for (across, up), label in zip(points, labels, strict=True):
+        axes.annotate(label, (across, up), xytext=(2.6, 2.2), textcoords="offset points", fontsize=6.8, color=INK)
     axes.tick_params(labelbottom=False, labelleft=False)
     axes.margins(0.08)
 

@@ -39,6 +39,7 @@ class DerivedModel(NeuralModel):
     def fit(self, train: Documents, valid: Documents, seed: int) -> Curve:
         """A LLaMA of its own, then what is made of it."""
         base = self.bottom()
+        base.runtime = self.runtime
         curve = base.fit(train, valid, seed)
         self.derive(base, train)
         return curve

@@ -105,7 +105,7 @@ class Block(Direct, nn.Module):
         """(B, D) -> (B, D) for a token alone, without dropout."""
         parts = [[alone(self.attention_norm), self.attention.one_by_one(cache)]]
         if self.feedforward is not None and self.feedforward_norm is not None:
-            parts.append([alone(part) for part in (self.feedforward_norm, *self.feedforward)])
+            parts.append([alone(part) for part in (self.feedforward_norm, *self.feedforward.children())])
         residual = self.residual
 
         def step(x: torch.Tensor) -> torch.Tensor:
@@ -157,7 +157,10 @@ class Transformer(AttentionNetwork):
 
     def one_by_one(self, cache: Cache) -> OneToken:
         """Every block in turn, for a token alone."""
-        blocks = [block.one_by_one(layer) for block, layer in zip(self.blocks, cache.layers, strict=True)]
+        blocks = [
+            block.one_by_one(layer)  # type: ignore[operator]
+            for block, layer in zip(self.blocks, cache.layers, strict=True)
+        ]
         embedding, positions, norm = self.embedding.weight, self.positions, alone(self.norm)
         output = times(embedding, None) if self.output is None else alone(self.output)
 
