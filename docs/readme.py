@@ -1,7 +1,8 @@
 """Writes the tables and the picture of README.md from the ladder and from finished runs: ``make readme``.
 
 Between ``<!-- name -->`` and ``<!-- /name -->`` stands what a command gave, so that no figure is typed. The runs are
-``results/default`` and ``results/published``; the second is copied to the committed reference report.
+``default``, ``strongest`` and ``published`` below ``results/``; the last is copied to the committed reference report.
+What a run that is not there would give stays as it is.
 """
 
 import json
@@ -30,13 +31,25 @@ def ladder_table() -> str:
 
 def results_table(comparison: dict[str, Any]) -> str:
     """The default run, a line a row."""
-    lines = ["| corpus | tokens | model | bits/byte | excess | nats/char | perplexity | parameters | fit time |"]
-    lines.append("|---|---|---|--:|--:|--:|--:|--:|--:|")
+    lines = ["| corpus | tokens | model | bits/byte | 95 % interval | excess | perplexity | parameters | fit time |"]
+    lines.append("|---|---|---|--:|---|--:|--:|--:|--:|")
     for row in comparison["rows"]:
         shown = named(row) + ("" if row["class"] in USUAL else f", {row['class']}")
-        figures = [decimal(row[key]) for key in ("bits_per_byte", "excess_bits_per_byte", "nats_per_character")]
+        interval = " to ".join(decimal(end) for end in row["interval"] or ())
+        figures = [decimal(row["bits_per_byte"]), interval, decimal(row["excess_bits_per_byte"])]
         rest = [decimal(row["perplexity"], 2), count(row["parameters"]), duration(row["fit_seconds"])]
         lines.append(f"| {' | '.join([row['corpus'], row['tokenizer'], shown, *figures, *rest])} |")
+    return "\n".join(lines)
+
+
+def strongest_table(comparison: dict[str, Any]) -> str:
+    """The run ``strongest``, a line a row, with intervals."""
+    lines = ["| model | nats/char | 95 % interval | bits/byte | parameters |", "|---|--:|---|--:|--:|"]
+    for row in comparison["rows"]:
+        shown = named(row) + ("" if row["class"] in USUAL else f", {row['class']}")
+        interval = " to ".join(decimal(end) for end in row["nats_per_character_interval"])
+        figures = [decimal(row["nats_per_character"]), interval, decimal(row["bits_per_byte"])]
+        lines.append(f"| {' | '.join([shown, *figures, count(row['parameters'])])} |")
     return "\n".join(lines)
 
 
@@ -52,22 +65,36 @@ def filled(text: str, name: str, content: str) -> str:
     return re.sub(pattern, lambda found: f"{found[1]}{content}\n{found[2]}", text, flags=re.DOTALL)
 
 
-def loaded(run: str) -> dict[str, Any]:
-    """The comparison of a finished run."""
-    comparison: dict[str, Any] = json.loads(Path("results", run, "comparison.json").read_bytes())
-    return comparison
+def loaded(run: str) -> dict[str, Any] | None:
+    """The comparison of a finished run; None where it has not been made here."""
+    path = Path("results", run, "comparison.json")
+    return json.loads(path.read_bytes()) if path.exists() else None
 
 
-def main() -> None:
-    """Fill README.md and draw its picture."""
-    default, published = loaded("default"), loaded("published")
-    text = filled(README.read_text("utf-8"), "ladder", ladder_table())
-    text = filled(text, "results", results_table(default))
-    README.write_text(filled(text, "published", published_table(published)), "utf-8")
+def draw(default: dict[str, Any]) -> None:
+    """The picture of README.md: the ladder of the fables."""
     rows = [row for row in default["rows"] if row["corpus"].startswith("fables")]
     drawing = ladder_plot(rows, default["corpora"]["fables"]["oracle"])
     assert drawing is not None, "the default run has rows"
     Path("docs/ladder.svg").write_text(drawing.svg().replace("currentColor", GREY), "utf-8")
+
+
+TABLES = {
+    "results": ("default", results_table),
+    "strongest": ("strongest", strongest_table),
+    "published": ("published", published_table),
+}
+
+
+def main() -> None:
+    """Fill README.md and draw its picture."""
+    text = filled(README.read_text("utf-8"), "ladder", ladder_table())
+    for name, (run, table) in TABLES.items():
+        if (comparison := loaded(run)) is not None:
+            text = filled(text, name, table(comparison))
+    README.write_text(text, "utf-8")
+    if (default := loaded("default")) is not None:
+        draw(default)
 
 
 if __name__ == "__main__":
