@@ -122,8 +122,8 @@ def test_an_edit_of_gpt_reruns_gpt_and_the_report(project):
 def test_an_edit_of_scoring_reruns_scores_and_the_report(project):
     edit(project / "lmstages/scoring.py", "TOKENS_AT_ONCE = 1 << 16", "TOKENS_AT_ONCE = 1 << 15")
     jobs = planned(project)
-    assert jobs > LAST and {job.split()[0] for job in jobs - LAST} == {"evaluate", "probe", "analyse"}
-    assert len(jobs - LAST) == 9 + 9 + 2
+    assert jobs > LAST and {job.split()[0] for job in jobs - LAST} == {"evaluate", "probe", "analyse", "inspect"}
+    assert len(jobs - LAST) == 9 + 9 + 2 + 1
 
 
 def test_an_edit_of_the_template_reruns_the_report(project):
@@ -186,7 +186,7 @@ def test_a_text_of_ones_own_runs_the_ladder_named_after_the_file(project):
     done = snakemake(project, "--config", "run=tiny", "text=My Trees.txt")
     assert done.returncode == 0, done.stderr
     rows = figures(project, "my_trees")
-    assert {row["corpus"] for row in rows} == {"my_trees"} and {row["tokenizer"] for row in rows} == {"char", "bpe"}
+    assert {row["corpus"] for row in rows} == {"my_trees"} and {row["tokenizer"] for row in rows} == {"char", "bpe", "-"}
 
 
 @pytest.mark.parametrize(
