@@ -186,7 +186,8 @@ def test_a_text_of_ones_own_runs_the_ladder_named_after_the_file(project):
     done = snakemake(project, "--config", "run=tiny", "text=My Trees.txt")
     assert done.returncode == 0, done.stderr
     rows = figures(project, "my_trees")
-    assert {row["corpus"] for row in rows} == {"my_trees"} and {row["tokenizer"] for row in rows} == {"char", "bpe", "-"}
+    assert {row["corpus"] for row in rows} == {"my_trees"}
+    assert {row["tokenizer"] for row in rows} == {"char", "bpe", "'-"}  # a lone dash would be a formula
 
 
 @pytest.mark.parametrize(
