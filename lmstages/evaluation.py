@@ -14,11 +14,12 @@ import numpy as np
 from lmstages import artefacts, gate, sampling, scoring, storage
 from lmstages.corpora import splits
 from lmstages.fitting import must_be_longer
-from lmstages.models.base import LanguageModel
-from lmstages.passage import passage
+from lmstages.models.base import Documents, LanguageModel
+from lmstages.passage import told_passage
 from lmstages.tokenizers import TextTokenizer
 
 Section = Mapping[str, Any]
+Covered = tuple[Documents, np.ndarray]  # a split's tokens, and how many bytes each covers (N,)
 
 
 def evaluate(
@@ -45,28 +46,29 @@ def evaluated(
     """``evaluate`` of a model at hand; ``folders``: its tokens, the text, and where to write."""
     (tokens, text, out), scores, seconds, guessing = folders, {}, {}, {}
     for split in section["splits"]:
-        gate.check_model(fitted, storage.read_tokens(tokens, split)[0], f"{cell} on {split}")
+        covered = storage.read_tokens(tokens, split)
+        gate.check_model(fitted, covered[0], f"{cell} on {split}")
         started = time.perf_counter()
-        scores[split] = score_split(fitted, tokenizer, tokens, text, split, section["scoring"], f"{cell} on {split}")
+        scores[split] = score_split(fitted, tokenizer, covered, text, split, section["scoring"], f"{cell} on {split}")
         seconds[split] = time.perf_counter() - started
-        guessing[split] = guess(fitted.vocab_size, tokenizer, tokens, split)
+        guessing[split] = guess(fitted.vocab_size, tokenizer, covered)
     storage.save_scores(out / "scores.safetensors", scores, made)
     samples = draw(fitted, tokenizer, section["sampling"], section["documents"])
     told = {"guessing": guessing, "score_seconds": seconds, "samples": samples, "passage": told_passage(scores, text)}
     artefacts.save_json(out / "evaluation.json", {"status": "ok", **told}, made)
 
 
-def told_passage(scores: Mapping[str, storage.Scores], text: Path) -> dict[str, Any]:
-    """The split that tells most, test where there is one, and its passage: pieces [text, nats]."""
-    split = "test" if "test" in scores else next(iter(scores))
-    return {"split": split, "pieces": passage(scores[split], splits.text_path(text, split))}
-
-
 def score_split(
-    model: LanguageModel, tokenizer: TextTokenizer, tokens: Path, text: Path, split: str, settings: Section, cell: str
+    model: LanguageModel,
+    tokenizer: TextTokenizer,
+    covered: Covered,
+    text: Path,
+    split: str,
+    settings: Section,
+    cell: str,
 ) -> storage.Scores:
     """Score one split; what its tokens cover is checked against the text's own bytes."""
-    documents, lengths = storage.read_tokens(tokens, split)
+    documents, lengths = covered
     skip = settings["skip"]
     must_be_longer(model.rung, split, len(documents) - skip)
     name, window, stride = settings["protocol"], settings["window"], settings["stride"]
@@ -93,9 +95,9 @@ def score_split(
     )
 
 
-def guess(vocab_size: int, tokenizer: TextTokenizer, tokens: Path, split: str) -> float:
+def guess(vocab_size: int, tokenizer: TextTokenizer, covered: Covered) -> float:
     """Nats a token where every token is as likely as any other, escapes charged: what not fitting costs."""
-    documents, lengths = storage.read_tokens(tokens, split)
+    documents, lengths = covered
     alike = np.full(len(documents), -np.log(vocab_size))
     return -float(scoring.charge_escapes(alike, documents.tokens, lengths, tokenizer.escape).mean())
 

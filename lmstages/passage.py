@@ -8,17 +8,24 @@ of a character. A token that covers no text, such as the boundary between docume
 Knows the scores of a split and its bytes; never a model or a tokenizer.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from lmstages.artefacts import finite
+from lmstages.corpora.splits import text_path
 from lmstages.storage import Scores
 
 CHARACTERS = 500
 LONGEST = 4  # bytes of a character in UTF-8
+
+
+def told_passage(scores: Mapping[str, Scores], text: Path) -> dict[str, Any]:
+    """The split that tells most, test where there is one, and its passage: pieces [text, nats]."""
+    split = "test" if "test" in scores else next(iter(scores))
+    return {"split": split, "pieces": passage(scores[split], text_path(text, split))}
 
 
 def passage(scores: Scores, path: Path, characters: int = CHARACTERS) -> list[list[Any]]:
