@@ -64,9 +64,9 @@ def fit_ours(text: Path, steps: int, seed: int, threads: int | None, keys: dict[
     """Fit and score; what a parent needs to know of it."""
     import torch
 
+    from lmstages.evaluation.scoring import score, windows_of
     from lmstages.ladder import ModernGPT
     from lmstages.models.base import Documents, build
-    from lmstages.scoring import score, windows_of
 
     if threads is not None:
         torch.set_num_threads(threads)

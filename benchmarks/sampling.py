@@ -20,10 +20,10 @@ from statistics import median
 import numpy as np
 import torch
 
+from lmstages.evaluation.sampling import sample
 from lmstages.ladder import GPT, Neural
 from lmstages.models.attention import AttentionModel
 from lmstages.models.base import Rereader, build
-from lmstages.sampling import sample
 
 VOCABULARY = 65
 SIZES: dict[str, Neural] = {

@@ -197,7 +197,7 @@ def main(arguments: list[str] | None = None) -> int:
     _use_threads(args.threads)
     from lmstages.errors import Interrupted, UserError
     from lmstages.progress import log_to
-    from lmstages.runtime import rank
+    from lmstages.training.runtime import rank
 
     try:
         log_to(None if rank() else args.log, str(args.out) if hasattr(args, "out") else "", quiet=rank() > 0)

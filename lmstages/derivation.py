@@ -11,12 +11,13 @@ from typing import Any
 
 import numpy as np
 
-from lmstages import artefacts, scoring, storage
-from lmstages.config import rung_of
+from lmstages import artefacts, storage
+from lmstages.config.records import rung_of
 from lmstages.errors import UserError
+from lmstages.evaluation import scoring
 from lmstages.fitting import describe
 from lmstages.models.base import Derived, Documents, LanguageModel, build
-from lmstages.vocabularies import of_tokenizer
+from lmstages.tokenizers.vocabularies import of_tokenizer
 
 TOKENS = 1 << 15  # of a split: enough for a divergence to one part in a hundred
 

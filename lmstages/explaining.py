@@ -12,9 +12,9 @@ from typing import Any
 
 from lmstages import artefacts
 from lmstages.errors import UserError, did_you_mean
-from lmstages.flops import FORMULA
 from lmstages.ladder import RUNGS
 from lmstages.provenance import code_hash
+from lmstages.training.flops import FORMULA
 
 FILES = ("model.safetensors", "fit.json", "scores.safetensors", "evaluation.json", "samples.json", "probe.json")
 PARTS = ("run", "corpus", "tokenizer", "model", "seed")

@@ -15,7 +15,7 @@ from lmstages.models.base import Documents, build
 from lmstages.models.derived import DerivedModel, as_stored
 from lmstages.models.gguf_file import Stored
 from lmstages.progress import LOGGER
-from lmstages.vocabularies import definition_of, of_tokenizer
+from lmstages.tokenizers.vocabularies import definition_of, of_tokenizer
 
 ROUNDED: dict[str, type[QuantisedLlama]] = {"q8_0": LlamaQ8, "q4_0": LlamaQ4}
 

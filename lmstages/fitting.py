@@ -7,14 +7,14 @@ import sys
 from collections.abc import Mapping
 from typing import Any
 
-from lmstages import flops
-from lmstages.config import rung_of
+from lmstages.config.records import rung_of
 from lmstages.errors import FitError, UserError
 from lmstages.ladder import Rung
 from lmstages.models.base import Curve, Documents, LanguageModel, build
 from lmstages.progress import LOGGER
 from lmstages.provenance import code_hash, versions
-from lmstages.runtime import Runtime
+from lmstages.training import flops
+from lmstages.training.runtime import Runtime
 
 
 def fitted(

@@ -32,11 +32,12 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import HTMLResponse, JSONResponse, Response
 from starlette.routing import Route
 
-from lmstages import artefacts, sampling, storage
-from lmstages.config import Record, from_section
+from lmstages import artefacts, storage
+from lmstages.analyses.inspection import spelled
+from lmstages.config.records import Record, from_section
 from lmstages.errors import UserError, did_you_mean
+from lmstages.evaluation import sampling
 from lmstages.explaining import existing
-from lmstages.inspection import spelled
 from lmstages.ladder import RUNGS
 from lmstages.models.base import LanguageModel
 from lmstages.report.shown import visible

@@ -13,7 +13,7 @@ from importlib import metadata
 from pathlib import Path
 
 PACKAGE = Path(__file__).parent
-SECTIONS = frozenset({"lmstages.ladder", "lmstages.config", "lmstages.run", "lmstages.reading"})
+SECTIONS = frozenset({"lmstages.ladder", "lmstages.config.records", "lmstages.config.run", "lmstages.config.reading"})
 DOOR = "lmstages.verbs"
 DATA = (".jinja", ".yaml")
 

@@ -22,8 +22,8 @@ from lmstages.errors import UserError
 from lmstages.ladder import RUNGS
 from lmstages.models.base import Documents, LanguageModel, build
 from lmstages.progress import Progress
-from lmstages.runtime import Runtime
 from lmstages.tokenizers import TextTokenizer, from_json, smallest_type, with_boundaries
+from lmstages.training.runtime import Runtime
 
 # ---------------------------------------------------------------- token streams
 

@@ -15,7 +15,7 @@ from lmstages import __version__
 
 def check(args: argparse.Namespace) -> None:
     """Read a config and say what it would run."""
-    from lmstages.reading import read_run
+    from lmstages.config.reading import read_run
 
     run = read_run(args.config)
     for corpus, tokenizer, model, seed in run.cells():
@@ -33,7 +33,7 @@ def download(args: argparse.Namespace) -> None:
 
 def prepare(args: argparse.Namespace) -> None:
     """Cut or draw a corpus into train, valid and test."""
-    from lmstages.config import Corpus, from_section
+    from lmstages.config.records import Corpus, from_section
     from lmstages.corpora.preparation import prepare as run
 
     corpus = from_section(Corpus, args.section)
@@ -43,7 +43,7 @@ def prepare(args: argparse.Namespace) -> None:
 def tokenize(args: argparse.Namespace) -> None:
     """Learn a tokenizer from train and write the token streams of all splits."""
     from lmstages import artefacts, storage
-    from lmstages.config import Tokenizer, from_section
+    from lmstages.config.records import Tokenizer, from_section
     from lmstages.corpora.splits import NAMES, SplitText, text_path
     from lmstages.tokenizers import learn
 
@@ -63,8 +63,8 @@ def fit(args: argparse.Namespace) -> None:
     """Fit one rung on train, choosing on valid."""
     from lmstages import storage
     from lmstages.fitting import identity, outcome
-    from lmstages.resume import Cadence, ResumePoints
-    from lmstages.runtime import Runtime, deadline, rank
+    from lmstages.training.resume import Cadence, ResumePoints
+    from lmstages.training.runtime import Runtime, deadline, rank
 
     kinds, parts = (".npy", ".starts.npy"), ("train", "valid")
     made = _made(args, args.section, [args.tokens / f"{name}{kind}" for name in parts for kind in kinds])
@@ -82,7 +82,7 @@ def fit(args: argparse.Namespace) -> None:
 
 def evaluate(args: argparse.Namespace) -> None:
     """Score a fitted model on held-out splits, and draw text from it."""
-    from lmstages.evaluation import evaluate as run
+    from lmstages.evaluation.cell import evaluate as run
 
     inputs = [args.model, *(args.tokens / f"{split}.npy" for split in args.section["splits"])]
     made = _made(args, args.section, inputs)
@@ -118,9 +118,9 @@ def export(args: argparse.Namespace) -> None:
 
 def score_pretrained(args: argparse.Namespace) -> None:
     """Score a LLaMA from elsewhere on held-out splits, and draw text from it."""
-    from lmstages.config import Pretrained, from_section
+    from lmstages.config.records import Pretrained, from_section
     from lmstages.corpora.splits import text_path
-    from lmstages.pretrained import score_pretrained as run
+    from lmstages.evaluation.pretrained import score_pretrained as run
 
     chosen = from_section(Pretrained, args.section["pretrained"])
     made = _made(args, args.section, [text_path(args.text, split) for split in args.section["splits"]])
@@ -130,7 +130,7 @@ def score_pretrained(args: argparse.Namespace) -> None:
 def oracle(args: argparse.Namespace) -> None:
     """Score the splits of an embedded corpus by the grammar that wrote them."""
     from lmstages.corpora.splits import text_path
-    from lmstages.oracle import score_by_source
+    from lmstages.evaluation.oracle import score_by_source
 
     inputs = [text_path(args.text, split) for split in args.section["splits"]]
     score_by_source(
@@ -140,8 +140,8 @@ def oracle(args: argparse.Namespace) -> None:
 
 def compress(args: argparse.Namespace) -> None:
     """Measure how many bytes compressors need for held-out text, alone and after train."""
-    from lmstages.compression import code_lengths
     from lmstages.corpora.splits import text_path
+    from lmstages.evaluation.compression import code_lengths
 
     splits = args.section["splits"]
     made = _made(args, args.section, [text_path(args.text, split) for split in ("train", *splits)])
@@ -150,8 +150,8 @@ def compress(args: argparse.Namespace) -> None:
 
 def mix(args: argparse.Namespace) -> None:
     """Mix the scores of several cells into those of one, its weights fitted on valid or equal."""
-    from lmstages.mixing import inputs_of
-    from lmstages.mixing import mix as run
+    from lmstages.evaluation.mixing import inputs_of
+    from lmstages.evaluation.mixing import mix as run
 
     made = _made(args, args.section, []) | {"inputs": inputs_of(args.components, args.section)}
     run(args.components, args.text, args.out, args.section, made)
@@ -168,7 +168,7 @@ def overlap(args: argparse.Namespace) -> None:
 
 def contrast(args: argparse.Namespace) -> None:
     """Find in an embedded corpus the combinations that train lacks, and make pairs of texts, one of them wrong."""
-    from lmstages.config import Corpus, from_section
+    from lmstages.config.records import Corpus, from_section
     from lmstages.corpora.contrasts import write
     from lmstages.corpora.splits import text_path
 
@@ -179,7 +179,7 @@ def contrast(args: argparse.Namespace) -> None:
 
 def probe(args: argparse.Namespace) -> None:
     """Draw many samples of a fitted model to be measured, and ask it about minimal pairs and its embedding."""
-    from lmstages.probing import probe as run
+    from lmstages.analyses.probing import probe as run
 
     made = _made(args, args.section, [args.model, *args.contrasts])
     run(args.model, args.tokens, next(iter(args.contrasts), None), args.out, args.section, made)
@@ -187,7 +187,7 @@ def probe(args: argparse.Namespace) -> None:
 
 def analyse(args: argparse.Namespace) -> None:
     """Analyse the scores and samples of all cells of a corpus beyond their average."""
-    from lmstages.analyses import analyse as run
+    from lmstages.analyses.scores import analyse as run
 
     made = _made(args, args.section, [args.corpus / name for name in ("overlap.json", "overlap.safetensors")])
     run(args.corpus, args.section, args.out, made)
@@ -196,7 +196,7 @@ def analyse(args: argparse.Namespace) -> None:
 def inspect(args: argparse.Namespace) -> None:
     """Lay open what the models of a corpus hold: embeddings before and after training, counts, attention."""
     from lmstages import artefacts
-    from lmstages.inspection import inspect as run
+    from lmstages.analyses.inspection import inspect as run
 
     made = _made(args, args.section, [args.tokens / "train.npy", args.tokens / f"{args.section['split']}.npy"])
     for cell in (f"{name}/seed{seed}" for name, seed in args.section["cells"]):
@@ -207,7 +207,7 @@ def inspect(args: argparse.Namespace) -> None:
 def tabulate(args: argparse.Namespace) -> None:
     """Turn the score files of a run into one comparison."""
     from lmstages import artefacts
-    from lmstages.comparison import compare as run
+    from lmstages.comparison.table import compare as run
 
     artefacts.save_json(args.out, run(args.results, args.section), _made(args, args.section, []))
 
@@ -240,7 +240,7 @@ def figures(args: argparse.Namespace) -> None:
 def verdict(args: argparse.Namespace) -> None:
     """Fail, after the report is written, where a model failed; say where the report is."""
     from lmstages import artefacts
-    from lmstages.comparison import verdict as run
+    from lmstages.comparison.table import verdict as run
 
     told = run(artefacts.load_json(args.comparison))
     artefacts.save_bytes(args.out, f"{told}\n".encode(), _made(args, {}, [args.comparison]))
@@ -258,7 +258,8 @@ def table(args: argparse.Namespace) -> None:
 
 def scale(args: argparse.Namespace) -> None:
     """Write learning curves over train text and computation, and where each model overtakes the next."""
-    from lmstages import artefacts, scaling
+    from lmstages import artefacts
+    from lmstages.analyses import scaling
 
     made = _made(args, {}, [args.comparison])
     for curves in scaling.learning_curves(artefacts.load_json(args.comparison)):
@@ -270,7 +271,8 @@ def scale(args: argparse.Namespace) -> None:
 
 def compare(args: argparse.Namespace) -> None:
     """Print and write what changed from one finished run to another, row by row."""
-    from lmstages import artefacts, changes
+    from lmstages import artefacts
+    from lmstages.comparison import changes
 
     found = changes.between(args.before, args.after)
     folder = args.out or args.after / "compared" / args.before.absolute().name

@@ -5,28 +5,20 @@
 # in FOLDER/bin, by default $XDG_CACHE_HOME/lmstages/kenlm (~/.cache/lmstages/kenlm), where the test looks.
 # The second time they are there already.
 set -euo pipefail
+source "$(dirname "$0")/debian.sh"
 
 version=0.3.0
 longest_order=12
 cache=${1:-${XDG_CACHE_HOME:-$HOME/.cache}/lmstages/kenlm}
 python=${PYTHON:-python3}
-packages=(cmake g++ make libboost-program-options-dev libboost-system-dev libboost-thread-dev libboost-test-dev
-    zlib1g-dev libbz2-dev liblzma-dev)
 
 if [[ -x $cache/bin/lmplz && -x $cache/bin/query ]]; then
     echo "$cache/bin"
     exit
 fi
 
-missing=()
-for package in "${packages[@]}"; do
-    dpkg -s "$package" >/dev/null 2>&1 || missing+=("$package")
-done
-if ((${#missing[@]})); then
-    as_root=$([[ $(id -u) == 0 ]] || echo sudo)
-    $as_root apt-get update -qq
-    $as_root apt-get install -y -qq --no-install-recommends "${missing[@]}" >&2
-fi
+debian cmake g++ make zlib1g-dev libbz2-dev liblzma-dev \
+    libboost-program-options-dev libboost-system-dev libboost-thread-dev libboost-test-dev
 
 building=$(mktemp -d)
 trap 'rm -rf "$building"' EXIT

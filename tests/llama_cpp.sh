@@ -6,27 +6,19 @@
 # `PYTHONPATH=FOLDER` gives it to a run. The second time it is there already. For an environment of one's own:
 #   pip install --no-binary llama-cpp-python 'lmstages[llama-cpp]'
 set -euo pipefail
+source "$(dirname "$0")/debian.sh"
 
 version=0.3.36
 diskcache=5.6.3
 cache=${1:-${XDG_CACHE_HOME:-$HOME/.cache}/lmstages/llama_cpp}
 python=${PYTHON:-python3}
-packages=(cmake g++ ninja-build)
 
 if [[ -f $cache/llama_cpp/__init__.py ]]; then
     echo "$cache"
     exit
 fi
 
-missing=()
-for package in "${packages[@]}"; do
-    dpkg -s "$package" >/dev/null 2>&1 || missing+=("$package")
-done
-if ((${#missing[@]})); then
-    as_root=$([[ $(id -u) == 0 ]] || echo sudo)
-    $as_root apt-get update -qq
-    $as_root apt-get install -y -qq --no-install-recommends "${missing[@]}" >&2
-fi
+debian cmake g++ ninja-build
 
 building=$(mktemp -d)
 trap 'rm -rf "$building"' EXIT

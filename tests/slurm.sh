@@ -4,21 +4,9 @@
 # One node, this machine, on loopback; one GPU that is none (/dev/zero); no database, no cgroups, nothing in /etc.
 # Works for root and for anybody else; `up` prints the environment that the clients need.
 set -euo pipefail
+source "$(dirname "$0")/debian.sh"
 
-packages=(slurmctld slurmd slurm-client munge)
 export PATH=/usr/sbin:$PATH
-
-install() {
-    local missing=()
-    for package in "${packages[@]}"; do
-        dpkg -s "$package" >/dev/null 2>&1 || missing+=("$package")
-    done
-    ((${#missing[@]})) || return 0
-    local as_root=
-    [[ $(id -u) == 0 ]] || as_root=sudo
-    $as_root apt-get update -qq
-    $as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${missing[@]}" >&2
-}
 
 configure() {
     local folder=$1 port=$2 host user cpus memory
@@ -98,7 +86,7 @@ down() {
 }
 
 case "${1:-}" in
-install) install ;;
+install) debian slurmctld slurmd slurm-client munge ;;
 up | down) "$@" ;;
 *)
     echo "usage: tests/slurm.sh install | up FOLDER [PORT] | down FOLDER" >&2

@@ -8,13 +8,13 @@ import numpy as np
 import pytest
 from numba import njit
 
-from lmstages.config import Scoring
+from lmstages.config.records import Scoring
+from lmstages.evaluation.sampling import sample
+from lmstages.evaluation.scoring import as_read, score, windows_of
 from lmstages.ladder import PPM, RUNGS, Cache, ContextMixing, KneserNey, Ngram
 from lmstages.models import context_mixing, counts, ppm
 from lmstages.models.base import Documents, build
 from lmstages.models.compiled import compiled
-from lmstages.sampling import sample
-from lmstages.scoring import as_read, score, windows_of
 
 A, B, R, C, D = range(1, 6)
 ABRACADABRA = [A, B, R, A, C, A, D, A, B, R, A]

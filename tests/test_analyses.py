@@ -13,17 +13,17 @@ from pydantic import ValidationError
 
 from lmstages import artefacts
 from lmstages.__main__ import main
-from lmstages.analyses import by_position, couple_costs, gaps, transfer, unseen
-from lmstages.config import Corpus, Split
+from lmstages.analyses.scaling import crossing_points, drawn, learning_curves, table
+from lmstages.analyses.scores import by_position, couple_costs, gaps, transfer, unseen
+from lmstages.config.records import Corpus, Split
 from lmstages.corpora import preparation
 from lmstages.corpora.splits import SplitText
 from lmstages.errors import UserError
 from lmstages.explaining import commands, explained
-from lmstages.flops import forward_flops, of_fit
 from lmstages.ladder import RUNGS
 from lmstages.models.base import build
-from lmstages.scaling import crossing_points, drawn, learning_curves, table
 from lmstages.storage import Scores
+from lmstages.training.flops import forward_flops, of_fit
 
 BIT = math.log(2)
 

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 from test_cli import call, prepared
 
-from lmstages import artefacts, changes, storage
+from lmstages import artefacts, storage
+from lmstages.comparison import changes
 from lmstages.storage import Scores
 
 

@@ -12,9 +12,9 @@ import pytest
 
 from lmstages import artefacts, storage
 from lmstages.__main__ import main, parser
-from lmstages.config import to_section
+from lmstages.config.reading import read_run
+from lmstages.config.records import to_section
 from lmstages.corpora.splits import NAMES
-from lmstages.reading import read_run
 
 PROJECT = Path(__file__).resolve().parents[1]
 CONFIG = """

@@ -8,9 +8,9 @@ import pytest
 import zstandard
 
 from lmstages import artefacts
-from lmstages.compression import CHUNK, KINDS, code_lengths, size
-from lmstages.config import Basics, from_section
+from lmstages.config.records import Basics, from_section
 from lmstages.errors import UserError
+from lmstages.evaluation.compression import CHUNK, KINDS, code_lengths, size
 
 TEXT = b"the cat sat on the mat and the dog sat on the log\n" * 300
 ELSEWHERE = {

@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from lmstages.config import (
+from lmstages.config.reading import read_run, safe_name, text_run
+from lmstages.config.records import (
     Corpus,
     Scoring,
     Tokenizer,
@@ -17,11 +18,10 @@ from lmstages.config import (
     rung_of,
     to_section,
 )
+from lmstages.config.run import Run
+from lmstages.config.strict_yaml import load_yaml
 from lmstages.errors import UserError, did_you_mean
 from lmstages.ladder import LADDER, RUNGS
-from lmstages.reading import read_run, safe_name, text_run
-from lmstages.run import Run
-from lmstages.strict_yaml import load_yaml
 
 PROJECT = Path(__file__).resolve().parents[1]
 BASE = {"corpora": "{coined: }", "tokenizers": "{char: {kind: char}}", "models": "{bigram: }"}

@@ -6,14 +6,14 @@ from random import Random
 import numpy as np
 import pytest
 
+from lmstages.analyses.probing import accuracies, continuations, neighbours, token_categories
 from lmstages.artefacts import load_json
-from lmstages.config import Corpus
+from lmstages.config.records import Corpus
 from lmstages.corpora import preparation
 from lmstages.corpora.contrasts import Couples, combinations, minimal_pairs, refused, write
 from lmstages.corpora.grammar import Grammar, Telling, tellings
 from lmstages.ladder import RUNGS
 from lmstages.models.base import Documents, build
-from lmstages.probing import accuracies, continuations, neighbours, token_categories
 from lmstages.tokenizers import learn
 
 STREAM = {"protocol": "stream", "window": 8, "stride": 4}

@@ -10,14 +10,14 @@ import numpy as np
 import pytest
 import torch
 
-from lmstages.batches import Rows
-from lmstages.config import to_section
-from lmstages.distributed import Processes
+from lmstages.config.reading import read_run
+from lmstages.config.records import to_section
 from lmstages.errors import UserError
 from lmstages.models.base import Documents
 from lmstages.models.residual import Placed
-from lmstages.reading import read_run
-from lmstages.training import loss_of, valid_loss
+from lmstages.training.batches import Rows
+from lmstages.training.distributed import Processes
+from lmstages.training.loop import loss_of, valid_loss
 
 AGREEMENT = 1e-4  # nats: what another order of additions does to a curve of 30 steps
 CONFIG = """

@@ -7,10 +7,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lmstages import estimation
-from lmstages.estimation import COIN, WIDGETS, likeliest, negative_log_likelihood
+from lmstages.analyses import estimation
+from lmstages.analyses.estimation import COIN, WIDGETS, likeliest, negative_log_likelihood
+from lmstages.config.reading import read_run
 from lmstages.figures import likelihood
-from lmstages.reading import read_run
 from lmstages.report.page import render
 
 

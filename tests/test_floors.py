@@ -11,27 +11,27 @@ import pytest
 import lmstages
 
 PACKAGE = Path(lmstages.__file__).parent
+PACKAGES = ["analyses", "comparison", "config", "corpora", "evaluation", "figures", "models", "report", "training"]
 FLOORS = [  # from the ground up; a module imports only from the floors below its own
-    ["lmstages", "errors"],
-    ["artefacts", "progress", "provenance", "strict_yaml"],
-    ["locks"],
-    ["resume"],
-    ["runtime"],
-    ["ladder", "tokenizers.base", "sweeps", "corpora", "corpora.sources", "estimation", "uncertainty", "projections"],
+    ["lmstages", "errors", *PACKAGES],
+    ["artefacts", "progress", "provenance", "config.strict_yaml"],
+    ["training.locks"],
+    ["training.resume"],
+    ["training.runtime"],
+    ["ladder", "config.sweeps", "tokenizers.base", "corpora.sources"],
+    ["analyses.estimation", "analyses.projections", "comparison.uncertainty"],
     [
-        "corpora.text",
-        "corpora.grammar",
-        "corpora.splits",
+        *(f"corpora.{n}" for n in ("text", "grammar", "splits")),
         *(f"tokenizers.{n}" for n in ("symbols", "words", "subwords")),
     ],
-    ["vocabularies", "corpora.download", "corpora.preparation", "tokenizers", "corpora.overlap"],
-    ["corpora.contrasts", "novelty"],
-    ["models", "models.blocks", "models.llama_tensors", "models.llama_cpp_process"],
-    ["models.base", "models.merging", "config", "needs"],
-    ["run", "references", "models.gguf_file", "models.huggingface", "models.gptq"],
-    ["reading", "optimizers", "devices", "distributed"],
-    ["batches", "flops"],
-    ["training", "models.counts", "models.smoothing", "models.compiled"],
+    ["tokenizers", "tokenizers.vocabularies", *(f"corpora.{n}" for n in ("download", "preparation", "overlap"))],
+    ["corpora.contrasts", "analyses.novelty"],
+    ["models.blocks", "models.llama_tensors", "models.llama_cpp_process"],
+    ["models.base", "models.merging", "config.records", "config.needs"],
+    ["config.run", "config.references", "models.gguf_file", "models.huggingface", "models.gptq"],
+    ["config.reading", *(f"training.{n}" for n in ("optimizers", "devices", "distributed"))],
+    ["training.batches", "training.flops"],
+    ["training.loop", "models.counts", "models.smoothing", "models.compiled"],
     ["models.ngram", "models.neural", "models.sequential"],
     ["models.attention"],
     ["models.*"],  # every other rung
@@ -39,16 +39,16 @@ FLOORS = [  # from the ground up; a module imports only from the floors below it
     ["models.quantised"],
     ["models.llama_cpp"],
     ["models.residual"],
-    ["scoring", "sampling", "storage", "fitting"],
-    ["passage", "gate", "derivation", "exporting"],
-    ["evaluation", "oracle", "compression"],
-    ["mixing", "probing", "analyses", "explaining", "pretrained"],
-    ["figures", "figures.rows", "published", "intervals", "findings", "inspection"],
+    ["storage", "fitting", "evaluation.scoring", "evaluation.sampling"],
+    ["derivation", "exporting", "evaluation.passage", "evaluation.gate"],
+    [*(f"evaluation.{n}" for n in ("cell", "oracle", "compression"))],
+    ["explaining", "evaluation.mixing", "evaluation.pretrained", "analyses.probing", "analyses.scores"],
+    ["analyses.inspection", "figures.rows", *(f"comparison.{n}" for n in ("published", "intervals", "findings"))],
     ["figures.drawing"],
-    [*(f"figures.{n}" for n in ("inspected", "ladder", "learning", "likelihood", "sweeps")), "scaling"],
-    ["report", "report.shown"],
-    ["comparison", "figures.catalogue", "report.columns", "report.passages", "report.tables"],
-    ["report.page", "changes", "playground"],
+    [*(f"figures.{n}" for n in ("inspected", "ladder", "learning", "likelihood", "sweeps")), "analyses.scaling"],
+    ["report.shown"],
+    ["comparison.table", "figures.catalogue", *(f"report.{n}" for n in ("columns", "passages", "tables"))],
+    ["comparison.changes", "report.page", "playground"],
     ["verbs"],
     ["__main__"],
 ]
@@ -96,16 +96,8 @@ def test_the_table_sees_imports_within_functions():
 
 
 def test_a_stage_that_scores_knows_no_rung():
-    for name in (
-        "scoring",
-        "sampling",
-        "storage",
-        "evaluation",
-        "fitting",
-        "comparison",
-        "report.page",
-        "figures.catalogue",
-    ):
+    told = ["storage", "fitting", "comparison.table", "report.page", "figures.catalogue"]
+    for name in [*(f"evaluation.{n}" for n in ("scoring", "sampling", "cell")), *told]:
         assert not {n for n in imported(NAMES[name]) if n.startswith("models.")} - {"models.base"}
 
 
@@ -133,6 +125,9 @@ HEAVY = [
 ]
 
 
+CONFIG = [name for name in NAMES if name.startswith("config.")]
+
+
 def loaded_by(script):
     told = "import sys, json; print(json.dumps(sorted({name.split('.')[0] for name in sys.modules})))"
     done = subprocess.run([sys.executable, "-c", f"{script}\n{told}"], capture_output=True, text=True, check=False)
@@ -140,7 +135,7 @@ def loaded_by(script):
     return set(json.loads(done.stdout.splitlines()[-1]))
 
 
-@pytest.mark.parametrize("name", ["config", "ladder", "provenance", "errors", "corpora.sources"])
+@pytest.mark.parametrize("name", [*CONFIG, "ladder", "provenance", "errors", "corpora.sources"])
 def test_what_a_snakefile_reads_loads_nothing_heavy(name):
     assert not loaded_by(f"import lmstages.{name}") & {*HEAVY, "numpy", "safetensors"}
 
@@ -162,10 +157,11 @@ def test_the_command_line_and_its_help_load_nothing_heavy():
 
 COUNTED = """
 import numpy as np
-from lmstages import evaluation, fitting, storage
+from lmstages import fitting, storage
+from lmstages.evaluation import cell
+from lmstages.evaluation.sampling import sample
+from lmstages.evaluation.scoring import score, windows_of
 from lmstages.models.base import Documents
-from lmstages.scoring import score, windows_of
-from lmstages.sampling import sample
 tokens = Documents.single(np.arange(200) % 7)
 for rung in ("uniform", "unigram", "bigram", "ngram"):
     model, curve = fitting.fitted({"rung": rung, "hyperparameters": {}}, 7, tokens, tokens, 0)
@@ -180,4 +176,4 @@ def test_counting_never_loads_torch():
 
 
 def test_the_test_would_see_torch():
-    assert {"torch", "numpy"} <= loaded_by("import lmstages.training")
+    assert {"torch", "numpy"} <= loaded_by("import lmstages.training.loop")

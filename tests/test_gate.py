@@ -5,8 +5,9 @@ import pytest
 from test_cli import call, prepared
 from test_laws import NAMES, V, drawn, fitted
 
-from lmstages import artefacts, gate, scoring
+from lmstages import artefacts
 from lmstages.errors import UserError
+from lmstages.evaluation import gate, scoring
 from lmstages.models.base import Documents
 
 CELL = "names/char/model/seed0 on test"

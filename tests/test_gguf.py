@@ -23,7 +23,7 @@ from lmstages.models.llama_tensors import gguf_order, names, our_order, shapes
 from lmstages.models.mapped import mapped
 from lmstages.models.quantised import rounded_to_8_bits
 from lmstages.tokenizers import learn
-from lmstages.vocabularies import NO_VOCABULARY, SPACE, definition_of, from_vocabulary, of_tokenizer
+from lmstages.tokenizers.vocabularies import NO_VOCABULARY, SPACE, definition_of, from_vocabulary, of_tokenizer
 
 V = 11
 SHAPE = {"layers": 2, "heads": 4, "key_value_heads": 2, "width": 64, "hidden": 96, "window": 16, "row_length": 16}

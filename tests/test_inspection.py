@@ -11,8 +11,9 @@ from comparisons import GPT, ROW, comparison
 from test_cli import call, prepared
 from torch.nn import functional
 
-from lmstages import artefacts, inspection, projections
-from lmstages.config import rung_of
+from lmstages import artefacts
+from lmstages.analyses import inspection, projections
+from lmstages.config.records import rung_of
 from lmstages.figures import catalogue, inspected
 from lmstages.models import watching
 from lmstages.models.base import Documents, build

@@ -7,9 +7,20 @@ import numpy as np
 import pytest
 from test_cli import call, prepared
 
-from lmstages import artefacts, comparison, intervals
+from lmstages import artefacts
+from lmstages.comparison import intervals, table
+from lmstages.comparison.intervals import (
+    Text,
+    attach,
+    ensemble_of,
+    flag_worse,
+    impossible,
+    key,
+    mean_of,
+    must_cover,
+    profile,
+)
 from lmstages.errors import UserError
-from lmstages.intervals import Text, attach, ensemble_of, flag_worse, impossible, key, mean_of, must_cover, profile
 from lmstages.storage import Scores
 
 LENGTHS = np.random.default_rng(1).integers(20, 60, 200)  # bytes of each of 200 documents
@@ -29,14 +40,14 @@ def scored(cost, seed=0, size=1):
 
 def row(model, rank, tokenizer="char", corpus="text", family="neural", **others):
     told = {"corpus": corpus, "split": "test", "tokenizer": tokenizer, "model": model, "rank": rank, "family": family}
-    return {**comparison.EMPTY, "parameters": 7, **told, **others}
+    return {**table.EMPTY, "parameters": 7, **told, **others}
 
 
-def table(*pairs, texts=None):
+def tabled(*pairs, texts=None):
     """Rows with their scores -> the rows as they come out, and the differences."""
     rows, profiles = [], {}
     for each, scores in pairs:
-        rows.append(each | comparison.measures(scores))
+        rows.append(each | table.measures(scores))
         profiles[key(each)] = profile(scores, TEXT, "cell")
     places = {(each["corpus"], each["split"]): TEXT for each in rows}
     return rows, attach(rows, profiles, texts or places)
@@ -49,7 +60,7 @@ ORACLE = row("oracle", 1000, "-", family="oracle")
 
 
 def test_an_interval_holds_the_figure_it_is_of():
-    [found], _ = table((row("gpt", 3), scored(1.0)))
+    [found], _ = tabled((row("gpt", 3), scored(1.0)))
     low, high = found["interval"]
     assert low < found["bits_per_byte"] < high
     nats = [end * math.log(2) * found["bytes"] for end in (low, high)]
@@ -60,16 +71,16 @@ def test_an_interval_holds_the_figure_it_is_of():
 def test_a_row_without_scores_or_with_an_impossible_token_has_no_interval():
     none = scored(1.0)
     none.log_probs[5] = -np.inf
-    rows, found = table((row("a", 1), none), (row("b", 2), scored(1.0)))
+    rows, found = tabled((row("a", 1), none), (row("b", 2), scored(1.0)))
     assert rows[0]["interval"] is None and rows[1]["interval"] and rows[1]["below"] is None and found == []
-    assert set(intervals.EMPTY) <= set(comparison.EMPTY) and not any(intervals.EMPTY.values())
+    assert set(intervals.EMPTY) <= set(table.EMPTY) and not any(intervals.EMPTY.values())
 
 
 # Neighbours
 
 
 def test_neighbours_that_differ_are_marked_and_others_are_not():
-    rows, found = table(
+    rows, found = tabled(
         (row("bigram", 1), scored(1.5)), (row("gpt", 2), scored(1.0, 1)), (row("twin", 3), scored(1.0, 2))
     )
     assert rows[0]["below"] is None and len(found) == 3
@@ -81,20 +92,20 @@ def test_neighbours_that_differ_are_marked_and_others_are_not():
 
 
 def test_a_difference_is_a_less_b():
-    rows, [found] = table((row("bigram", 1), scored(1.5)), (row("gpt", 2), scored(1.0)))
+    rows, [found] = tabled((row("bigram", 1), scored(1.5)), (row("gpt", 2), scored(1.0)))
     assert (found["a"]["model"], found["b"]["model"], found["corpus"]) == ("bigram", "gpt", "text")
     assert found["difference"] == pytest.approx(rows[0]["bits_per_byte"] - rows[1]["bits_per_byte"])
 
 
 def test_rows_over_different_tokenizers_are_paired_by_bytes():
-    rows, [found] = table((row("gpt", 2, "bpe"), scored(1.0, 1, size=3)), (row("gpt", 2), scored(1.2, 2)))
+    rows, [found] = tabled((row("gpt", 2, "bpe"), scored(1.0, 1, size=3)), (row("gpt", 2), scored(1.2, 2)))
     assert rows[0]["tokens"] < rows[1]["tokens"] and found["difference"] < 0 and found["p"] < 1e-6
     low, high = rows[0]["interval"]
     assert found["interval"][1] - found["interval"][0] < (high - low) / 2
 
 
 def test_a_first_row_over_its_tokens_stands_above_the_nearest_lower_rung_of_others():
-    rows, _ = table(
+    rows, _ = tabled(
         (row("gpt", 5, "bpe"), scored(1.0)), (row("uniform", 0), scored(2.0)), (row("bigram", 2), scored(1.5))
     )
     assert [each["below"] and each["below"]["model"] for each in rows] == ["bigram", None, "uniform"]
@@ -103,12 +114,12 @@ def test_a_first_row_over_its_tokens_stands_above_the_nearest_lower_rung_of_othe
 
 def test_an_ensemble_is_nobodys_neighbour_but_its_members():
     pairs = [(row("mlp", 1), scored(1.5)), (row("mlp_ensemble", 1, ensemble_of="mlp"), scored(1.4))]
-    rows, _ = table(*pairs, (row("gpt", 2), scored(1.0)))
+    rows, _ = tabled(*pairs, (row("gpt", 2), scored(1.0)))
     assert [each["below"] and each["below"]["model"] for each in rows] == [None, "mlp", "mlp"]
 
 
 def test_corpora_of_the_same_text_stand_in_one_table():
-    rows, found = table(
+    rows, found = tabled(
         (row("gpt", 2), scored(1.0)),
         (ORACLE, scored(0.8)),
         (row("gpt", 2, "bpe", corpus="text-bpe"), scored(1.1, size=4)),
@@ -136,8 +147,8 @@ def test_all_rows_of_a_text_share_blocks_as_long_as_the_longest_correlation():
 
 def test_several_seeds_are_the_mean_of_their_code_lengths_never_the_best():
     several = [scored(cost, seed) for seed, cost in enumerate((1.0, 1.1, 1.4))]
-    bits = [comparison.measures(each)["bits_per_byte"] for each in several]
-    found = comparison._figures(mean_of(several), several)
+    bits = [table.measures(each)["bits_per_byte"] for each in several]
+    found = table._figures(mean_of(several), several)
     assert found["bits_per_byte"] == pytest.approx(np.mean(bits)) and found["bits_per_byte"] > min(bits)
     assert found["bits_per_byte_std"] == pytest.approx(np.std(bits, ddof=1))
 
@@ -179,7 +190,7 @@ def test_what_was_skipped_counts_as_covered():
     right = scored(1.0)
     part = Scores(right.log_probs[9:], right.lengths[9:], right.documents[9:], right.characters - 9, "stream", 9)
     must_cover(part, TEXT, "cell")
-    _, [found] = table((row("a", 1), right), (row("b", 2), part))  # without the document they did not score alike
+    _, [found] = tabled((row("a", 1), right), (row("b", 2), part))  # without the document they did not score alike
     assert found["difference"] == pytest.approx(0) and found["p"] == 1
 
 
@@ -206,7 +217,7 @@ def test_what_was_not_fitted_or_is_better_is_not_flagged(parameters, nats):
 
 def flagged(cost, split="test", family="neural"):
     pairs = [(row("gpt", 2, family=family), scored(cost, 1)), (ORACLE, scored(1.0))]
-    rows, _ = table(*((each | {"split": split}, scores) for each, scores in pairs))
+    rows, _ = tabled(*((each | {"split": split}, scores) for each, scores in pairs))
     return rows
 
 
@@ -214,19 +225,19 @@ def test_a_row_better_than_the_source_fails_the_verdict():
     rows = flagged(0.9)
     assert rows[0]["flag"].startswith("better than the source: -0.1") and rows[1]["flag"] is None
     with pytest.raises(UserError, match=r"1 of 1 rows cannot be true: text/char/gpt on test: better than the source"):
-        comparison.verdict({"run": "run", "rows": rows})
+        table.verdict({"run": "run", "rows": rows})
 
 
 def test_a_row_as_good_as_the_source_or_one_that_learnt_its_text_is_let_be():
     for rows in (flagged(1.0), flagged(1.2), flagged(0.9, split="train")):
         assert rows[0]["flag"] is None and impossible(rows) == []
-        assert comparison.verdict({"run": "run", "rows": rows}) == "1 rows, none failed"
+        assert table.verdict({"run": "run", "rows": rows}) == "1 rows, none failed"
 
 
 def test_a_row_worse_than_guessing_is_a_result_and_no_failure():
     bad = row("gpt", 2, nats_per_token=9.0)
     flag_worse(bad, 3.0)
-    assert bad["flag"] and comparison.verdict({"run": "run", "rows": [bad]}) == "1 rows, none failed"
+    assert bad["flag"] and table.verdict({"run": "run", "rows": [bad]}) == "1 rows, none failed"
 
 
 # In the pipeline

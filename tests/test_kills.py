@@ -16,13 +16,13 @@ from pathlib import Path
 
 import pytest
 
-from lmstages.config import to_section
-from lmstages.reading import read_run
+from lmstages.config.reading import read_run
+from lmstages.config.records import to_section
 
 pytestmark = pytest.mark.slow
 FORKS = multiprocessing.get_context("forkserver")
 FORKS.set_forkserver_preload(
-    ["lmstages.training", "lmstages.models.gpt", "lmstages.models.recurrent", "lmstages.storage"]
+    ["lmstages.training.loop", "lmstages.models.gpt", "lmstages.models.recurrent", "lmstages.storage"]
 )
 INTERVAL = 5  # steps between two resume points
 KILLS = {"kneser_ney": 10, "mlp": 34, "lstm": 34, "gpt": 34}
@@ -43,7 +43,7 @@ def run_fit(arguments, step, resumed):
     import torch
 
     from lmstages.__main__ import main
-    from lmstages.training import Trainer
+    from lmstages.training.loop import Trainer
 
     torch.set_num_threads(1)  # it was loaded before the command line could tell it
     report, resume = Trainer.report, Trainer.resume

@@ -5,9 +5,9 @@ from importlib.util import find_spec
 import numpy as np
 import pytest
 
+from lmstages.evaluation.sampling import sample
 from lmstages.ladder import LADDER, RUNGS
 from lmstages.models.base import Documents, build
-from lmstages.sampling import sample
 
 V = 7
 TRAINED = {"steps": 12, "batch_size": 16, "evaluate_every": 6}

@@ -15,14 +15,14 @@ import pytest
 import torch
 
 from lmstages.errors import UserError
+from lmstages.evaluation.sampling import sample
 from lmstages.ladder import Llama, LlamaCpp, LlamaQ4, LlamaQ8
 from lmstages.models import gguf_file
 from lmstages.models.base import Documents, build
 from lmstages.models.blocks import packed
 from lmstages.models.derived import as_stored
 from lmstages.models.llama_tensors import gguf_order, names, shapes
-from lmstages.sampling import sample
-from lmstages.vocabularies import NO_VOCABULARY
+from lmstages.tokenizers.vocabularies import NO_VOCABULARY
 
 BUILT = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache"), "lmstages/llama_cpp")
 HERE = find_spec("llama_cpp") is not None or (BUILT / "llama_cpp/__init__.py").is_file()

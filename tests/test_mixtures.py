@@ -10,9 +10,9 @@ from scipy.optimize import minimize_scalar
 
 from lmstages import artefacts, storage
 from lmstages.__main__ import main
+from lmstages.config.reading import read_run
 from lmstages.errors import UserError
-from lmstages.mixing import fitted_weights, gain_of_each, inputs_of, mix, mixed
-from lmstages.reading import read_run
+from lmstages.evaluation.mixing import fitted_weights, gain_of_each, inputs_of, mix, mixed
 from lmstages.storage import Scores
 
 PROJECT = Path(__file__).resolve().parents[1]

@@ -9,11 +9,11 @@ import pytest
 import torch
 from pydantic import ValidationError
 
+from lmstages.config.reading import read_run
+from lmstages.evaluation.sampling import sample
 from lmstages.ladder import GRU, LSTM, MLP, RNN, Bigram, NeuralBigram, WaveNet
 from lmstages.models.base import Documents, build
-from lmstages.optimizers import learning_rate
-from lmstages.reading import read_run
-from lmstages.sampling import sample
+from lmstages.training.optimizers import learning_rate
 
 ATTEND = {"hidden": 64, "layers": 2, "activation": "gelu", "tied_output": True}
 TO_THE_END = {

@@ -4,8 +4,8 @@ import random
 
 import pytest
 
+from lmstages.analyses.novelty import Reference, Suffixes, accepted, distinct
 from lmstages.corpora.grammar import Grammar
-from lmstages.novelty import Reference, Suffixes, accepted, distinct
 
 WORDS = ["to be or", "not to be", "be not"]
 

@@ -8,7 +8,15 @@ from torch import nn
 
 from lmstages.ladder import GPT, LSTM, MLP, ModernGPT, NeuralBigram
 from lmstages.models.base import Documents, build
-from lmstages.optimizers import Average, Muon, Together, inner_matrices, learning_rate, optimizer_of, orthogonal
+from lmstages.training.optimizers import (
+    Average,
+    Muon,
+    Together,
+    inner_matrices,
+    learning_rate,
+    optimizer_of,
+    orthogonal,
+)
 
 SMALL = {"layers": 1, "heads": 2, "width": 16, "window": 8, "row_length": 8}
 

@@ -1,9 +1,7 @@
 """The page in a real browser, headless and without a network: it opens from disk, sorts, filters, and does no harm."""
 
 import json
-import shutil
 import urllib.parse
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,35 +12,14 @@ from lmstages.report import shown
 from lmstages.report.page import render
 
 pytestmark = pytest.mark.slow
-selenium = pytest.importorskip("selenium", reason="selenium is not installed: tests/browser.sh")
-
 STILL = {"name": "prefers-reduced-motion", "value": "reduce"}
-DRIVER, CHROMIUM = shutil.which("chromedriver"), shutil.which("chromium")
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    """Chromium that knows no host; it writes down every request and every word of the console."""
-    if not (DRIVER and CHROMIUM):
-        pytest.skip("chromium and chromedriver are not installed: tests/browser.sh")
-    from selenium import webdriver
-    from selenium.webdriver.chrome.service import Service
-
-    options = webdriver.ChromeOptions()
-    options.binary_location = CHROMIUM
-    for argument in ("--headless=new", "--no-sandbox", "--disable-dev-shm-usage", "--window-size=1280,900"):
-        options.add_argument(argument)
-    options.set_capability("goog:loggingPrefs", {"performance": "ALL", "browser": "ALL"})
-    driver = webdriver.Chrome(options=options, service=Service(DRIVER))
-    driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": [STILL]})
-    yield driver
-    driver.quit()
 
 
 def opened(browser: Any, folder: Path, content: dict[str, Any]) -> Path:
     """The page of a comparison, from disk."""
     path = folder / "report.html"
     path.write_text(render(content), "utf-8")
+    browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": [STILL]})
     browser.get_log("performance"), browser.get_log("browser")
     browser.get(path.as_uri())
     return path

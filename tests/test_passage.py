@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from lmstages.passage import passage
+from lmstages.evaluation.passage import passage
 from lmstages.storage import Scores
 
 

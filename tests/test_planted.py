@@ -6,7 +6,7 @@ import torch
 from test_gate import CELL, Broken
 from test_laws import V, drawn, fitted
 
-from lmstages import gate, scoring
+from lmstages.evaluation import gate, scoring
 from lmstages.models import attention
 from lmstages.models.base import Documents
 

@@ -12,8 +12,9 @@ import numpy as np
 import pytest
 from test_cli import call, prepared
 
-from lmstages import artefacts, playground, sampling, storage
+from lmstages import artefacts, playground, storage
 from lmstages.errors import UserError
+from lmstages.evaluation import sampling
 from lmstages.playground import Asked, Playground
 
 MODELS = ("bigram", "mlp")
@@ -291,42 +292,20 @@ def test_the_defaults_ask_for_everything():
 
 
 @pytest.mark.slow
-def test_a_person_types_and_every_chosen_model_answers(port):
-    pytest.importorskip("selenium", reason="selenium is not installed: tests/browser.sh")
-    driver, chromium = shutil.which("chromedriver"), shutil.which("chromium")
-    if not (driver and chromium):
-        pytest.skip("chromium and chromedriver are not installed: tests/browser.sh")
-    with browser(driver, chromium) as opened:
-        opened.get(f"http://127.0.0.1:{port}/")
-        for prompt in ("ab", "", "a" * 100_000, "Zürich 日本語 <script>alert(1)</script>"):
-            told = typed(opened, prompt)
-            assert [len(each["next"]) > 1 for each in told] == [True, True] and not any(each["error"] for each in told)
-        assert "not in the vocabulary" in told[0]["notes"]
-        assert opened.execute_script("return document.scripts.length") == 1
-        assert [entry for entry in opened.get_log("browser")] == []
-        asked = [json.loads(entry["message"])["message"] for entry in opened.get_log("performance")]
-        urls = [each["params"]["request"]["url"] for each in asked if each["method"] == "Network.requestWillBeSent"]
-        assert urls and all(url.startswith((f"http://127.0.0.1:{port}/", "data:", "chrome:")) for url in urls)
-        screen = {"width": 390, "height": 844, "deviceScaleFactor": 2, "mobile": True}
-        opened.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", screen)
-        assert opened.execute_script("return document.documentElement.scrollWidth") <= 390
-
-
-@contextmanager
-def browser(driver, chromium):
-    """Headless Chromium that writes down every request and every word of the console."""
-    from selenium import webdriver
-    from selenium.webdriver.chrome.service import Service
-
-    options = webdriver.ChromeOptions()
-    options.binary_location = chromium
-    for argument in ("--headless=new", "--no-sandbox", "--disable-dev-shm-usage", "--window-size=1280,900"):
-        options.add_argument(argument)
-    options.set_capability("goog:loggingPrefs", {"performance": "ALL", "browser": "ALL"})
-    opened = webdriver.Chrome(options=options, service=Service(driver))
-    opened.set_script_timeout(120)
-    yield opened
-    opened.quit()
+def test_a_person_types_and_every_chosen_model_answers(browser, port):
+    browser.get(f"http://127.0.0.1:{port}/")
+    for prompt in ("ab", "", "a" * 100_000, "Zürich 日本語 <script>alert(1)</script>"):
+        told = typed(browser, prompt)
+        assert [len(each["next"]) > 1 for each in told] == [True, True] and not any(each["error"] for each in told)
+    assert "not in the vocabulary" in told[0]["notes"]
+    assert browser.execute_script("return document.scripts.length") == 1
+    assert [entry for entry in browser.get_log("browser")] == []
+    asked = [json.loads(entry["message"])["message"] for entry in browser.get_log("performance")]
+    urls = [each["params"]["request"]["url"] for each in asked if each["method"] == "Network.requestWillBeSent"]
+    assert urls and all(url.startswith((f"http://127.0.0.1:{port}/", "data:", "chrome:")) for url in urls)
+    screen = {"width": 390, "height": 844, "deviceScaleFactor": 2, "mobile": True}
+    browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", screen)
+    assert browser.execute_script("return document.documentElement.scrollWidth") <= 390
 
 
 TYPED = """

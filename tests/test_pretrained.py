@@ -7,15 +7,16 @@ from importlib.util import find_spec
 import numpy as np
 import pytest
 
-from lmstages import artefacts, pretrained
+from lmstages import artefacts
 from lmstages.__main__ import main
-from lmstages.config import Pretrained, to_section
+from lmstages.config.reading import read_run
+from lmstages.config.records import Pretrained, to_section
 from lmstages.derivation import against, derive
 from lmstages.errors import UserError
+from lmstages.evaluation import pretrained
 from lmstages.ladder import Llama
 from lmstages.models.base import build
 from lmstages.models.llama_tensors import shapes
-from lmstages.reading import read_run
 from lmstages.storage import load_scores, read_tokenizer, save_fit
 
 CONFIG = """

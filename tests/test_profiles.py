@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 import yaml
 
-from lmstages import needs
+from lmstages.config import needs
+from lmstages.config.reading import read_run
 from lmstages.ladder import GPT, LSTM, KneserNey
-from lmstages.reading import read_run
 
 PROJECT = Path(__file__).resolve().parents[1]
 PROFILES = sorted(path.parent.name for path in (PROJECT / "profiles").glob("*/config.yaml"))

@@ -61,7 +61,7 @@ def test_the_same_code_elsewhere_has_the_same_hash(package, monkeypatch):
     assert hashes() == here
 
 
-@pytest.mark.parametrize("name", ["ladder.py", "config.py", "run.py", "reading.py"])
+@pytest.mark.parametrize("name", ["ladder.py", "config/records.py", "config/run.py", "config/reading.py"])
 def test_the_ladder_and_the_config_reach_a_job_as_its_section(changed_by, name):
     assert changed_by(name, b"\n# a comment\n") == set()
 
@@ -77,7 +77,7 @@ def test_the_neural_family_changes_every_neural_rung(changed_by):
 
 
 def test_training_changes_no_counts(changed_by):
-    changed = changed_by("training.py")
+    changed = changed_by("training/loop.py")
     assert "fit gpt" in changed and not changed & jobs(["fit", "evaluate"], COUNTS) and not changed & set(VERBS)
 
 
@@ -85,7 +85,7 @@ def test_counting_changes_only_counts(changed_by):
     assert jobs(["fit", "evaluate"], COUNTS) <= changed_by("models/ngram.py") <= jobs(["fit", "evaluate"], RUNGS)
 
 
-@pytest.mark.parametrize("name", ["scoring.py", "sampling.py", "evaluation.py"])
+@pytest.mark.parametrize("name", [f"evaluation/{module}.py" for module in ("scoring", "sampling", "cell")])
 def test_scoring_changes_every_evaluation_and_no_fit(changed_by, name):
     changed = changed_by(name)
     assert changed and {job.split()[0] for job in changed} == {"evaluate"}
@@ -117,9 +117,9 @@ def test_a_verb_of_the_door_changes_only_itself(changed_by):
 
 def test_a_new_import_within_a_function_counts(changed_by, package):
     line = b'    """Turn the score files of a run into one comparison."""\n'
-    new = line + b"    from lmstages import scoring\n"
+    new = line + b"    from lmstages.evaluation import scoring\n"
     assert changed_by("verbs.py", lambda code: code.replace(line, new)) == {"tabulate"}
-    assert "tabulate" in changed_by("scoring.py")
+    assert "tabulate" in changed_by("evaluation/scoring.py")
 
 
 def test_the_package_hash_covers_code_and_data_and_nothing_else(package):

@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 import torch
 
+from lmstages.evaluation.sampling import sample
+from lmstages.evaluation.scoring import score, windows_of
 from lmstages.ladder import GPT, GRU, LSTM, MLP, RNN, Bigram, KneserNey, Llama, ModernGPT, Ngram, Uniform, WaveNet
 from lmstages.models.base import Documents, Readable, Rereader, build, reader
-from lmstages.sampling import sample
-from lmstages.scoring import score, windows_of
 
 V = 7
 SHAPE = {"layers": 2, "heads": 2, "width": 16, "window": 8, "row_length": 8}

@@ -7,13 +7,13 @@ import pytest
 import torch
 from pydantic import ValidationError
 
-from lmstages.batches import Rows
 from lmstages.ladder import RUNGS, KneserNey, Ngram, Residual
 from lmstages.models.base import Documents, build
 from lmstages.models.counts import Rows as Cells
 from lmstages.models.distributions import Distributions, contexts_after
 from lmstages.models.ngram import InterpolatedModel
 from lmstages.models.residual import CrossFitted, Placed, counted_without
+from lmstages.training.batches import Rows
 
 V = 6
 SMALL = {"layers": 1, "heads": 2, "width": 16, "window": 8, "row_length": 8, "batch_size": 8, "warmup_steps": 2}

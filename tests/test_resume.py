@@ -14,16 +14,16 @@ import torch
 
 from lmstages import artefacts
 from lmstages.__main__ import main
-from lmstages.config import to_section
+from lmstages.config.reading import read_run
+from lmstages.config.records import to_section
 from lmstages.corpora.splits import NAMES
 from lmstages.errors import Interrupted, UserError
 from lmstages.fitting import fitted
-from lmstages.locks import FolderLock, Owner
 from lmstages.models.base import Documents
-from lmstages.reading import read_run
-from lmstages.resume import Cadence, ResumePoints, difference, packed, unpacked
-from lmstages.runtime import Runtime, Signals, deadline
-from lmstages.training import Trainer, TrainState
+from lmstages.training.locks import FolderLock, Owner
+from lmstages.training.loop import Trainer, TrainState
+from lmstages.training.resume import Cadence, ResumePoints, difference, packed, unpacked
+from lmstages.training.runtime import Runtime, Signals, deadline
 
 VOCAB_SIZE = 7
 TOKENS = Documents.single(np.random.default_rng(0).integers(1, VOCAB_SIZE, 400))
@@ -251,7 +251,7 @@ def test_a_fit_of_seconds_writes_no_point(tmp_path):
 
 
 def test_a_time_limit_ends_a_fit_before_it():
-    from lmstages.runtime import STARTED
+    from lmstages.training.runtime import STARTED
 
     assert deadline(60) - STARTED == 58 * 60 and deadline(1) - STARTED == 48 and deadline(0) == float("inf")
 

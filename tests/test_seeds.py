@@ -1,6 +1,6 @@
 """A model may have seeds of its own."""
 
-from lmstages.reading import read_run
+from lmstages.config.reading import read_run
 
 RUN = """
 seeds: [4]

@@ -70,7 +70,7 @@ def prepared(folder, environment):
     """Tokens, the section of the GPT, and how many of its steps take ``SECONDS`` here."""
     written(folder, 400)
     assert locally(folder, environment, "results/cluster/coined/char/tokens/tokenizer.json").returncode == 0
-    told = "from pathlib import Path; from lmstages.reading import read_run"
+    told = "from pathlib import Path; from lmstages.config.reading import read_run"
     told += "; print(read_run(Path('runs/cluster.yaml')).fit_section('gpt'))"
     done = subprocess.run([sys.executable, "-c", told], cwd=folder, env=environment, capture_output=True, text=True)
     (folder / "section.json").write_text(done.stdout)

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lmstages import artefacts
-from lmstages.config import Corpus, Split
+from lmstages.config.records import Corpus, Split
 from lmstages.corpora import splits
 from lmstages.corpora.preparation import borders, prepare
 from lmstages.corpora.sources import SOURCES

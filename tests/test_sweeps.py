@@ -7,12 +7,12 @@ import re
 
 import pytest
 
-from lmstages.comparison import in_order, swept
+from lmstages.comparison.table import in_order, swept
+from lmstages.config.reading import read_run, text_run
+from lmstages.config.sweeps import expanded, listed
 from lmstages.errors import UserError
 from lmstages.figures import sweeps as figures
-from lmstages.reading import read_run, text_run
 from lmstages.report import tables
-from lmstages.sweeps import expanded, listed
 
 
 def test_a_sweep_becomes_one_entry_a_value():

@@ -8,9 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lmstages.errors import UserError
+from lmstages.evaluation.scoring import charge_escapes
 from lmstages.ladder import Uniform
 from lmstages.models.base import build
-from lmstages.scoring import charge_escapes
 from lmstages.tokenizers import (
     BOUNDARY,
     BPETokenizer,

@@ -7,8 +7,8 @@ import pytest
 from scipy import stats
 from scipy.signal import lfilter
 
-from lmstages import uncertainty
-from lmstages.uncertainty import (
+from lmstages.comparison import uncertainty
+from lmstages.comparison.uncertainty import (
     automatic_length,
     block_ends,
     code_lengths,

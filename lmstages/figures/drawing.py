@@ -150,6 +150,20 @@ def numbers(points: Iterable["Row"], key: str) -> list[float]:
     return [math.nan if point.get(key) is None else point[key] for point in points]
 
 
+def draw_line(axes: "Axes", place: int, label: str, steps: Sequence[tuple[float, "Row"]], across: bool = False) -> None:
+    """The n-th line, through (place on the axis, row); a bar where there is an interval or a spread over seeds.
+
+    Bits per byte are drawn upwards or, ``across``, to the right.
+    """
+    places, rows = zip(*steps, strict=True)
+    bits, bars = [row["bits_per_byte"] for row in rows], error_bars(rows)
+    x, y = (bits, places) if across else (places, bits)
+    axes.plot(x, y, **look(place), label=label)
+    if bars is not None:
+        ends: Any = {"xerr" if across else "yerr": bars}
+        axes.errorbar(x, y, **ends, color=look(place)["color"], capsize=2.5, linewidth=1.1, linestyle="")
+
+
 def error_bars(rows: Sequence["Row"]) -> list[list[float]] | None:
     """Below and above bits per byte: the interval where there is one, else the spread over seeds; None for neither."""
     arms = [_arms(row) for row in rows]

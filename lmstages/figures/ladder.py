@@ -6,7 +6,7 @@ Error bars are 95 % intervals of the test text where there are any, else one sta
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from lmstages.figures.drawing import INK, Drawing, canvas, error_bars, logarithmic, look, settings
+from lmstages.figures.drawing import INK, Drawing, canvas, draw_line, logarithmic, look, settings
 from lmstages.figures.rows import Oracle, Row, floor, in_bits_per_byte, named, names_in_order, scored
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ def ladder(rows: Sequence[Row], oracle: Oracle) -> Drawing | None:
     with settings():
         figure, axes = canvas(6.6, 1.8 + 0.23 * len(names), title(rows), grid="both")
         for place, (label, line) in enumerate(_lines(drawn).items()):
-            _draw_line(axes, place, label, [(names.index(named(row)), row) for row in line])
+            draw_line(axes, place, label, [(names.index(named(row)), row) for row in line], across=True)
         _draw_published(axes, drawn, names)
         _draw_floor(axes, floor(rows, oracle))
         axes.set_yticks(range(len(names)), names)
@@ -73,15 +73,6 @@ def _lines(rows: Sequence[Row]) -> dict[str, list[Row]]:
         label += "" if row["class"] == "static" else f", {row['class']}"
         lines.setdefault(label, []).append(row)
     return dict(sorted(lines.items()))
-
-
-def _draw_line(axes: "Axes", place: int, label: str, steps: Sequence[tuple[float, Row]]) -> None:
-    """A tokenizer's way down the ladder; a bar where there is an interval or a spread over seeds."""
-    y, x = [y for y, _ in steps], [row["bits_per_byte"] for _, row in steps]
-    axes.plot(x, y, **look(place), label=label)
-    bars = error_bars([row for _, row in steps])
-    if bars is not None:
-        axes.errorbar(x, y, xerr=bars, color=look(place)["color"], capsize=2.5, linewidth=1.1, linestyle="")
 
 
 def _draw_published(axes: "Axes", rows: Sequence[Row], names: Sequence[str]) -> None:

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from lmstages import estimation
+from lmstages.analyses import estimation
 from lmstages.figures.drawing import COLOURS, DASHES, INK, Drawing, panels, settings
 
 if TYPE_CHECKING:

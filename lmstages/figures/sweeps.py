@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from lmstages.figures.drawing import Drawing, canvas, error_bars, look, settings
+from lmstages.figures.drawing import Drawing, canvas, draw_line, settings
 from lmstages.figures.rows import Row, told
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ def swept(sweep: Mapping[str, Any]) -> Drawing | None:
         places = _value_axis(axes, values)
         lines = _lines(sweep, rows)
         for place, (label, line) in enumerate(lines.items()):
-            _draw_line(axes, place, label, [(places[told(row[key])], row) for row in line])
+            draw_line(axes, place, label, [(places[told(row[key])], row) for row in line])
         axes.set_xlabel(key.replace("_", " "))
         axes.set_ylabel("bits per byte of text (lower is better)")
         axes.margins(x=0.06, y=0.12)
@@ -76,12 +76,3 @@ def _value_axis(axes: "Axes", values: Sequence[Any]) -> dict[str, float]:
     axes.set_xticks(list(places.values()), list(places))
     axes.set_xticks([], minor=True)
     return places
-
-
-def _draw_line(axes: "Axes", place: int, label: str, steps: Sequence[tuple[float, Row]]) -> None:
-    """One line with its marks; a bar where there is an interval or a spread over seeds."""
-    x, y = [x for x, _ in steps], [row["bits_per_byte"] for _, row in steps]
-    axes.plot(x, y, **look(place), label=label)
-    bars = error_bars([row for _, row in steps])
-    if bars is not None:
-        axes.errorbar(x, y, yerr=bars, color=look(place)["color"], capsize=3, linewidth=1.2, linestyle="")

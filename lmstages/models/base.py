@@ -17,7 +17,7 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 
 from lmstages.ladder import Rung
-from lmstages.runtime import Runtime
+from lmstages.training.runtime import Runtime
 
 BOUNDARY = 0
 Arrays = dict[str, np.ndarray]
@@ -158,7 +158,7 @@ class Derived(Protocol):
         """Of all that is stored."""
 
     def export(self, path: Path, vocabulary: Any) -> None:
-        """Write the one file that holds it, with a vocabulary of ``vocabularies``."""
+        """Write the one file that holds it, with a vocabulary of ``tokenizers.vocabularies``."""
 
     def against(self, base: Any) -> tuple[Any, Any]:
         """What to score for how far it is from ``base``."""

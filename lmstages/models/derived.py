@@ -19,7 +19,7 @@ from lmstages.models.base import Curve, Documents, history
 from lmstages.models.gguf_file import Stored, write
 from lmstages.models.llama import LlamaModel
 from lmstages.models.neural import LOGITS_AT_ONCE, NeuralModel
-from lmstages.vocabularies import Vocabulary
+from lmstages.tokenizers.vocabularies import Vocabulary
 
 
 class DerivedModel(NeuralModel):

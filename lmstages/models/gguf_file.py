@@ -20,7 +20,7 @@ from lmstages.errors import UserError
 from lmstages.ladder import Llama
 from lmstages.models.blocks import KINDS, row_bytes, unpacked
 from lmstages.models.llama_tensors import gguf_order, names, our_order, shapes
-from lmstages.vocabularies import NO_VOCABULARY, NORMAL, Vocabulary
+from lmstages.tokenizers.vocabularies import NO_VOCABULARY, NORMAL, Vocabulary
 
 ARCHITECTURE = "llama"
 FILE_TYPES = {"f32": gguf.LlamaFileType.ALL_F32, "q8_0": gguf.LlamaFileType.MOSTLY_Q8_0}

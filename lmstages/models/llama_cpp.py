@@ -23,7 +23,7 @@ from lmstages.models.derived import DerivedModel, as_stored, of_record
 from lmstages.models.gguf_file import Stored
 from lmstages.models.neural import NeuralModel
 from lmstages.models.quantised import QuantisedModel
-from lmstages.vocabularies import NO_VOCABULARY
+from lmstages.tokenizers.vocabularies import NO_VOCABULARY
 
 
 class Engine(nn.Module):

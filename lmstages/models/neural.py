@@ -11,11 +11,11 @@ import numpy as np
 import torch
 from torch import nn
 
-from lmstages.devices import device_of
 from lmstages.ladder import Neural
 from lmstages.models.base import Arrays, Curve, Documents, history
-from lmstages.runtime import Runtime
-from lmstages.training import train as descend
+from lmstages.training.devices import device_of
+from lmstages.training.loop import train as descend
+from lmstages.training.runtime import Runtime
 
 LOGITS_AT_ONCE = 1 << 23  # bounds the memory of scoring: 32 MB of float32
 PIECE = 1 << 13  # tokens of a long row that a windowed network scores together: more would leave the cache
@@ -37,7 +37,7 @@ class NeuralModel:
         raise NotImplementedError
 
     def fit(self, train: Documents, valid: Documents, seed: int) -> Curve:
-        """A new network by gradient descent; ``training`` says how. Returns its learning curve."""
+        """A new network by gradient descent; ``training.loop`` says how. Returns its learning curve."""
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             self.network = self.build()

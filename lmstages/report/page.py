@@ -15,7 +15,7 @@ from typing import Any
 from jinja2 import Environment, FunctionLoader, StrictUndefined
 from markupsafe import Markup, escape
 
-from lmstages import estimation
+from lmstages.analyses import estimation
 from lmstages.figures import catalogue, learning
 from lmstages.figures.drawing import Drawing
 from lmstages.figures.rows import BESIDES, Row, best_of, grouped, named, told

@@ -3,7 +3,7 @@
 One file a family; here they are chosen by the config's name. ``base`` says what token 0 is. What a closed
 vocabulary does not hold becomes its escape and pays for its bytes: an honest code length.
 
-Knows no model and no file.
+Knows no model; ``vocabularies`` alone reads files.
 """
 
 import json

@@ -10,13 +10,13 @@ from snakemake.exceptions import WorkflowError
 
 sys.path.insert(0, workflow.basedir)
 
-from lmstages import needs
-from lmstages.config import NAME, OWN, SPLITS, to_section
+from lmstages.config import needs
+from lmstages.config.reading import read_run, text_run
+from lmstages.config.records import NAME, OWN, SPLITS, to_section
+from lmstages.config.sweeps import listed
 from lmstages.corpora.sources import SOURCES
 from lmstages.errors import UserError, did_you_mean
 from lmstages.provenance import code_hash, package_hash
-from lmstages.reading import read_run, text_run
-from lmstages.sweeps import listed
 
 
 def chosen_run():

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Literal
 from lmstages.errors import UserError
 
 if TYPE_CHECKING:
-    from lmstages.resume import ResumePoints
+    from lmstages.training.resume import ResumePoints
 
 STARTED = time.monotonic()
 SIGNALS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT)

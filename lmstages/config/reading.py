@@ -1,6 +1,6 @@
 """A config file to a checked run: one strict reader, every mistake in one message, before any job exists.
 
-Names become folders, so they are lower-case words and nothing else. Knows the records of ``config``; never a
+Names become folders, so they are lower-case words and nothing else. Knows ``records``; never a
 text, a token or a model.
 """
 
@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from lmstages.config import (
+from lmstages.config.records import (
     NAME,
     Basics,
     Corpus,
@@ -26,12 +26,12 @@ from lmstages.config import (
     chosen,
     parsed,
 )
+from lmstages.config.references import left_alone, with_bases, wrong_checkpoints
+from lmstages.config.run import STRICTEST, Run
+from lmstages.config.strict_yaml import load_yaml
+from lmstages.config.sweeps import expanded
 from lmstages.errors import UserError, did_you_mean
 from lmstages.ladder import RUNGS, Rung
-from lmstages.references import left_alone, with_bases, wrong_checkpoints
-from lmstages.run import STRICTEST, Run
-from lmstages.strict_yaml import load_yaml
-from lmstages.sweeps import expanded
 
 
 def read_run(path: Path, overrides: Mapping[str, Any] | None = None) -> Run:

@@ -14,8 +14,9 @@ from typing import Any
 
 import numpy as np
 
-from lmstages import artefacts, sampling, scoring, storage
+from lmstages import artefacts, storage
 from lmstages.corpora.grammar import Grammar
+from lmstages.evaluation import sampling, scoring
 from lmstages.models.base import Documents, LanguageModel
 from lmstages.tokenizers import TextTokenizer
 

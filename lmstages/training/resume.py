@@ -22,8 +22,8 @@ import numpy as np
 
 from lmstages import artefacts
 from lmstages.errors import UserError
-from lmstages.locks import FolderLock
 from lmstages.progress import LOGGER, clock
+from lmstages.training.locks import FolderLock
 
 KEPT = 2
 SECONDS = 60.0  # between two points

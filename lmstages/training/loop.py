@@ -22,16 +22,16 @@ from torch import nn
 from torch.nn import functional
 
 from lmstages.artefacts import finite
-from lmstages.batches import IGNORED, Batch, Rows
-from lmstages.devices import at_precision, device_of, machine_of, precision_of
-from lmstages.distributed import Processes, joined
 from lmstages.errors import FitError, Interrupted, UserError
 from lmstages.ladder import Neural
 from lmstages.models.base import Curve, Documents
-from lmstages.optimizers import Average, Together, learning_rate, optimizer_of
 from lmstages.progress import Progress
-from lmstages.resume import mapped
-from lmstages.runtime import Runtime, Signals
+from lmstages.training.batches import IGNORED, Batch, Rows
+from lmstages.training.devices import at_precision, device_of, machine_of, precision_of
+from lmstages.training.distributed import Processes, joined
+from lmstages.training.optimizers import Average, Together, learning_rate, optimizer_of
+from lmstages.training.resume import mapped
+from lmstages.training.runtime import Runtime, Signals
 
 VALID_TOKENS = 32768  # enough for a selection error of about 0.01 nats
 ROWS_AT_ONCE = 256  # in evaluation, where batch_size does not say

@@ -12,7 +12,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from lmstages import artefacts, uncertainty
+from lmstages import artefacts
+from lmstages.comparison import uncertainty
 from lmstages.corpora import splits
 from lmstages.errors import UserError
 from lmstages.storage import Scores

@@ -19,10 +19,12 @@ import numpy as np
 import torch
 from torch import nn
 
-from lmstages import artefacts, evaluation, scoring, storage
-from lmstages.config import Pretrained
+from lmstages import artefacts, storage
+from lmstages.config.records import Pretrained
 from lmstages.corpora.splits import SplitText
 from lmstages.errors import UserError
+from lmstages.evaluation import scoring
+from lmstages.evaluation.cell import evaluated
 from lmstages.ladder import Llama
 from lmstages.models import gguf_file, huggingface
 from lmstages.models.llama_cpp import Engine
@@ -31,7 +33,7 @@ from lmstages.models.mapped import FittedElsewhere, PretrainedModel, TheirTokens
 from lmstages.progress import LOGGER, clock
 from lmstages.provenance import versions
 from lmstages.tokenizers.base import BOUNDARY, Encoded
-from lmstages.vocabularies import OwnTokenizer, from_folder, from_vocabulary
+from lmstages.tokenizers.vocabularies import OwnTokenizer, from_folder, from_vocabulary
 
 LONGEST_WINDOW = 2048  # where the config names none and the checkpoint can read more
 WANTED = ("*.safetensors", "*.safetensors.index.json", "config.json", "tokenizer.json", "tokenizer.model")
@@ -87,7 +89,7 @@ def score_pretrained(
         _tell_time(loaded.model, Path(folder), section["splits"], protocol, needed)
         asked = {**section, "scoring": protocol, "sampling": _samples(section["sampling"], chosen)}
         model: Any = loaded.model
-        evaluation.evaluated(model, loaded.tokenizer, (Path(folder), text, out), asked, made, cell)
+        evaluated(model, loaded.tokenizer, (Path(folder), text, out), asked, made, cell)
     artefacts.save_json(out / "fit.json", _facts(loaded, section, threads), made)
 
 

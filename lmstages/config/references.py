@@ -9,7 +9,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from lmstages.config import OWN, Model, chosen
+from lmstages.config.records import OWN, Model, chosen
 from lmstages.errors import did_you_mean
 from lmstages.ladder import DerivedLlama, Llama, LlamaCpp, LlamaQ4, LlamaQ8, QuantisedLlama, Rung
 

@@ -11,11 +11,12 @@ from typing import Any
 
 import numpy as np
 
-from lmstages import artefacts, gate, sampling, scoring, storage
+from lmstages import artefacts, storage
 from lmstages.corpora import splits
+from lmstages.evaluation import gate, sampling, scoring
+from lmstages.evaluation.passage import told_passage
 from lmstages.fitting import must_be_longer
 from lmstages.models.base import Documents, LanguageModel
-from lmstages.passage import told_passage
 from lmstages.tokenizers import TextTokenizer
 
 Section = Mapping[str, Any]

@@ -13,10 +13,11 @@ from typing import Any
 
 import numpy as np
 
-from lmstages import artefacts, uncertainty
+from lmstages import artefacts
+from lmstages.comparison import uncertainty
+from lmstages.comparison.intervals import LEVEL, Profile, Text, ensemble_of, in_blocks, key, mean_of, profile
 from lmstages.errors import UserError
 from lmstages.explaining import existing
-from lmstages.intervals import LEVEL, Profile, Text, ensemble_of, in_blocks, key, mean_of, profile
 from lmstages.report.shown import DASH, chance, decimal, interval, visible
 from lmstages.storage import Scores, load_scores
 

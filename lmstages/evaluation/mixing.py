@@ -16,7 +16,7 @@ import numpy as np
 
 from lmstages import artefacts, storage
 from lmstages.errors import UserError
-from lmstages.passage import told_passage
+from lmstages.evaluation.passage import told_passage
 from lmstages.provenance import versions
 from lmstages.storage import Scores
 

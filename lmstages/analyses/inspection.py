@@ -14,9 +14,10 @@ from typing import Any
 
 import numpy as np
 
-from lmstages import artefacts, projections, storage
+from lmstages import artefacts, storage
+from lmstages.analyses import projections
+from lmstages.analyses.probing import EMBEDDINGS, token_categories
 from lmstages.models.base import BOUNDARY, Arrays, Documents, Initialised, LanguageModel
-from lmstages.probing import EMBEDDINGS, token_categories
 from lmstages.tokenizers import TextTokenizer
 
 Found = dict[str, Any]

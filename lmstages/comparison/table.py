@@ -18,9 +18,10 @@ from typing import Any
 
 import numpy as np
 
-from lmstages import artefacts, findings, intervals, published
+from lmstages import artefacts
+from lmstages.comparison import findings, intervals, published
+from lmstages.comparison.intervals import Profile, Text, ensemble_of, mean_of, profile
 from lmstages.errors import UserError
-from lmstages.intervals import Profile, Text, ensemble_of, mean_of, profile
 from lmstages.storage import Scores, load_scores
 
 Row = dict[str, Any]

@@ -1,14 +1,14 @@
 """A whole run, checked: its cells in the order of the report, and the section of the config that each job receives.
 
-A job gets its own section as JSON and nothing besides, so that an edit re-runs what it concerns. Knows the records
-of ``config`` and of the ladder; ``reading`` makes a run of a file.
+A job gets its own section as JSON and nothing besides, so that an edit re-runs what it concerns. Knows ``records``
+and the ladder's; ``reading`` makes a run of a file.
 """
 
 import json
 from pathlib import Path
 from typing import Any
 
-from lmstages.config import (
+from lmstages.config.records import (
     MEASURED,
     OWN,
     USES_OF_A_CORPUS,
@@ -24,8 +24,8 @@ from lmstages.config import (
     chosen,
     to_json,
 )
+from lmstages.config.sweeps import Swept, listed
 from lmstages.ladder import LADDER, DerivedLlama, Rung
-from lmstages.sweeps import Swept, listed
 
 
 class Run(Basics):

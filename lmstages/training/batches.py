@@ -15,8 +15,8 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
-from lmstages.distributed import Processes
 from lmstages.models.base import BOUNDARY, Documents
+from lmstages.training.distributed import Processes
 
 IGNORED = -100  # cross_entropy's own mark for "no target here"
 BATCH_DRAW = 0

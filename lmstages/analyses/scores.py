@@ -22,9 +22,9 @@ from typing import Any
 import numpy as np
 
 from lmstages import artefacts
+from lmstages.analyses.novelty import Reference
 from lmstages.corpora.overlap import facts_of
 from lmstages.corpora.splits import SplitText
-from lmstages.novelty import Reference
 from lmstages.storage import Scores, load_scores
 
 Row = dict[str, Any]

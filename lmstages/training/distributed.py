@@ -14,8 +14,8 @@ import numpy as np
 import torch
 from torch import distributed, nn
 
-from lmstages import runtime
 from lmstages.errors import UserError
+from lmstages.training import runtime
 
 
 class Processes:
