@@ -38,6 +38,33 @@ def rotated(x: torch.Tensor, turn: torch.Tensor) -> torch.Tensor:
     return x * turn[0] + torch.cat([-second, first], dim=-1) * turn[1]
 
 
+class Normed(torch.autograd.Function):
+    """RMSNorm's way back written down in four steps; on a CPU torch takes it apart into nine."""
+
+    @staticmethod
+    def forward(ctx: Any, x: torch.Tensor, epsilon: float) -> torch.Tensor:
+        """Keeps what it returns and by how much it scaled."""
+        squares = torch.linalg.vector_norm(x, dim=-1, keepdim=True).square_()
+        scale = squares.div_(x.shape[-1]).add_(epsilon).rsqrt_()
+        y = x * scale
+        ctx.save_for_backward(y, scale)
+        return y
+
+    @staticmethod
+    def backward(ctx: Any, slope: torch.Tensor) -> tuple[torch.Tensor, None]:
+        """What of the slope lies along the vector is taken out: the length does not matter."""
+        y, scale = ctx.saved_tensors
+        along = (slope * y).mean(-1, keepdim=True)
+        return torch.addcmul(slope, y, along, value=-1).mul_(scale), None
+
+
+def normed(x: torch.Tensor, epsilon: float = torch.finfo(torch.float32).eps) -> torch.Tensor:
+    """(..., D) -> (..., D): x / sqrt(mean(x^2) + epsilon), every vector by itself (Zhang & Sennrich 2019)."""
+    if x.device.type == "cpu" and x.requires_grad:
+        return Normed.apply(x, epsilon)
+    return functional.rms_norm(x, x.shape[-1:], eps=epsilon)
+
+
 class Direct:
     """A part of a network that is called without torch's search for hooks, which at one token costs as much as it."""
 

@@ -27,6 +27,7 @@ from lmstages.models.attention import (
     LayerNorm,
     Linear,
     attend,
+    normed,
     rotated,
     rotation,
 )
@@ -54,7 +55,7 @@ class Norm(Direct, nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Every vector by itself."""
-        return functional.rms_norm(x, x.shape[-1:]) if self.layer is None else self.layer(x)
+        return normed(x) if self.layer is None else self.layer(x)
 
 
 class SquaredReLU(torch.autograd.Function):
@@ -89,11 +90,10 @@ class Attention(Direct, nn.Module):
         """``turn`` (2, T, W) rotates queries and keys, ``added`` (B, T, D) joins the values; either may be empty."""
         rows, length, width = x.shape
         packed = functional.linear(x, self.queries_keys_values.flatten(0, 1)).view(rows, length, 3, self.heads, -1)
-        queries, keys, values = packed.permute(2, 0, 3, 1, 4)  # each (B, H, T, D / H)
-        if self.normed:
-            queries, keys = (functional.rms_norm(each, each.shape[-1:]) for each in (queries, keys))
-        if turn.numel():
-            queries, keys = rotated(queries, turn), rotated(keys, turn)
+        packed = packed.permute(2, 0, 3, 1, 4)  # (3, B, H, T, D / H)
+        both, values = packed[:2], packed[2]
+        both = normed(both) if self.normed else both
+        queries, keys = (rotated(both, turn) if turn.numel() else both).unbind(0)
         if added.numel():
             values = values + added.unflatten(-1, (self.heads, -1)).transpose(1, 2)
         mixed = attend(queries, keys, values, self.dropout if self.training else 0.0, cache)
@@ -177,7 +177,7 @@ class Network(AttentionNetwork):
             x = x + self.ngrams(tokens, cache)
         if self.positions is not None:
             x = x + self.positions[places]
-        x = self.dropout(functional.rms_norm(x, x.shape[-1:]) if self.normed else x)
+        x = self.dropout(normed(x) if self.normed else x)
         x = self.norm(self.through(x, cache, self.turn[:, places], tokens))
         logits = functional.linear(x, self.embedding.weight if self.output is None else self.output.weight)
         return logits if self.softcap is None else self.softcap * torch.tanh(logits / self.softcap)

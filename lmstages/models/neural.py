@@ -18,7 +18,7 @@ from lmstages.training.loop import train as descend
 from lmstages.training.runtime import Runtime
 
 LOGITS_AT_ONCE = 1 << 23  # bounds the memory of scoring: 32 MB of float32
-PIECE = 1 << 13  # tokens of a long row that a windowed network scores together: more would leave the cache
+PIECE = 1 << 12  # tokens that are scored together: what a layer makes of more leaves the processor's caches
 
 
 class NeuralModel:
@@ -82,13 +82,16 @@ class NeuralModel:
 
     def _spans(self, length: int) -> list[tuple[int, int]]:
         """Columns scored together: a windowed network may be cut anywhere, any other sees its row whole."""
-        step = max(1, min(PIECE, LOGITS_AT_ONCE // self.vocab_size)) if self.windowed else max(length, 1)
+        step = self._tokens_at_once() if self.windowed else max(length, 1)
         return [(left, min(left + step, length)) for left in range(0, max(length, 1), step)]
 
     def _bands(self, rows: int, length: int) -> list[tuple[int, int]]:
         """Rows scored together."""
-        step = max(1, LOGITS_AT_ONCE // (self.vocab_size * max(length, 1)))
+        step = max(1, self._tokens_at_once() // max(length, 1))
         return [(top, min(top + step, rows)) for top in range(0, rows, step)]
+
+    def _tokens_at_once(self) -> int:
+        return max(1, min(PIECE, LOGITS_AT_ONCE // self.vocab_size))
 
     def logits(self, inputs: torch.Tensor) -> torch.Tensor:
         """(B, T) -> (B, T, V): what the network says after each input, nothing put before the first."""

@@ -87,40 +87,51 @@ class Muon(torch.optim.Optimizer):
     def step(self, closure: None = None) -> None:  # type: ignore[override]
         """One update from the gradients that are there."""
         for group in self.param_groups:
-            alike: dict[torch.Size, list[torch.Tensor]] = defaultdict(list)
+            alike: dict[tuple[int, ...], list[torch.Tensor]] = defaultdict(list)
             for weight in group["params"]:
                 if weight.grad is not None:
-                    alike[weight.shape].append(weight)
+                    alike[tuple(sorted(weight.shape[-2:]))].append(weight)
             for weights in alike.values():
                 self._step_together(weights, group)
 
     def _step_together(self, weights: list[torch.Tensor], group: Mapping[str, Any]) -> None:
         """Nesterov's momentum, then one Newton-Schulz for all; taller matrices move more (Jordan et al. 2024)."""
         momentum, rate = group["momentum"], group["lr"]
-        moved = []
-        for weight in weights:
-            assert weight.grad is not None, "only weights with a gradient are stepped"
-            mean = self.state[weight].setdefault("momentum", torch.zeros_like(weight))
-            mean.lerp_(weight.grad, 1 - momentum)
-            moved.append(weight.grad.lerp(mean, momentum))
-        scale = max(1.0, weights[0].shape[-2] / weights[0].shape[-1]) ** 0.5
-        for weight, change in zip(weights, orthogonal(torch.stack(moved)), strict=True):
+        gradients: list[Any] = [weight.grad for weight in weights]
+        means = [self.state[weight].setdefault("momentum", torch.zeros_like(weight)) for weight in weights]
+        torch._foreach_lerp_(means, gradients, 1 - momentum)
+        moved = [lying(change) for change in torch._foreach_lerp(gradients, means, momentum)]
+        changes = orthogonal(torch.cat(moved)).split([len(each) for each in moved])
+        for weight, change in zip(weights, changes, strict=True):
+            rows, columns = weight.shape[-2:]
+            change = (change.mT if rows > columns else change).view_as(weight)
+            scale = max(1.0, rows / columns) ** 0.5
             weight.mul_(1 - rate * group["weight_decay"]).add_(change, alpha=-rate * scale)
 
 
-def orthogonal(matrices: torch.Tensor) -> torch.Tensor:
-    """(..., n, m) -> (..., n, m): U V' of each one's singular value decomposition, singular values about 1.
+def lying(matrices: torch.Tensor) -> torch.Tensor:
+    """(..., n, m) -> (B, n, m), or (B, m, n) where n is the larger: all as wide as they are high, or wider."""
+    matrices = matrices.flatten(0, -3) if matrices.dim() > 2 else matrices[None]
+    return matrices.mT if matrices.shape[-2] > matrices.shape[-1] else matrices
 
-    Newton-Schulz: a polynomial of the matrix acts on its singular values alone (Jordan et al. 2024).
+
+def orthogonal(matrices: torch.Tensor) -> torch.Tensor:
+    """(B, n, m) -> (B, n, m), n <= m: U V' of each one's singular value decomposition, singular values about 1.
+
+    Newton-Schulz: x <- (a + b s + c s^2) x with s = x x' acts on singular values alone (Jordan et al. 2024). All
+    its factors are polynomials of the first s, which is n by n: they are multiplied there, and x once at the end.
     """
     a, b, c = QUINTIC
-    tall = matrices.shape[-2] > matrices.shape[-1]
-    x = matrices.mT if tall else matrices
-    x = x / x.norm(dim=(-2, -1), keepdim=True).clamp(min=1e-7)
-    for _ in range(NEWTON_SCHULZ_STEPS):
-        square = x @ x.mT
-        x = a * x + (b * square + c * square @ square) @ x
-    return x.mT if tall else x
+    x = matrices / matrices.norm(dim=(-2, -1), keepdim=True).clamp(min=1e-7)
+    square = x @ x.mT
+    factor = torch.eye(x.shape[-2], device=x.device, dtype=x.dtype).expand_as(square)
+    for step in range(NEWTON_SCHULZ_STEPS):
+        polynomial = torch.baddbmm(square, square, square, beta=b, alpha=c)
+        factor = torch.baddbmm(factor, polynomial, factor, beta=a)
+        if step + 1 < NEWTON_SCHULZ_STEPS:
+            square = torch.baddbmm(square, polynomial, square, beta=a)
+            square = torch.baddbmm(square, polynomial, square, beta=a)
+    return factor @ x
 
 
 class Together:
