@@ -43,10 +43,11 @@ RECIPE = {
     "dropout": 0.0,
     "always_save_checkpoint": True,  # so that its last weights are there to be scored
 }
-WINDOW, CALIBRATION_STEPS = 64, 40
-LONG = {"batch_size": 32, "learning_rate": 0.015, "matrix_learning_rate": 0.03}
-SHORT = {"batch_size": 16, "learning_rate": 0.02, "matrix_learning_rate": 0.035, "warmup_steps": 10}
-SPARED = 0.95  # of the time allowed is aimed at, since no two runs take the same
+WINDOW, CALIBRATION_STEPS = 64, (30, 130)
+SHAPE = {"layers": 2, "ngram_embeddings": [2, 3, 4], "ngram_buckets": 1024}  # two layers' weights as tables instead
+LONG = SHAPE | {"batch_size": 32, "learning_rate": 0.015, "matrix_learning_rate": 0.03}
+SHORT = SHAPE | {"batch_size": 16, "learning_rate": 0.015, "matrix_learning_rate": 0.03, "warmup_steps": 5}
+SPARED = 0.96  # of the time allowed is aimed at, since no two runs take the same
 
 
 # ---------------------------------------------------------------- what runs in processes of their own
@@ -132,8 +133,9 @@ def fit_arguments(text: Path, steps: int, seed: int, threads: int | None, keys: 
 
 def within(seconds: float, text: Path, seed: int, threads: int, keys: dict[str, Any]) -> dict[str, Any]:
     """A run of as many steps as fit into ``seconds``, starting and scoring included."""
-    short = ours(text, CALIBRATION_STEPS, seed, threads, keys)
-    a_step, besides = short["seconds"] / CALIBRATION_STEPS, short["whole"] - short["seconds"]
+    few, more = (ours(text, steps, seed, threads, keys)["whole"] for steps in CALIBRATION_STEPS)
+    a_step = (more - few) / (CALIBRATION_STEPS[1] - CALIBRATION_STEPS[0])
+    besides = few - a_step * CALIBRATION_STEPS[0]
     steps = int((seconds * SPARED - besides) / a_step)
     assert steps > 0, f"{seconds:.0f} s are too few for a fit: starting and scoring alone take {besides:.0f} s"
     return ours(text, steps, seed, threads, keys)

@@ -8,7 +8,7 @@ from torch import nn
 from torch.nn import functional
 
 from lmstages.ladder import GPT, ModernGPT
-from lmstages.models.attention import attend
+from lmstages.models.attention import attend, normed
 from lmstages.models.base import Documents, build
 from lmstages.models.modern import NgramEmbedding, Norm, SquaredReLU
 
@@ -103,6 +103,13 @@ def test_the_norm_is_torchs_rms_norm_without_weights():
 def test_normed_queries_and_keys_make_products_bounded():
     queries, keys = (functional.rms_norm(100 * random(1, 2, 6, 8, seed=seed), (8,)) for seed in (0, 1))
     assert (queries @ keys.mT).abs().max() <= 8 + 1e-4
+
+
+def test_the_norm_and_its_slope_are_torchs():
+    x, y = (random(2, 3, 16).double().requires_grad_() for _ in range(2))
+    (normed(x, 1e-3) * random(2, 3, 16, seed=1)).sum().backward()
+    (functional.rms_norm(y, (16,), eps=1e-3) * random(2, 3, 16, seed=1)).sum().backward()
+    assert torch.allclose(normed(x, 1e-3), functional.rms_norm(y, (16,), eps=1e-3)) and torch.allclose(x.grad, y.grad)
 
 
 def test_squared_relu_and_its_slope_are_those_of_autograd():

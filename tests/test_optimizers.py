@@ -9,6 +9,8 @@ from torch import nn
 from lmstages.ladder import GPT, LSTM, MLP, ModernGPT, NeuralBigram
 from lmstages.models.base import Documents, build
 from lmstages.training.optimizers import (
+    NEWTON_SCHULZ_STEPS,
+    QUINTIC,
     Average,
     Muon,
     Together,
@@ -79,6 +81,15 @@ def test_newton_schulz_keeps_the_singular_vectors():
     left, _, right = torch.linalg.svd(x)
     inner = left.T @ orthogonal(x[None])[0] @ right.T
     assert (inner - torch.diag(inner.diagonal())).abs().max() < 1e-4 and inner.diagonal().min() > 0.5
+
+
+def test_newton_schulz_on_gram_matrices_is_newton_schulz():
+    x = lying(random_matrix(40, 16))
+    found, (a, b, c) = x / x.norm(), QUINTIC
+    for _ in range(NEWTON_SCHULZ_STEPS):
+        square = found @ found.mT
+        found = a * found + (b * square + c * square @ square) @ found
+    assert torch.allclose(orthogonal(x), found, atol=1e-3)
 
 
 def test_orthogonal_does_not_depend_on_the_size_of_the_gradient():

@@ -81,6 +81,15 @@ class LayerNorm(Direct, nn.LayerNorm):
     """torch's own."""
 
 
+class RMSNorm(nn.RMSNorm):
+    """torch's own, gone back through as ``normed`` is."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """(..., D) -> (..., D)."""
+        assert self.eps is not None, "every rung says how much"
+        return normed(x, self.eps) * self.weight
+
+
 OneToken = Callable[[torch.Tensor], torch.Tensor]  # (B, D) of the token read now -> (B, D)
 
 

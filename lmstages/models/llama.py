@@ -13,7 +13,16 @@ from torch import nn
 from torch.nn import functional
 
 from lmstages.ladder import Llama
-from lmstages.models.attention import AttentionModel, AttentionNetwork, Cache, LayerCache, attend, rotated, rotation
+from lmstages.models.attention import (
+    AttentionModel,
+    AttentionNetwork,
+    Cache,
+    LayerCache,
+    RMSNorm,
+    attend,
+    rotated,
+    rotation,
+)
 
 
 class LlamaModel(AttentionModel):
@@ -74,9 +83,9 @@ class Block(nn.Module):
 
     def __init__(self, rung: Llama) -> None:
         super().__init__()
-        self.attention_norm = nn.RMSNorm(rung.width, eps=rung.norm_epsilon)
+        self.attention_norm = RMSNorm(rung.width, eps=rung.norm_epsilon)
         self.attention = Attention(rung)
-        self.feedforward_norm = nn.RMSNorm(rung.width, eps=rung.norm_epsilon)
+        self.feedforward_norm = RMSNorm(rung.width, eps=rung.norm_epsilon)
         self.feedforward = FeedForward(rung)
         self.dropout = nn.Dropout(rung.dropout)
 
@@ -95,7 +104,7 @@ class Network(AttentionNetwork):
         super().__init__()
         self.embedding = nn.Embedding(vocab_size, rung.width)
         self.blocks = nn.ModuleList(Block(rung) for _ in range(rung.layers))
-        self.norm = nn.RMSNorm(rung.width, eps=rung.norm_epsilon)
+        self.norm = RMSNorm(rung.width, eps=rung.norm_epsilon)
         self.output = None if rung.tied_output else nn.Linear(rung.width, vocab_size, bias=False)
         turn = rotation(rung.window, rung.width // rung.heads, rung.rope_base)
         self.register_buffer("turn", turn, persistent=False)
