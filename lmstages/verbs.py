@@ -288,7 +288,7 @@ def play(args: argparse.Namespace) -> None:
     from lmstages.errors import UserError
 
     try:
-        from lmstages.playground import play as run
+        from lmstages.playground.server import play as run
     except ModuleNotFoundError as error:
         if (error.name or "").partition(".")[0] not in ("starlette", "uvicorn"):
             raise

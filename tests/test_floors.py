@@ -48,7 +48,8 @@ FLOORS = [  # from the ground up; a module imports only from the floors below it
     [*(f"figures.{n}" for n in ("inspected", "ladder", "learning", "likelihood", "sweeps")), "analyses.scaling"],
     ["report.shown"],
     ["comparison.table", "figures.catalogue", *(f"report.{n}" for n in ("columns", "passages", "tables"))],
-    ["comparison.changes", "report.page", "playground"],
+    ["comparison.changes", "report.page", "playground", "playground.answers"],
+    ["playground.server"],
     ["verbs"],
     ["__main__"],
 ]

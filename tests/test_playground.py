@@ -12,10 +12,11 @@ import numpy as np
 import pytest
 from test_cli import call, prepared
 
-from lmstages import artefacts, playground, storage
+from lmstages import artefacts, storage
 from lmstages.errors import UserError
 from lmstages.evaluation import sampling
-from lmstages.playground import Asked, Playground
+from lmstages.playground import server as serving
+from lmstages.playground.answers import Asked, Playground, encoded
 
 MODELS = ("bigram", "mlp")
 BIGRAM = "names/char/bigram/seed0"
@@ -37,8 +38,8 @@ def results(tmp_path_factory):
 @contextmanager
 def served(results):
     """The port of a playground that runs in a thread."""
-    opened = playground.listening(0)
-    server = playground.server(Playground(results))
+    opened = serving.listening(0)
+    server = serving.server(Playground(results))
     thread = threading.Thread(target=server.run, kwargs={"sockets": [opened]})
     thread.start()
     while not server.started and thread.is_alive():
@@ -141,7 +142,7 @@ def test_a_closed_alphabet_says_which_character_it_lacks():
     from lmstages.tokenizers.symbols import CharTokenizer
 
     with pytest.raises(UserError, match="character 'z' is not in its alphabet"):
-        playground.encoded(CharTokenizer(["\n", "a"], None), "az")
+        encoded(CharTokenizer(["\n", "a"], None), "az")
 
 
 def test_more_than_a_megabyte_is_refused(port):
@@ -229,7 +230,7 @@ def test_other_pages_may_not_ask(port):
 
 
 def test_it_listens_on_the_loopback_alone():
-    opened = playground.listening(0)
+    opened = serving.listening(0)
     assert opened.getsockname()[0] == "127.0.0.1"
     opened.close()
 
@@ -244,7 +245,7 @@ def test_the_page_admits_its_own_style_and_script_and_no_address(port):
 
 def test_names_are_escaped(results, tmp_path):
     hostile = shutil.copytree(results, tmp_path / "<b>x")
-    page, _ = playground._page(Playground(hostile))
+    page, _ = serving._page(Playground(hostile))
     assert "<b>x" not in page and "&lt;b&gt;x" in page
 
 
@@ -274,7 +275,7 @@ def test_a_port_that_is_none_is_told(results, capsys):
 
 @pytest.mark.parametrize("library", ["starlette", "uvicorn"])
 def test_a_missing_library_is_told(results, library, monkeypatch, capsys):
-    monkeypatch.delitem(sys.modules, "lmstages.playground")
+    monkeypatch.delitem(sys.modules, "lmstages.playground.server")
     monkeypatch.setitem(sys.modules, library, None)
     for name in [name for name in sys.modules if name.startswith(f"{library}.")]:
         monkeypatch.setitem(sys.modules, name, None)

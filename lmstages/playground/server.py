@@ -1,11 +1,8 @@
 """The playground: a page of this machine alone, where several fitted models read what a person types.
 
-For each model the distribution of the next token and a continuation, drawn as in the report: sharpened by temperature,
-then the k likeliest, then the fewest that hold p (Holtzman et al. 2020). The page is served to 127.0.0.1 and to nobody
-else: other hosts' names are refused, so that no page of the network can point its own name here (DNS rebinding), and so
-are requests that another page sends. It asks for nothing from anywhere.
-
-Knows a model only as ``LanguageModel``, by the files of its cell; one model reads at a time.
+The page is served to 127.0.0.1 and to nobody else: other hosts' names are refused, so that no page of the network can
+point its own name here (DNS rebinding), and so are requests that another page sends. It asks for nothing from
+anywhere. One model reads at a time.
 """
 
 import asyncio
@@ -14,16 +11,13 @@ import hashlib
 import json
 import logging
 import socket
-from functools import lru_cache
 from importlib import resources
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
-import numpy as np
 import uvicorn
 from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
-from pydantic import Field
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
 from starlette.middleware import Middleware
@@ -32,119 +26,15 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import HTMLResponse, JSONResponse, Response
 from starlette.routing import Route
 
-from lmstages import artefacts, storage
-from lmstages.analyses.inspection import spelled
-from lmstages.config.records import Record, from_section
-from lmstages.errors import UserError, did_you_mean
-from lmstages.evaluation import sampling
-from lmstages.explaining import existing
-from lmstages.ladder import RUNGS
-from lmstages.models.base import LanguageModel
+from lmstages.config.records import from_section
+from lmstages.errors import UserError
+from lmstages.playground.answers import MOST_TOKENS, Asked, Playground
 from lmstages.report.shown import visible
-from lmstages.tokenizers import TextTokenizer
 
 LOOPBACK = "127.0.0.1"
 HOSTS = [LOOPBACK, "localhost"]
 MOST_BYTES = 1 << 20  # of a request
-MOST_CHARACTERS = 8192  # of a prompt, its end, before it becomes tokens
-MOST_TOKENS = 1024  # of a prompt, its end
-LIKELIEST = 12
-LOADED = 16  # models kept in memory
 FIRST = ("bigram", "kneser_ney", "lstm", "gpt")  # chosen where the page opens, if they are there
-
-
-class Asked(Record):
-    """What a person asks of one model."""
-
-    model: str
-    prompt: str = ""
-    temperature: Annotated[float, Field(ge=0.05, le=5)] = 1.0
-    top_k: Annotated[int, Field(ge=1, le=100000)] | None = None
-    top_p: Annotated[float, Field(gt=0, le=1)] = 1.0
-    length: Annotated[int, Field(ge=0, le=400)] = 120
-    seed: Annotated[int, Field(ge=0, le=2**31)] = 0
-
-
-class Playground:
-    """The fitted models of a run's folder, loaded when they are asked for."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = existing(folder)
-        self.cells = _cells(self.folder)
-        if not self.cells:
-            told = "a cell is results/RUN/CORPUS/TOKENIZER/MODEL/seedN"
-            raise UserError(folder, "no fitted model lies here", told, "run snakemake to make it")
-        self.loaded = lru_cache(LOADED)(self._load)
-
-    def answer(self, asked: Asked) -> dict[str, Any]:
-        """What the page shows of one model; a UserError where it cannot be asked."""
-        if asked.model not in self.cells:
-            raise UserError(asked.model, f"no such model here{did_you_mean(asked.model, self.cells)}")
-        model, tokenizer, documents = self.loaded(asked.model)
-        tokens, notes = encoded(tokenizer, asked.prompt)
-        chances = sampling.narrowed(model.next_log_probs(tokens[None]), asked.temperature, asked.top_k, asked.top_p)[0]
-        ranked = np.argsort(-chances, kind="stable")[:LIKELIEST]
-        settings = (asked.temperature, asked.top_k, asked.top_p, documents)
-        drawn = sampling.sample(model, 1, asked.length, asked.seed, tokens, *settings)[0][len(tokens) :]
-        known = chances[chances > 0]
-        return {
-            "next": [[visible(spelled(tokenizer, int(t))), float(chances[t])] for t in ranked if chances[t] > 0],
-            "bits": float(-(known * np.log2(known)).sum()),
-            "possible": len(known),
-            "continuation": visible(tokenizer.decode(drawn.tolist())),
-            "ended": bool(documents and len(drawn) < asked.length),
-            "notes": notes,
-        }
-
-    def _load(self, name: str) -> tuple[LanguageModel, TextTokenizer, bool]:
-        """A model, its tokenizer, and whether its documents end."""
-        cell = self.folder / name
-        model = storage.load_model(cell / "model.safetensors")
-        evaluation, documents = cell / "evaluation.json", True
-        if evaluation.is_file():
-            documents = artefacts.made_of(evaluation)["made"].get("section", {}).get("documents", True)
-        return model, storage.read_tokenizer(cell.parents[1] / "tokens"), documents
-
-    def offered(self) -> list[dict[str, Any]]:
-        """Every model with what the page says of it, in the order of the ladder."""
-        rungs = list(RUNGS)
-        rows = [{"id": name, **told} for name, told in self.cells.items()]
-        return sorted(rows, key=lambda row: (row["text"], rungs.index(row["rung"]), row["id"]))
-
-
-def _cells(folder: Path) -> dict[str, dict[str, Any]]:
-    """Every cell below a run's folder that holds a fitted model; what failed or cannot be read is left out."""
-    found = {}
-    for path in sorted(folder.glob("*/*/*/seed*/model.safetensors")):
-        corpus, tokenizer, model, seed = path.parent.parts[-4:]
-        try:
-            fit = artefacts.load_json(path.with_name("fit.json"))
-        except UserError as error:
-            logging.getLogger("lmstages").warning("left out: %s", error)
-            continue
-        if fit["status"] == "ok" and (rung := RUNGS.get(fit.get("rung", ""))):
-            title = rung.title if model == rung.name else f"{rung.title} ({model})"
-            title += "" if seed == "seed0" else f", {seed}"
-            adds = " ".join((rung.__doc__ or "").split()).partition(". ")[0].rstrip(".")
-            adds = adds.replace("*", "").replace("`", "")
-            told = {"text": f"{corpus}, tokens: {tokenizer}", "title": title, "rung": rung.name, "adds": adds}
-            found["/".join((corpus, tokenizer, model, seed))] = told
-    return found
-
-
-def encoded(tokenizer: TextTokenizer, prompt: str) -> tuple[np.ndarray, list[str]]:
-    """A prompt -> the last of its tokens (T,), and what of it is not read as it stands."""
-    notes = []
-    text = prompt.encode("utf-8", "replace").decode()[-MOST_CHARACTERS:]
-    tokens = tokenizer.encode([text])[0][0] if text else np.zeros(0, dtype=np.int64)
-    if len(text) < len(prompt) or len(tokens) > MOST_TOKENS:
-        tokens = tokens[-MOST_TOKENS:]
-        notes.append(f"Only the last {len(tokens):,} tokens of the prompt are read.")
-    unknown = 0 if tokenizer.escape is None else int((tokens == tokenizer.escape).sum())
-    if unknown:
-        signs = "character of the prompt is" if unknown == 1 else "characters of the prompt are"
-        notes.append(f"{unknown:,} {signs} not in the vocabulary; each is read as an unknown one.")
-    return tokens.astype(np.int64), notes
 
 
 # ---------------------------------------------------------------- the page
@@ -216,7 +106,7 @@ def _headers(policy: str) -> dict[str, str]:
 
 def _page(playground: Playground) -> tuple[str, str]:
     """The page, and the policy that admits its style and its script and nothing besides."""
-    style, script = (_part(f"playground.{kind}.jinja") for kind in ("css", "js"))
+    style, script = (_part(name) for name in ("style.css.jinja", "script.js.jinja"))
     own = f"style-src {_pin(style)}; script-src {_pin(script)}; connect-src 'self'; img-src data:"
     policy = f"default-src 'none'; {own}; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
     offered = playground.offered()
@@ -234,12 +124,12 @@ def _page(playground: Playground) -> tuple[str, str]:
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     told = {"run": visible(playground.folder.name), "texts": texts, "chosen": chosen, "first": first}
     limits = {"tokens": MOST_TOKENS, "bytes": MOST_BYTES, "length": 400}
-    template = environment.from_string(_part("playground.html.jinja"))
+    template = environment.from_string(_part("page.html.jinja"))
     return template.render(**told, limits=limits, style=Markup(style), script=Markup(script)), policy  # noqa: S704
 
 
 def _part(name: str) -> str:
-    return resources.files("lmstages").joinpath(name).read_text("utf-8")
+    return resources.files("lmstages.playground").joinpath(name).read_text("utf-8")
 
 
 def _pin(inline: str) -> str:

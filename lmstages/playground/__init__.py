@@ -1,0 +1,1 @@
+"""A page where a person types and several fitted models read."""
