@@ -7,6 +7,7 @@ import torch
 from lmstages.evaluation.sampling import sample
 from lmstages.evaluation.scoring import score, windows_of
 from lmstages.ladder import GPT, GRU, LSTM, MLP, RNN, Bigram, KneserNey, Llama, ModernGPT, Ngram, Uniform, WaveNet
+from lmstages.models import attention as attention_module
 from lmstages.models.base import Documents, Readable, Rereader, build, reader
 
 V = 7
@@ -108,7 +109,9 @@ def test_a_cache_never_holds_more_than_the_window(attention):
         assert read.cache.length == read.length <= attention.rung.window
 
 
-def test_rows_of_a_batch_are_read_as_each_alone(attention):
+@pytest.mark.parametrize("band", [1, 10, attention_module.BAND])
+def test_rows_of_a_batch_are_read_as_each_alone(attention, band, monkeypatch):
+    monkeypatch.setattr(attention_module, "BAND", band)
     x = drawn(8, 4, 20)
     together, alone = reader(attention, x[:, :3]), [reader(attention, row[None, :3]) for row in x]
     for place in range(3, 20):

@@ -70,9 +70,10 @@ def sample(
 
 def chosen(probabilities: np.ndarray, thresholds: np.ndarray) -> np.ndarray:
     """(B, V), (B,) uniform on [0, 1) -> (B,) tokens: where the cumulative probability passes the threshold."""
-    cumulative = np.cumsum(probabilities, -1)
-    passed = (cumulative <= thresholds[:, None] * cumulative[:, -1:]).sum(-1)
-    return np.minimum(passed, probabilities.shape[-1] - 1)
+    cumulative = probabilities.cumsum(-1)
+    thresholds = thresholds * cumulative[:, -1]
+    cumulative[:, -1] = np.inf  # a product that rounding makes the whole sum is passed by the last token
+    return (cumulative > thresholds[:, None]).argmax(-1)
 
 
 def _until_boundary(row: np.ndarray, prompt: int) -> np.ndarray:

@@ -9,7 +9,9 @@ half again, as scoring does under ``stride`` with half a window: up to the windo
 ``next_log_probs``; beyond it, that of scoring's rows, from at least half a window. Knows no rung.
 
 One token alone is so little work that most of the time goes into asking for it. So a network may say for a cache how
-it reads one token a row, ``one_by_one``: the same sums, with nothing looked up that is known before.
+it reads one token a row, ``one_by_one``: the same sums, with nothing looked up that is known before. What is read
+again in many rows at once is read in bands of rows, whose numbers stay in the processor's caches; and since only the
+last place is asked for, a network may leave the others out of its last layer, ``last``.
 """
 
 from collections.abc import Callable
@@ -23,6 +25,11 @@ from torch.nn import functional
 from lmstages.ladder import GPT, Llama, ModernGPT
 from lmstages.models.base import history
 from lmstages.models.neural import NeuralModel
+
+BAND = 1 << 12  # tokens read again at once
+
+OneToken = Callable[[torch.Tensor], torch.Tensor]  # (B, D) of the token read now -> (B, D)
+Joined = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]  # (B, D) so far, (B, E) inside a part -> (B, D)
 
 
 def rotation(length: int, width: int, base: float) -> torch.Tensor:
@@ -90,9 +97,6 @@ class RMSNorm(nn.RMSNorm):
         return normed(x, self.eps) * self.weight
 
 
-OneToken = Callable[[torch.Tensor], torch.Tensor]  # (B, D) of the token read now -> (B, D)
-
-
 def alone(part: nn.Module) -> OneToken:
     """A part for one token a row, its weights at hand, since torch looks each up by its name at every call."""
     if isinstance(part, nn.Linear):
@@ -103,42 +107,69 @@ def alone(part: nn.Module) -> OneToken:
     return part.forward
 
 
-def times(weight: torch.Tensor, bias: torch.Tensor | None) -> OneToken:
+def added(part: nn.Module, residual: bool) -> Joined:
+    """What comes out of ``part``, added to what was so far, or in its place."""
+    if residual and isinstance(part, nn.Linear) and part.bias is None:
+        matrix = part.weight.T.contiguous()
+        return lambda x, inner: torch.addmm(x, inner, matrix)
+    run = alone(part)
+    return (lambda x, inner: x + run(inner)) if residual else (lambda x, inner: run(inner))
+
+
+def times(weight: torch.Tensor, bias: torch.Tensor | None, out: torch.Tensor | None = None) -> OneToken:
     """x W' + b, the weight turned round once: so few rows are multiplied a tenth quicker then."""
     matrix = weight.T.contiguous()
-    return (lambda x: torch.mm(x, matrix)) if bias is None else (lambda x: torch.addmm(bias, x, matrix))
+    if bias is None:
+        return lambda x: torch.mm(x, matrix, out=out)
+    return lambda x: torch.addmm(bias, x, matrix, out=out)
 
 
 class LayerCache:
-    """Keys and values of one layer, (B, 2, H, window, W), of which the first ``length`` places are filled."""
+    """Keys and values of one layer, (B, window, 2, H, W), of which the first ``length`` places are filled."""
 
-    def __init__(self, window: int) -> None:
-        self.window, self.length = window, 0
+    def __init__(self, rows: int, window: int) -> None:
+        self.rows, self.window, self.length = rows, window, 0
+        self.band = slice(0, rows)  # the rows that are read now
         self.held = torch.empty(0)
 
     def extended(self, keys: torch.Tensor, values: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Append (B, H, T, W) each -> all that is held, (B, H, length, W)."""
-        rows, heads, added, width = keys.shape
-        if not self.held.numel():
-            self.held = keys.new_empty(rows, 2, heads, self.window, width)
+        """Append (B, H, T, W) each for the band's B rows -> all that is held of them, (B, H, length, W)."""
+        _, heads, added, width = keys.shape
+        held = self.room(keys, heads, width)[self.band]
         begin, self.length = self.length, self.length + added
-        self.held[:, 0, :, begin : self.length] = keys
-        self.held[:, 1, :, begin : self.length] = values
-        return self.held[:, 0, :, : self.length], self.held[:, 1, :, : self.length]
+        held[:, begin : self.length, 0] = keys.transpose(1, 2)
+        held[:, begin : self.length, 1] = values.transpose(1, 2)
+        keys, values = held[:, : self.length].permute(2, 0, 3, 1, 4)
+        return keys, values
 
-    def attended(self, packed: torch.Tensor) -> torch.Tensor:
-        """(B, 3, H, W) query, key and value of one more token -> (B, H, 1, W): what it sees of all that is held."""
-        place, self.length = self.length, self.length + 1
-        self.held[:, :, :, place] = packed[:, 1:]
-        keys, values = self.held[:, :, :, : self.length].unbind(1)
-        return functional.scaled_dot_product_attention(packed[:, 0].unsqueeze(2), keys, values)
+    def room(self, like: torch.Tensor, heads: int, width: int) -> torch.Tensor:
+        """``held``, taken at first use, of the type and on the device of ``like``."""
+        if not self.held.numel():
+            self.held = like.new_empty(self.rows, self.window, 2, heads, width)
+        return self.held
+
+    def attended(self, packed: torch.Tensor) -> Callable[[], torch.Tensor]:
+        """(B, 3, H, W), into which query, key and value of one more token are put before each call of what is
+        returned -> (B, H, 1, W): what it sees of all that is held.
+        """
+        held = self.room(packed, *packed.shape[2:])
+        keys, values = held.permute(2, 0, 3, 1, 4)
+        query, added = packed[:, 0].unsqueeze(2), packed[:, 1:]
+
+        def step() -> torch.Tensor:
+            held.select(1, self.length).copy_(added)
+            self.length += 1
+            seen = keys.narrow(2, 0, self.length), values.narrow(2, 0, self.length)
+            return functional.scaled_dot_product_attention(query, *seen)
+
+        return step
 
 
 class Cache:
     """What a network keeps of the tokens it has read: each layer's keys and values, and the last token."""
 
-    def __init__(self, window: int, layers: int) -> None:
-        self.layers = [LayerCache(window) for _ in range(layers)]
+    def __init__(self, rows: int, window: int, layers: int) -> None:
+        self.layers = [LayerCache(rows, window) for _ in range(layers)]
         self.last: torch.Tensor | None = None  # (B, n), for networks that look at the tokens before
 
     @property
@@ -146,11 +177,17 @@ class Cache:
         """How many tokens were read."""
         return self.layers[0].length
 
-    def forget(self) -> None:
-        """Nothing was read; the room stays."""
+    def begin(self, band: slice) -> None:
+        """These rows alone are read next, from their first token on; the room stays."""
         self.last = None
         for layer in self.layers:
-            layer.length = 0
+            layer.length, layer.band = 0, band
+
+    def join(self, last: list[torch.Tensor]) -> None:
+        """All rows are read next, after their bands, whose last tokens these are, were read to one length."""
+        self.last = torch.cat(last) if last else None
+        for layer in self.layers:
+            layer.band = slice(0, layer.rows)
 
 
 def attend(
@@ -181,6 +218,10 @@ class AttentionNetwork(nn.Module):
         """Logits of the token after each input."""
         raise NotImplementedError
 
+    def last(self, tokens: torch.Tensor, cache: Cache) -> torch.Tensor:
+        """(B, T) -> (B, V): logits after the last token alone."""
+        return self(tokens, cache)[:, -1]
+
     def one_by_one(self, cache: Cache) -> OneToken:
         """(B,) tokens -> (B, V) logits, one call a token, each after what ``cache`` holds."""
         return lambda tokens: self(tokens[:, None], cache)[:, -1]
@@ -201,8 +242,8 @@ class CachedReader:
     """Reads on token by token from B prefixes of one length; rolls past the window by halves."""
 
     def __init__(self, network: AttentionNetwork, window: int, layers: int, prefix: np.ndarray) -> None:
-        self.network, self.cache = network, Cache(window, layers)
         rows = history(np.asarray(prefix, dtype=np.int64), None, 1)[:, -window:]
+        self.network, self.cache = network, Cache(len(rows), window, layers)
         self.tokens = np.empty((len(rows), window), dtype=np.int64)  # of which ``length`` a row are filled
         self.length = rows.shape[1]
         self.tokens[:, : self.length] = rows
@@ -228,14 +269,19 @@ class CachedReader:
             self._read_again()
             return
         with torch.inference_mode():
-            self.logits = self.one_by_one(torch.from_numpy(np.ascontiguousarray(tokens, np.int64)).to(self.device))
+            self.logits = self.one_by_one(torch.from_numpy(np.asarray(tokens, np.int64)).to(self.device))
 
     def _read_again(self) -> None:
-        """The row anew, into an empty cache."""
-        self.cache.forget()
+        """The rows anew, into an empty cache, band by band."""
+        step, logits, last = max(1, BAND // self.length), [], []
         with torch.inference_mode():
-            row = torch.from_numpy(self.tokens[:, : self.length].copy()).to(self.device)
-            self.logits = self.network(row, self.cache)[:, -1]
+            rows = torch.from_numpy(self.tokens[:, : self.length].copy()).to(self.device)
+            for top in range(0, len(rows), step):
+                self.cache.begin(slice(top, top + step))
+                logits.append(self.network.last(rows[top : top + step], self.cache))
+                last.append(self.cache.last)
+            self.logits = torch.cat(logits)
+            self.cache.join([each for each in last if each is not None])
 
 
 class AttentionModel(NeuralModel):

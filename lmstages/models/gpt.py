@@ -17,10 +17,12 @@ from lmstages.models.attention import (
     AttentionNetwork,
     Cache,
     Direct,
+    Joined,
     LayerCache,
     LayerNorm,
     Linear,
     OneToken,
+    added,
     alone,
     attend,
     times,
@@ -46,21 +48,26 @@ class Attention(Direct, nn.Module):
         self.queries_keys_values = Linear(rung.width, 3 * rung.width, bias=rung.attention_bias)
         self.output = Linear(rung.width, rung.width, bias=rung.bias) if rung.projection else nn.Identity()
 
-    def forward(self, x: torch.Tensor, cache: LayerCache | None) -> torch.Tensor:
-        """Each position looks at itself and what came before."""
+    def forward(self, x: torch.Tensor, cache: LayerCache | None, last: bool = False) -> torch.Tensor:
+        """Each position looks at itself and what came before; ``last`` asks for the last one's view, (B, 1, D)."""
         rows, length, width = x.shape
         packed = self.queries_keys_values(x).view(rows, length, 3, self.heads, width // self.heads)
         queries, keys, values = packed.permute(2, 0, 3, 1, 4)  # each (B, H, T, D / H)
         dropout = self.dropout if self.training else 0.0
-        mixed = attend(queries, keys, values, dropout, cache)
-        return self.output(mixed.transpose(1, 2).reshape(rows, length, width))
+        mixed = attend(queries[:, :, -1:] if last else queries, keys, values, dropout, cache)
+        return self.output(mixed.transpose(1, 2).reshape(rows, -1, width))
 
     def one_by_one(self, cache: LayerCache) -> OneToken:
-        """The same for a token alone."""
-        packed_of, heads, output = alone(self.queries_keys_values), self.heads, alone(self.output)
+        """(B, D) -> (B, D) for a token alone, before the output's matrix."""
+        project = self.queries_keys_values
+        width = project.in_features
+        packed = project.weight.new_empty(cache.rows, 3 * width)
+        attended = cache.attended(packed.view(cache.rows, 3, self.heads, -1))
+        packed_into = times(project.weight, project.bias, packed)
 
         def step(x: torch.Tensor) -> torch.Tensor:
-            return output(cache.attended(packed_of(x).view(len(x), 3, heads, -1)).view(x.shape))
+            packed_into(x)
+            return attended().view(-1, width)
 
         return step
 
@@ -94,29 +101,34 @@ class Block(Direct, nn.Module):
         self.feedforward = feedforward(rung) if rung.feedforward != "none" else None
         self.dropout = nn.Dropout(rung.dropout)
 
-    def forward(self, x: torch.Tensor, cache: LayerCache | None) -> torch.Tensor:
-        """(B, T, D) -> (B, T, D)."""
-        x = self._joined(x, self.attention(self.attention_norm(x), cache))
+    def forward(self, x: torch.Tensor, cache: LayerCache | None, last: bool = False) -> torch.Tensor:
+        """(B, T, D) -> (B, T, D), or (B, 1, D) of the ``last`` position alone."""
+        change = self.attention(self.attention_norm(x), cache, last)
+        x = self._joined(x[:, -1:] if last else x, change)
         if self.feedforward is None or self.feedforward_norm is None:
             return x
         return self._joined(x, self.feedforward(self.feedforward_norm(x)))
 
     def one_by_one(self, cache: LayerCache) -> OneToken:
         """(B, D) -> (B, D) for a token alone, without dropout."""
-        parts = [[alone(self.attention_norm), self.attention.one_by_one(cache)]]
-        if self.feedforward is not None and self.feedforward_norm is not None:
-            parts.append([alone(part) for part in (self.feedforward_norm, *self.feedforward.children())])
-        residual = self.residual
+        norm, attention = alone(self.attention_norm), self.attention.one_by_one(cache)
+        joined = added(self.attention.output, self.residual)
+        if self.feedforward is None or self.feedforward_norm is None:
+            return lambda x: joined(x, attention(norm(x)))
+        inner_norm, (inner, joined_inner) = alone(self.feedforward_norm), self._feedforward_alone()
 
         def step(x: torch.Tensor) -> torch.Tensor:
-            for chain in parts:
-                change = x
-                for part in chain:
-                    change = part(change)
-                x = x + change if residual else change
-            return x
+            x = joined(x, attention(norm(x)))
+            return joined_inner(x, inner(inner_norm(x)))
 
         return step
+
+    def _feedforward_alone(self) -> tuple[OneToken, Joined]:
+        """What is inside the feed-forward layer, and how it joins the stream."""
+        assert isinstance(self.feedforward, nn.Sequential), "asked for where there is one"
+        into, activation, *out = self.feedforward
+        multiply, bend = alone(into), alone(activation)
+        return lambda x: bend(multiply(x)), added(out[0] if out else nn.Identity(), self.residual)
 
     def _joined(self, x: torch.Tensor, change: torch.Tensor) -> torch.Tensor:
         if self.training:
@@ -152,7 +164,18 @@ class Transformer(AttentionNetwork):
     def forward(self, tokens: torch.Tensor, cache: Cache | None = None) -> torch.Tensor:
         """Logits of the token after each input."""
         x = self.dropout(self.embedding(tokens) + self.positions[self.places(tokens, cache)])
-        x = self.norm(self.through(x, cache))
+        return self._logits(self.through(x, cache))
+
+    def last(self, tokens: torch.Tensor, cache: Cache) -> torch.Tensor:
+        """The last block and the output see the last token alone; its keys and values are those of all."""
+        x = self.embedding(tokens) + self.positions[self.places(tokens, cache)]
+        final = len(self.blocks) - 1
+        for depth, block in enumerate(self.blocks):
+            x = block(x, cache.layers[depth], depth == final)
+        return self._logits(x[:, -1])
+
+    def _logits(self, x: torch.Tensor) -> torch.Tensor:
+        x = self.norm(x)
         return functional.linear(x, self.embedding.weight) if self.output is None else self.output(x)
 
     def one_by_one(self, cache: Cache) -> OneToken:
@@ -161,11 +184,11 @@ class Transformer(AttentionNetwork):
             block.one_by_one(layer)  # type: ignore[operator]
             for block, layer in zip(self.blocks, cache.layers, strict=True)
         ]
-        embedding, positions, norm = self.embedding.weight, self.positions, alone(self.norm)
+        embedding, positions, norm = self.embedding.weight, self.positions.unbind(), alone(self.norm)
         output = times(embedding, None) if self.output is None else alone(self.output)
 
         def step(tokens: torch.Tensor) -> torch.Tensor:
-            x = functional.embedding(tokens, embedding) + positions[cache.length]
+            x = embedding.index_select(0, tokens) + positions[cache.length]
             for block in blocks:
                 x = block(x)
             return output(norm(x))
