@@ -22,7 +22,7 @@ report: $(READY)
 	@snakemake show --nolock --cores 1 $(CONFIG) --quiet all
 
 test: $(READY)
-	python -m pytest -m "not slow"
+	OMP_NUM_THREADS=1 python -m pytest -m "not slow" --numprocesses auto --dist loadfile
 
 test-slow: $(READY)
 	python -m pytest -m slow
