@@ -1,11 +1,13 @@
 """Writes the tables and the picture of README.md from the ladder and from finished runs: ``make readme``.
 
 Between ``<!-- name -->`` and ``<!-- /name -->`` stands what a command gave, so that no figure is typed. The runs are
-``default``, ``strongest`` and ``published`` below ``results/``; the last is copied to the committed reference report.
+``default``, ``strongest``, ``quantised`` and ``published`` below ``results/``; the last is copied to the committed
+reference report.
 What a run that is not there would give stays as it is.
 """
 
 import json
+import math
 import re
 from pathlib import Path
 from typing import Any
@@ -53,6 +55,28 @@ def strongest_table(comparison: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
+def quantised_table(comparison: dict[str, Any]) -> str:
+    """The run ``quantised``: size, and what it costs against the row it is made of, paired, per character."""
+    lines = ["| model | bits/weight | nats/char | less LLaMA | 95 % interval | KL | top-1 | tokens/s |"]
+    lines.append("|---|--:|--:|--:|---|--:|--:|--:|")
+    tested = {frozenset((each["a"]["model"], each["b"]["model"])): each for each in comparison["differences"]}
+    for row in comparison["rows"]:
+        size, cost = row["quantisation"], tested.get(frozenset((row["model"], "llama")))
+        start = [named(row), decimal(size["bits_per_weight"] if size else 32, 2), decimal(row["nats_per_character"], 4)]
+        rest = _cost(row, cost) if size and cost else ["", "", "", "", decimal(row["tokens"] / row["score_seconds"], 0)]
+        lines.append(f"| {' | '.join([*start, *rest])} |")
+    return "\n".join(lines)
+
+
+def _cost(row: dict[str, Any], cost: dict[str, Any]) -> list[str]:
+    """Positive where it is worse than LLaMA; bits per byte become nats per character."""
+    size, sign = row["quantisation"], 1 if cost["a"]["model"] == row["model"] else -1
+    nats = sign * math.log(2) * row["bytes"] / row["characters"]
+    ends = " to ".join(decimal(nats * end, 4) for end in cost["interval"][::sign])
+    shares = [decimal(size["kl"], 5), f"{100 * size['top1']:.1f} %", decimal(size["tokens_per_second"], 0)]
+    return [decimal(nats * cost["difference"], 4), ends, *shares]
+
+
 def published_table(comparison: dict[str, Any]) -> str:
     """The second table of ``table.md``: what others printed, and ours."""
     return table_markdown(comparison).split("\n\n", 2)[2].strip()
@@ -82,6 +106,7 @@ def draw(default: dict[str, Any]) -> None:
 TABLES = {
     "results": ("default", results_table),
     "strongest": ("strongest", strongest_table),
+    "quantised": ("quantised", quantised_table),
     "published": ("published", published_table),
 }
 

@@ -131,7 +131,7 @@ def _device_option(verb: argparse.ArgumentParser) -> None:
 
 
 def _export_options(verb: argparse.ArgumentParser) -> None:
-    verb.add_argument("model", type=Path, help="model.safetensors of a LLaMA")
+    verb.add_argument("model", type=Path, help="model.safetensors of a LLaMA, or a Hugging Face folder")
     verb.add_argument("--to", choices=("gguf", "hf"), required=True, help="one GGUF file, or a folder of files")
     kinds = ("f32", "q8_0", "q4_0")
     verb.add_argument("--type", choices=kinds, default="f32", help="of the matrices; a rounded model keeps its own")

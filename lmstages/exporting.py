@@ -1,4 +1,6 @@
-"""A fitted LLaMA in the formats of others, vocabulary included: a GGUF file, or a folder in the Hugging Face layout.
+"""A LLaMA in the formats of others, vocabulary included: a GGUF file, or a folder in the Hugging Face layout.
+
+What was fitted here is written as either; a checkpoint from elsewhere, in a Hugging Face folder, as a GGUF file.
 
 Knows the formats by what writes them.
 """
@@ -15,7 +17,7 @@ from lmstages.models.base import Documents, build
 from lmstages.models.derived import DerivedModel, as_stored
 from lmstages.models.gguf_file import Stored
 from lmstages.progress import LOGGER
-from lmstages.tokenizers.vocabularies import definition_of, of_tokenizer
+from lmstages.tokenizers.vocabularies import definition_of, of_folder, of_tokenizer
 
 ROUNDED: dict[str, type[QuantisedLlama]] = {"q8_0": LlamaQ8, "q4_0": LlamaQ4}
 
@@ -37,6 +39,19 @@ def export(model: Path, tokens: Path, out: Path, section: Mapping[str, Any], mad
     definition = definition_of(saved)
     _tell_of_vocabulary(definition is None, saved["kind"], "the Hugging Face layout")
     huggingface.save(out, rung, fitted.vocab_size, fitted.arrays(), definition, made)
+
+
+def export_checkpoint(folder: Path, out: Path, section: Mapping[str, Any], made: artefacts.Made) -> None:
+    """Write the checkpoint in the Hugging Face layout at ``folder`` as the GGUF file ``out``."""
+    if section["to"] != "gguf":
+        raise UserError(folder, "is in the Hugging Face layout", "", "use --to gguf")
+    read = huggingface.read(folder)
+    vocabulary = of_folder(folder, read.begin, read.end, read.vocab_size)
+    model: Any = build(read.rung, read.vocab_size)
+    model.restore({name: tensor.all() for name, tensor in read.tensors.items()})
+    hashes = {file.name: artefacts.sha256_of(file) for file in sorted(folder.glob("*.safetensors"))}
+    tensors = _tensors(folder, model, section)
+    gguf_file.save(out, read.rung, read.vocab_size, tensors, vocabulary, {**made, "inputs": hashes})
 
 
 def _tell_of_vocabulary(lacking: bool, kind: str, where: str) -> None:

@@ -108,11 +108,15 @@ def against(args: argparse.Namespace) -> None:
 
 
 def export(args: argparse.Namespace) -> None:
-    """Write a fitted LLaMA, or one in fewer bits, as a GGUF file or in the Hugging Face layout."""
+    """Write a LLaMA, fitted here or in a Hugging Face folder, as a GGUF file or in the Hugging Face layout."""
     from lmstages.exporting import export as run
+    from lmstages.exporting import export_checkpoint
 
-    tokens = args.tokens or args.model.absolute().parents[2] / "tokens"
     section = {"to": args.to, "type": args.type, "output_type": args.output_type}
+    if args.model.is_dir():
+        export_checkpoint(args.model, args.out, section, _made(args, section, []))
+        return
+    tokens = args.tokens or args.model.absolute().parents[2] / "tokens"
     run(args.model, tokens, args.out, section, _made(args, section, [args.model, tokens / "tokenizer.json"]))
 
 

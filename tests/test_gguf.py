@@ -8,22 +8,33 @@ import numpy as np
 import pytest
 import torch
 from safetensors.numpy import save_file
+from safetensors.torch import save_file as save_tensors
 from tokenizers import Tokenizer
 
 from lmstages import artefacts
 from lmstages.errors import UserError
-from lmstages.exporting import export
+from lmstages.exporting import export, export_checkpoint
 from lmstages.ladder import Llama, LlamaQ4, LlamaQ8
 from lmstages.models import gguf_file, huggingface
+from lmstages.models.attention import rotation
 from lmstages.models.base import Documents, build
 from lmstages.models.blocks import packed, q4_0_of, q4_0_scales, unpacked
 from lmstages.models.derived import as_stored
 from lmstages.models.gptq import rounded
 from lmstages.models.llama_tensors import gguf_order, names, our_order, shapes
 from lmstages.models.mapped import mapped
-from lmstages.models.quantised import rounded_to_8_bits
+from lmstages.models.quantised import rotation_in_32_bits, rounded_to_8_bits
 from lmstages.tokenizers import learn
-from lmstages.tokenizers.vocabularies import NO_VOCABULARY, SPACE, definition_of, from_vocabulary, of_tokenizer
+from lmstages.tokenizers.vocabularies import (
+    NO_VOCABULARY,
+    SPACE,
+    STAND_INS,
+    WORDS,
+    definition_of,
+    from_folder,
+    from_vocabulary,
+    of_tokenizer,
+)
 
 V = 11
 SHAPE = {"layers": 2, "heads": 4, "key_value_heads": 2, "width": 64, "hidden": 96, "window": 16, "row_length": 16}
@@ -103,13 +114,52 @@ def test_a_file_in_8_and_in_4_bits_has_the_formats_sizes(tmp_path):
         assert 8 * data == weights * bits + norms * 32
 
 
-def test_k_quants_are_read():
-    rows = np.random.default_rng(0).normal(0, 1, (4, 256)).astype(np.float32)
-    size = gguf.GGML_QUANT_SIZES[gguf.GGMLQuantizationType.Q4_K][1]
-    raw = np.random.default_rng(1).integers(0, 60, (4, size), dtype=np.uint8)
-    packed_rows = gguf_file.Packed(raw, gguf.GGMLQuantizationType.Q4_K)
-    assert packed_rows.all().shape == rows.shape and np.isfinite(packed_rows.all()).all()
-    assert np.array_equal(packed_rows.at(np.array([2])), packed_rows.all()[[2]])
+WIDE = {"layers": 1, "heads": 4, "key_value_heads": 2, "width": 256, "hidden": 512, "window": 16, "row_length": 16}
+HALF = np.frombuffer(np.float16(0.001).tobytes(), np.uint8)
+SCALES = {"Q4_K": [0, 1, 2, 3], "Q6_K": [-2, -1], "Q5_K": [0, 1, 2, 3], "Q2_K": [-4, -3, -2, -1], "Q3_K": [-2, -1]}
+
+
+def k_rows(kind, rows, columns, draws):
+    """Rows of any codes, every scale of 16 bits a thousandth."""
+    block, size = gguf.GGML_QUANT_SIZES[gguf.GGMLQuantizationType[kind]]
+    found = draws.integers(0, 256, (rows, columns // block, size), dtype=np.uint8)
+    found[..., SCALES[kind]] = np.tile(HALF, len(SCALES[kind]) // 2)
+    return found.reshape(rows, -1)
+
+
+def k_quantised(path, tied):
+    """A file such as Q4_K_M: some matrices in more bits than others -> its matrices as the package unpacks them."""
+    rung, draws, lying = Llama.model_validate({**WIDE, "tied_output": tied}), np.random.default_rng(0), {}
+    writer = gguf.GGUFWriter(str(path), "llama")
+    gguf_file._describe(writer, rung, V)
+    for number, (ours, (_, theirs)) in enumerate(names(rung).items()):
+        shape = shapes(rung, V)[ours]
+        kind = "F32" if len(shape) == 1 else list(SCALES)[number % len(SCALES)]
+        rows = np.ones(shape, np.float32) if kind == "F32" else k_rows(kind, *shape, draws)
+        writer.add_tensor(theirs, rows, raw_dtype=gguf.GGMLQuantizationType[kind])
+        lying[theirs] = gguf.quants.dequantize(rows, gguf.GGMLQuantizationType[kind])
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    return rung, lying
+
+
+@pytest.mark.parametrize("tied", [True, False])
+def test_k_quants_are_read_as_their_package_unpacks_them_each_row_in_its_place(tmp_path, tied):
+    rung, lying = k_quantised(tmp_path / "m.gguf", tied)
+    _, tensors = gguf_file.llama_of(gguf_file.opened(tmp_path / "m.gguf"))
+    heads = {"blk.0.attn_q.weight": rung.heads, "blk.0.attn_k.weight": rung.key_value_heads}
+    arrays = {}
+    for ours, (_, theirs) in names(rung).items():
+        pairs = lying[theirs].reshape(heads[theirs], -1, 2, rung.width) if theirs in heads else None
+        arrays[ours] = lying[theirs] if pairs is None else pairs.swapaxes(1, 2).reshape(lying[theirs].shape)
+        assert np.array_equal(tensors[ours].all(), arrays[ours]), ours
+    model = build(rung, V)
+    model.restore(arrays)
+    x = torch.from_numpy(drawn(2, 3, 16))
+    with torch.inference_mode():
+        assert torch.equal(mapped(rung, V, tensors)(x), model.network(x))
 
 
 # Rounding
@@ -164,6 +214,21 @@ def test_rounded_activations_are_multiples_of_a_127th_of_the_largest():
     assert (y[0, :32] == 0).all() and ((x - y).view(3, 2, 32).abs() <= largest / 127 * 0.51 + 1e-3 * largest).all()
 
 
+def test_angles_in_32_bits_are_nearly_those_of_the_network():
+    ours, theirs = rotation(2048, 32, 10000.0), rotation_in_32_bits(2048, 32, 10000.0)
+    assert torch.equal(ours[:, 0], theirs[:, 0]) and 0 < (ours - theirs).abs().max() < 2e-4
+
+
+@pytest.mark.parametrize("tied", [True, False])
+def test_a_network_with_rounded_activations_is_near_the_one_without(tied):
+    model = fitted(tied)
+    exact, near = (derived(model, LlamaQ8, activations=kind) for kind in ("f32", "q8_0"))
+    x = torch.from_numpy(drawn(2, 3, 16))
+    with torch.inference_mode():
+        lost = (near.logits(x) - exact.logits(x)).abs().mean() / exact.logits(x).std()
+    assert near.logits(x).dtype == torch.float32 and 1e-4 < lost < 0.05
+
+
 def test_a_base_with_other_hyperparameters_is_refused():
     other = build(LlamaQ8(base=Llama.model_validate({**SHAPE, "rope_base": 500.0})), V)
     with pytest.raises(UserError, match=r"--base llama: was fitted with other hyperparameters; run snakemake"):
@@ -201,6 +266,94 @@ def test_a_vocabulary_in_the_tokenizers_format_cuts_text_as_ours(kind):
     theirs = Tokenizer.from_str(definition_of(ours.to_json()))
     for text in [*TEXTS[:3], *(["<s> is a text"] if kind not in ("char",) else [])]:
         assert theirs.encode(text).ids == ours.encode([text])[0][0].tolist()
+
+
+def vocabulary_file(path, model, pieces, types, **facts):
+    """A GGUF file with the vocabulary of somebody else, told in the package's own words -> its tokenizer."""
+
+    def change(writer):
+        writer.add_tokenizer_model(model)
+        writer.add_token_list(pieces)
+        writer.add_token_types(types)
+        for name, value in facts.items():
+            getattr(writer, f"add_{name}")(value)
+
+    file = other_gguf(path, "llama", change, [("token_embd.weight", np.zeros((len(pieces), 32), np.float32))])
+    return from_vocabulary(path, gguf_file.vocabulary_of(file))
+
+
+SPELT = [*TEXTS[:3], " two  spaces and a  tab\t", "a line\nand a \U0001f994, <s> and <0x41>", ""]
+
+
+def sentencepiece_model(path, leading_space):
+    """A vocabulary such as LLaMA 2's: joined by score, bytes for what it lacks."""
+    import sentencepiece
+
+    settings = {"model_type": "bpe", "byte_fallback": True, "normalization_rule_name": "identity", "vocab_size": 310}
+    settings |= {"remove_extra_whitespaces": False, "add_dummy_prefix": leading_space, "minloglevel": 2}
+    with open(path, "wb") as file:
+        sentencepiece.SentencePieceTrainer.train(sentence_iterator=iter(TEXTS), model_writer=file, **settings)
+    return sentencepiece.SentencePieceProcessor(model_file=str(path))
+
+
+def type_of(library, token):
+    kinds = {"is_unknown": 2, "is_control": 3, "is_byte": 6}
+    return next((kind for asked, kind in kinds.items() if getattr(library, asked)(token)), 1)
+
+
+@pytest.mark.parametrize("leading_space", [True, False])
+def test_a_sentencepiece_vocabulary_in_gguf_cuts_text_as_sentencepiece(tmp_path, leading_space):
+    library = sentencepiece_model(tmp_path / "tokenizer.model", leading_space)
+    tokens = range(library.get_piece_size())
+    facts = {"token_scores": [library.get_score(token) for token in tokens], "add_space_prefix": leading_space}
+    facts |= {"unk_token_id": 0, "bos_token_id": 1, "eos_token_id": 2}
+    pieces, types = [library.id_to_piece(token) for token in tokens], [type_of(library, token) for token in tokens]
+    theirs = vocabulary_file(tmp_path / "m.gguf", "llama", pieces, types, **facts)
+    for text in SPELT:
+        found, covered = theirs.encode(text)
+        assert found.tolist() == library.encode(text), text
+        before = " " if leading_space and text else ""  # a space that the text does not pay for
+        assert covered.sum() == len(text.encode()) and theirs.decode(found) == before + text
+    assert (theirs.begin, theirs.end) == (1, 2)
+
+
+def test_a_sentencepiece_model_in_a_folder_is_its_own_witness(tmp_path):
+    library = sentencepiece_model(tmp_path / "tokenizer.model", leading_space=True)
+    theirs = from_folder(tmp_path, 1, 2)
+    for text in SPELT:
+        found, covered = theirs.encode(text)
+        assert found.tolist() == library.encode(text) and covered.sum() == len(text.encode())
+    assert theirs.spelling[library.piece_to_id("<0x0A>")] == b"\n"
+
+
+MERGES = ["t h", "th e", "\u0120 the", "1 2", "12 3", "123 4", "' s"]
+
+
+@pytest.mark.parametrize(
+    ("words", "text", "pieces"),
+    [
+        ("llama-bpe", "the 1234", ["the", "\u0120", "123", "4"]),  # digits by threes, a space apart from them
+        ("gpt-2", "the 1234", ["the", "\u0120", "1234"]),
+        ("llama-bpe", "THE'S", ["T", "H", "E", "'", "S"]),
+        ("llama-bpe", "the the's", ["the", "\u0120the", "'s"]),
+        ("llama-bpe", "xyz<|end|>", ["xyz", "<", "|", "e", "n", "d", "|", ">"]),  # a whole word needs no merges
+        ("gpt-2", "xyz<|end|>", ["x", "y", "z", "<", "|", "e", "n", "d", "|", ">"]),
+        ("gpt-2", "\u00e9\n", ["\u00c3", "\u00a9", "\u010a"]),  # bytes in GPT-2's spelling
+    ],
+)
+def test_a_byte_level_vocabulary_in_gguf_cuts_words_and_joins_by_its_rule(tmp_path, words, text, pieces):
+    known = [*STAND_INS, *(merge.replace(" ", "", 1) for merge in MERGES), "xyz", "<|end|>"]
+    types = [1] * (len(known) - 1) + [3]
+    facts = {"tokenizer_pre": words, "token_merges": MERGES, "bos_token_id": len(known) - 1}
+    theirs = vocabulary_file(tmp_path / "m.gguf", "gpt2", known, types, **facts)
+    found, covered = theirs.encode(text)
+    assert [known[token] for token in found] == pieces
+    assert theirs.decode(found) == text and covered.sum() == len(text.encode())
+
+
+def test_a_rule_for_words_that_nobody_knows_is_refused(tmp_path):
+    with pytest.raises(UserError, match=r"cuts words by the rule 'qwen2'; known: gpt-2, default, llama-bpe"):
+        vocabulary_file(tmp_path / "m.gguf", "gpt2", ["a", "b"], [1, 1], tokenizer_pre="qwen2", token_merges=["a b"])
 
 
 @pytest.mark.parametrize("kind", ["byte", "unigram", "word"])
@@ -287,6 +440,92 @@ def test_export_of_what_cannot_be_exported_is_one_line(tmp_path):
     uneven_path, _ = cell(tmp_path / "x", uneven, ours)
     with pytest.raises(UserError, match=r"rows of 100 numbers \(hidden\); allowed: multiples of 32"):
         export(uneven_path, tokens, tmp_path / "m.gguf", section("gguf", "q8_0"), {})
+
+
+# A checkpoint of somebody else, written out
+
+
+def checkpoint(folder, definition=None):
+    """A Hugging Face folder in 16 bits with two rows more than its vocabulary has pieces -> what it holds."""
+    folder.mkdir(exist_ok=True)
+    if definition is None:
+        size, marks = sentencepiece_model(folder / "tokenizer.model", leading_space=True).get_piece_size(), (1, 2)
+    else:
+        (folder / "tokenizer.json").write_text(definition.to_str())
+        size, marks = definition.get_vocab_size(), (0, 0)
+    model = fitted(tied=False, vocab_size=size + 2)
+    huggingface.save(folder, model.rung, model.vocab_size, model.arrays(), None, {})
+    tensors = {names(model.rung)[name][0]: torch.from_numpy(a).bfloat16() for name, a in model.arrays().items()}
+    save_tensors(tensors, folder / "model.safetensors")
+    changed(folder, bos_token_id=marks[0], eos_token_id=marks[1])
+    return huggingface.read(folder)
+
+
+def library(rule):
+    """A definition of the tokenizers library, in LLaMA 3's way."""
+    from tokenizers import Regex, models, pre_tokenizers, trainers
+
+    found, alphabet = Tokenizer(models.BPE(ignore_merges=True)), pre_tokenizers.ByteLevel.alphabet()
+    byte_level = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
+    found.pre_tokenizer = pre_tokenizers.Sequence([pre_tokenizers.Split(Regex(rule), "isolated"), byte_level])
+    settings = {"vocab_size": 330, "special_tokens": ["<s>"], "initial_alphabet": alphabet, "show_progress": False}
+    found.train_from_iterator(TEXTS, trainers.BpeTrainer(**settings))
+    return found
+
+
+def joining():
+    """SentencePiece's vocabulary as LLaMA 2's folders have it; *cat* is c and at, since a and t are joined first."""
+    from tokenizers import models, normalizers
+
+    merges = [("a", "t"), ("c", "a"), (SPACE, "t"), ("h", "e"), (f"{SPACE}t", "he"), ("o", "n")]
+    pieces = ["<s>", "<unk>", *(f"<0x{n:02X}>" for n in range(256)), SPACE, *"abcdefghijklmnopqrstuvwxyz,"]
+    known = {piece: n for n, piece in enumerate([*pieces, *map("".join, merges)])}
+    found = Tokenizer(models.BPE(known, merges, unk_token="<unk>", byte_fallback=True, fuse_unk=True))
+    found.add_special_tokens(["<s>"])
+    found.normalizer = normalizers.Sequence([normalizers.Prepend(SPACE), normalizers.Replace(" ", SPACE)])
+    return found
+
+
+RULE = WORDS["llama-bpe"]
+
+
+@pytest.mark.parametrize("definition", [None, lambda: library(RULE), joining])
+@pytest.mark.parametrize("kind", ["f32", "q8_0"])
+def test_a_checkpoint_from_elsewhere_is_written_with_its_vocabulary(tmp_path, definition, kind):
+    read = checkpoint(tmp_path / "theirs", definition and definition())
+    export_checkpoint(tmp_path / "theirs", tmp_path / "m.gguf", section("gguf", kind), {"verb": "export"})
+    file = gguf_file.opened(tmp_path / "m.gguf")
+    rung, tensors = gguf_file.llama_of(file)
+    assert rung.model_copy(update={"norm_epsilon": read.rung.norm_epsilon}) == read.rung
+    for name, tensor in read.tensors.items():
+        expected = tensor.all()
+        assert np.array_equal(
+            tensors[name].all(), unpacked(packed(expected, kind), kind) if expected.ndim == 2 else expected
+        )
+    ours = from_vocabulary(file.path, gguf_file.vocabulary_of(file))
+    theirs = from_folder(tmp_path / "theirs", read.begin, read.end)
+    for text in SPELT:
+        assert [a.tolist() for a in ours.encode(text)] == [a.tolist() for a in theirs.encode(text)]
+    assert (ours.begin, ours.end, ours.vocab_size) == (read.begin, read.end, read.vocab_size)
+    made = artefacts.made_of(tmp_path / "m.gguf")["made"]
+    assert made["inputs"] == {"model.safetensors": artefacts.sha256_of(tmp_path / "theirs/model.safetensors")}
+
+
+def test_a_checkpoint_that_gguf_cannot_hold_is_one_line(tmp_path):
+    checkpoint(tmp_path / "a", library(r"\d|[^\d]+"))
+    with pytest.raises(UserError, match=r"cuts words by the rule .*; known: gpt-2, default, llama-bpe"):
+        export_checkpoint(tmp_path / "a", tmp_path / "m.gguf", section("gguf"), {})
+    with pytest.raises(UserError, match=r"a: is in the Hugging Face layout; use --to gguf"):
+        export_checkpoint(tmp_path / "a", tmp_path / "hf", section("hf"), {})
+    path = tmp_path / "a/tokenizer.json"
+    told = json.loads(path.read_text())
+    told["pre_tokenizer"] = {**json.loads(library(RULE).to_str())["pre_tokenizer"]}
+    path.write_text(json.dumps({**told, "normalizer": {"type": "Lowercase"}}))
+    with pytest.raises(UserError, match=r"cuts .The 1234 .* by a rule that GGUF has no word for; use llama.cpp's own"):
+        export_checkpoint(tmp_path / "a", tmp_path / "m.gguf", section("gguf"), {})
+    path.write_text(json.dumps({**told, "model": {"type": "WordLevel", "vocab": {"a": 0}, "unk_token": "a"}}))
+    with pytest.raises(UserError, match=r"a vocabulary of kind 'WordLevel'; allowed: BPE"):
+        export_checkpoint(tmp_path / "a", tmp_path / "m.gguf", section("gguf"), {})
 
 
 # Bad files

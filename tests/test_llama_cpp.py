@@ -8,6 +8,7 @@ import subprocess
 import sys
 from importlib.util import find_spec
 from pathlib import Path
+from types import SimpleNamespace
 
 import gguf
 import numpy as np
@@ -22,7 +23,8 @@ from lmstages.models.base import Documents, build
 from lmstages.models.blocks import packed
 from lmstages.models.derived import as_stored
 from lmstages.models.llama_tensors import gguf_order, names, shapes
-from lmstages.tokenizers.vocabularies import NO_VOCABULARY
+from lmstages.models.quantised import rotation_in_32_bits
+from lmstages.tokenizers.vocabularies import NO_VOCABULARY, from_vocabulary
 
 BUILT = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache"), "lmstages/llama_cpp")
 HERE = find_spec("llama_cpp") is not None or (BUILT / "llama_cpp/__init__.py").is_file()
@@ -66,23 +68,60 @@ def rounded(model, kind, **keys):
 QUANTISE = """
 import sys, llama_cpp
 settings = llama_cpp.llama_model_quantize_default_params()
-settings.ftype, settings.pure, settings.nthread = getattr(llama_cpp, "LLAMA_FTYPE_MOSTLY_" + sys.argv[3]), True, 1
+settings.ftype, settings.pure = getattr(llama_cpp, "LLAMA_FTYPE_" + sys.argv[3]), sys.argv[4] == "pure"
+settings.allow_requantize, settings.nthread = True, 1
 sys.exit(llama_cpp.llama_model_quantize(sys.argv[1].encode(), sys.argv[2].encode(), settings))
 """
+
+
+def converted(path, out, kind, pure=True):
+    """By llama.cpp's own quantiser; pure: every matrix in the same format."""
+    command = [sys.executable, "-c", QUANTISE, str(path), str(out), kind, "pure" if pure else "mixed"]
+    subprocess.run(command, check=True, capture_output=True)
+    return out
 
 
 @pytest.mark.parametrize("kind", ["q8_0", "q4_0"])
 def test_blocks_are_those_of_llama_cpps_own_quantiser(tmp_path, kind):
     model = fitted()
     gguf_file.write(tmp_path / "f32.gguf", model.rung, V, as_stored(model), NO_VOCABULARY)
-    command = [sys.executable, "-c", QUANTISE, str(tmp_path / "f32.gguf"), str(tmp_path / "theirs.gguf"), kind.upper()]
-    subprocess.run(command, check=True, capture_output=True)
-    theirs = {tensor.name: tensor for tensor in gguf.GGUFReader(tmp_path / "theirs.gguf").tensors}
+    path = converted(tmp_path / "f32.gguf", tmp_path / "theirs.gguf", f"MOSTLY_{kind.upper()}")
+    theirs = {tensor.name: tensor for tensor in gguf.GGUFReader(path).tensors}
     for ours, (_, name) in names(model.rung).items():
         array = model.arrays()[ours]
         order = gguf_order(ours, model.rung)
         rows = packed(array if order is None else array[order], kind if array.ndim == 2 else "f32")
         assert np.array_equal(np.array(theirs[name].data), rows), name
+
+
+@pytest.mark.parametrize("kind", ["Q4_K_M", "Q5_K_S", "Q2_K"])
+def test_k_quants_are_read_as_llama_cpp_unpacks_them(tmp_path, kind):
+    wide = build(Llama.model_validate({**SHAPE, "width": 256, "hidden": 512, "tied_output": False}), V)
+    draws = np.random.default_rng(0)
+    wide.restore({n: draws.normal(0, 0.2, shape).astype(np.float32) for n, shape in shapes(wide.rung, V).items()})
+    gguf_file.write(tmp_path / "f32.gguf", wide.rung, V, as_stored(wide), NO_VOCABULARY)
+    few = gguf_file.opened(converted(tmp_path / "f32.gguf", tmp_path / "few.gguf", f"MOSTLY_{kind}", pure=False))
+    assert len({tensor.tensor_type for tensor in few.tensors.values()}) > 2  # 32 bits and two of the K-quants
+    back = gguf_file.opened(converted(few.path, tmp_path / "back.gguf", "ALL_F32"))
+    found, expected = gguf_file.llama_of(few)[1], gguf_file.llama_of(back)[1]
+    assert all(np.array_equal(found[name].all(), expected[name].all()) for name in expected)
+
+
+@pytest.mark.parametrize("name", ["llama-spm", "llama-bpe"])
+def test_the_vocabularies_of_llama_2_and_3_cut_text_as_llama_cpp_wants(name):
+    path = BUILT / f"vocabularies/ggml-vocab-{name}.gguf"
+    if not path.is_file():
+        pytest.skip("llama.cpp's vocabularies are not there: tests/llama_cpp.sh brings them")
+    facts = gguf_file.opened(path).facts  # these files hold no matrix, so that the size is told for them
+    embedding = SimpleNamespace(shape=(1, len(facts["tokenizer.ggml.tokens"])))
+    whole = gguf_file.OpenFile(path, facts, {"token_embd.weight": embedding})
+    theirs = from_vocabulary(path, gguf_file.vocabulary_of(whole))
+    *texts, rest = path.with_name(f"{path.name}.inp").read_text(encoding="utf-8").split("\n__ggml_vocab_test__\n")
+    wanted = path.with_name(f"{path.name}.out").read_text().splitlines()
+    assert len(texts) == len(wanted) > 40 and not rest
+    for text, tokens in zip(texts, wanted, strict=True):
+        found, covered = theirs.encode(text)
+        assert found.tolist() == [int(token) for token in tokens.split()] and covered.sum() == len(text.encode()), text
 
 
 @pytest.mark.parametrize("tied", [True, False])
@@ -91,6 +130,26 @@ def test_the_engine_gives_our_logits_in_32_bits(tied):
     x = torch.from_numpy(np.random.default_rng(1).integers(0, V, (3, 200)))
     with torch.inference_mode():
         assert torch.allclose(through_llama_cpp(model).logits(x), model.logits(x), atol=1e-4)
+
+
+def test_the_engines_angles_are_products_in_32_bits():
+    model = build(Llama.model_validate({**SHAPE, "heads": 1, "key_value_heads": 1}), V)
+    draws = np.random.default_rng(0)
+    model.restore({n: draws.normal(0, 0.5, shape).astype(np.float32) for n, shape in shapes(model.rung, V).items()})
+    x = torch.from_numpy(np.random.default_rng(1).integers(0, V, (3, 256)))
+    with torch.inference_mode():
+        ours, theirs = model.logits(x), through_llama_cpp(model).logits(x)
+        model.network.turn = rotation_in_32_bits(256, SHAPE["width"], model.rung.rope_base)
+        assert (model.logits(x) - theirs).abs().mean() < 0.7 * (ours - theirs).abs().mean()
+
+
+@pytest.mark.parametrize("kind", [LlamaQ8, LlamaQ4])
+def test_where_nothing_came_before_a_rounded_model_has_the_engines_logits(kind):
+    ours = rounded(fitted(), kind, activations="q8_0")
+    x = torch.arange(V)[:, None]
+    with torch.inference_mode():
+        parted = (ours.logits(x) - through_llama_cpp(ours).logits(x)).abs().amax(-1)
+    assert (parted < 1e-4).double().mean() > 0.7  # elsewhere a number lay between two codes
 
 
 @pytest.mark.parametrize(("kind", "keys"), [(LlamaQ8, {}), (LlamaQ4, {}), (LlamaQ4, {"output": "q4_0"})])

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from lmstages.ladder import LlamaQ4, QuantisedLlama
+from lmstages.ladder import Llama, LlamaQ4, QuantisedLlama
 from lmstages.models.base import Arrays, Documents
 from lmstages.models.blocks import BLOCK, packed, unpacked
 from lmstages.models.derived import DerivedModel, of_record
@@ -69,28 +69,45 @@ class QuantisedModel(DerivedModel, LlamaModel):
         self.network.load_state_dict({name: torch.from_numpy(np.array(array)) for name, array in dense.items()})
         self.network.eval()
         if self.rung.activations == "q8_0":
-            _round_activations(self.network)
+            _compute_as_llama_cpp(self.network, self.rung.bottom)
 
     def stored(self) -> dict[str, Stored]:
         """As fitted."""
         return {name: Stored(array, self.kind(name)) for name, array in self._blocks.items()}
 
 
-def _round_activations(network: nn.Module) -> None:
-    """Whatever a rounded matrix is multiplied with is rounded too, as llama.cpp does it for speed."""
+def _compute_as_llama_cpp(network: nn.Module, rung: Llama) -> None:
+    """Whatever a rounded matrix is multiplied with is rounded too, as llama.cpp does it for speed.
+
+    A number that lies between two codes falls to either side by its last bit, so that what else differs is kept small:
+    products, which llama.cpp sums as whole numbers, are summed in 64 bits, and angles are its own.
+    """
+    network.turn = rotation_in_32_bits(rung.window, rung.width // rung.heads, rung.rope_base)
     for module in network.modules():
         if isinstance(module, nn.Linear):
-            module.register_forward_pre_hook(lambda _, inputs: (rounded_to_8_bits(inputs[0]),))
+            module.double()
+            module.register_forward_pre_hook(lambda _, inputs: (rounded_to_8_bits(inputs[0]).double(),))
+            module.register_forward_hook(lambda _, inputs, sums: sums.float())
     if network.output is None:
         network.norm.register_forward_hook(lambda _, inputs, x: rounded_to_8_bits(x))
+
+
+def rotation_in_32_bits(length: int, width: int, base: float) -> torch.Tensor:
+    """(2, T, W) as ``attention.rotation``, each pair's angle the last one's times one factor, as llama.cpp does."""
+    factor = np.float32(base) ** np.float32(-2 / width)
+    angles = [np.arange(length, dtype=np.float32)]
+    for _ in range(width // 2 - 1):
+        angles.append(angles[-1] * factor)
+    turns = torch.from_numpy(np.stack(angles, axis=1)).repeat(1, 2)
+    return torch.stack([turns.cos(), turns.sin()])
 
 
 def rounded_to_8_bits(x: torch.Tensor) -> torch.Tensor:
     """(..., C) -> (..., C): blocks of 32 numbers, each a whole multiple of a 127th of the largest, in 16 bits."""
     blocks = x.unflatten(-1, (-1, BLOCK))
-    scale = blocks.abs().amax(-1, keepdim=True) / 127
-    codes = torch.where(scale > 0, (blocks / scale).round(), 0.0)
-    return (codes * scale.half().float()).flatten(-2)
+    largest = blocks.abs().amax(-1, keepdim=True)
+    codes = torch.where(largest > 0, blocks * (127 / largest), 0.0).round()
+    return (codes * (largest / 127).half().float()).flatten(-2)
 
 
 def calibration(train: Documents, count: int, length: int) -> torch.Tensor:

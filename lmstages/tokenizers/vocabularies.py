@@ -10,8 +10,8 @@ of text in both formats, stated once. Knows no model; of a file only its name, t
 """
 
 import json
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -21,7 +21,7 @@ from lmstages.errors import UserError
 from lmstages.tokenizers.base import BOUNDARY, Encoded
 from lmstages.tokenizers.subwords import byte_alphabet
 
-NORMAL, UNKNOWN, CONTROL, USER, UNUSED = 1, 2, 3, 4, 5  # llama.cpp's types of pieces
+NORMAL, UNKNOWN, CONTROL, USER, UNUSED, BYTE = 1, 2, 3, 4, 5, 6  # llama.cpp's types of pieces
 SPACE = "\u2581"
 STAND_INS = byte_alphabet()
 BEGIN, UNKNOWN_PIECE = "<s>", "<unk>"
@@ -257,6 +257,7 @@ def _from_definition(path: Path, begin: int | None, end: int | None) -> OwnToken
         library = Tokenizer.from_str(content)
     except Exception as error:  # the library raises Exception itself
         raise UserError(path, f"no definition of a tokenizer ({error})") from error
+    library.encode_special_tokens = True  # a text that spells an end of text is no end of text
     added = {token.content for token in library.get_added_tokens_decoder().values()}
     spell = _byte_level if '"ByteLevel"' in content else _sentencepiece
     known = library.get_vocab(with_added_tokens=True)
@@ -275,3 +276,79 @@ def _from_sentencepiece(path: Path, begin: int | None, end: int | None) -> OwnTo
         raise UserError(path, "no SentencePiece model") from error
     pieces = [library.id_to_piece(token) for token in range(library.get_piece_size())]
     return OwnTokenizer(path, library.encode, [_sentencepiece(piece) for piece in pieces], begin, end)
+
+
+# ---------------------------------------------------------------- those of others, written out
+
+PROBES = (
+    "The 1234 cats\u2019 fur isn't  grey,\tbut\n\nSHE'LL see: na\u00efve caf\u00e9s \U0001f994!",
+    " a",
+    "a",
+    "  \n ",
+)
+
+
+def of_folder(folder: Path, begin: int | None, end: int | None, vocab_size: int) -> Vocabulary:
+    """The vocabulary of a Hugging Face folder as GGUF holds it; an error where it would cut text in another way."""
+    own, definition = from_folder(folder, begin, end), folder / "tokenizer.json"
+    told = _of_definition(definition) if definition.is_file() else _of_sentencepiece(folder / "tokenizer.model")
+    missing = range(len(told.pieces), vocab_size)  # checkpoints have more rows than pieces, for quick multiplication
+    pieces, types = [*told.pieces, *(f"[PAD{n}]" for n in missing)], [*told.types, *[UNUSED] * len(missing)]
+    scores = [*told.scores, *[0.0] * (len(pieces) - len(told.scores))]
+    found = replace(told, pieces=pieces, types=types, scores=scores, begin=begin, end=end)
+    again = from_vocabulary(folder, found)
+    if part := next((text for text in PROBES if again.cut(text) != own.cut(text)), None):
+        remedy = "use llama.cpp's own converter"
+        raise UserError(folder, f"its vocabulary cuts {part!r} by a rule that GGUF has no word for", "", remedy)
+    return found
+
+
+def _of_definition(path: Path) -> Vocabulary:
+    """Byte-level BPE, or SentencePiece's as the ``tokenizers`` library has it: a merge's rank is its score."""
+    told = json.loads(path.read_bytes())
+    model = told["model"]
+    if model.get("type") != "BPE":
+        raise UserError(path, f"a vocabulary of kind {model.get('type')!r}", "allowed: BPE")
+    added = {token["id"]: token for token in told.get("added_tokens", [])}
+    numbers = {token: piece for piece, token in model["vocab"].items()}
+    numbers |= {token: found["content"] for token, found in added.items()}
+    pieces = [numbers.get(token, f"[PAD{token}]") for token in range(max(numbers) + 1)]
+    marks = {token: CONTROL if found["special"] else USER for token, found in added.items()}
+    types = [marks.get(n, _type(piece) if n in numbers else UNUSED) for n, piece in enumerate(pieces)]
+    merges = [merge if isinstance(merge, str) else " ".join(merge) for merge in model["merges"]]
+    steps = told.get("pre_tokenizer") or {}
+    if '"ByteLevel"' in json.dumps(steps):
+        return Vocabulary("gpt2", pieces, (), types, merges, _rule(path, steps))
+    ranks = {merge.replace(" ", "", 1): float(-rank) for rank, merge in reversed(list(enumerate(merges, 1)))}
+    unknown = model["vocab"].get(model.get("unk_token"))
+    spelt, prepends = [piece.replace(" ", SPACE) for piece in pieces], '"Prepend"' in json.dumps(told["normalizer"])
+    types = [UNKNOWN if token == unknown else kind for token, kind in enumerate(types)]
+    scores = [ranks.get(piece, 0.0) for piece in spelt]
+    return Vocabulary("llama", spelt, scores, types, unknown=unknown, leading_space=prepends)
+
+
+def _type(piece: str) -> int:
+    return BYTE if len(piece) == 6 and piece.startswith("<0x") else NORMAL
+
+
+def _rule(path: Path, steps: Mapping[str, Any]) -> str:
+    """What llama.cpp calls the rule by which words are cut."""
+    parts = steps.get("pretokenizers", [steps])
+    rules = [part["pattern"].get("Regex") for part in parts if part["type"] == "Split"]
+    rules += [None for part in parts if part.get("use_regex", True) and part["type"] == "ByteLevel"]
+    names = [name for name, rule in WORDS.items() if [rule] == rules]
+    if not names:
+        raise UserError(path, f"cuts words by the rule {rules}", f"known: {', '.join(WORDS)}")
+    return names[0]
+
+
+def _of_sentencepiece(path: Path) -> Vocabulary:
+    import sentencepiece
+
+    library = sentencepiece.SentencePieceProcessor(model_file=str(path))
+    tokens = range(library.get_piece_size())
+    asked = {UNKNOWN: library.is_unknown, CONTROL: library.is_control, UNUSED: library.is_unused, BYTE: library.is_byte}
+    types = [next((kind for kind, of in asked.items() if of(token)), NORMAL) for token in tokens]
+    pieces, scores = [library.id_to_piece(token) for token in tokens], [library.get_score(token) for token in tokens]
+    prepends = library.id_to_piece(library.encode("a")[0]).startswith(SPACE)
+    return Vocabulary("llama", pieces, scores, types, unknown=library.unk_id(), leading_space=prepends)
