@@ -12,7 +12,7 @@ from lmstages.config.records import Scoring
 from lmstages.evaluation.sampling import sample
 from lmstages.evaluation.scoring import as_read, score, windows_of
 from lmstages.ladder import PPM, RUNGS, Cache, ContextMixing, KneserNey, Ngram
-from lmstages.models import context_mixing, counts, ppm
+from lmstages.models import context_mixing, counts, ppm, sequential
 from lmstages.models.base import Documents, build
 from lmstages.models.compiled import compiled
 
@@ -221,6 +221,18 @@ def test_reading_on_is_reading_from_the_beginning(rung):
         read.append(rows[:, place])
     [first, *_] = sample(model, 2, 30, seed=1, stop_at_boundary=False)
     assert len(first) == 30
+
+
+@pytest.mark.parametrize("rung", LEARNERS, ids=lambda rung: rung.name)
+def test_no_more_texts_are_read_on_at_once_than_have_room(rung, monkeypatch):
+    model, held = fitted(rung, drawn(14, 500)), []
+    greedy = {"count": 5, "length": 30, "seed": 1, "top_k": 1, "stop_at_boundary": False}
+    together = sample(model, **greedy)
+    monkeypatch.setattr(sequential, "READERS", 3 * sum(array.nbytes for array in model.fitted.values()))
+    reader = type(model).reader
+    monkeypatch.setattr(type(model), "reader", lambda self, prefix: held.append(len(prefix)) or reader(self, prefix))
+    apart = sample(model, **greedy)
+    assert held == [2, 2, 1] and all(np.array_equal(a, b) for a, b in zip(together, apart, strict=True))
 
 
 @pytest.mark.parametrize("rung", [*FROZEN, *LEARNERS], ids=lambda rung: f"{rung.name} {rung.standing}")

@@ -10,7 +10,7 @@ Knows a model only as ``LanguageModel``. All randomness is one numpy generator m
 
 import numpy as np
 
-from lmstages.models.base import BOUNDARY, LanguageModel, reader
+from lmstages.models.base import BOUNDARY, Bulky, LanguageModel, reader
 
 
 def narrowed(log_probs: np.ndarray, temperature: float, top_k: int | None, top_p: float) -> np.ndarray:
@@ -55,17 +55,31 @@ def sample(
         return [start.copy() for _ in range(count)]
     rows = np.empty((count, len(start) + length), dtype=np.int64)
     rows[:, : len(start)] = start
-    alive = np.ones(count, dtype=bool)
-    draws = np.random.default_rng(seed)
-    read = reader(model, rows[:, : len(start)])
-    for place in range(len(start), rows.shape[1]):
-        if place > len(start):
-            read.append(rows[:, place - 1])
-        rows[:, place] = chosen(narrowed(read.log_probs(), temperature, top_k, top_p), draws.random(count))
-        alive &= rows[:, place] != BOUNDARY
-        if stop_at_boundary and not alive.any():
-            break
+    draws, ending = np.random.default_rng(seed), BOUNDARY if stop_at_boundary else None
+    step = model.rows_at_once() if isinstance(model, Bulky) else count
+    for top in range(0, count, step):
+        _continue(model, rows[top : top + step], len(start), draws, (temperature, top_k, top_p), ending)
     return [_until_boundary(row, len(start)) if stop_at_boundary else row for row in rows]
+
+
+def _continue(
+    model: LanguageModel,
+    rows: np.ndarray,
+    begin: int,
+    draws: np.random.Generator,
+    narrowing: tuple[float, int | None, float],
+    ending: int | None,
+) -> None:
+    """(B, T) rows, filled from ``begin`` on, until all have had the token that ends them."""
+    read = reader(model, rows[:, :begin])
+    alive = np.ones(len(rows), dtype=bool)
+    for place in range(begin, rows.shape[1]):
+        if place > begin:
+            read.append(rows[:, place - 1])
+        rows[:, place] = chosen(narrowed(read.log_probs(), *narrowing), draws.random(len(rows)))
+        alive &= rows[:, place] != ending
+        if not alive.any():
+            break
 
 
 def chosen(probabilities: np.ndarray, thresholds: np.ndarray) -> np.ndarray:

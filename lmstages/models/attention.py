@@ -26,7 +26,7 @@ from lmstages.ladder import GPT, Llama, ModernGPT
 from lmstages.models.base import history
 from lmstages.models.neural import NeuralModel
 
-BAND = 1 << 12  # tokens read again at once
+BAND = 1 << 10  # tokens read again at once
 
 OneToken = Callable[[torch.Tensor], torch.Tensor]  # (B, D) of the token read now -> (B, D)
 Joined = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]  # (B, D) so far, (B, E) inside a part -> (B, D)
@@ -125,7 +125,7 @@ def times(weight: torch.Tensor, bias: torch.Tensor | None, out: torch.Tensor | N
 
 
 class LayerCache:
-    """Keys and values of one layer, (B, window, 2, H, W), of which the first ``length`` places are filled."""
+    """Keys and values of one layer, (window, B, 2, H, W), of which the first ``length`` places are filled."""
 
     def __init__(self, rows: int, window: int) -> None:
         self.rows, self.window, self.length = rows, window, 0
@@ -135,17 +135,17 @@ class LayerCache:
     def extended(self, keys: torch.Tensor, values: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Append (B, H, T, W) each for the band's B rows -> all that is held of them, (B, H, length, W)."""
         _, heads, added, width = keys.shape
-        held = self.room(keys, heads, width)[self.band]
+        held = self.room(keys, heads, width)[:, self.band]
         begin, self.length = self.length, self.length + added
-        held[:, begin : self.length, 0] = keys.transpose(1, 2)
-        held[:, begin : self.length, 1] = values.transpose(1, 2)
-        keys, values = held[:, : self.length].permute(2, 0, 3, 1, 4)
+        held[begin : self.length, :, 0] = keys.permute(2, 0, 1, 3)
+        held[begin : self.length, :, 1] = values.permute(2, 0, 1, 3)
+        keys, values = held[: self.length].permute(2, 1, 3, 0, 4)
         return keys, values
 
     def room(self, like: torch.Tensor, heads: int, width: int) -> torch.Tensor:
         """``held``, taken at first use, of the type and on the device of ``like``."""
         if not self.held.numel():
-            self.held = like.new_empty(self.rows, self.window, 2, heads, width)
+            self.held = like.new_empty(self.window, self.rows, 2, heads, width)
         return self.held
 
     def attended(self, packed: torch.Tensor) -> Callable[[], torch.Tensor]:
@@ -153,11 +153,11 @@ class LayerCache:
         returned -> (B, H, 1, W): what it sees of all that is held.
         """
         held = self.room(packed, *packed.shape[2:])
-        keys, values = held.permute(2, 0, 3, 1, 4)
+        keys, values = held.permute(2, 1, 3, 0, 4)
         query, added = packed[:, 0].unsqueeze(2), packed[:, 1:]
 
         def step() -> torch.Tensor:
-            held.select(1, self.length).copy_(added)
+            held[self.length].copy_(added)
             self.length += 1
             seen = keys.narrow(2, 0, self.length), values.narrow(2, 0, self.length)
             return functional.scaled_dot_product_attention(query, *seen)

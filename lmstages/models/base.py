@@ -120,6 +120,14 @@ class Readable(Protocol):
         """(B, T), T may be 0 -> what has read it."""
 
 
+@runtime_checkable
+class Bulky(Protocol):
+    """A model that keeps so much for every text it reads on that only a few fit side by side."""
+
+    def rows_at_once(self) -> int:
+        """How many a reader should hold."""
+
+
 class Rereader:
     """Asks ``next_log_probs`` anew after every token, of no more tokens than the context holds."""
 

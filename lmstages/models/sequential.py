@@ -17,7 +17,7 @@ from copy import copy
 import numpy as np
 
 from lmstages.ladder import Rung
-from lmstages.models.base import BOUNDARY, Arrays, Curve, Documents, Reader, Rereader
+from lmstages.models.base import BOUNDARY, Arrays, Curve, Documents, Reader
 from lmstages.progress import Progress
 
 PIECE = 1 << 14  # tokens between two looks at the clock
@@ -158,9 +158,12 @@ class SequentialModel:
         self._remember()
 
     def reader(self, prefix: np.ndarray) -> Reader:
-        """(B, T) -> its reader: rows side by side, each with a state of its own where it learns, if these fit."""
-        needed = len(prefix) * sum(array.nbytes for array in self.fitted.values())
-        return RowsReader(self, prefix) if needed <= READERS else Rereader(self, prefix)
+        """(B, T) -> its reader: rows side by side, each with a state of its own where it learns."""
+        return RowsReader(self, prefix)
+
+    def rows_at_once(self) -> int:
+        """As many as have room for their states."""
+        return max(1, READERS // (1 + sum(array.nbytes for array in self.fitted.values())))
 
     def fork(self) -> "SequentialModel":
         """A model that reads on from the fitted state by itself; what it learns it keeps."""

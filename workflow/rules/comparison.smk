@@ -9,6 +9,7 @@ rule oracle:
         scores=f"{ROOT}/{{corpus}}/oracle/scores.safetensors",
     log:
         f"logs/{RUN.name}/{{corpus}}/oracle.log",
+    priority: 1  # early, since the last analysis waits for it
     params:
         section=corpus_oracle,
         text=subpath(input.text, parent=True),
