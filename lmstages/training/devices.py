@@ -35,6 +35,6 @@ def at_precision(precision: str, device: torch.device) -> AbstractContextManager
 
 def machine_of(device: torch.device) -> str:
     """The part of a machine that the last bits of a result depend on."""
-    if device.type == "cpu":
-        return f"CPU, {torch.backends.cpu.get_cpu_capability()}"
-    return str(torch.cuda.get_device_name(device))
+    if device.type == "cuda":
+        return str(torch.cuda.get_device_name(device))
+    return f"CPU, {torch.backends.cpu.get_cpu_capability()}"

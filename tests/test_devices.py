@@ -1,0 +1,111 @@
+"""What a GPU asks of a fit, seen without one: no step waits for a value, all lies on one device, bfloat16 will do.
+
+torch's device ``meta`` has shapes and no values: whoever asks it for one, or brings something that lies elsewhere,
+gets an error.
+"""
+
+import shutil
+from importlib import import_module
+
+import numpy as np
+import pytest
+import torch
+from test_laws import SMALL
+
+from lmstages.ladder import RUNGS, Neural
+from lmstages.models.base import Documents, build
+from lmstages.training import loop
+from lmstages.training.batches import Rows
+from lmstages.training.distributed import Processes
+from lmstages.training.loop import Trainer
+from lmstages.training.runtime import Runtime
+
+V, META = 7, torch.device("meta")
+TOKENS = Documents.single(np.random.default_rng(0).integers(1, V, 400))
+ON_THE_HOST = {"autograd", "residual"}  # scalars of Python; an n-gram that is looked up
+KNOWN_TO_FUSE = "_get_fused_kernels_supported_devices"
+NETWORKS = [name for name in SMALL if issubclass(RUNGS[name], Neural) and name not in ON_THE_HOST]
+WAYS = {
+    "adamw": {"optimizer": "adamw", "averaging": "mean", "dropout": 0.1},
+    "muon": {"optimizer": "muon", "averaging": "ema"},
+}
+
+
+def trainer(name, device, **keys):
+    """Of a small network on ``device``, about to take its first step."""
+    model = build(RUNGS[name].model_validate({**SMALL[name], **keys}), V)
+    torch.manual_seed(0)
+    rows = Rows(TOKENS, model.window, model.rung.row_length, device, Processes())
+    found = Trainer(model.build().to(device), model.rung, (rows, rows), 0, Runtime(), Processes())
+    found.resume()
+    found.network.train()
+    found.forward = found.compiled()
+    return found
+
+
+@pytest.fixture(autouse=True)
+def fused_everywhere(monkeypatch):
+    """torch's fused AdamW knows how to move on ``meta``, but is not told so."""
+    monkeypatch.setattr(import_module("torch.optim.optimizer"), KNOWN_TO_FUSE, lambda: ["cpu", "meta"])
+
+
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("name", NETWORKS)
+def test_a_step_waits_for_no_value_and_brings_nothing_from_elsewhere(name, way):
+    fit = trainer(name, META, **WAYS[way])
+    for _ in range(3):
+        fit.step()
+    assert fit.state.losses.device == META and fit.state.step == 3
+    assert all(weight.device == META for weight in fit.network.parameters())
+
+
+def asks(fit):
+    fit.progress.due = lambda: True  # a line of progress says the loss
+
+
+def brings(fit):
+    fit.rows = Rows(TOKENS, 1, fit.rung.row_length)
+
+
+@pytest.mark.parametrize("fault", [asks, brings])
+def test_a_step_that_does_would_fail(fault):
+    fit = trainer("gpt", META)
+    fault(fit)
+    with pytest.raises((RuntimeError, NotImplementedError), match="meta"):
+        fit.step()
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_in_bfloat16_the_losses_are_nearly_those_in_32_bits_and_weights_stay_in_32(name):
+    exact, coarse = trainer(name, torch.device("cpu")), trainer(name, torch.device("cpu"))
+    coarse.precision = "bfloat16"
+    for _ in range(10):
+        exact.step()
+        coarse.step()
+    assert not torch.equal(exact.state.losses, coarse.state.losses)
+    assert (exact.state.losses - coarse.state.losses)[:10].abs().max() < 0.05
+    assert all(weight.dtype == torch.float32 for weight in coarse.network.parameters())
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a C++ compiler")
+@pytest.mark.parametrize("name", ["gpt", "llama", "modern_gpt"])
+def test_compiled_a_network_learns_the_same(name):
+    plain, compiled = trainer(name, torch.device("cpu")), trainer(name, torch.device("cpu"))
+    compiled.runtime = Runtime(compiled="always")
+    compiled.forward = compiled.compiled()
+    assert compiled.forward is not compiled.network
+    for _ in range(10):
+        plain.step()
+        compiled.step()
+    assert torch.allclose(plain.state.losses[:10], compiled.state.losses[:10], atol=1e-4)
+
+
+def test_compiling_pays_on_a_gpu_that_has_long_to_go(monkeypatch):
+    monkeypatch.setattr(torch, "compile", lambda network: "compiled")
+    fit = trainer("gpt", torch.device("cpu"), steps=loop.COMPILED_FROM)
+    assert fit.compiled() is fit.network
+    fit.device = torch.device("cuda")
+    assert fit.compiled() == "compiled"
+    fit.state.step = 1
+    assert fit.compiled() is fit.network
