@@ -2,11 +2,13 @@
 
     python benchmarks/engine.py results/quantised/tinyshakespeare/char/llama/seed0/model.safetensors [--seeds 20]
 
-Both draw from the same random numbers. llama.cpp rounds what it multiplies to 8 bits, as ours does with
-``activations: q8_0``. A number that lies between two codes falls to either side by its last bit, which depends on
-the order of every sum before it; what comes after it then lies elsewhere by a thousandth, so that more codes fall
-otherwise. Ours against itself, its products summed in 32 bits in place of 64, parts in the same way, and is printed
-beside it. Needs llama-cpp-python (``tests/llama_cpp.sh``). No test depends on it.
+Both draw from the same random numbers, and each file is read twice. First for what it holds: llama.cpp unpacks it to
+32 bits by its own program and multiplies in those, as ours does; the texts are the same. Then as llama.cpp runs it:
+it rounds what it multiplies to 8 bits, as ours does with ``activations: q8_0``. A number that lies between two codes
+falls to either side by its last bit, which depends on the order of every sum before it; what comes after it then lies
+elsewhere by a thousandth, so that more codes fall otherwise. Ours against itself, its products summed in 32 bits in
+place of 64, parts in the same way, and is printed beside it. Needs llama-cpp-python (``tests/llama_cpp.sh``). No test
+depends on it.
 """
 
 import argparse
@@ -21,17 +23,18 @@ from torch.nn import functional
 from lmstages.evaluation.sampling import sample
 from lmstages.ladder import LlamaCpp, LlamaQ4, LlamaQ8
 from lmstages.models.base import Documents, build
+from lmstages.models.llama_cpp import Engine
 from lmstages.models.neural import NeuralModel
 from lmstages.storage import load_model
 
 KINDS = {"f32": None, "q8_0": LlamaQ8, "q4_0": LlamaQ4}
 
 
-def made(model: Any, kind: type | None) -> Any:
-    """The model in fewer bits, computing as llama.cpp does; or as it is."""
+def made(model: Any, kind: type | None, activations: str = "f32") -> Any:
+    """The model in fewer bits; or as it is."""
     if kind is None:
         return model
-    found: Any = build(kind.model_validate({"base": model.rung, "activations": "q8_0"}), model.vocab_size)
+    found: Any = build(kind.model_validate({"base": model.rung, "activations": activations}), model.vocab_size)
     found.derive(model, Documents.single([]))
     return found
 
@@ -41,6 +44,20 @@ def through_llama_cpp(model: Any, ours: Any) -> NeuralModel:
     weights = None if ours is model else ours.rung
     found: Any = build(LlamaCpp(base=model.rung, weights=weights), model.vocab_size)
     found.derive(ours, Documents.single([]))
+    return found
+
+
+def unpacked_by_llama_cpp(model: Any, ours: Any) -> NeuralModel:
+    """The same file, unpacked to 32 bits by llama.cpp's own program, in the engine."""
+    import llama_cpp
+
+    found: Any = through_llama_cpp(model, ours)
+    settings = llama_cpp.llama_model_quantize_default_params()
+    settings.ftype, settings.allow_requantize, settings.nthread = llama_cpp.LLAMA_FTYPE_ALL_F32, True, 1
+    packed, unpacked = (Path(found.folder.name, name) for name in ("model.gguf", "unpacked.gguf"))
+    failed = llama_cpp.llama_model_quantize(str(packed).encode(), str(unpacked).encode(), settings)
+    assert not failed, "llama.cpp reads the file that it runs"
+    found.network = Engine(unpacked, model.vocab_size, model.rung.window)
     return found
 
 
@@ -67,6 +84,14 @@ def alike(a: Any, b: Any, seed: int, length: int, temperature: float) -> int:
     return int(differ[0]) if len(differ) else length
 
 
+def compare(told: str, ours: Any, other: Any, chosen: argparse.Namespace) -> None:
+    """A line of how far both write the same."""
+    greedy = alike(ours, other, 0, chosen.length, 1e-3)
+    found = [alike(ours, other, seed, chosen.length, 1.0) for seed in range(chosen.seeds)]
+    whole = f"{sum(each == chosen.length for each in found)} of {chosen.seeds} seeds for all"
+    print(f"{told}: greedy {greedy} of {chosen.length} tokens; {whole}, {found}", flush=True)
+
+
 def main() -> None:
     """A line for each format and opponent."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])  # type: ignore[union-attr]
@@ -78,14 +103,11 @@ def main() -> None:
     model: Any = load_model(chosen.model)
     for name, kind in KINDS.items():
         ours = made(model, kind)
-        others: dict[str, Any] = {"llama.cpp": through_llama_cpp(model, ours)}
-        others |= {} if kind is None else {"itself in 32 bits": in_32_bits(made(model, kind))}
-        for other, opponent in others.items():
-            greedy = alike(ours, opponent, 0, chosen.length, 1e-3)
-            found = [alike(ours, opponent, seed, chosen.length, 1.0) for seed in range(chosen.seeds)]
-            whole = sum(each == chosen.length for each in found)
-            told = f"greedy {greedy} of {chosen.length} tokens; {whole} of {chosen.seeds} seeds for all, {found}"
-            print(f"{name} and {other}: {told}", flush=True)
+        compare(f"{name}, unpacked by llama.cpp", ours, unpacked_by_llama_cpp(model, ours), chosen)
+        if kind is not None:
+            ours = made(model, kind, "q8_0")
+            compare(f"{name}, run by llama.cpp", ours, through_llama_cpp(model, ours), chosen)
+            compare(f"{name}, ours with sums of 32 bits", ours, in_32_bits(made(model, kind, "q8_0")), chosen)
 
 
 if __name__ == "__main__":

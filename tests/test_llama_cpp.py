@@ -22,6 +22,7 @@ from lmstages.models import gguf_file
 from lmstages.models.base import Documents, build
 from lmstages.models.blocks import packed
 from lmstages.models.derived import as_stored
+from lmstages.models.llama_cpp import Engine
 from lmstages.models.llama_tensors import gguf_order, names, shapes
 from lmstages.models.quantised import rotation_in_32_bits
 from lmstages.tokenizers.vocabularies import NO_VOCABULARY, from_vocabulary
@@ -170,17 +171,24 @@ def test_samples_are_the_engines_for_200_tokens(kind, temperature):
     assert all(np.array_equal(a, b) for a, b in zip(found, expected, strict=True))
 
 
-def test_a_file_the_engine_cannot_load_is_one_line(tmp_path):
-    from lmstages.models.llama_cpp import Engine
+@pytest.mark.parametrize("kind", [LlamaQ8, LlamaQ4])
+def test_a_file_that_llama_cpp_unpacks_to_32_bits_writes_our_text_for_every_seed(tmp_path, kind):
+    ours = rounded(fitted(), kind)
+    theirs = through_llama_cpp(ours)
+    unpacked = converted(Path(theirs.folder.name, "model.gguf"), tmp_path / "unpacked.gguf", "ALL_F32")
+    theirs.network = Engine(unpacked, V, SHAPE["window"])
+    for seed in range(5):
+        settings = {"count": 1, "length": 200, "seed": seed, "stop_at_boundary": False}
+        assert np.array_equal(sample(ours, **settings), sample(theirs, **settings)), seed
 
+
+def test_a_file_the_engine_cannot_load_is_one_line(tmp_path):
     (tmp_path / "m.gguf").write_bytes(b"GGUF" + bytes(100))
     with pytest.raises(UserError, match=r"m.gguf: llama.cpp ended with code 1: .*llama.cpp cannot load the file"):
         Engine(tmp_path / "m.gguf", V, 16)
 
 
 def test_a_file_of_another_vocabulary_is_one_line(tmp_path):
-    from lmstages.models.llama_cpp import Engine
-
     model = fitted()
     gguf_file.write(tmp_path / "m.gguf", model.rung, V, as_stored(model), NO_VOCABULARY)
     with pytest.raises(UserError, match=rf"llama.cpp finds {V} tokens in it, not 9"):
