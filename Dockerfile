@@ -1,7 +1,7 @@
 # The environment of the lock, for Docker, Kubernetes and, through Apptainer, for clusters.
 #
-#   docker build -t lmstages .                                             what the lock pins
-#   docker build -t lmstages:cuda --build-arg PIP_EXTRA_INDEX_URL=... .    torch from an index of CUDA builds
+#   docker build -t lmstages .                                             on x86-64 the index's own torch is for CUDA
+#   docker build -t lmstages:cpu --build-arg PIP_EXTRA_INDEX_URL=... .     torch from an index of CPU builds: far smaller
 #   apptainer build lmstages.sif docker-daemon://lmstages:latest           then: snakemake --sdm apptainer ...
 #
 # A CUDA build of torch brings its own libraries, so that the host needs its driver alone (docker run --gpus all,
