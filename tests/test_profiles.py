@@ -61,6 +61,36 @@ def test_a_profile_that_is_not_there_is_refused(folder):
     assert "did you mean 'profiles/slurm'?" in done.stdout + done.stderr
 
 
+GRID_ENGINE = {  # runs what it is given at once; JOBS holds what was asked for, and how each job ended
+    "qsub": """
+        echo "$@" >>"$JOBS/asked"
+        (bash "${@: -1}" >"$JOBS/$$.log" 2>&1; echo "exit_status $?" >"$JOBS/$$") >/dev/null 2>&1 &
+        echo $$""",
+    "qstat": "[[ ! -e $JOBS/$2 ]]",
+    "qacct": 'cat "$JOBS/$2"',
+}
+
+
+@pytest.mark.slow
+def test_a_run_goes_through_a_scheduler_that_is_known_by_its_commands_alone(folder, tmp_path, monkeypatch):
+    pytest.importorskip("snakemake_executor_plugin_cluster_generic")
+    commands = tmp_path / "commands"
+    for place in (commands, tmp_path / "jobs"):
+        place.mkdir()
+    for name, body in GRID_ENGINE.items():
+        (commands / name).write_text(f"#!/usr/bin/env bash\n{body}\n")
+        (commands / name).chmod(0o755)
+    monkeypatch.setenv("JOBS", str(tmp_path / "jobs"))
+    monkeypatch.setenv("PATH", f"{commands}{os.pathsep}{os.environ['PATH']}")
+    quick = ("--seconds-between-status-checks", "1", "--latency-wait", "5", "--jobs", "2")
+    done = snakemake(folder, "--workflow-profile", "profiles/cluster-generic", *quick, "--config", "run=tiny")
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert (folder / "results/tiny/report.html").exists()
+    asked = (tmp_path / "jobs/asked").read_text().splitlines()
+    assert all(re.search(r"-pe smp \d+ -l h_vmem=\d+M,h_rt=00:\d+:00,gpu=0 ", line) for line in asked)
+    assert 3 < len(asked) < 30, "small jobs share one"
+
+
 # What a fit asks for
 
 
