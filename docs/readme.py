@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from lmstages.figures.ladder import ladder as ladder_plot
-from lmstages.figures.rows import named
+from lmstages.figures.rows import BESIDES, grouped, named
 from lmstages.ladder import LADDER
 from lmstages.report.shown import count, decimal, duration
 from lmstages.report.tables import USUAL, table_markdown
@@ -31,24 +31,40 @@ def ladder_table() -> str:
     return "\n".join(lines)
 
 
-def results_table(comparison: dict[str, Any]) -> str:
-    """The default run, a line a row."""
-    lines = ["| corpus | tokens | model | bits/byte | 95 % interval | excess | perplexity | parameters | fit time |"]
-    lines.append("|---|---|---|--:|---|--:|--:|--:|--:|")
-    for row in comparison["rows"]:
-        shown = named(row) + ("" if row["class"] in USUAL else f", {row['class']}")
-        interval = " to ".join(decimal(end) for end in row["interval"] or ())
-        figures = [decimal(row["bits_per_byte"]), interval, decimal(row["excess_bits_per_byte"])]
-        rest = [decimal(row["perplexity"], 2), count(row["parameters"]), duration(row["fit_seconds"])]
-        lines.append(f"| {' | '.join([row['corpus'], row['tokenizer'], shown, *figures, *rest])} |")
+def results_table(comparison: dict[str, Any], largest: str = "fables") -> str:
+    """The default run: a line a model, a column a corpus; parameters and fit time are those of ``largest``."""
+    corpora = list(comparison["corpora"])
+    lines = [f"| model | {' | '.join(corpora)} | parameters | fit time |", f"|---|{'---|' * len(corpora)}--:|--:|"]
+    several = grouped(comparison["rows"], lambda row: named(row) + _class(row))
+    for shown, rows in sorted(several.items(), key=lambda item: _place(item[1][0])):
+        found = {row["corpus"]: row for row in rows}
+        cells = [_bits(found[corpus]) if corpus in found else "" for corpus in corpora]
+        size = found.get(largest, rows[0])
+        lines.append(f"| {' | '.join([shown, *cells, count(size['parameters']), duration(size['fit_seconds'])])} |")
     return "\n".join(lines)
+
+
+def _place(row: dict[str, Any]) -> tuple[bool, int]:
+    """Up the ladder, and then what stands beside it."""
+    return row["family"] in BESIDES, row["rank"]
+
+
+def _class(row: dict[str, Any]) -> str:
+    """Told where it is not the usual one."""
+    return "" if row["class"] in USUAL else f", {row['class']}"
+
+
+def _bits(row: dict[str, Any]) -> str:
+    """0.902 (0.896 to 0.908)."""
+    interval = " to ".join(decimal(end) for end in row["interval"] or ())
+    return decimal(row["bits_per_byte"]) + (f" ({interval})" if interval else "")
 
 
 def strongest_table(comparison: dict[str, Any]) -> str:
     """The run ``strongest``, a line a row, with intervals."""
     lines = ["| model | nats/char | 95 % interval | bits/byte | parameters |", "|---|--:|---|--:|--:|"]
     for row in comparison["rows"]:
-        shown = named(row) + ("" if row["class"] in USUAL else f", {row['class']}")
+        shown = named(row) + _class(row)
         interval = " to ".join(decimal(end) for end in row["nats_per_character_interval"])
         figures = [decimal(row["nats_per_character"]), interval, decimal(row["bits_per_byte"])]
         lines.append(f"| {' | '.join([shown, *figures, count(row['parameters'])])} |")
