@@ -1,6 +1,6 @@
 """Sampling with a cache of keys and values against sampling without one, on the same random weights in one run.
 
-    python benchmarks/sampling.py [--sizes small large] [--length 512] [--batch 128] [--rounds 3] [--threads 1]
+    python benchmarks/sampling.py [--sizes small large] [--length 512] [--batch 256] [--rounds 3] [--threads 1]
                                   [--clock wall]
 
 Without a cache a sampler reads, for every token it draws, all tokens of its row again. Both roll past the window in
@@ -8,8 +8,9 @@ the same strides (see ``lmstages/models/attention.py``), so that the same seed m
 checked. A third sampler is the plain loop over ``next_log_probs``, which
 reads the last ``window`` tokens for every token, as nanoGPT does; its text is the same up to the window. What bounds a
 batch: keys and values of all rows are read from beyond the processor's inner caches for every token, so that more than
-some 128 rows gain nothing; and rolling reads every token twice, so that with a small network, of which a single row
-keeps a core busy already, a batch gains little more than half the window. Rounds alternate the samplers; each figure
+some 128 rows a core gain nothing; and rolling reads every token twice, so that with a small network, of which a single
+row keeps a core busy already, a batch gains little more than half the window. Only a batch has work for a second core
+(``--threads 2``), whichever sampler reads it. Rounds alternate the samplers; each figure
 is the median of its rounds. ``--clock processor`` counts the process's own time, for a machine that others use, and
 means what ``wall`` does at one thread alone. Prints tokens a second and ratios to both samplers without a cache, at one
 text and at a batch. No test depends on it.
@@ -133,7 +134,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--sizes", nargs="+", choices=SIZES, default=list(SIZES))
     parser.add_argument("--length", type=int, default=512)
-    parser.add_argument("--batch", type=int, default=128)
+    parser.add_argument("--batch", type=int, default=256)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--clock", choices=CLOCKS, default="wall")
