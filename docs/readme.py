@@ -1,8 +1,9 @@
 """Writes the tables and the picture of README.md from the ladder and from finished runs: ``make readme``.
 
 Between ``<!-- name -->`` and ``<!-- /name -->`` stands what a command gave, so that no figure is typed. The runs are
-those of ``TABLES`` below ``results/``; what a run that is not there would give stays as it is. ``published`` is also
-copied to the committed reference report.
+``default``, ``strongest``, ``quantised`` and ``published`` below ``results/``; the last is copied to the committed
+reference report.
+What a run that is not there would give stays as it is.
 """
 
 import json
@@ -74,9 +75,9 @@ def quantised_table(comparison: dict[str, Any]) -> str:
     """The run ``quantised``: size, and what it costs against the row it is made of, paired, per character."""
     lines = ["| model | bits/weight | nats/char | less LLaMA | 95 % interval | KL | top-1 | tokens/s |"]
     lines.append("|---|--:|--:|--:|---|--:|--:|--:|")
-    tested = _against(comparison, "llama")
+    tested = {frozenset((each["a"]["model"], each["b"]["model"])): each for each in comparison["differences"]}
     for row in comparison["rows"]:
-        size, cost = row["quantisation"], tested.get(row["model"])
+        size, cost = row["quantisation"], tested.get(frozenset((row["model"], "llama")))
         start = [named(row), decimal(size["bits_per_weight"] if size else 32, 2), decimal(row["nats_per_character"], 4)]
         rest = _cost(row, cost) if size and cost else ["", "", "", "", decimal(row["tokens"] / row["score_seconds"], 0)]
         lines.append(f"| {' | '.join([*start, *rest])} |")
@@ -84,34 +85,12 @@ def quantised_table(comparison: dict[str, Any]) -> str:
 
 
 def _cost(row: dict[str, Any], cost: dict[str, Any]) -> list[str]:
-    """What a row in few bits costs, and how far it is from the row it is made of."""
-    size = row["quantisation"]
-    shares = [decimal(size["kl"], 5), f"{100 * size['top1']:.1f} %", decimal(size["tokens_per_second"], 0)]
-    return [*_less(row, cost), *shares]
-
-
-def _less(row: dict[str, Any], cost: dict[str, Any]) -> list[str]:
-    """The paired difference and its interval, positive where the row is worse; bits per byte as nats per character."""
-    sign = 1 if cost["a"]["model"] == row["model"] else -1
+    """Positive where it is worse than LLaMA; bits per byte become nats per character."""
+    size, sign = row["quantisation"], 1 if cost["a"]["model"] == row["model"] else -1
     nats = sign * math.log(2) * row["bytes"] / row["characters"]
     ends = " to ".join(decimal(nats * end, 4) for end in cost["interval"][::sign])
-    return [decimal(nats * cost["difference"], 4), ends]
-
-
-def modern_table(comparison: dict[str, Any]) -> str:
-    """The run ``modern``: every row against the modern GPT with all its parts, paired, per character."""
-    lines = ["| model | nats/char | less modern GPT | 95 % interval |", "|---|--:|--:|---|"]
-    tested = _against(comparison, "modern_gpt")
-    for row in sorted(comparison["rows"], key=lambda row: row["nats_per_character"]):
-        less = _less(row, tested[row["model"]]) if row["model"] in tested else ["", ""]
-        lines.append(f"| `{row['model']}` | {decimal(row['nats_per_character'], 4)} | {' | '.join(less)} |")
-    return "\n".join(lines)
-
-
-def _against(comparison: dict[str, Any], model: str) -> dict[str, dict[str, Any]]:
-    """Every other model -> its paired difference from ``model``."""
-    pairs = [(each["a"]["model"], each["b"]["model"], each) for each in comparison["differences"]]
-    return {(b if a == model else a): each for a, b, each in pairs if model in (a, b)}
+    shares = [decimal(size["kl"], 5), f"{100 * size['top1']:.1f} %", decimal(size["tokens_per_second"], 0)]
+    return [decimal(nats * cost["difference"], 4), ends, *shares]
 
 
 def published_table(comparison: dict[str, Any]) -> str:
@@ -144,7 +123,6 @@ TABLES = {
     "results": ("default", results_table),
     "strongest": ("strongest", strongest_table),
     "quantised": ("quantised", quantised_table),
-    "modern": ("modern", modern_table),
     "published": ("published", published_table),
 }
 

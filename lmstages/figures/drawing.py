@@ -58,7 +58,7 @@ SETTINGS: Any = {
     **dict.fromkeys(("xtick.major.size", "ytick.major.size", "xtick.minor.size", "ytick.minor.size"), 0),
 }
 DOTS = 160  # of a PNG, per inch
-FOR_SHAPING = {"GDEF", "GPOS", "GSUB", "MATH"}  # tables of a font that nothing reads in a PDF, whose text has been laid out
+FOR_SHAPING = {"GDEF", "GPOS", "GSUB", "MATH"}  # tables of a font that nothing reads in a PDF: its text is laid out
 
 
 @dataclass(frozen=True, eq=False)
