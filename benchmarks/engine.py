@@ -12,6 +12,8 @@ depends on it.
 """
 
 import argparse
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +29,12 @@ from lmstages.models.llama_cpp import Engine
 from lmstages.models.neural import NeuralModel
 from lmstages.storage import load_model
 
+UNPACK = """
+import sys, llama_cpp
+settings = llama_cpp.llama_model_quantize_default_params()
+settings.ftype, settings.allow_requantize, settings.nthread = llama_cpp.LLAMA_FTYPE_ALL_F32, True, 1
+sys.exit(llama_cpp.llama_model_quantize(sys.argv[1].encode(), sys.argv[2].encode(), settings))
+"""
 KINDS = {"f32": None, "q8_0": LlamaQ8, "q4_0": LlamaQ4}
 
 
@@ -49,14 +57,9 @@ def through_llama_cpp(model: Any, ours: Any) -> NeuralModel:
 
 def unpacked_by_llama_cpp(model: Any, ours: Any) -> NeuralModel:
     """The same file, unpacked to 32 bits by llama.cpp's own program, in the engine."""
-    import llama_cpp
-
     found: Any = through_llama_cpp(model, ours)
-    settings = llama_cpp.llama_model_quantize_default_params()
-    settings.ftype, settings.allow_requantize, settings.nthread = llama_cpp.LLAMA_FTYPE_ALL_F32, True, 1
     packed, unpacked = (Path(found.folder.name, name) for name in ("model.gguf", "unpacked.gguf"))
-    failed = llama_cpp.llama_model_quantize(str(packed).encode(), str(unpacked).encode(), settings)
-    assert not failed, "llama.cpp reads the file that it runs"
+    subprocess.run([sys.executable, "-c", UNPACK, packed, unpacked], check=True, capture_output=True)
     found.network = Engine(unpacked, model.vocab_size, model.rung.window)
     return found
 

@@ -228,7 +228,7 @@ def test_no_more_texts_are_read_on_at_once_than_have_room(rung, monkeypatch):
     model, held = fitted(rung, drawn(14, 500)), []
     greedy = {"count": 5, "length": 30, "seed": 1, "top_k": 1, "stop_at_boundary": False}
     together = sample(model, **greedy)
-    monkeypatch.setattr(sequential, "READERS", 3 * sum(array.nbytes for array in model.fitted.values()))
+    monkeypatch.setattr(sequential, "READERS", 2 * sum(array.nbytes for array in model.fitted.values()))
     reader = type(model).reader
     monkeypatch.setattr(type(model), "reader", lambda self, prefix: held.append(len(prefix)) or reader(self, prefix))
     apart = sample(model, **greedy)

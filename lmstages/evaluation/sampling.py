@@ -70,7 +70,7 @@ def _continue(
     narrowing: tuple[float, int | None, float],
     ending: int | None,
 ) -> None:
-    """(B, T) rows, filled from ``begin`` on, until all have had the token that ends them."""
+    """(B, T) rows, filled from ``begin`` on, until all have had the token that ends them, if one does."""
     read = reader(model, rows[:, :begin])
     alive = np.ones(len(rows), dtype=bool)
     for place in range(begin, rows.shape[1]):

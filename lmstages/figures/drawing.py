@@ -82,9 +82,10 @@ class Drawing:
         return drawing.getvalue()
 
     def pdf(self) -> bytes:
-        """For a document; its fonts are cut to what it says, quickly, without their tables for shaping."""
+        """For a document; its fonts are cut to what it says."""
         from fontTools.subset import Options
 
+        # matplotlib asks for no more than the default, under which cutting these tables takes most of the time
         Options._drop_tables_default = sorted(FOR_SHAPING.union(Options._drop_tables_default))
         drawing = io.BytesIO()
         self._save(drawing, "pdf", metadata=dict.fromkeys(("CreationDate", "Creator", "Producer")))

@@ -162,8 +162,9 @@ class SequentialModel:
         return RowsReader(self, prefix)
 
     def rows_at_once(self) -> int:
-        """As many as have room for their states."""
-        return max(1, READERS // (1 + sum(array.nbytes for array in self.fitted.values())))
+        """As many as have room for states of their own; all that do not learn read from one."""
+        own = sum(array.nbytes for array in self.fitted.values())
+        return max(1, READERS // max(1, own))
 
     def fork(self) -> "SequentialModel":
         """A model that reads on from the fitted state by itself; what it learns it keeps."""
