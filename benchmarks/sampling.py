@@ -5,15 +5,17 @@
 
 Without a cache a sampler reads, for every token it draws, all tokens of its row again. Both roll past the window in
 the same strides (see ``lmstages/models/attention.py``), so that the same seed must give both the same text, which is
-checked. A third sampler is the plain loop over ``next_log_probs``, which
-reads the last ``window`` tokens for every token, as nanoGPT does; its text is the same up to the window. What bounds a
-batch: keys and values of all rows are read from beyond the processor's inner caches for every token, so that more than
-some 128 rows a core gain nothing; and rolling reads every token twice, so that with a small network, of which a single
-row keeps a core busy already, a batch gains little more than half the window. Only a batch has work for a second core
-(``--threads 2``), whichever sampler reads it. Rounds alternate the samplers; each figure
-is the median of its rounds. ``--clock processor`` counts the process's own time, for a machine that others use, and
-means what ``wall`` does at one thread alone. Prints tokens a second and ratios to both samplers without a cache, at one
-text and at a batch. No test depends on it.
+checked. A third sampler is the plain loop over ``next_log_probs``, which reads the last ``window`` tokens for every
+token, as nanoGPT does; its text is the same up to the window.
+
+What bounds a batch: keys and values of all rows are read from beyond the processor's inner caches for every token, so
+that more than some 128 rows a core gain nothing; and rolling reads every token twice, so that with a small network, of
+which a single row keeps a core busy already, a batch gains little more than half the window. A second core
+(``--threads 2``) helps a batch far more than a single row.
+
+Rounds alternate the samplers; each figure is the median of its rounds. ``--clock processor`` counts the process's own
+time, for a machine that others use, and means what ``wall`` does at one thread alone. Prints tokens a second and ratios
+to both samplers without a cache, at one text and at a batch. No test depends on it.
 """
 
 import argparse
