@@ -13,8 +13,8 @@ from collections.abc import Callable
 import numpy as np
 import torch
 
-from lmstages.ladder import WaveNet
-from lmstages.models.convolution import Convolutions, WaveNetModel
+from lmstages.config.hyperparameters.neural import WaveNet
+from lmstages.models.neural.wavenet import Convolutions, WaveNetModel
 
 VOCABULARY = 27
 WINDOWS_AT_ONCE = 2048

@@ -13,9 +13,9 @@ from itertools import pairwise
 
 import numpy as np
 
-from lmstages.ladder import Bigram
-from lmstages.models.base import Documents
-from lmstages.models.ngram import NgramModel
+from lmstages.config.hyperparameters.counts import Bigram
+from lmstages.core.documents import Documents
+from lmstages.models.counts.ngram import NgramModel
 
 VOCABULARY = 67
 

@@ -1,6 +1,6 @@
 """How long a rounded LLaMA and llama.cpp on the same file write the same text, seed by seed.
 
-    python benchmarks/engine.py results/quantised/tinyshakespeare/char/llama/seed0/model.safetensors [--seeds 20]
+    python benchmarks/engine.py results/quantized/tinyshakespeare/char/llama/seed0/model.safetensors [--seeds 20]
 
 Both draw from the same random numbers, and each file is read twice. First for what it holds: llama.cpp unpacks it to
 32 bits by its own program and multiplies in those, as ours does; the texts are the same. Then as llama.cpp runs it:
@@ -22,12 +22,13 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+from lmstages.config.hyperparameters.quantized import LlamaCpp, LlamaQ4, LlamaQ8
+from lmstages.core.documents import Documents
 from lmstages.evaluation.sampling import sample
-from lmstages.ladder import LlamaCpp, LlamaQ4, LlamaQ8
-from lmstages.models.base import Documents, build
-from lmstages.models.llama_cpp import Engine
-from lmstages.models.neural import NeuralModel
-from lmstages.storage import load_model
+from lmstages.models.base import build
+from lmstages.models.external.llama_cpp import Engine
+from lmstages.models.neural.base import NeuralModel
+from lmstages.models.storage import load_model
 
 UNPACK = """
 import sys, llama_cpp
@@ -42,15 +43,15 @@ def made(model: Any, kind: type | None, activations: str = "f32") -> Any:
     """The model in fewer bits; or as it is."""
     if kind is None:
         return model
-    found: Any = build(kind.model_validate({"base": model.rung, "activations": activations}), model.vocab_size)
+    found: Any = build(kind.model_validate({"base": model.config, "activations": activations}), model.vocab_size)
     found.derive(model, Documents.single([]))
     return found
 
 
 def through_llama_cpp(model: Any, ours: Any) -> NeuralModel:
     """The same file in the engine."""
-    weights = None if ours is model else ours.rung
-    found: Any = build(LlamaCpp(base=model.rung, weights=weights), model.vocab_size)
+    weights = None if ours is model else ours.config
+    found: Any = build(LlamaCpp(base=model.config, weights=weights), model.vocab_size)
     found.derive(ours, Documents.single([]))
     return found
 
@@ -60,7 +61,7 @@ def unpacked_by_llama_cpp(model: Any, ours: Any) -> NeuralModel:
     found: Any = through_llama_cpp(model, ours)
     packed, unpacked = (Path(found.folder.name, name) for name in ("model.gguf", "unpacked.gguf"))
     subprocess.run([sys.executable, "-c", UNPACK, packed, unpacked], check=True, capture_output=True)
-    found.network = Engine(unpacked, model.vocab_size, model.rung.window)
+    found.network = Engine(unpacked, model.vocab_size, model.config.window)
     return found
 
 

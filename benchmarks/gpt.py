@@ -65,15 +65,16 @@ def fit_ours(text: Path, steps: int, seed: int, threads: int | None, keys: dict[
     """Fit and score; what a parent needs to know of it."""
     import torch
 
+    from lmstages.config.hyperparameters.attention import ModernGPT
+    from lmstages.core.documents import Documents
     from lmstages.evaluation.scoring import score, windows_of
-    from lmstages.ladder import ModernGPT
-    from lmstages.models.base import Documents, build
+    from lmstages.models.base import build
 
     if threads is not None:
         torch.set_num_threads(threads)
     train, valid = (Documents.single(tokens) for tokens in read_text(text))
-    rung = ModernGPT(steps=steps, evaluate_every=steps, keep="last", **keys)
-    model = build(rung, 65)
+    config = ModernGPT(steps=steps, evaluate_every=steps, keep="last", **keys)
+    model = build(config, 65)
     started = time.perf_counter()
     curve = model.fit(train, Documents.single(valid.tokens[:WINDOW]), seed)
     seconds = time.perf_counter() - started

@@ -12,9 +12,9 @@ import time
 import numpy as np
 from scipy import stats
 
-from lmstages.comparison.intervals import Text, attach, key, profile
-from lmstages.comparison.uncertainty import RESAMPLES, block_ends, row_intervals
-from lmstages.storage import Scores
+from lmstages.evaluation.score_files import Scores
+from lmstages.results.intervals import Text, attach, key, profile
+from lmstages.results.statistics import RESAMPLES, block_ends, row_intervals
 
 ROWS, SIZE = 40, 500_000
 EMPTY = {"corpus": "text", "split": "test", "tokenizer": "char", "family": "neural", "ensemble_of": None, "flag": None}

@@ -19,9 +19,10 @@ from pathlib import Path
 
 import numpy as np
 
-from lmstages import artefacts
-from lmstages.ladder import KneserNey
-from lmstages.models.base import Documents, build
+from lmstages.config.hyperparameters.counts import KneserNey
+from lmstages.core import artifacts
+from lmstages.core.documents import Documents
+from lmstages.models.base import build
 
 HELD_OUT = 2000  # lines
 FOR_NLTK, SCORED_BY_NLTK, NLTK_ORDER = 6000, 10, 5  # lines
@@ -55,13 +56,13 @@ def fit(tokens: Path, vocab_size: int, order: int, out: Path) -> None:
     """What is timed of ours, in a process of its own."""
     model, train = build(KneserNey(order=order), vocab_size), documents(np.load(tokens))
     model.fit(train, train, 0)
-    artefacts.save_arrays(out, model.arrays(), {}, {})
+    artifacts.save_arrays(out, model.arrays(), {}, {})
 
 
 def perplexity(order: int, vocab_size: int, saved: Path, held_out: Documents) -> tuple[float, float]:
     """Of the saved model on held-out lines, and how many tokens a second it scores."""
     model = build(KneserNey(order=order), vocab_size)
-    model.restore(artefacts.load_arrays(saved)[0])
+    model.restore(artifacts.load_arrays(saved)[0])
     lengths = held_out.lengths
     rows = np.zeros((len(lengths), lengths.max()), dtype=np.int64)
     real = np.arange(rows.shape[1]) < lengths[:, None]

@@ -26,10 +26,11 @@ from statistics import median
 import numpy as np
 import torch
 
+from lmstages.config.hyperparameters.attention import GPT
+from lmstages.config.hyperparameters.neural import Neural
 from lmstages.evaluation.sampling import sample
-from lmstages.ladder import GPT, Neural
-from lmstages.models.attention import AttentionModel
-from lmstages.models.base import Rereader, build
+from lmstages.models.base import Recompute, build
+from lmstages.models.neural.attention import AttentionModel
 
 VOCABULARY = 65
 CLOCKS = {"wall": time.perf_counter, "processor": time.process_time}
@@ -39,9 +40,9 @@ SIZES: dict[str, Neural] = {
 }
 
 
-def random_model(rung: Neural) -> AttentionModel:
+def random_model(config: Neural) -> AttentionModel:
     """A network of random weights, larger than a fresh one's, so that its texts are not noise."""
-    model = build(rung, VOCABULARY)
+    model = build(config, VOCABULARY)
     assert isinstance(model, AttentionModel), "both sizes are GPT"
     with torch.random.fork_rng():
         torch.manual_seed(0)
@@ -55,9 +56,9 @@ class Uncached:
     """The model as one that rolls in the same strides and reads its whole row for every token."""
 
     def __init__(self, model: AttentionModel) -> None:
-        self.model, self.rung, self.vocab_size = model, model.rung, model.vocab_size
+        self.model, self.config, self.vocab_size = model, model.config, model.vocab_size
 
-    def reader(self, prefix: np.ndarray) -> "UncachedReader":
+    def decoding_state(self, prefix: np.ndarray) -> "UncachedReader":
         """One row, read again and again."""
         return UncachedReader(self.model, prefix)
 
@@ -66,7 +67,7 @@ class UncachedReader:
     """(B, T) tokens behind a boundary, the older half dropped where the window is full."""
 
     def __init__(self, model: AttentionModel, prefix: np.ndarray) -> None:
-        self.model, self.window = model, model.rung.window
+        self.model, self.window = model, model.config.window
         self.rows = np.column_stack([np.zeros((len(prefix), 1), dtype=np.int64), prefix])[:, -self.window :]
 
     def log_probs(self) -> np.ndarray:
@@ -86,11 +87,11 @@ class Plain:
     """The model as one without a reader of its own: the last ``window`` tokens for every token."""
 
     def __init__(self, model: AttentionModel) -> None:
-        self.model, self.rung, self.vocab_size = model, model.rung, model.vocab_size
+        self.model, self.config, self.vocab_size = model, model.config, model.vocab_size
 
-    def reader(self, prefix: np.ndarray) -> Rereader:
+    def decoding_state(self, prefix: np.ndarray) -> Recompute:
         """Asks ``next_log_probs``."""
-        return Rereader(self.model, prefix)
+        return Recompute(self.model, prefix)
 
 
 def drawn(model: object, count: int, length: int) -> list[list[int]]:
@@ -122,7 +123,7 @@ def compare(name: str, length: int, batch: int, rounds: int, clock: Callable[[],
             speed, texts[kind] = timed(work, clock)
             speeds[kind].append(speed)
     told = {kind: median(found) for kind, found in speeds.items()}
-    window = model.rung.window
+    window = model.config.window
     assert texts["cached"] == texts["re-read row"], "the same seed gives the same text"
     assert texts["cached"][0][:window] == texts["re-read window"][0][:window], "and so up to the window"
     print(f"{name}: {model.parameters():,} parameters, window {window}, {length} tokens, batch {batch}")

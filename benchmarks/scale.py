@@ -17,9 +17,10 @@ from pathlib import Path
 
 import numpy as np
 
-from lmstages import artefacts, progress
-from lmstages.ladder import KneserNey
-from lmstages.models.base import Documents, build
+from lmstages.config.hyperparameters.counts import KneserNey
+from lmstages.core import artifacts, progress
+from lmstages.core.documents import Documents
+from lmstages.models.base import build
 
 MEMORY = 4  # characters
 CHAINS = 1 << 18  # drawn side by side
@@ -53,7 +54,7 @@ def fit(tokens: Path, vocab_size: int, order: int, out: Path) -> None:
     started = time.perf_counter()
     model = build(KneserNey(order=order), vocab_size)
     model.fit(train, train, 0)
-    artefacts.save_arrays(out, model.arrays(), {}, {})
+    artifacts.save_arrays(out, model.arrays(), {}, {})
     seconds, peak = time.perf_counter() - started, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
     print(f"{seconds:.1f} {peak} {model.parameters()}")
 

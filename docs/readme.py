@@ -1,7 +1,7 @@
 """Writes the tables and the picture of README.md from the ladder and from finished runs: ``make readme``.
 
 Between ``<!-- name -->`` and ``<!-- /name -->`` stands what a command gave, so that no figure is typed. The runs are
-``default``, ``strongest``, ``quantised`` and ``published`` below ``results/``; the last is copied to the committed
+``default``, ``strongest``, ``quantized`` and ``published`` below ``results/``; the last is copied to the committed
 reference report.
 What a run that is not there would give stays as it is.
 """
@@ -12,9 +12,9 @@ import re
 from pathlib import Path
 from typing import Any
 
+from lmstages.config.ladder import LADDER
 from lmstages.figures.ladder import ladder as ladder_plot
 from lmstages.figures.rows import BESIDES, grouped, named
-from lmstages.ladder import LADDER
 from lmstages.report.shown import count, decimal, duration
 from lmstages.report.tables import USUAL, table_markdown
 
@@ -23,11 +23,11 @@ GREY = "#808080"  # legible on a white page and on a black one
 
 
 def ladder_table() -> str:
-    """Every rung with what it adds, from its own docstring's first paragraph."""
-    lines = ["| rung | what it adds to the one below | source |", "|---|---|---|"]
-    for rung in LADDER:
-        adds = " ".join((rung.__doc__ or "").split("\n\n")[0].split())
-        lines.append(f"| `{rung.name}` | {adds} | {rung.source} |")
+    """Every model with what it adds, from its own docstring's first paragraph."""
+    lines = ["| model | what it adds to the one below | source |", "|---|---|---|"]
+    for config in LADDER:
+        adds = " ".join((config.__doc__ or "").split("\n\n")[0].split())
+        lines.append(f"| `{config.name}` | {adds} | {config.source} |")
     return "\n".join(lines)
 
 
@@ -51,7 +51,7 @@ def _place(row: dict[str, Any]) -> tuple[bool, int]:
 
 def _class(row: dict[str, Any]) -> str:
     """Told where it is not the usual one."""
-    return "" if row["class"] in USUAL else f", {row['class']}"
+    return "" if row["category"] in USUAL else f", {row['class']}"
 
 
 def _bits(row: dict[str, Any]) -> str:
@@ -71,13 +71,13 @@ def strongest_table(comparison: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def quantised_table(comparison: dict[str, Any]) -> str:
-    """The run ``quantised``: size, and what it costs against the row it is made of, paired, per character."""
+def quantized_table(comparison: dict[str, Any]) -> str:
+    """The run ``quantized``: size, and what it costs against the row it is made of, paired, per character."""
     lines = ["| model | bits/weight | nats/char | less LLaMA | 95 % interval | KL | top-1 | tokens/s |"]
     lines.append("|---|--:|--:|--:|---|--:|--:|--:|")
     tested = {frozenset((each["a"]["model"], each["b"]["model"])): each for each in comparison["differences"]}
     for row in comparison["rows"]:
-        size, cost = row["quantisation"], tested.get(frozenset((row["model"], "llama")))
+        size, cost = row["quantization"], tested.get(frozenset((row["model"], "llama")))
         start = [named(row), decimal(size["bits_per_weight"] if size else 32, 2), decimal(row["nats_per_character"], 4)]
         rest = _cost(row, cost) if size and cost else ["", "", "", "", decimal(row["tokens"] / row["score_seconds"], 0)]
         lines.append(f"| {' | '.join([*start, *rest])} |")
@@ -86,7 +86,7 @@ def quantised_table(comparison: dict[str, Any]) -> str:
 
 def _cost(row: dict[str, Any], cost: dict[str, Any]) -> list[str]:
     """Positive where it is worse than LLaMA; bits per byte become nats per character."""
-    size, sign = row["quantisation"], 1 if cost["a"]["model"] == row["model"] else -1
+    size, sign = row["quantization"], 1 if cost["a"]["model"] == row["model"] else -1
     nats = sign * math.log(2) * row["bytes"] / row["characters"]
     ends = " to ".join(decimal(nats * end, 4) for end in cost["interval"][::sign])
     shares = [decimal(size["kl"], 5), f"{100 * size['top1']:.1f} %", decimal(size["tokens_per_second"], 0)]
@@ -122,7 +122,7 @@ def draw(default: dict[str, Any]) -> None:
 TABLES = {
     "results": ("default", results_table),
     "strongest": ("strongest", strongest_table),
-    "quantised": ("quantised", quantised_table),
+    "quantized": ("quantized", quantized_table),
     "published": ("published", published_table),
 }
 

@@ -14,7 +14,7 @@ SHOTS: dict[str, tuple[int, int, float, str, str]] = {  # width, height, pixels 
     "report-desktop-light": (1280, 1150, 1.0, "light", "#corpus-2"),
     "report-desktop-dark": (1280, 640, 1.0, "dark", "#corpus-2 p.legend"),
     "report-table": (1280, 860, 1.0, "light", "#table"),
-    "report-rung": (1280, 1000, 1.0, "light", "details.rung[open]"),
+    "report-model": (1280, 1000, 1.0, "light", "details.model[open]"),
     "report-phone-light": (390, 844, 1.5, "light", "#corpus-2 figure"),
     "report-phone-dark": (390, 844, 1.5, "dark", "#table"),
 }
@@ -44,7 +44,7 @@ def _taken(driver: Any, page: Path, width: int, height: int, scale: float, colou
     driver.execute_cdp_cmd("Emulation.setEmulatedMedia", wanted)
     driver.get(page.absolute().as_uri())
     driver.execute_script(
-        "const rungs = document.querySelectorAll('details.rung'); rungs[rungs.length - 2].open = true"
+        "const models = document.querySelectorAll('details.model'); models[models.length - 2].open = true"
     )
     driver.execute_script("document.querySelector(arguments[0]).scrollIntoView({behavior: 'instant'})", top)
     time.sleep(0.3)  # until it is painted

@@ -82,10 +82,10 @@ def _of_texts(offered: Any) -> None:
 
 def _of_models(offered: Any) -> None:
     """What fits a model, derives one, or takes one from elsewhere."""
-    fitting = _stage(offered, verbs.fit, "rung", "hyperparameters", paths=["tokens"])
+    fitting = _stage(offered, verbs.fit, "type", "hyperparameters", paths=["tokens"])
     fitting.add_argument("--seed", type=int, default=0, help="of all random draws")
     _interruption_options(fitting)
-    _stage(offered, verbs.derive, "rung", "hyperparameters", paths=["base", "tokens"])
+    _stage(offered, verbs.derive, "type", "hyperparameters", paths=["base", "tokens"])
     _stage(offered, verbs.against, "splits", paths=["model", "base", "tokens"])
     _export_options(_stage(offered, verbs.export))
     foreign = _stage(offered, verbs.score_pretrained, "pretrained", "splits", "sampling", "documents", paths=["text"])
@@ -108,13 +108,13 @@ def _of_cells(offered: Any) -> None:
 
 def _of_runs(offered: Any) -> None:
     """From score files to the report."""
-    _stage(offered, verbs.tabulate, "run", "cells", "evaluate", "published", "sweeps", paths=["results"])
+    _stage(offered, verbs.summarize, "run", "cells", "evaluate", "published", "sweeps", paths=["results"])
     for function in (verbs.report, verbs.figures, verbs.verdict, verbs.scale):
         _stage(offered, function, paths=["comparison"])
 
 
 def _interruption_options(verb: argparse.ArgumentParser) -> None:
-    """Of a fit by gradient descent; counting, and the rung autograd, take seconds and start over."""
+    """Of a fit by gradient descent; counting, and the model autograd, take seconds and start over."""
     folder = "where to keep resume points; the same command goes on from them, and they go when it is done"
     verb.add_argument("--resume", type=Path, metavar="FOLDER", help=folder)
     verb.add_argument("--save-seconds", type=float, default=60.0, help="between two resume points (60),")
@@ -140,7 +140,7 @@ def _export_options(verb: argparse.ArgumentParser) -> None:
 
 
 def _download_options(verb: argparse.ArgumentParser) -> None:
-    from lmstages.corpora.sources import SOURCES
+    from lmstages.config.sources import SOURCES
 
     verb.add_argument("--source", required=True, choices=SOURCES, help="which text")
     verb.add_argument("--part", default="whole", help="which file of it: whole, or train and validation of tinystories")
@@ -195,9 +195,9 @@ def main(arguments: list[str] | None = None) -> int:
     """
     args = parser().parse_args(arguments)
     _use_threads(args.threads)
-    from lmstages.errors import Interrupted, UserError
-    from lmstages.progress import log_to
-    from lmstages.training.runtime import rank
+    from lmstages.core.errors import Interrupted, UserError
+    from lmstages.core.progress import log_to
+    from lmstages.core.runtime import rank
 
     try:
         log_to(None if rank() else args.log, str(args.out) if hasattr(args, "out") else "", quiet=rank() > 0)

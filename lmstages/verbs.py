@@ -24,8 +24,8 @@ def check(args: argparse.Namespace) -> None:
 
 def download(args: argparse.Namespace) -> None:
     """Fetch one part of a source, verified, from its upstream or from a mirror."""
+    from lmstages.config.sources import SOURCES
     from lmstages.corpora.download import fetch
-    from lmstages.corpora.sources import SOURCES
 
     made = _made(args, {"source": args.source, "stories": args.stories}, [])
     fetch(SOURCES[args.source], args.out, args.mirror, made, part=args.part, stories=args.stories)
@@ -33,7 +33,7 @@ def download(args: argparse.Namespace) -> None:
 
 def prepare(args: argparse.Namespace) -> None:
     """Cut or draw a corpus into train, valid and test."""
-    from lmstages.config.records import Corpus, from_section
+    from lmstages.config.sections import Corpus, from_section
     from lmstages.corpora.preparation import prepare as run
 
     corpus = from_section(Corpus, args.section)
@@ -42,10 +42,10 @@ def prepare(args: argparse.Namespace) -> None:
 
 def tokenize(args: argparse.Namespace) -> None:
     """Learn a tokenizer from train and write the token streams of all splits."""
-    from lmstages import artefacts, storage
-    from lmstages.config.records import Tokenizer, from_section
+    from lmstages.config.sections import Tokenizer, from_section
+    from lmstages.core import artifacts
     from lmstages.corpora.splits import NAMES, SplitText, text_path
-    from lmstages.tokenizers import learn
+    from lmstages.tokenizers import learn, streams
 
     made = _made(args, args.section, [text_path(args.text, name) for name in NAMES])
     section = from_section(Tokenizer, args.section)
@@ -53,36 +53,37 @@ def tokenize(args: argparse.Namespace) -> None:
     parts = {name: SplitText.open(args.text, name) for name in NAMES}
     texts = (text for name in (NAMES if closed else NAMES[:1]) for text in parts[name].texts())
     tokenizer = learn(section.kind, section.vocab_size, texts, args.layout == "lines", parts["train"].stream, closed)
-    artefacts.save_json(args.out / "tokenizer.json", tokenizer.to_json(), made)
+    artifacts.save_json(args.out / "tokenizer.json", tokenizer.to_json(), made)
     for name, part in parts.items():
-        count = storage.write_tokens(args.out, name, part, tokenizer, made)
+        count = streams.write_tokens(args.out, name, part, tokenizer, made)
         logging.getLogger("lmstages").info("%s: %s tokens of %s", name, f"{count:,}", f"{tokenizer.vocab_size:,}")
 
 
 def fit(args: argparse.Namespace) -> None:
-    """Fit one rung on train, choosing on valid."""
-    from lmstages import storage
-    from lmstages.fitting import identity, outcome
+    """Fit one model on train, choosing on valid."""
+    from lmstages.core.runtime import Runtime, deadline, rank
+    from lmstages.models import storage as model_storage
+    from lmstages.models.fitting import identity, outcome
+    from lmstages.tokenizers import streams
     from lmstages.training.resume import Cadence, ResumePoints
-    from lmstages.training.runtime import Runtime, deadline, rank
 
     kinds, parts = (".npy", ".starts.npy"), ("train", "valid")
     made = _made(args, args.section, [args.tokens / f"{name}{kind}" for name in parts for kind in kinds])
-    train, valid = (storage.read_tokens(args.tokens, name)[0] for name in parts)
-    vocab_size, points = storage.read_tokenizer(args.tokens).vocab_size, None
+    train, valid = (streams.read_tokens(args.tokens, name)[0] for name in parts)
+    vocab_size, points = streams.read_tokenizer(args.tokens).vocab_size, None
     if args.resume is not None:
         whole = identity(made, vocab_size, args.seed, args.threads)
         points = ResumePoints(args.resume, whole, Cadence(args.save_seconds, args.save_steps))
     with closing(Runtime(args.device, args.compile, points, deadline(args.minutes))) as runtime:
         model, facts = outcome(args.section, vocab_size, (train, valid), args.seed, args.threads, runtime)
         if rank() == 0:
-            storage.save_fit(args.out, model, {**args.section, **facts}, made)
+            model_storage.save_fit(args.out, model, {**args.section, **facts}, made)
             runtime.done()
 
 
 def evaluate(args: argparse.Namespace) -> None:
     """Score a fitted model on held-out splits, and draw text from it."""
-    from lmstages.evaluation.cell import evaluate as run
+    from lmstages.evaluation.experiment import evaluate as run
 
     inputs = [args.model, *(args.tokens / f"{split}.npy" for split in args.section["splits"])]
     made = _made(args, args.section, inputs)
@@ -91,7 +92,7 @@ def evaluate(args: argparse.Namespace) -> None:
 
 def derive(args: argparse.Namespace) -> None:
     """Make a model of a fitted one without training it again: in fewer bits, or through another engine."""
-    from lmstages.derivation import derive as run
+    from lmstages.evaluation.derivation import derive as run
 
     made = _made(args, args.section, [args.base, args.tokens / "train.npy"])
     run(args.base, args.tokens, args.out, args.section, args.threads, made)
@@ -99,18 +100,18 @@ def derive(args: argparse.Namespace) -> None:
 
 def against(args: argparse.Namespace) -> None:
     """Measure a derived model's size, and how far it is from the model that it is made of."""
-    from lmstages import artefacts
-    from lmstages.derivation import against as run
+    from lmstages.core import artifacts
+    from lmstages.evaluation.derivation import against as run
 
     splits = args.section["splits"]
     made = _made(args, args.section, [args.model, args.base, *(args.tokens / f"{split}.npy" for split in splits)])
-    artefacts.save_json(args.out, run(args.model, args.base, args.tokens, splits), made)
+    artifacts.save_json(args.out, run(args.model, args.base, args.tokens, splits), made)
 
 
 def export(args: argparse.Namespace) -> None:
     """Write a LLaMA, fitted here or in a Hugging Face folder, as a GGUF file or in the Hugging Face layout."""
-    from lmstages.exporting import export as run
-    from lmstages.exporting import export_checkpoint
+    from lmstages.models.external.exporting import export as run
+    from lmstages.models.external.exporting import export_checkpoint
 
     section = {"to": args.to, "type": args.type, "output_type": args.output_type}
     if args.model.is_dir():
@@ -122,7 +123,7 @@ def export(args: argparse.Namespace) -> None:
 
 def score_pretrained(args: argparse.Namespace) -> None:
     """Score a LLaMA from elsewhere on held-out splits, and draw text from it."""
-    from lmstages.config.records import Pretrained, from_section
+    from lmstages.config.sections import Pretrained, from_section
     from lmstages.corpora.splits import text_path
     from lmstages.evaluation.pretrained import score_pretrained as run
 
@@ -145,7 +146,7 @@ def oracle(args: argparse.Namespace) -> None:
 def compress(args: argparse.Namespace) -> None:
     """Measure how many bytes compressors need for held-out text, alone and after train."""
     from lmstages.corpora.splits import text_path
-    from lmstages.evaluation.compression import code_lengths
+    from lmstages.evaluation.compressors import code_lengths
 
     splits = args.section["splits"]
     made = _made(args, args.section, [text_path(args.text, split) for split in ("train", *splits)])
@@ -154,8 +155,8 @@ def compress(args: argparse.Namespace) -> None:
 
 def mix(args: argparse.Namespace) -> None:
     """Mix the scores of several cells into those of one, its weights fitted on valid or equal."""
-    from lmstages.evaluation.mixing import inputs_of
-    from lmstages.evaluation.mixing import mix as run
+    from lmstages.evaluation.mixtures import inputs_of
+    from lmstages.evaluation.mixtures import mix as run
 
     made = _made(args, args.section, []) | {"inputs": inputs_of(args.components, args.section)}
     run(args.components, args.text, args.out, args.section, made)
@@ -172,7 +173,7 @@ def overlap(args: argparse.Namespace) -> None:
 
 def contrast(args: argparse.Namespace) -> None:
     """Find in an embedded corpus the combinations that train lacks, and make pairs of texts, one of them wrong."""
-    from lmstages.config.records import Corpus, from_section
+    from lmstages.config.sections import Corpus, from_section
     from lmstages.corpora.contrasts import write
     from lmstages.corpora.splits import text_path
 
@@ -199,97 +200,97 @@ def analyse(args: argparse.Namespace) -> None:
 
 def inspect(args: argparse.Namespace) -> None:
     """Lay open what the models of a corpus hold: embeddings before and after training, counts, attention."""
-    from lmstages import artefacts
     from lmstages.analyses.inspection import inspect as run
+    from lmstages.core import artifacts
 
     made = _made(args, args.section, [args.tokens / "train.npy", args.tokens / f"{args.section['split']}.npy"])
     for cell in (f"{name}/seed{seed}" for name, seed in args.section["cells"]):
-        made["inputs"][cell] = artefacts.made_of(args.tokens.parent / cell / "model.safetensors")["sha256"]
+        made["inputs"][cell] = artifacts.made_of(args.tokens.parent / cell / "model.safetensors")["sha256"]
     run(args.tokens, args.out, args.section, made)
 
 
-def tabulate(args: argparse.Namespace) -> None:
+def summarize(args: argparse.Namespace) -> None:
     """Turn the score files of a run into one comparison."""
-    from lmstages import artefacts
-    from lmstages.comparison.table import compare as run
+    from lmstages.core import artifacts
+    from lmstages.results.summary import compare as run
 
-    artefacts.save_json(args.out, run(args.results, args.section), _made(args, args.section, []))
+    artifacts.save_json(args.out, run(args.results, args.section), _made(args, args.section, []))
 
 
 def report(args: argparse.Namespace) -> None:
     """Write a comparison as table.csv, .md and .tex and report.html, and a table and a figure of every sweep."""
-    from lmstages import artefacts
+    from lmstages.core import artifacts
     from lmstages.report.page import render
     from lmstages.report.tables import sweep_files, table_csv, table_latex, table_markdown
 
-    comparison, made = artefacts.load_json(args.comparison), _made(args, {}, [args.comparison])
+    comparison, made = artifacts.load_json(args.comparison), _made(args, {}, [args.comparison])
     tables = {"table.csv": table_csv(comparison), "table.md": table_markdown(comparison)}
     tables["table.tex"] = table_latex(comparison)
     for name, content in {**sweep_files(comparison), **tables, "report.html": render(comparison)}.items():
-        artefacts.save_bytes(args.out / name, content.encode(), made)
+        artifacts.save_bytes(args.out / name, content.encode(), made)
 
 
 def figures(args: argparse.Namespace) -> None:
     """Draw every figure of the report as SVG, PNG and PDF, each kind of figure in a folder of its own."""
-    from lmstages import artefacts
+    from lmstages.core import artifacts
     from lmstages.figures.catalogue import files
     from lmstages.report.shown import to_be_shown
 
     made = _made(args, {}, [args.comparison])
     args.out.mkdir(parents=True, exist_ok=True)
-    for name, content in files(to_be_shown(artefacts.load_json(args.comparison))):
-        artefacts.save_bytes(args.out / name, content, made)
+    for name, content in files(to_be_shown(artifacts.load_json(args.comparison))):
+        artifacts.save_bytes(args.out / name, content, made)
 
 
 def verdict(args: argparse.Namespace) -> None:
     """Fail, after the report is written, where a model failed; say where the report is."""
-    from lmstages import artefacts
-    from lmstages.comparison.table import verdict as run
+    from lmstages.core import artifacts
+    from lmstages.results.summary import verdict as run
 
-    told = run(artefacts.load_json(args.comparison))
-    artefacts.save_bytes(args.out, f"{told}\n".encode(), _made(args, {}, [args.comparison]))
+    told = run(artifacts.load_json(args.comparison))
+    artifacts.save_bytes(args.out, f"{told}\n".encode(), _made(args, {}, [args.comparison]))
     logging.getLogger("lmstages").info("%s; the report is %s", told, args.out.with_name("report.html"))
 
 
 def table(args: argparse.Namespace) -> None:
     """Print a finished run's comparison and where its report is."""
-    from lmstages import artefacts
+    from lmstages.core import artifacts
     from lmstages.report.tables import table_terminal
 
-    print(table_terminal(artefacts.load_json(args.results / "comparison.json")))
+    print(table_terminal(artifacts.load_json(args.results / "comparison.json")))
     print(f"report: {args.results / 'report.html'}")
 
 
 def scale(args: argparse.Namespace) -> None:
     """Write learning curves over train text and computation, and where each model overtakes the next."""
-    from lmstages import artefacts
     from lmstages.analyses import scaling
+    from lmstages.core import artifacts
 
     made = _made(args, {}, [args.comparison])
-    for curves in scaling.learning_curves(artefacts.load_json(args.comparison)):
+    for curves in scaling.learning_curves(artifacts.load_json(args.comparison)):
         base = args.out / curves["corpus"]
-        artefacts.save_json(base.with_suffix(".json"), curves, made)
-        artefacts.save_bytes(base.with_suffix(".md"), scaling.table(curves).encode(), made)
-        artefacts.save_bytes(base.with_suffix(".svg"), scaling.drawn(curves).svg().encode(), made)
+        artifacts.save_json(base.with_suffix(".json"), curves, made)
+        artifacts.save_bytes(base.with_suffix(".md"), scaling.table(curves).encode(), made)
+        artifacts.save_bytes(base.with_suffix(".svg"), scaling.drawn(curves).svg().encode(), made)
 
 
 def compare(args: argparse.Namespace) -> None:
     """Print and write what changed from one finished run to another, row by row."""
-    from lmstages import artefacts
-    from lmstages.comparison import changes
+    from lmstages.core import artifacts
+    from lmstages.results import diff
 
-    found = changes.between(args.before, args.after)
+    found = diff.between(args.before, args.after)
     folder = args.out or args.after / "compared" / args.before.absolute().name
     made = _made(args, {}, [args.after / "comparison.json"])
-    artefacts.save_json(folder / "changes.json", found, made)
-    artefacts.save_bytes(folder / "changes.md", changes.table_markdown(found).encode(), made)
-    print(changes.table_terminal(found))
-    print(f"written: {folder / 'changes.md'}, {folder / 'changes.json'}")
+    artifacts.save_json(folder / "diff.json", found, made)
+    artifacts.save_bytes(folder / "diff.md", diff.table_markdown(found).encode(), made)
+    print(diff.table_terminal(found))
+    print(f"written: {folder / 'diff.md'}, {folder / 'diff.json'}")
 
 
 def play(args: argparse.Namespace) -> None:
     """Open a page of this machine alone where the models of a finished run read what you type."""
-    from lmstages.errors import UserError
+    from lmstages.core.errors import UserError
 
     try:
         from lmstages.playground.server import play as run
@@ -303,15 +304,15 @@ def play(args: argparse.Namespace) -> None:
 
 def explain(args: argparse.Namespace) -> None:
     """Print where a cell of a run comes from, and the commands that make it again."""
-    from lmstages.explaining import explained
+    from lmstages.results.explaining import explained
 
     print(explained(args.cell))
 
 
 def _made(args: argparse.Namespace, section: Any, inputs: list[Path]) -> dict[str, Any]:
-    """What every artefact of a verb says of its making."""
-    from lmstages.artefacts import made_of
-    from lmstages.provenance import versions
+    """What every artifact of a verb says of its making."""
+    from lmstages.core.artifacts import made_of
+    from lmstages.core.provenance import versions
 
     hashes = {path.name: made_of(path)["sha256"] for path in inputs}
     code = {"code": args.code, "lmstages": __version__, **versions("numpy")}

@@ -20,13 +20,13 @@ ROW: dict[str, Any] = {
     "split": "test",
     "tokenizer": "char",
     "model": "bigram",
-    "rung": "bigram",
+    "type": "bigram",
     "rank": 2,
     "title": "Bigram",
     "adds": "Adds order: what comes next depends on the token before it.",
     "source": "Markov 1913",
     "family": "counts",
-    "class": "static",
+    "category": "static",
     "protocol": "stream",
     "seeds": [0],
     "tokens": 1000,
@@ -53,16 +53,23 @@ ROW: dict[str, Any] = {
 }
 CURVE = [{"step": step, "tokens": step, "train": 4 / step, "valid": 5 / step, "learning_rate": 0.1} for step in (1, 2)]
 GPT = ROW | {
-    **{"model": "gpt", "rung": "gpt", "rank": 7, "title": "GPT", "family": "neural", "seeds": [0, 1], "curve": CURVE},
+    **{"model": "gpt", "type": "gpt", "rank": 7, "title": "GPT", "family": "neural", "seeds": [0, 1], "curve": CURVE},
     **{"bits_per_byte": 1.5, "bits_per_byte_std": 0.01, "perplexity": 2.83, "curves": [CURVE, CURVE]},
 }
 NUMBERS = [key for key, value in ROW.items() if isinstance(value, int | float) and key != "rank"]
 NONE = dict.fromkeys(NUMBERS) | {"passage": [], "samples": []}
 FAILED = ROW | NONE | {"model": "lstm", "title": "LSTM", "status": "failed: the loss became NaN"}
 ORACLE = {"test": {"bits_per_byte": 0.81, "nats_per_character": 0.56, "expected_bits_per_byte": 0.8}}
-OWN = {"family": "oracle", "class": "oracle", "model": "oracle", "rung": "oracle", "title": "Oracle", "tokenizer": "-"}
+OWN = {
+    "family": "oracle",
+    "category": "oracle",
+    "model": "oracle",
+    "type": "oracle",
+    "title": "Oracle",
+    "tokenizer": "-",
+}
 SOURCE = ROW | NONE | OWN | {"bits_per_byte": 0.81, "rank": 1000, "seeds": [], "hyperparameters": {}}
-SIZE = {"family": "compressor", "class": "code length", "model": "xz", "rung": "xz", "tokenizer": "-"}
+SIZE = {"family": "compressor", "category": "compressor", "model": "xz", "type": "xz", "tokenizer": "-"}
 XZ = ROW | NONE | SIZE | {"title": "xz -9e, alone", "bits_per_byte": 2.2, "seeds": [], "hyperparameters": {}}
 
 
@@ -79,12 +86,12 @@ def comparison(*rows: dict[str, Any], oracle: Any = ORACLE) -> dict[str, Any]:
 SENTENCE = "The fox who lived by the river asked the crane for bread, and the crane gave it none.\n"
 
 
-def large(corpora: int = 5, rungs: int = 40) -> dict[str, Any]:
-    """``corpora`` times ``rungs`` rows with intervals, passages, curves of three seeds, samples at three heats."""
+def large(corpora: int = 5, configs: int = 40) -> dict[str, Any]:
+    """``corpora`` times ``models`` rows with intervals, passages, curves of three seeds, samples at three heats."""
     dice = random.Random(1)
     names = [f"text{place}" for place in range(corpora)]
-    rows = [row for name in names for row in [*(_rung(name, at, rungs, dice) for at in range(rungs)), XZ, SOURCE]]
-    rows = [{**row, "corpus": names[place // (rungs + 2)]} for place, row in enumerate(rows)]
+    rows = [row for name in names for row in [*(_model(name, at, configs, dice) for at in range(configs)), XZ, SOURCE]]
+    rows = [{**row, "corpus": names[place // (configs + 2)]} for place, row in enumerate(rows)]
     return {
         "run": "large",
         "corpora": {
@@ -95,12 +102,12 @@ def large(corpora: int = 5, rungs: int = 40) -> dict[str, Any]:
     }
 
 
-def _rung(corpus: str, at: int, rungs: int, dice: random.Random) -> dict[str, Any]:
-    bits = 1.0 + 4.0 * math.exp(-4.0 * at / rungs) + dice.uniform(-0.1, 0.1)
-    neural, name = at > rungs // 3, f"rung{at}"
+def _model(corpus: str, at: int, configs: int, dice: random.Random) -> dict[str, Any]:
+    bits = 1.0 + 4.0 * math.exp(-4.0 * at / configs) + dice.uniform(-0.1, 0.1)
+    neural, name = at > configs // 3, f"model{at}"
     pieces = [[character, dice.expovariate(1.2 / bits)] for character in 6 * SENTENCE][:500]
-    told = {"model": name, "rung": name, "rank": at, "title": f"Rung {at}", "family": "neural" if neural else "counts"}
-    below = {"model": f"rung{at - 1}", "tokenizer": "char", "difference": -0.1, "interval": [-0.14, -0.06]}
+    told = {"model": name, "type": name, "rank": at, "title": f"Model {at}", "family": "neural" if neural else "counts"}
+    below = {"model": f"model{at - 1}", "tokenizer": "char", "difference": -0.1, "interval": [-0.14, -0.06]}
     below |= {"p": 0.001 * at, "p_holm": min(1.0, 0.01 * at), "differs": at < 5}
     return {
         **{**ROW, **told, "corpus": corpus, "bits_per_byte": bits, "interval": [bits - 0.05, bits + 0.06]},

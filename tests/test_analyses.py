@@ -11,18 +11,18 @@ import numpy as np
 import pytest
 from pydantic import ValidationError
 
-from lmstages import artefacts
 from lmstages.__main__ import main
 from lmstages.analyses.scaling import crossing_points, drawn, learning_curves, table
 from lmstages.analyses.scores import by_position, couple_costs, gaps, transfer, unseen
-from lmstages.config.records import Corpus, Split
+from lmstages.config.ladder import MODEL_TYPES
+from lmstages.config.sections import Corpus, Split
+from lmstages.core import artifacts
+from lmstages.core.errors import UserError
 from lmstages.corpora import preparation
 from lmstages.corpora.splits import SplitText
-from lmstages.errors import UserError
-from lmstages.explaining import commands, explained
-from lmstages.ladder import RUNGS
+from lmstages.evaluation.score_files import Scores
 from lmstages.models.base import build
-from lmstages.storage import Scores
+from lmstages.results.explaining import commands, explained
 from lmstages.training.flops import forward_flops, of_fit
 
 BIT = math.log(2)
@@ -99,7 +99,7 @@ def prepared(tmp_path, text, **keys):
     corpus = Corpus(path=str(path), documents="lines", **keys)
     preparation.prepare(corpus, [path], tmp_path / "text", {})
     found = {name: list(SplitText.open(tmp_path / "text", name).texts()) for name in ("train", "valid", "test")}
-    return found, artefacts.load_json(tmp_path / "text" / "corpus.json")["splits"]
+    return found, artifacts.load_json(tmp_path / "text" / "corpus.json")["splits"]
 
 
 def split(train, valid, test, **keys):
@@ -124,7 +124,7 @@ def test_drawn_splits_lose_their_copies_too(tmp_path):
     for deduplicate in (False, True):
         corpus = Corpus(source="coined", count=3000, split=Split(deduplicate=deduplicate))
         preparation.prepare(corpus, [], tmp_path / str(deduplicate), {})
-        facts[deduplicate] = artefacts.load_json(tmp_path / str(deduplicate) / "corpus.json")["splits"]["test"]
+        facts[deduplicate] = artifacts.load_json(tmp_path / str(deduplicate) / "corpus.json")["splits"]["test"]
     kept = set(SplitText.open(tmp_path / "True", "test").texts())
     assert not kept & set(SplitText.open(tmp_path / "True", "train").texts())
     assert facts[True]["documents"] + facts[True]["left_out"] == facts[False]["documents"]
@@ -170,7 +170,7 @@ def test_nothing_of_train_is_one_clear_error(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("rung", "keys", "expected"),
+    ("config", "keys", "expected"),
     [
         ("mlp", {"window": 3, "embedding": 5, "hidden": 7}, 2 * (15 * 7 + 7 * 11)),
         ("rnn", {"embedding": 5, "hidden": 7}, 2 * (7 * (5 + 7) + 7 * 11)),
@@ -182,13 +182,13 @@ def test_nothing_of_train_is_one_clear_error(tmp_path):
         ),
     ],
 )
-def test_flops_are_two_for_every_multiplication_of_a_matrix(rung, keys, expected):
-    model = build(RUNGS[rung].model_validate(keys), 11)
+def test_flops_are_two_for_every_multiplication_of_a_matrix(config, keys, expected):
+    model = build(MODEL_TYPES[config].model_validate(keys), 11)
     assert forward_flops(model) == expected and of_fit(model, 10) == 30 * expected
 
 
 def test_counting_has_no_flops():
-    assert of_fit(build(RUNGS["bigram"].model_validate({}), 11), 10) is None
+    assert of_fit(build(MODEL_TYPES["bigram"].model_validate({}), 11), 10) is None
 
 
 # Learning curves
@@ -237,15 +237,17 @@ def cell(tmp_path, monkeypatch):
     assert main(["prepare", "--out", f"{base}/text", "--section", section]) == 0
     kind = ["--section", '{"kind": "char"}', "--layout", "lines"]
     assert main(["tokenize", "--text", f"{base}/text", "--out", f"{base}/char/tokens", *kind]) == 0
-    rung = json.dumps({"rung": "bigram", "hyperparameters": {}})
+    config = json.dumps({"type": "bigram", "hyperparameters": {}})
     folder = base / "char" / "bigram" / "seed0"
-    assert main(["fit", "--tokens", f"{base}/char/tokens", "--out", str(folder), "--section", rung, "--seed", "0"]) == 0
+    assert (
+        main(["fit", "--tokens", f"{base}/char/tokens", "--out", str(folder), "--section", config, "--seed", "0"]) == 0
+    )
     return folder
 
 
 def test_a_cell_tells_what_it_was_made_of(cell):
     told = explained(cell)
-    for part in ("corpus       coined", "rung", "parameters", "tokens_seen", "device", "train.npy: the same"):
+    for part in ("corpus       coined", "type", "parameters", "tokens_seen", "device", "train.npy: the same"):
         assert part in told
     assert explained(cell / "fit.json") == told == explained(cell.parent)
 
@@ -254,7 +256,7 @@ def test_what_changed_since_is_said(cell):
     tokens = cell.parents[1] / "tokens" / "train.npy"
     tokens.write_bytes(tokens.read_bytes()[:-1] + b"x")
     assert "DAMAGED" in explained(cell)
-    artefacts.save_bytes(tokens, b"other", {})
+    artifacts.save_bytes(tokens, b"other", {})
     assert "train.npy: CHANGED since, now" in explained(cell)
     tokens.unlink()
     assert "train.npy: gone" in explained(cell)

@@ -9,10 +9,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lmstages.errors import FitError
-from lmstages.ladder import Autograd
-from lmstages.models.autograd import Network, Value, cross_entropy, in_order
-from lmstages.models.base import Documents, build
+from lmstages.config.hyperparameters.neural import Autograd
+from lmstages.core.documents import Documents
+from lmstages.core.errors import FitError
+from lmstages.models.base import build
+from lmstages.models.neural.autograd import Network, Value, cross_entropy, in_order
 
 SMALL = {"window": 3, "embedding": 4, "hidden": [6, 5], "examples": 40, "epochs": 2}
 
@@ -106,8 +107,8 @@ def test_what_scores_is_the_forward_of_the_values():
 
 
 def test_the_published_network_has_its_size():
-    rung = Autograd(window=8, embedding=32, hidden=[128, 128], learning_rate=0.01, epochs=3)
-    model = build(rung, 32)
+    config = Autograd(window=8, embedding=32, hidden=[128, 128], learning_rate=0.01, epochs=3)
+    model = build(config, 32)
     model.restore(model.initial(seed=0))
     assert model.parameters() == 54_560
 
@@ -134,5 +135,5 @@ def test_a_rate_that_is_too_high_is_named_and_clipping_helps():
 
 
 def test_the_engine_loads_no_torch():
-    code = "import sys, lmstages.models.autograd; sys.exit('torch' in sys.modules)"
+    code = "import sys, lmstages.models.neural.autograd; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0

@@ -10,11 +10,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from lmstages import artefacts, storage
 from lmstages.__main__ import main, parser
 from lmstages.config.reading import read_run
-from lmstages.config.records import to_section
+from lmstages.config.sections import to_section
+from lmstages.core import artifacts
 from lmstages.corpora.splits import NAMES
+from lmstages.evaluation import score_files
 
 PROJECT = Path(__file__).resolve().parents[1]
 CONFIG = """
@@ -23,7 +24,7 @@ tokenizers: {char: {kind: char}}
 models:
   bigram:
   mlp: {window: 2, embedding: 4, hidden: 8, steps: 40, evaluate_every: 20}
-  wild: {rung: mlp, window: 2, embedding: 4, hidden: 8, steps: 40, learning_rate: 1e4, weight_decay: 10, clip: 0}
+  wild: {model: mlp, window: 2, embedding: 4, hidden: 8, steps: 40, learning_rate: 1e4, weight_decay: 10, clip: 0}
 sampling: {count: 2, length: 10, prompt: a}
 """
 EXPECTED = ["names/char/bigram/seed0", "names/char/mlp/seed0", "names/char/wild/seed0"]
@@ -122,7 +123,7 @@ def test_a_run_from_text_to_table(stage, fit, evaluate, capsys):
     run, _ = stage
     assert [evaluate(model, fit(model)[0]) for model in ("bigram", "mlp", "wild")] == [0, 0, 0]
     section = by_hand(run)
-    assert call("tabulate", "--results", "results", "--out", "results/comparison.json", "--section", section) == 0
+    assert call("summarize", "--results", "results", "--out", "results/comparison.json", "--section", section) == 0
     assert call("report", "--comparison", "results/comparison.json", "--out", "results") == 0
     assert {"table.csv", "table.md", "report.html"} <= set(os.listdir("results"))
     capsys.readouterr()
@@ -134,19 +135,19 @@ def test_a_run_from_text_to_table(stage, fit, evaluate, capsys):
 
 def test_a_fit_that_diverges_is_a_result_that_says_why(fit, evaluate):
     folder, code = fit("wild", "seed0", "--log", "fit.log")
-    status = artefacts.load_json(folder / "fit.json")["status"]
-    assert code == 0 and status.startswith("failed: rung mlp: the training loss is not a number from step ")
+    status = artifacts.load_json(folder / "fit.json")["status"]
+    assert code == 0 and status.startswith("failed: model mlp: the training loss is not a number from step ")
     assert status.endswith("lower learning_rate (now 10000) or clip (now 0)")
     assert f"lmstages: error: {status.removeprefix('failed: ')}" in Path("fit.log").read_text().splitlines()
-    assert evaluate("wild", folder) == 0 and artefacts.load_json(folder / "evaluation.json")["status"] == status
+    assert evaluate("wild", folder) == 0 and artifacts.load_json(folder / "evaluation.json")["status"] == status
 
 
 def test_a_verdict_is_an_error_that_names_the_failed_row(stage, fit, evaluate, refusal):
     run, _ = stage
     assert [evaluate(model, fit(model)[0]) for model in ("bigram", "mlp", "wild")] == [0, 0, 0]
-    call("tabulate", "--results", "results", "--out", "results/comparison.json", "--section", by_hand(run))
+    call("summarize", "--results", "results", "--out", "results/comparison.json", "--section", by_hand(run))
     told = refusal("verdict", "--comparison", "results/comparison.json", "--out", "results/verdict.txt")
-    assert "1 of 3 rows failed: names/char/wild: failed: rung mlp: the training loss is not a number" in told
+    assert "1 of 3 rows failed: names/char/wild: failed: model mlp: the training loss is not a number" in told
     assert not Path("results/verdict.txt").exists()
 
 
@@ -154,7 +155,7 @@ def test_a_verdict_is_an_error_that_names_the_failed_row(stage, fit, evaluate, r
 def test_the_same_fit_twice_is_the_same_file(fit, model):
     one, other = fit(model, "a")[0], fit(model, "b")[0]
     assert (one / "model.safetensors").read_bytes() == (other / "model.safetensors").read_bytes()
-    facts = [artefacts.load_json(folder / "fit.json") for folder in (one, other)]
+    facts = [artifacts.load_json(folder / "fit.json") for folder in (one, other)]
     assert {**facts[0], "fit_seconds": 0} == {**facts[1], "fit_seconds": 0}
 
 
@@ -166,7 +167,7 @@ def test_the_seed_of_a_fit_matters(fit):
 def test_samples_begin_with_the_prompt(fit, evaluate):
     folder, _ = fit("bigram")
     assert evaluate("bigram", folder) == 0
-    samples = artefacts.load_json(folder / "evaluation.json")["samples"]
+    samples = artifacts.load_json(folder / "evaluation.json")["samples"]
     assert len(samples) == 2 and {each["temperature"] for each in samples} == {1.0}
     assert all(text[0] == "a" and "\n" not in text and len(text) <= 11 for text in (each["text"] for each in samples))
 
@@ -175,7 +176,7 @@ def test_the_scores_cover_the_test_text(stage, fit, evaluate):
     folder, _ = fit("bigram")
     assert evaluate("bigram", folder) == 0
     scores, text = (
-        storage.load_scores(folder / "scores.safetensors")["test"],
+        score_files.load_scores(folder / "scores.safetensors")["test"],
         Path("results/names/text/test.txt").read_bytes(),
     )
     assert scores.lengths.sum() == scores.characters == len(text) and scores.documents.max() + 1 == text.count(b"\n")
@@ -184,10 +185,10 @@ def test_the_scores_cover_the_test_text(stage, fit, evaluate):
 
 def test_what_made_a_file_stands_beside_it(fit):
     folder, _ = fit("bigram", "seed0", "--code", "abc")
-    made = artefacts.made_of(folder / "model.safetensors")["made"]
-    train = artefacts.made_of(Path("results/names/char/tokens/train.npy"))["sha256"]
+    made = artifacts.made_of(folder / "model.safetensors")["made"]
+    train = artifacts.made_of(Path("results/names/char/tokens/train.npy"))["sha256"]
     assert made["verb"] == "fit" and made["code"] == "abc" and made["inputs"]["train.npy"] == train
-    assert made["section"]["rung"] == "bigram"
+    assert made["section"]["type"] == "bigram"
 
 
 # Bad input
@@ -222,7 +223,7 @@ def test_a_missing_comparison_is_told(refusal, tmp_path, monkeypatch):
 
 
 def test_a_missing_cell_is_told(stage, refusal):
-    told = refusal("tabulate", "--results", "results", "--out", "x", "--section", stage[0].comparison_section())
+    told = refusal("summarize", "--results", "results", "--out", "x", "--section", stage[0].comparison_section())
     assert told == "results/names/char/bigram/seed0/fit.json: no such file; run snakemake to make it"
 
 
@@ -280,14 +281,14 @@ def test_a_log_that_cannot_be_written_is_told(stage, capsys):
 
 def test_a_section_that_a_person_got_wrong_is_told(stage, refusal):
     tokens = ["--tokens", stage[1] / "char/tokens", "--out", "x"]
-    told = refusal("fit", *tokens, "--section", '{"rung": "bigran", "hyperparameters": {}}')
-    assert told.startswith("--section: unknown rung 'bigran' (did you mean 'bigram'?)")
-    told = refusal("fit", *tokens, "--section", '{"rung": "ngram", "hyperparameters": {"order": 0}}')
+    told = refusal("fit", *tokens, "--section", '{"model": "bigran", "hyperparameters": {}}')
+    assert told.startswith("--section: unknown model 'bigran' (did you mean 'bigram'?)")
+    told = refusal("fit", *tokens, "--section", '{"model": "ngram", "hyperparameters": {"order": 0}}')
     assert told.startswith("--section: order: 0 found; input should be greater than or equal to 1")
 
 
 @pytest.mark.parametrize(
-    ("section", "told"), [("{", "is no JSON"), ("[]", "lacks rung, hyperparameters"), ("3", "lacks")]
+    ("section", "told"), [("{", "is no JSON"), ("[]", "lacks model, hyperparameters"), ("3", "lacks")]
 )
 def test_a_section_that_is_none_is_a_usage_error(section, told, capsys):
     with pytest.raises(SystemExit, match="2"):
@@ -297,7 +298,7 @@ def test_a_section_that_is_none_is_a_usage_error(section, told, capsys):
 
 def test_a_bug_keeps_its_traceback(stage, capsys):
     compared = json.dumps({"run": "x", "cells": [], "evaluate": None, "published": [], "sweeps": []})
-    assert call("tabulate", "--results", "results", "--out", "x", "--section", compared) == 1
+    assert call("summarize", "--results", "results", "--out", "x", "--section", compared) == 1
     told = capsys.readouterr().err
     assert "this is a bug of lmstages, not of its input" in told and "Traceback" in told
 

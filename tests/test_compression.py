@@ -7,10 +7,10 @@ import lzma
 import pytest
 import zstandard
 
-from lmstages import artefacts
-from lmstages.config.records import Basics, from_section
-from lmstages.errors import UserError
-from lmstages.evaluation.compression import CHUNK, KINDS, code_lengths, size
+from lmstages.config.sections import Basics, from_section
+from lmstages.core import artifacts
+from lmstages.core.errors import UserError
+from lmstages.evaluation.compressors import CHUNK, KINDS, code_lengths, size
 
 TEXT = b"the cat sat on the mat and the dog sat on the log\n" * 300
 ELSEWHERE = {
@@ -24,7 +24,7 @@ ELSEWHERE = {
 @pytest.fixture
 def texts(tmp_path):
     for name, text in (("train", TEXT), ("test", TEXT[::-1])):
-        artefacts.save_bytes(tmp_path / f"{name}.txt", text, {})
+        artifacts.save_bytes(tmp_path / f"{name}.txt", text, {})
     return tmp_path
 
 
@@ -35,15 +35,15 @@ def test_a_size_is_that_of_the_program(texts, name):
 
 @pytest.mark.parametrize("name", KINDS)
 def test_what_was_seen_costs_less_the_second_time(texts, name):
-    artefacts.save_bytes(texts / "test.txt", TEXT, {})
+    artifacts.save_bytes(texts / "test.txt", TEXT, {})
     code_lengths(texts, [name], ["test"], texts / "out.json", {})
-    found = artefacts.load_json(texts / "out.json")["test"][name]
+    found = artifacts.load_json(texts / "out.json")["test"][name]
     assert 0 <= found["given_train"] < found["alone"]
 
 
 def test_a_text_longer_than_a_piece_is_read_whole(tmp_path):
     text = bytes(range(256)) * (CHUNK // 128)
-    artefacts.save_bytes(tmp_path / "train.txt", text, {})
+    artifacts.save_bytes(tmp_path / "train.txt", text, {})
     assert abs(size("gzip", [tmp_path / "train.txt"]) - len(gzip.compress(text, 9))) <= 4
 
 

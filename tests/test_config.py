@@ -9,19 +9,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
+from lmstages.config.ladder import LADDER, MODEL_TYPES
 from lmstages.config.reading import read_run, safe_name, text_run
-from lmstages.config.records import (
-    Corpus,
-    Scoring,
-    Tokenizer,
-    from_section,
-    rung_of,
-    to_section,
-)
 from lmstages.config.run import Run
+from lmstages.config.sections import Corpus, Scoring, Tokenizer, config_of, from_section, to_section
 from lmstages.config.strict_yaml import load_yaml
-from lmstages.errors import UserError, did_you_mean
-from lmstages.ladder import LADDER, RUNGS
+from lmstages.core.errors import UserError, did_you_mean
 
 PROJECT = Path(__file__).resolve().parents[1]
 BASE = {"corpora": "{coined: }", "tokenizers": "{char: {kind: char}}", "models": "{bigram: }"}
@@ -65,7 +58,7 @@ def test_the_smallest_config_is_one_cell(write):
     assert read_run(write()).cells() == [("coined", "char", "bigram", 0)]
 
 
-def test_only_neural_rungs_have_several_seeds(write):
+def test_only_neural_models_have_several_seeds(write):
     cells = read_run(write(models="{bigram: , mlp: }", seeds="[3, 1]")).cells()
     assert [cell[2:] for cell in cells] == [("bigram", 3), ("mlp", 3), ("mlp", 1)]
 
@@ -84,8 +77,13 @@ def test_config_yaml_is_the_run_called_default(write):
 
 def test_a_number_may_have_an_exponent(write):
     models = "{mlp: {learning_rate: 1e-3, final_learning_rate: 1E-4, weight_decay: .5, clip: 2.}}"
-    rung = read_run(write(models=models)).models["mlp"].rung
-    assert (rung.learning_rate, rung.final_learning_rate, rung.weight_decay, rung.clip) == (1e-3, 1e-4, 0.5, 2.0)
+    config = read_run(write(models=models)).models["mlp"].config
+    assert (config.learning_rate, config.final_learning_rate, config.weight_decay, config.clip) == (
+        1e-3,
+        1e-4,
+        0.5,
+        2.0,
+    )
 
 
 # Unknown keys, with the nearest known one
@@ -114,8 +112,8 @@ def test_a_typo_is_refused_with_a_suggestion(refusal, sections, place, hint):
 @pytest.mark.parametrize(
     ("sections", "told"),
     [
-        ({"models": "{gtp: }"}, "models.gtp: unknown rung 'gtp'; allowed: uniform, "),
-        ({"models": "{big: {rung: [gpt]}}"}, "models.big: unknown rung ['gpt']; allowed: "),
+        ({"models": "{gtp: }"}, "models.gtp: unknown model 'gtp'; allowed: uniform, "),
+        ({"models": "{big: {model: [gpt]}}"}, "models.big: unknown model ['gpt']; allowed: "),
         ({"corpora": "{coind: }"}, "corpora.coind: source 'coind' is unknown; known: ["),
         ({"corpora": "{coined: {models: [bigam]}}"}, "corpora.coined.models: 'bigam' is not defined under models"),
         ({"corpora": "{coined: {tokenizers: [chr]}}"}, "corpora.coined.tokenizers: 'chr' is not defined under"),
@@ -155,7 +153,7 @@ WRONG = [
     ({"models": "{gpt: {window: 8, row_length: 9}}"}, "models.gpt: row_length 9 exceeds window 8"),
     ({"models": "{mlp: {warmup_steps: 9, steps: 8}}"}, "models.mlp: warmup_steps 9 exceeds steps 8"),
     ({"models": "{mlp: {optimizer: adam}}"}, "models.mlp.optimizer: the text 'adam' found; input should be 'adamw'"),
-    ({"models": "{mlp: 3}"}, "models.mlp: 3 is not a mapping; allowed: the rung's keys, or nothing"),
+    ({"models": "{mlp: 3}"}, "models.mlp: 3 is not a mapping; allowed: the model's keys, or nothing"),
     ({"models": "{gpt: {scoring: {window: 4, stride: 5}}}"}, "models.gpt.scoring: stride 5 exceeds window 4"),
     ({"models": "{gpt: {scoring: 4}}"}, "models.gpt.scoring: 4 is not a mapping"),
     ({"models": "[gpt]"}, "models: not a mapping; needs at least one entry"),
@@ -238,9 +236,9 @@ def test_best_weights_need_a_valid_part_to_be_chosen_on(refusal, write):
 @pytest.mark.parametrize(
     ("model", "key"),
     [
-        ("{rung: ngram, order: [2, 3]}", "order"),
-        ("{rung: ngram, add: [0.1, 0.2]}", "add"),
-        ("{rung: ngram, smoothing: jelinek_mercer}", "smoothing"),
+        ("{model: ngram, order: [2, 3]}", "order"),
+        ("{model: ngram, add: [0.1, 0.2]}", "add"),
+        ("{model: ngram, smoothing: jelinek_mercer}", "smoothing"),
     ],
 )
 def test_what_valid_chooses_needs_one(refusal, model, key):
@@ -272,7 +270,7 @@ def test_all_mistakes_come_at_once(refusal):
 def test_a_name_that_is_no_folder_is_refused(refusal, name):
     quoted = name if name.startswith('"') else f'"{name}"'
     for section, entry in (
-        ("models", "{rung: bigram}"),
+        ("models", "{model: bigram}"),
         ("corpora", "{source: coined}"),
         ("tokenizers", "{kind: byte}"),
     ):
@@ -283,7 +281,7 @@ def test_a_name_that_is_no_folder_is_refused(refusal, name):
 
 def test_a_name_may_have_64_characters(write):
     name = "x" * 64
-    assert read_run(write(models=f"{{{name}: {{rung: bigram}}}}")).cells()[0][2] == name
+    assert read_run(write(models=f"{{{name}: {{model: bigram}}}}")).cells()[0][2] == name
 
 
 def test_a_file_whose_name_is_none_is_refused(refusal):
@@ -422,13 +420,13 @@ def test_a_section_pasted_wrongly_is_refused():
         from_section(Tokenizer, {"knd": "char"})
 
 
-def test_the_rung_of_a_section(write):
+def test_the_model_of_a_section(write):
     section = json.loads(read_run(write(models="{ngram: {order: 3}}")).fit_section("ngram"))
-    assert rung_of(section) == RUNGS["ngram"](order=3)
-    with pytest.raises(UserError, match=r"--section: unknown rung 'gtp' \(did you mean 'gpt'\?\)"):
-        rung_of({"rung": "gtp", "hyperparameters": {}})
+    assert config_of(section) == MODEL_TYPES["ngram"](order=3)
+    with pytest.raises(UserError, match=r"--section: unknown model 'gtp' \(did you mean 'gpt'\?\)"):
+        config_of({"type": "gtp", "hyperparameters": {}})
     with pytest.raises(UserError, match=r"--section: order: 0 found"):
-        rung_of({"rung": "ngram", "hyperparameters": {"order": 0}})
+        config_of({"type": "ngram", "hyperparameters": {"order": 0}})
 
 
 def test_how_a_model_is_scored_is_no_part_of_its_fit(write):
@@ -439,12 +437,12 @@ def test_how_a_model_is_scored_is_no_part_of_its_fit(write):
 
 
 def test_a_ladder_has_every_name_once():
-    assert len({rung.name for rung in LADDER}) == len({rung.title for rung in LADDER}) == len(LADDER)
+    assert len({config.name for config in LADDER}) == len({config.title for config in LADDER}) == len(LADDER)
 
 
 def test_records_do_not_change():
     with pytest.raises(ValidationError, match="frozen"):
-        RUNGS["bigram"]().add = 3
+        MODEL_TYPES["bigram"]().add = 3
     with pytest.raises(ValidationError, match="frozen"):
         Scoring().skip = 3
     assert Run.model_config["extra"] == "forbid"

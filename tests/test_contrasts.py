@@ -7,13 +7,14 @@ import numpy as np
 import pytest
 
 from lmstages.analyses.probing import accuracies, continuations, neighbours, token_categories
-from lmstages.artefacts import load_json
-from lmstages.config.records import Corpus
+from lmstages.config.ladder import MODEL_TYPES
+from lmstages.config.sections import Corpus
+from lmstages.core.artifacts import load_json
+from lmstages.core.documents import Documents
 from lmstages.corpora import preparation
 from lmstages.corpora.contrasts import Couples, combinations, minimal_pairs, refused, write
 from lmstages.corpora.grammar import Grammar, Telling, tellings
-from lmstages.ladder import RUNGS
-from lmstages.models.base import Documents, build
+from lmstages.models.base import build
 from lmstages.tokenizers import learn
 
 STREAM = {"protocol": "stream", "window": 8, "stride": 4}
@@ -97,10 +98,10 @@ def test_a_corpus_without_sentences_has_no_pairs(tmp_path):
     assert load_json(tmp_path / "contrasts.json")["pairs"] == []
 
 
-def fitted(rung, text, **keys):
+def fitted(config, text, **keys):
     tokenizer = learn("char", None, [text], True, False, False)
     [(tokens, _)] = tokenizer.encode([text])
-    model = build(RUNGS[rung].model_validate(keys), tokenizer.vocab_size)
+    model = build(MODEL_TYPES[config].model_validate(keys), tokenizer.vocab_size)
     model.fit(Documents.single(tokens), Documents.single(tokens), 0)
     return model, tokenizer
 

@@ -6,11 +6,12 @@ import numpy as np
 import pytest
 from pydantic import ValidationError
 
-from lmstages.errors import FitError
-from lmstages.ladder import KneserNey, Ngram
-from lmstages.models import counts, merging, ngram, smoothing
-from lmstages.models.base import Documents, build
-from lmstages.models.ngram import development_split
+from lmstages.config.hyperparameters.counts import KneserNey, Ngram
+from lmstages.core.documents import Documents
+from lmstages.core.errors import FitError
+from lmstages.models.base import build
+from lmstages.models.counts import counting, merging, ngram, smoothing
+from lmstages.models.counts.ngram import development_split
 
 V = 6
 FORMULAS = ["witten_bell", "absolute", "kneser_ney", "modified_kneser_ney"]
@@ -90,7 +91,7 @@ class Dictionaries:
         adjusted = {gram: len(before[gram]) if len(gram) < order else plain[gram] for gram in plain}
         self.counts = adjusted if name.endswith("kneser_ney") else dict(plain)
         self.followers = defaultdict(list)
-        for gram, count in self.counts.items():
+        for gram, count in self.counting.items():
             self.followers[gram[:-1]].append(count)
 
     def behind(self, row):
@@ -101,7 +102,7 @@ class Dictionaries:
         lower = self.probability(context[1:], token) if context else 1 / V
         if not self.followers[context]:
             return lower
-        count, seen = self.counts.get((*context, token), 0), self.followers[context]
+        count, seen = self.counting.get((*context, token), 0), self.followers[context]
         if self.name == "witten_bell":
             return (count + len(seen) * lower) / (sum(seen) + len(seen))
         discount = [0, *self.constants[len(context)]]
@@ -149,8 +150,8 @@ def test_probabilities_sum_to_one_exactly(name, padded):
 def test_a_wide_vocabulary_is_counted_like_a_narrow_one(order, padded):
     narrow, stretch = Documents.of(drawn(6)), 20_000  # (5 * 20,000 + 2)^4 exceeds 64 bits
     wide = Documents(narrow.tokens * stretch, narrow.starts)
-    few = counts.count(narrow, order, V, True, padded)
-    many = counts.count(wide, order, (V - 1) * stretch + 1, True, padded)
+    few = counting.count(narrow, order, V, True, padded)
+    many = counting.count(wide, order, (V - 1) * stretch + 1, True, padded)
     assert np.array_equal(few[1].counts, many[1].counts[::stretch])
     for one, other in zip(few[2:], many[2:], strict=True):
         assert np.array_equal(one.counts, other.counts) and np.array_equal(one.kinds, other.kinds)
@@ -160,9 +161,9 @@ def test_a_wide_vocabulary_is_counted_like_a_narrow_one(order, padded):
 @pytest.mark.parametrize("order", [2, 6])
 def test_both_ways_of_sorting_find_the_same_n_grams(order, padded):
     documents = Documents.of(drawn(7))
-    keys, _ = counts.distinct_keys(documents, order, V + 1, padded)
-    ranked = counts.ranked_groups(counts.Rows.of_documents(documents, padded), order, V + 1)
-    for nth, (one, other) in enumerate(zip(counts.packed_groups(keys, order, V + 1), ranked, strict=True)):
+    keys, _ = counting.distinct_keys(documents, order, V + 1, padded)
+    ranked = counting.ranked_groups(counting.Rows.of_documents(documents, padded), order, V + 1)
+    for nth, (one, other) in enumerate(zip(counting.packed_groups(keys, order, V + 1), ranked, strict=True)):
         assert np.array_equal(one[1], other[1]) and (nth == 0 or np.array_equal(one[0], other[0]))
 
 
@@ -172,11 +173,11 @@ def test_both_ways_of_sorting_find_the_same_n_grams(order, padded):
 def test_a_text_counted_in_pieces_is_counted_the_same(monkeypatch, padded, piece, stream):
     documents = Documents.of(drawn(11))
     documents = Documents.single(documents.tokens) if stream else documents
-    whole = counts.count(documents, 4, V, True, padded)
-    monkeypatch.setattr(counts, "PIECE", piece)
+    whole = counting.count(documents, 4, V, True, padded)
+    monkeypatch.setattr(counting, "PIECE", piece)
     monkeypatch.setattr(merging, "AT_ONCE", 40)
     monkeypatch.setattr(merging, "SAMPLED", 3)
-    for one, other in zip(whole, counts.count(documents, 4, V, True, padded), strict=True):
+    for one, other in zip(whole, counting.count(documents, 4, V, True, padded), strict=True):
         assert all(np.array_equal(getattr(one, f), getattr(other, f)) for f in ("keys", "counts", "totals", "kinds"))
 
 
@@ -205,7 +206,7 @@ def test_discounts_of_zero_leave_the_frequencies():
     assert np.allclose(model.score(x), plain.score(x))
 
 
-def test_the_rung_kneser_ney_is_the_ngram_with_that_smoothing():
+def test_the_model_kneser_ney_is_the_ngram_with_that_smoothing():
     train = Documents.of(drawn(10))
     named, spelled = build(KneserNey(order=4), V), build(Ngram(smoothing="modified_kneser_ney"), V)
     for model in (named, spelled):
@@ -270,7 +271,7 @@ def test_of_several_orders_valid_chooses_one():
         single = {order: nats(fitted(train, order=order, **keys), valid) for order in (1, 2, 5)}
         chosen = fitted(train, valid=valid, order=[1, 2, 5], **keys)
         assert nats(chosen, valid) == pytest.approx(min(single.values()), rel=1e-12)
-        again = build(chosen.rung, V)
+        again = build(chosen.config, V)
         again.restore(chosen.arrays())
         assert nats(again, valid) == nats(chosen, valid)
 
@@ -333,7 +334,7 @@ def test_valid_chooses_the_constant_and_the_order_together():
 
 def test_a_chosen_constant_is_saved():
     model = fitted(drawn(22), add=[0.01, 5.0], order=2)
-    again = build(model.rung, V)
+    again = build(model.config, V)
     again.restore(model.arrays())
     assert again.add == model.add and np.array_equal(again.score(np.array([[1, 2]])), model.score(np.array([[1, 2]])))
 

@@ -12,19 +12,21 @@ import pytest
 import torch
 from test_laws import SMALL
 
-from lmstages.ladder import RUNGS, Neural
-from lmstages.models.base import Documents, build
+from lmstages.config.hyperparameters.neural import Neural
+from lmstages.config.ladder import MODEL_TYPES
+from lmstages.core.documents import Documents
+from lmstages.core.runtime import Runtime
+from lmstages.models.base import build
 from lmstages.training import loop
 from lmstages.training.batches import Rows
 from lmstages.training.distributed import Processes
 from lmstages.training.loop import Trainer
-from lmstages.training.runtime import Runtime
 
 V, META = 7, torch.device("meta")
 TOKENS = Documents.single(np.random.default_rng(0).integers(1, V, 400))
 ON_THE_HOST = {"autograd", "residual"}  # scalars of Python; an n-gram that is looked up
 KNOWN_TO_FUSE = "_get_fused_kernels_supported_devices"
-NETWORKS = [name for name in SMALL if issubclass(RUNGS[name], Neural) and name not in ON_THE_HOST]
+NETWORKS = [name for name in SMALL if issubclass(MODEL_TYPES[name], Neural) and name not in ON_THE_HOST]
 WAYS = {
     "adamw": {"optimizer": "adamw", "averaging": "mean", "dropout": 0.1},
     "muon": {"optimizer": "muon", "averaging": "ema"},
@@ -33,10 +35,10 @@ WAYS = {
 
 def trainer(name, device, **keys):
     """Of a small network on ``device``, about to take its first step."""
-    model = build(RUNGS[name].model_validate({**SMALL[name], **keys}), V)
+    model = build(MODEL_TYPES[name].model_validate({**SMALL[name], **keys}), V)
     torch.manual_seed(0)
-    rows = Rows(TOKENS, model.window, model.rung.row_length, device, Processes())
-    found = Trainer(model.build().to(device), model.rung, (rows, rows), 0, Runtime(), Processes())
+    rows = Rows(TOKENS, model.window, model.config.row_length, device, Processes())
+    found = Trainer(model.build().to(device), model.config, (rows, rows), 0, Runtime(), Processes())
     found.resume()
     found.network.train()
     found.forward = found.compiled()
@@ -64,7 +66,7 @@ def asks(fit):
 
 
 def brings(fit):
-    fit.rows = Rows(TOKENS, 1, fit.rung.row_length)
+    fit.rows = Rows(TOKENS, 1, fit.config.row_length)
 
 
 @pytest.mark.parametrize("fault", [asks, brings])

@@ -11,10 +11,10 @@ import pytest
 import torch
 
 from lmstages.config.reading import read_run
-from lmstages.config.records import to_section
-from lmstages.errors import UserError
-from lmstages.models.base import Documents
-from lmstages.models.residual import Placed
+from lmstages.config.sections import to_section
+from lmstages.core.documents import Documents
+from lmstages.core.errors import UserError
+from lmstages.models.neural.residual import Placed
 from lmstages.training.batches import Rows
 from lmstages.training.distributed import Processes
 from lmstages.training.loop import loss_of, valid_loss
@@ -125,6 +125,6 @@ def test_two_processes_go_on_together_from_a_resume_point(tokens, tmp_path):
 
 
 @pytest.mark.slow
-def test_a_rung_that_cannot_be_shared_out_says_so(tokens, tmp_path):
+def test_a_model_that_cannot_be_shared_out_says_so(tokens, tmp_path):
     done = fit_with(tokens, 2, "wavenet", tmp_path)
-    assert done.returncode != 0 and "fit this rung with one process, without torchrun" in done.stderr
+    assert done.returncode != 0 and "fit this model with one process, without torchrun" in done.stderr

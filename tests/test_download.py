@@ -16,10 +16,10 @@ from typing import Any
 import pytest
 from server import HostileServer, hostile_server
 
-from lmstages.artefacts import made_of, verified
+from lmstages.config.sources import SHAKESPEARE, SOURCES, TINYSTORIES, Hub, Part, Source, Variant
+from lmstages.core.artifacts import made_of, verified
+from lmstages.core.errors import UserError
 from lmstages.corpora.download import Patience, fetch
-from lmstages.corpora.sources import SHAKESPEARE, SOURCES, TINYSTORIES, Hub, Part, Source, Variant
-from lmstages.errors import UserError
 
 CONTENT = b"".join(b"line %d\n" % number for number in range(2000))
 SHA256 = hashlib.sha256(CONTENT).hexdigest()
@@ -60,7 +60,7 @@ def folder_with(folder: Path, files: dict[str, bytes]) -> Path:
     return folder
 
 
-def standing(folder: Path) -> dict[str, bytes]:
+def category(folder: Path) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in folder.glob("*")}
 
 
@@ -68,10 +68,10 @@ def refusal(
     source: Source, destination: Path, mirror: str | None = None, patience: Patience = PATIENT, **options: Any
 ) -> str:
     """The message with which the download fails; whatever stood in the folder still stands, and nothing else."""
-    before = standing(destination.parent)
+    before = category(destination.parent)
     with pytest.raises(UserError) as refused:
         fetch(source, destination, mirror, {}, patience=patience, **options)
-    assert standing(destination.parent) == before
+    assert category(destination.parent) == before
     assert "\n" not in str(refused.value)
     return str(refused.value)
 
@@ -88,7 +88,7 @@ def test_a_good_file_arrives_with_its_origin(server: HostileServer, tmp_path: Pa
 def test_a_good_file_takes_the_place_of_an_older_one(server: HostileServer, destination: Path) -> None:
     fetch(source(CONTENT, server.url("good")), destination, None, {}, patience=PATIENT)
     assert verified(destination).read_bytes() == CONTENT
-    assert len(standing(destination.parent)) == 2
+    assert len(category(destination.parent)) == 2
 
 
 def test_a_git_blob_id_is_accepted_as_a_digest(server: HostileServer, tmp_path: Path) -> None:
@@ -215,7 +215,7 @@ def test_a_full_disk_is_not_taken_for_a_bad_source(tmp_path: Path) -> None:
         "test.fetch(test.source(test.CONTENT), folder / 'raw' / 'text.txt', str(folder / 'folder'), {})"
     )
     assert "text.txt: no space left to write it" in last_line_of(script, {})
-    assert not standing(tmp_path / "raw")
+    assert not category(tmp_path / "raw")
 
 
 def last_line_of(script: str, environment: dict[str, str]) -> str:

@@ -11,19 +11,21 @@ from safetensors.numpy import save_file
 from safetensors.torch import save_file as save_tensors
 from tokenizers import Tokenizer
 
-from lmstages import artefacts
-from lmstages.errors import UserError
-from lmstages.exporting import export, export_checkpoint
-from lmstages.ladder import Llama, LlamaQ4, LlamaQ8
-from lmstages.models import gguf_file, huggingface
-from lmstages.models.attention import rotation
-from lmstages.models.base import Documents, build
-from lmstages.models.blocks import packed, q4_0_of, q4_0_scales, unpacked
-from lmstages.models.derived import as_stored
-from lmstages.models.gptq import rounded
-from lmstages.models.llama_tensors import gguf_order, names, our_order, shapes
-from lmstages.models.mapped import mapped
-from lmstages.models.quantised import rotation_in_32_bits, rounded_to_8_bits
+from lmstages.config.hyperparameters.attention import Llama
+from lmstages.config.hyperparameters.quantized import LlamaQ4, LlamaQ8
+from lmstages.core import artifacts
+from lmstages.core.documents import Documents
+from lmstages.core.errors import UserError
+from lmstages.models.base import build
+from lmstages.models.external import gguf_file, huggingface
+from lmstages.models.external.exporting import export, export_checkpoint
+from lmstages.models.external.llama_tensors import gguf_order, names, our_order, shapes
+from lmstages.models.external.mapped import mapped
+from lmstages.models.neural.attention import rotation
+from lmstages.models.quantized.blocks import packed, q4_0_of, q4_0_scales, unpacked
+from lmstages.models.quantized.derived import as_stored
+from lmstages.models.quantized.gptq import rounded
+from lmstages.models.quantized.model import rotation_in_32_bits, rounded_to_8_bits
 from lmstages.tokenizers import learn
 from lmstages.tokenizers.vocabularies import (
     NO_VOCABULARY,
@@ -45,10 +47,10 @@ SIZES = {"bpe": 285, "unigram": 261, "word": 8}
 
 def fitted(tied=True, seed=0, vocab_size=V):
     """An untrained LLaMA with weights large enough that everything it does shows."""
-    rung = Llama.model_validate({**SHAPE, "tied_output": tied})
-    model = build(rung, vocab_size)
+    config = Llama.model_validate({**SHAPE, "tied_output": tied})
+    model = build(config, vocab_size)
     draws = np.random.default_rng(seed)
-    wanted = shapes(rung, vocab_size)
+    wanted = shapes(config, vocab_size)
     model.restore({name: draws.normal(0, 0.3, shape).astype(np.float32) for name, shape in wanted.items()})
     return model
 
@@ -58,15 +60,15 @@ def drawn(seed, *shape):
 
 
 def derived(model, kind, **keys):
-    rounded_model = build(kind.model_validate({"base": model.rung, **keys}), model.vocab_size)
+    rounded_model = build(kind.model_validate({"base": model.config, **keys}), model.vocab_size)
     rounded_model.derive(model, Documents.single(drawn(1, 600)))
     return rounded_model
 
 
 def written(path, model, vocabulary=NO_VOCABULARY):
-    stored = as_stored(model) if isinstance(model.rung, Llama) else model.stored()
-    rung = model.rung if isinstance(model.rung, Llama) else model.rung.bottom
-    gguf_file.write(path, rung, model.vocab_size, stored, vocabulary)
+    stored = as_stored(model) if isinstance(model.config, Llama) else model.stored()
+    config = model.config if isinstance(model.config, Llama) else model.config.bottom
+    gguf_file.write(path, config, model.vocab_size, stored, vocabulary)
     return path
 
 
@@ -76,11 +78,11 @@ def written(path, model, vocabulary=NO_VOCABULARY):
 @pytest.mark.parametrize("tied", [True, False])
 def test_a_gguf_file_gives_back_every_tensor_and_the_record(tmp_path, tied):
     model = fitted(tied)
-    rung, tensors = gguf_file.llama_of(gguf_file.opened(written(tmp_path / "m.gguf", model)))
+    config, tensors = gguf_file.llama_of(gguf_file.opened(written(tmp_path / "m.gguf", model)))
     assert set(tensors) == set(model.arrays())
     assert all(np.array_equal(tensors[name].all(), array) for name, array in model.arrays().items())
     same = ("layers", "heads", "key_value_heads", "width", "hidden", "window", "rope_base", "tied_output")
-    assert all(getattr(rung, key) == getattr(model.rung, key) for key in same)
+    assert all(getattr(config, key) == getattr(model.config, key) for key in same)
 
 
 def test_queries_and_keys_lie_in_another_order_each_by_its_own_heads(tmp_path):
@@ -89,18 +91,18 @@ def test_queries_and_keys_lie_in_another_order_each_by_its_own_heads(tmp_path):
     lying = {tensor.name: np.array(tensor.data) for tensor in file.tensors}
     keys = model.arrays()["blocks.0.attention.keys.weight"]
     assert np.array_equal(lying["blk.0.attn_k.weight"][:4], keys[[0, 8, 1, 9]])  # two heads of 16 rows
-    for name in names(model.rung):
-        order, back = gguf_order(name, model.rung), our_order(name, model.rung)
+    for name in names(model.config):
+        order, back = gguf_order(name, model.config), our_order(name, model.config)
         assert order is None or np.array_equal(order[back], np.arange(len(order)))
 
 
 @pytest.mark.parametrize(("kind", "keys"), [(LlamaQ8, {}), (LlamaQ4, {}), (LlamaQ4, {"output": "q4_0"})])
 def test_a_rounded_model_scores_as_the_file_that_holds_it(tmp_path, kind, keys):
     model = derived(fitted(tied=False), kind, **keys)
-    rung, tensors = gguf_file.llama_of(gguf_file.opened(written(tmp_path / "m.gguf", model)))
+    config, tensors = gguf_file.llama_of(gguf_file.opened(written(tmp_path / "m.gguf", model)))
     x = torch.from_numpy(drawn(2, 3, 16))
     with torch.inference_mode():
-        assert torch.equal(mapped(rung, V, tensors)(x), model.network(x))
+        assert torch.equal(mapped(config, V, tensors)(x), model.network(x))
 
 
 def test_a_file_in_8_and_in_4_bits_has_the_formats_sizes(tmp_path):
@@ -127,13 +129,13 @@ def k_rows(kind, rows, columns, draws):
     return found.reshape(rows, -1)
 
 
-def k_quantised(path, tied):
+def k_quantized(path, tied):
     """A file such as Q4_K_M: some matrices in more bits than others -> its matrices as the package unpacks them."""
-    rung, draws, lying = Llama.model_validate({**WIDE, "tied_output": tied}), np.random.default_rng(0), {}
+    config, draws, lying = Llama.model_validate({**WIDE, "tied_output": tied}), np.random.default_rng(0), {}
     writer = gguf.GGUFWriter(str(path), "llama")
-    gguf_file._describe(writer, rung, V)
-    for number, (ours, (_, theirs)) in enumerate(names(rung).items()):
-        shape = shapes(rung, V)[ours]
+    gguf_file._describe(writer, config, V)
+    for number, (ours, (_, theirs)) in enumerate(names(config).items()):
+        shape = shapes(config, V)[ours]
         kind = "F32" if len(shape) == 1 else list(SCALES)[number % len(SCALES)]
         rows = np.ones(shape, np.float32) if kind == "F32" else k_rows(kind, *shape, draws)
         writer.add_tensor(theirs, rows, raw_dtype=gguf.GGMLQuantizationType[kind])
@@ -142,24 +144,24 @@ def k_quantised(path, tied):
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()
     writer.close()
-    return rung, lying
+    return config, lying
 
 
 @pytest.mark.parametrize("tied", [True, False])
 def test_k_quants_are_read_as_their_package_unpacks_them_each_row_in_its_place(tmp_path, tied):
-    rung, lying = k_quantised(tmp_path / "m.gguf", tied)
+    config, lying = k_quantized(tmp_path / "m.gguf", tied)
     _, tensors = gguf_file.llama_of(gguf_file.opened(tmp_path / "m.gguf"))
-    heads = {"blk.0.attn_q.weight": rung.heads, "blk.0.attn_k.weight": rung.key_value_heads}
+    heads = {"blk.0.attn_q.weight": config.heads, "blk.0.attn_k.weight": config.key_value_heads}
     arrays = {}
-    for ours, (_, theirs) in names(rung).items():
-        pairs = lying[theirs].reshape(heads[theirs], -1, 2, rung.width) if theirs in heads else None
+    for ours, (_, theirs) in names(config).items():
+        pairs = lying[theirs].reshape(heads[theirs], -1, 2, config.width) if theirs in heads else None
         arrays[ours] = lying[theirs] if pairs is None else pairs.swapaxes(1, 2).reshape(lying[theirs].shape)
         assert np.array_equal(tensors[ours].all(), arrays[ours]), ours
-    model = build(rung, V)
+    model = build(config, V)
     model.restore(arrays)
     x = torch.from_numpy(drawn(2, 3, 16))
     with torch.inference_mode():
-        assert torch.equal(mapped(rung, V, tensors)(x), model.network(x))
+        assert torch.equal(mapped(config, V, tensors)(x), model.network(x))
 
 
 # Rounding
@@ -235,8 +237,8 @@ def test_a_base_with_other_hyperparameters_is_refused():
         other.derive(fitted(), Documents.single([]))
 
 
-def test_a_derived_rung_without_its_base_is_refused():
-    with pytest.raises(UserError, match=r"rung llama_q4: its section lacks base"):
+def test_a_derived_model_without_its_base_is_refused():
+    with pytest.raises(UserError, match=r"model llama_q4: its section lacks base"):
         build(LlamaQ4(), V)
 
 
@@ -376,10 +378,10 @@ def test_a_text_with_the_sign_for_a_space_is_no_character_vocabulary_of_gguf():
 
 def cell(folder, model, tokenizer):
     """A fitted cell on disk, as the workflow leaves it."""
-    from lmstages.storage import save_model
+    from lmstages.models.storage import save_model
 
     save_model(folder / "char/llama/seed0/model.safetensors", model, {})
-    artefacts.save_json(folder / "char/tokens/tokenizer.json", tokenizer.to_json(), {})
+    artifacts.save_json(folder / "char/tokens/tokenizer.json", tokenizer.to_json(), {})
     return folder / "char/llama/seed0/model.safetensors", folder / "char/tokens"
 
 
@@ -413,7 +415,7 @@ def test_an_exported_file_says_what_made_it_and_is_rounded_as_asked(tmp_path):
     ours = learnt("char")
     model = fitted(vocab_size=ours.vocab_size)
     export(*cell(tmp_path, model, ours), tmp_path / "m.gguf", section("gguf", "q4_0", "q8_0"), {"verb": "export"})
-    assert artefacts.made_of(artefacts.verified(tmp_path / "m.gguf"))["made"] == {"verb": "export"}
+    assert artifacts.made_of(artifacts.verified(tmp_path / "m.gguf"))["made"] == {"verb": "export"}
     _, tensors = gguf_file.llama_of(gguf_file.opened(tmp_path / "m.gguf"))
     expected = derived(model, LlamaQ4).stored()
     assert all(np.array_equal(tensors[n].all(), unpacked(expected[n].rows, expected[n].kind)) for n in expected)
@@ -428,12 +430,12 @@ def test_export_of_what_cannot_be_exported_is_one_line(tmp_path):
     with pytest.raises(UserError, match=r"--output-type: f32 with --type q8_0; allowed: q8_0, q4_0"):
         export(path, tokens, tmp_path / "m.gguf", section("gguf", "q8_0", "f32"), {})
     rounded_path, _ = cell(tmp_path / "q", derived(model, LlamaQ8), ours)
-    with pytest.raises(UserError, match=r"is of rung llama_q8 already"):
+    with pytest.raises(UserError, match=r"is of model llama_q8 already"):
         export(rounded_path, tokens, tmp_path / "m.gguf", section("gguf", "q4_0"), {})
-    from lmstages.ladder import Uniform
+    from lmstages.config.hyperparameters.counts import Uniform
 
     guess_path, _ = cell(tmp_path / "u", build(Uniform(), ours.vocab_size), ours)
-    with pytest.raises(UserError, match=r"is of rung uniform; allowed: llama, llama_q8, llama_q4"):
+    with pytest.raises(UserError, match=r"is of model uniform; allowed: llama, llama_q8, llama_q4"):
         export(guess_path, tokens, tmp_path / "m.gguf", section("gguf"), {})
     uneven = build(Llama.model_validate({**SHAPE, "hidden": 100}), ours.vocab_size)
     uneven.network = uneven.build()
@@ -454,8 +456,8 @@ def checkpoint(folder, definition=None):
         (folder / "tokenizer.json").write_text(definition.to_str())
         size, marks = definition.get_vocab_size(), (0, 0)
     model = fitted(tied=False, vocab_size=size + 2)
-    huggingface.save(folder, model.rung, model.vocab_size, model.arrays(), None, {})
-    tensors = {names(model.rung)[name][0]: torch.from_numpy(a).bfloat16() for name, a in model.arrays().items()}
+    huggingface.save(folder, model.config, model.vocab_size, model.arrays(), None, {})
+    tensors = {names(model.config)[name][0]: torch.from_numpy(a).bfloat16() for name, a in model.arrays().items()}
     save_tensors(tensors, folder / "model.safetensors")
     changed(folder, bos_token_id=marks[0], eos_token_id=marks[1])
     return huggingface.read(folder)
@@ -495,8 +497,8 @@ def test_a_checkpoint_from_elsewhere_is_written_with_its_vocabulary(tmp_path, de
     read = checkpoint(tmp_path / "theirs", definition and definition())
     export_checkpoint(tmp_path / "theirs", tmp_path / "m.gguf", section("gguf", kind), {"verb": "export"})
     file = gguf_file.opened(tmp_path / "m.gguf")
-    rung, tensors = gguf_file.llama_of(file)
-    assert rung.model_copy(update={"norm_epsilon": read.rung.norm_epsilon}) == read.rung
+    config, tensors = gguf_file.llama_of(file)
+    assert config.model_copy(update={"norm_epsilon": read.config.norm_epsilon}) == read.config
     for name, tensor in read.tensors.items():
         expected = tensor.all()
         assert np.array_equal(
@@ -507,8 +509,8 @@ def test_a_checkpoint_from_elsewhere_is_written_with_its_vocabulary(tmp_path, de
     for text in SPELT:
         assert [a.tolist() for a in ours.encode(text)] == [a.tolist() for a in theirs.encode(text)]
     assert (ours.begin, ours.end, ours.vocab_size) == (read.begin, read.end, read.vocab_size)
-    made = artefacts.made_of(tmp_path / "m.gguf")["made"]
-    assert made["inputs"] == {"model.safetensors": artefacts.sha256_of(tmp_path / "theirs/model.safetensors")}
+    made = artifacts.made_of(tmp_path / "m.gguf")["made"]
+    assert made["inputs"] == {"model.safetensors": artifacts.sha256_of(tmp_path / "theirs/model.safetensors")}
 
 
 def test_a_checkpoint_that_gguf_cannot_hold_is_one_line(tmp_path):
@@ -587,9 +589,9 @@ def test_a_file_that_lacks_facts_or_tensors_says_which(tmp_path):
     with pytest.raises(UserError, match=r"has no tensor token_embd.weight"):
         other_gguf(tmp_path / "b.gguf").vocab_size
     lacking = dict(list(as_stored(fitted()).items()))
-    rung = fitted().rung
+    config = fitted().config
     path = tmp_path / "c.gguf"
-    fewer = rung.model_copy(update={"layers": 1})
+    fewer = config.model_copy(update={"layers": 1})
     gguf_file.write(path, fewer, V, lacking, NO_VOCABULARY)
     file = gguf_file.opened(path)
     more = gguf_file.OpenFile(path, {**file.facts, "llama.block_count": 2}, file.tensors)
@@ -680,7 +682,7 @@ def test_a_truncated_or_strange_checkpoint_is_one_line(folder):
     with pytest.raises(UserError, match=r"model.safetensors: is truncated or no safetensors file"):
         huggingface.read(folder)
     arrays = {name: array.astype(np.int32) for name, array in fitted(tied=False).arrays().items()}
-    save_file({names(fitted(tied=False).rung)[name][0]: array for name, array in arrays.items()}, path)
+    save_file({names(fitted(tied=False).config)[name][0]: array for name, array in arrays.items()}, path)
     with pytest.raises(UserError, match=r"is torch.int32; allowed: float32, float16, bfloat16"):
         huggingface.read(changed(folder, vocab_size=V))
     (folder / "config.json").write_text("[]")

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 import yaml
 
+from lmstages.core.errors import UserError
 from lmstages.corpora.grammar import Grammar, Unseen
-from lmstages.errors import UserError
 
 PETS = """
 words:

@@ -11,13 +11,14 @@ from comparisons import GPT, ROW, comparison
 from test_cli import call, prepared
 from torch.nn import functional
 
-from lmstages import artefacts
 from lmstages.analyses import inspection, projections
-from lmstages.config.records import rung_of
+from lmstages.config.sections import config_of
+from lmstages.core import artifacts
+from lmstages.core.documents import Documents
 from lmstages.figures import catalogue, inspected
-from lmstages.models import watching
-from lmstages.models.base import Documents, build
-from lmstages.models.neural import NeuralModel
+from lmstages.models.base import build
+from lmstages.models.neural import attention_maps
+from lmstages.models.neural.base import NeuralModel
 from lmstages.report.page import render
 from lmstages.tokenizers.symbols import CharTokenizer
 
@@ -33,9 +34,9 @@ TRAIN = Documents.of([[1, 2, 3, 4, 0], [2, 3, 0], [4, 4, 1, 0]])
 TEXT = CharTokenizer(["\n", "a", "b", "c", "\ufffd\ufffd"], escape=4)
 
 
-def fresh(rung, vocab_size=6, **changes):
+def fresh(config, vocab_size=6, **changes):
     """A model with its initial weights."""
-    model = build(rung_of({"rung": rung, "hyperparameters": SMALL[rung] | changes}), vocab_size)
+    model = build(config_of({"type": config, "hyperparameters": SMALL[config] | changes}), vocab_size)
     model.restore(model.initial(3))
     return model
 
@@ -48,28 +49,28 @@ def test_a_head_that_copies_scores_one_and_one_that_looks_at_itself_none():
     copies, itself = np.zeros((length, length)), np.eye(length)
     for place in range(length):
         copies[place, place - period + 1 if place >= period else place] = 1
-    assert watching.induction(np.stack([copies, itself]), period).tolist() == [1, 0]
+    assert attention_maps.induction(np.stack([copies, itself]), period).tolist() == [1, 0]
 
 
 def test_the_score_is_worked_by_hand():
     weights = np.tril(np.arange(36.0).reshape(6, 6)) / 100  # a sequence of three, twice
-    assert watching.induction(weights, 3) == pytest.approx((weights[3, 1] + weights[4, 2] + weights[5, 3]) / 3)
+    assert attention_maps.induction(weights, 3) == pytest.approx((weights[3, 1] + weights[4, 2] + weights[5, 3]) / 3)
 
 
 def test_places_before_the_sequence_do_not_count():
     weights = np.tril(np.arange(36.0).reshape(6, 6)) / 100  # a boundary, then three tokens, then two of them again
-    assert watching.induction(weights, 3, begin=1) == pytest.approx((weights[4, 2] + weights[5, 3]) / 2)
+    assert attention_maps.induction(weights, 3, begin=1) == pytest.approx((weights[4, 2] + weights[5, 3]) / 2)
 
 
 def test_equal_attention_scores_what_chance_gives():
     rows = np.tril(np.ones((8, 8)))
-    score = watching.induction(rows / rows.sum(1, keepdims=True), 4)
+    score = attention_maps.induction(rows / rows.sum(1, keepdims=True), 4)
     assert score == pytest.approx(np.mean([1 / 5, 1 / 6, 1 / 7, 1 / 8]))
 
 
-@pytest.mark.parametrize("rung", ["gpt", "llama", "modern_gpt"])
-def test_an_untrained_network_has_not_learnt_to_copy(rung):
-    found = inspection.induction_of(fresh(rung), escape=None)
+@pytest.mark.parametrize("config", ["gpt", "llama", "modern_gpt"])
+def test_an_untrained_network_has_not_learnt_to_copy(config):
+    found = inspection.induction_of(fresh(config), escape=None)
     assert abs(found["drop"]) < 0.2 and 0 < found["score"] < 0.6 and found["period"] == 4
     assert np.max(found["heads"]) == pytest.approx(found["score"], abs=1e-4)
 
@@ -82,29 +83,29 @@ def test_the_weights_are_those_that_torch_attends_with(shared):
     draws = torch.Generator().manual_seed(0)
     queries, keys, values = (torch.randn(2, heads, 5, 3, generator=draws) for heads in (4, shared, shared))
     wanted = functional.scaled_dot_product_attention(queries, keys, values, is_causal=True, enable_gqa=shared < 4)
-    found = watching.weights(queries, keys) @ values.repeat_interleave(4 // shared, dim=1)
+    found = attention_maps.weights(queries, keys) @ values.repeat_interleave(4 // shared, dim=1)
     torch.testing.assert_close(found, wanted)
 
 
-@pytest.mark.parametrize(("rung", "layers"), [("gpt", 2), ("llama", 1), ("modern_gpt", 2)])
-def test_a_network_is_watched_layer_by_layer_and_says_what_it_says_unwatched(rung, layers):
-    model, tokens = fresh(rung), np.array([[1, 2, 3, 4, 5, 1]])
-    maps, scores = watching.attention(model, tokens)
+@pytest.mark.parametrize(("config", "layers"), [("gpt", 2), ("llama", 1), ("modern_gpt", 2)])
+def test_a_network_is_watched_layer_by_layer_and_says_what_it_says_unwatched(config, layers):
+    model, tokens = fresh(config), np.array([[1, 2, 3, 4, 5, 1]])
+    maps, scores = attention_maps.attention(model, tokens)
     assert maps.shape == (layers, 1, 2, 6, 6) and np.allclose(maps.sum(-1), 1, atol=1e-6)
     assert not np.triu(maps, 1).any()
     np.testing.assert_allclose(scores, model.score(tokens), atol=1e-6)
 
 
 def test_what_does_not_attend_is_not_watched():
-    assert watching.attention(fresh("mlp"), np.array([[1, 2, 3]])) is None
+    assert attention_maps.attention(fresh("mlp"), np.array([[1, 2, 3]])) is None
 
 
 # ---------------------------------------------------------------- embeddings
 
 
-@pytest.mark.parametrize("rung", ["neural_bigram", "mlp", "gpt"])
-def test_initial_arrays_are_those_that_a_fit_begins_with(rung):
-    model = build(rung_of({"rung": rung, "hyperparameters": SMALL[rung]}), 6)
+@pytest.mark.parametrize("config", ["neural_bigram", "mlp", "gpt"])
+def test_initial_arrays_are_those_that_a_fit_begins_with(config):
+    model = build(config_of({"type": config, "hyperparameters": SMALL[config]}), 6)
     assert isinstance(model, NeuralModel)
     before = model.initial(5)
     model.fit(TRAIN, TRAIN, seed=5)
@@ -180,28 +181,28 @@ def test_what_a_network_expects_has_the_row_sums_of_the_counts():
 
 @pytest.fixture(scope="module")
 def written(tmp_path_factory):
-    """An inspection of three rungs, one of which could not be fitted, made by the verbs themselves."""
+    """An inspection of three models, one of which could not be fitted, made by the verbs themselves."""
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(tmp_path_factory.mktemp("inspection"))
         run, names = prepared(".")
         tokens = names.absolute() / "char/tokens"
-        gpt = json.dumps({"rung": "gpt", "hyperparameters": SMALL["gpt"]})
+        gpt = json.dumps({"type": "gpt", "hyperparameters": SMALL["gpt"]})
         sections = {"mlp": run.fit_section("mlp"), "wild": run.fit_section("wild"), "gpt": gpt}
         for name, section in sections.items():
             folder = names / "char" / name / "seed0"
             assert call("fit", "--tokens", tokens, "--out", folder, "--section", section) == 0
         section = json.dumps({"cells": [[name, 0] for name in sections], "split": "test"})
         assert call("inspect", "--tokens", tokens, "--out", names / "char", "--section", section) == 0
-        return artefacts.load_json(names.absolute() / "char/inspection.json"), tokens.parent
+        return artifacts.load_json(names.absolute() / "char/inspection.json"), tokens.parent
 
 
 def shown(found):
     """A comparison of the rows that the inspection is of."""
     named = {"corpus": "fables", "tokenizer": "char", "bits_per_byte": 1.0}
-    rungs = {"unigram": "Unigram", "bigram": "Bigram", "mlp": "MLP", "gpt": "GPT"}
+    configs = {"unigram": "Unigram", "bigram": "Bigram", "mlp": "MLP", "gpt": "GPT"}
     rows = [
-        (GPT if name == "gpt" else ROW) | named | {"model": name, "rung": name, "title": title}
-        for name, title in rungs.items()
+        (GPT if name == "gpt" else ROW) | named | {"model": name, "type": name, "title": title}
+        for name, title in configs.items()
     ]
     return comparison(*rows) | {"inspections": {"fables/char": found}}
 
@@ -211,10 +212,10 @@ def test_the_verb_lays_open_what_was_fitted(written):
     assert set(found["models"]) == {"mlp", "gpt"}, "what could not be fitted is left out"
     assert found["models"]["gpt"]["induction"]["by_chance"] < 0.2
     assert found["labels"] == ["↵", *"abcdef"] and sum(found["unigrams"]) == np.sum(found["bigrams"])
-    arrays, _ = artefacts.load_arrays(folder / "inspection.safetensors")
+    arrays, _ = artifacts.load_arrays(folder / "inspection.safetensors")
     assert arrays["mlp.embedding"].shape == arrays["mlp.embedding.initial"].shape
-    made = artefacts.made_of(folder / "inspection.json")["made"]
-    assert made["inputs"]["gpt/seed0"] == artefacts.made_of(folder / "gpt/seed0/model.safetensors")["sha256"]
+    made = artifacts.made_of(folder / "inspection.json")["made"]
+    assert made["inputs"]["gpt/seed0"] == artifacts.made_of(folder / "gpt/seed0/model.safetensors")["sha256"]
 
 
 def test_the_same_models_give_the_same_bytes(written, tmp_path):
@@ -243,9 +244,9 @@ def test_kinds_differ_by_mark_and_not_by_colour_alone():
     assert len({marker for _, marker in inspected.KINDS.values()}) == len(inspected.KINDS)
 
 
-def test_the_page_shows_them_in_the_section_of_their_rung(written):
+def test_the_page_shows_them_in_the_section_of_their_model(written):
     page = render(shown(written[0]))
-    sections = page.split('<details id="rung-')
+    sections = page.split('<details id="model-')
     held = {part.split('"')[0]: part for part in sections[1:]}
     assert "Which tokens are alike" in held["mlp"] and "Where it looks" not in held["mlp"]
     assert "Where it looks" in held["gpt"] and "How often each token comes" in held["unigram"]

@@ -7,9 +7,11 @@ import numpy as np
 import pytest
 from test_cli import call, prepared
 
-from lmstages import artefacts
-from lmstages.comparison import intervals, table
-from lmstages.comparison.intervals import (
+from lmstages.core import artifacts
+from lmstages.core.errors import UserError
+from lmstages.evaluation.score_files import Scores
+from lmstages.results import intervals, summary
+from lmstages.results.intervals import (
     Text,
     attach,
     ensemble_of,
@@ -20,8 +22,6 @@ from lmstages.comparison.intervals import (
     must_cover,
     profile,
 )
-from lmstages.errors import UserError
-from lmstages.storage import Scores
 
 LENGTHS = np.random.default_rng(1).integers(20, 60, 200)  # bytes of each of 200 documents
 ENDS = np.cumsum(LENGTHS)
@@ -40,14 +40,14 @@ def scored(cost, seed=0, size=1):
 
 def row(model, rank, tokenizer="char", corpus="text", family="neural", **others):
     told = {"corpus": corpus, "split": "test", "tokenizer": tokenizer, "model": model, "rank": rank, "family": family}
-    return {**table.EMPTY, "parameters": 7, **told, **others}
+    return {**summary.EMPTY, "parameters": 7, **told, **others}
 
 
 def tabled(*pairs, texts=None):
     """Rows with their scores -> the rows as they come out, and the differences."""
     rows, profiles = [], {}
     for each, scores in pairs:
-        rows.append(each | table.measures(scores))
+        rows.append(each | summary.measures(scores))
         profiles[key(each)] = profile(scores, TEXT, "cell")
     places = {(each["corpus"], each["split"]): TEXT for each in rows}
     return rows, attach(rows, profiles, texts or places)
@@ -73,7 +73,7 @@ def test_a_row_without_scores_or_with_an_impossible_token_has_no_interval():
     none.log_probs[5] = -np.inf
     rows, found = tabled((row("a", 1), none), (row("b", 2), scored(1.0)))
     assert rows[0]["interval"] is None and rows[1]["interval"] and rows[1]["below"] is None and found == []
-    assert set(intervals.EMPTY) <= set(table.EMPTY) and not any(intervals.EMPTY.values())
+    assert set(intervals.EMPTY) <= set(summary.EMPTY) and not any(intervals.EMPTY.values())
 
 
 # Neighbours
@@ -104,7 +104,7 @@ def test_rows_over_different_tokenizers_are_paired_by_bytes():
     assert found["interval"][1] - found["interval"][0] < (high - low) / 2
 
 
-def test_a_first_row_over_its_tokens_stands_above_the_nearest_lower_rung_of_others():
+def test_a_first_row_over_its_tokens_stands_above_the_nearest_lower_model_of_others():
     rows, _ = tabled(
         (row("gpt", 5, "bpe"), scored(1.0)), (row("uniform", 0), scored(2.0)), (row("bigram", 2), scored(1.5))
     )
@@ -147,8 +147,8 @@ def test_all_rows_of_a_text_share_blocks_as_long_as_the_longest_correlation():
 
 def test_several_seeds_are_the_mean_of_their_code_lengths_never_the_best():
     several = [scored(cost, seed) for seed, cost in enumerate((1.0, 1.1, 1.4))]
-    bits = [table.measures(each)["bits_per_byte"] for each in several]
-    found = table._figures(mean_of(several), several)
+    bits = [summary.measures(each)["bits_per_byte"] for each in several]
+    found = summary._figures(mean_of(several), several)
     assert found["bits_per_byte"] == pytest.approx(np.mean(bits)) and found["bits_per_byte"] > min(bits)
     assert found["bits_per_byte_std"] == pytest.approx(np.std(bits, ddof=1))
 
@@ -225,19 +225,19 @@ def test_a_row_better_than_the_source_fails_the_verdict():
     rows = flagged(0.9)
     assert rows[0]["flag"].startswith("better than the source: -0.1") and rows[1]["flag"] is None
     with pytest.raises(UserError, match=r"1 of 1 rows cannot be true: text/char/gpt on test: better than the source"):
-        table.verdict({"run": "run", "rows": rows})
+        summary.verdict({"run": "run", "rows": rows})
 
 
 def test_a_row_as_good_as_the_source_or_one_that_learnt_its_text_is_let_be():
     for rows in (flagged(1.0), flagged(1.2), flagged(0.9, split="train")):
         assert rows[0]["flag"] is None and impossible(rows) == []
-        assert table.verdict({"run": "run", "rows": rows}) == "1 rows, none failed"
+        assert summary.verdict({"run": "run", "rows": rows}) == "1 rows, none failed"
 
 
 def test_a_row_worse_than_guessing_is_a_result_and_no_failure():
     bad = row("gpt", 2, nats_per_token=9.0)
     flag_worse(bad, 3.0)
-    assert bad["flag"] and table.verdict({"run": "run", "rows": [bad]}) == "1 rows, none failed"
+    assert bad["flag"] and summary.verdict({"run": "run", "rows": [bad]}) == "1 rows, none failed"
 
 
 # In the pipeline
@@ -245,7 +245,7 @@ def test_a_row_worse_than_guessing_is_a_result_and_no_failure():
 
 @pytest.fixture(scope="module")
 def compared(tmp_path_factory):
-    """A comparison of two rungs made by the verbs themselves, one of them with two seeds."""
+    """A comparison of two models made by the verbs themselves, one of them with two seeds."""
     folder = tmp_path_factory.mktemp("compared")
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
@@ -259,8 +259,8 @@ def compared(tmp_path_factory):
         cells = [["names", "char", "bigram", [0]], ["names", "char", "mlp", [0, 1]]]
         section = json.loads(run.comparison_section()) | {"cells": cells, "analyses": False}
         told = ["--results", "results", "--out", "results/comparison.json", "--section", json.dumps(section)]
-        assert call("tabulate", *told) == 0
-        return artefacts.load_json(folder / "results/comparison.json")
+        assert call("summarize", *told) == 0
+        return artifacts.load_json(folder / "results/comparison.json")
 
 
 def test_a_comparison_has_a_row_for_the_mean_and_one_for_the_ensemble(compared):

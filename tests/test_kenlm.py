@@ -15,11 +15,12 @@ import numpy as np
 import pytest
 from tokenizers import ByteLevelBPETokenizer
 
+from lmstages.config.hyperparameters.counts import KneserNey
+from lmstages.core.documents import Documents
 from lmstages.corpora.grammar import Grammar
-from lmstages.ladder import KneserNey
-from lmstages.models import counts
-from lmstages.models.base import Documents, build
-from lmstages.models.smoothing import closed_form
+from lmstages.models.base import build
+from lmstages.models.counts import counting
+from lmstages.models.counts.smoothing import closed_form
 
 BIN = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache", "lmstages", "kenlm", "bin")
 if not (BIN / "lmplz").is_file():
@@ -74,10 +75,10 @@ def both(request, tmp_path):
 
 def with_kenlms_last_counts(model, train):
     """The discounts KenLM computes: it takes the last n-gram of each lower order with its plain count."""
-    plain = counts.count(train, model.rung.order, model.vocab_size, adjusted=False)
+    plain = counting.count(train, model.config.order, model.vocab_size, adjusted=False)
     discounts = model.constants.copy()
-    for n in range(1, model.rung.order):
-        adjusted = model.levels[n].counts.astype(np.int64)
+    for n in range(1, model.config.order):
+        adjusted = model.levels[n].counting.astype(np.int64)
         last = np.flatnonzero(adjusted)[-1]
         adjusted[last] = plain[n].counts[last]
         discounts[n - 1] = closed_form("modified_kneser_ney", adjusted)

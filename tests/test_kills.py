@@ -17,12 +17,12 @@ from pathlib import Path
 import pytest
 
 from lmstages.config.reading import read_run
-from lmstages.config.records import to_section
+from lmstages.config.sections import to_section
 
 pytestmark = pytest.mark.slow
 FORKS = multiprocessing.get_context("forkserver")
 FORKS.set_forkserver_preload(
-    ["lmstages.training.loop", "lmstages.models.gpt", "lmstages.models.recurrent", "lmstages.storage"]
+    ["lmstages.training.loop", "lmstages.models.neural.gpt", "lmstages.models.neural.recurrent", "lmstages.storage"]
 )
 INTERVAL = 5  # steps between two resume points
 KILLS = {"kneser_ney": 10, "mlp": 34, "lstm": 34, "gpt": 34}

@@ -1,13 +1,14 @@
-"""The laws every rung keeps. A new rung is tested by one line in ``SMALL``."""
+"""The laws every model keeps. A new model is tested by one line in ``SMALL``."""
 
 from importlib.util import find_spec
 
 import numpy as np
 import pytest
 
+from lmstages.config.ladder import LADDER, MODEL_TYPES
+from lmstages.core.documents import Documents
 from lmstages.evaluation.sampling import sample
-from lmstages.ladder import LADDER, RUNGS
-from lmstages.models.base import Documents, build
+from lmstages.models.base import build
 
 V = 7
 TRAINED = {"steps": 12, "batch_size": 16, "evaluate_every": 6}
@@ -37,9 +38,9 @@ SMALL = {
     "llama_cpp": {"base": WHOLE_BLOCKS},
     "modern_gpt": {**SMALL_ATTENTION, "value_embeddings": True, "ngram_embeddings": [2, 3], "ngram_buckets": 50},
 }
-LEARNING = {  # the same rungs, learning from what they score
-    "ppm, learning": ("ppm", {"order": 3, "learns": True}),
-    "context_mixing, learning": ("context_mixing", {"order": 3, "learns": True}),
+LEARNING = {  # the same models, learning from what they score
+    "ppm, learning": ("ppm", {"order": 3, "online": True}),
+    "context_mixing, learning": ("context_mixing", {"order": 3, "online": True}),
 }
 NAMES = [*SMALL, *LEARNING]
 
@@ -51,8 +52,8 @@ def drawn(seed, *shape):
 def fitted(name, seed=0, tokens=None):
     if name == "llama_cpp" and find_spec("llama_cpp") is None:
         pytest.skip("llama-cpp-python is not installed: tests/llama_cpp.sh builds it")
-    rung, keys = LEARNING.get(name) or (name, SMALL[name])
-    model = build(RUNGS[rung].model_validate(keys), V)
+    config, keys = LEARNING.get(name) or (name, SMALL[name])
+    model = build(MODEL_TYPES[config].model_validate(keys), V)
     train = Documents.of([[*row, 0] for row in drawn(1, 40, 9)]) if tokens is None else Documents.single(tokens)
     model.fit(train, train, seed)
     return model
@@ -63,8 +64,8 @@ def model(request):
     return fitted(request.param)
 
 
-def test_every_rung_of_the_ladder_is_tested():
-    assert set(RUNGS) == set(SMALL) and len(LADDER) == len(RUNGS)
+def test_every_model_of_the_ladder_is_tested():
+    assert set(MODEL_TYPES) == set(SMALL) and len(LADDER) == len(MODEL_TYPES)
 
 
 @pytest.mark.parametrize("length", [0, 1, 5, 12])
@@ -87,9 +88,9 @@ def test_the_future_does_not_matter(model):
 
 def test_context_is_honest(model):
     x, y = drawn(6, 3, 12), drawn(7, 3, 12)
-    if model.rung.context is None or model.rung.context >= 12:
-        pytest.skip("this rung's context is longer than the row")
-    last = 12 - model.rung.context - 1
+    if model.config.context is None or model.config.context >= 12:
+        pytest.skip("this model's context is longer than the row")
+    last = 12 - model.config.context - 1
     y[:, last:] = x[:, last:]
     assert np.allclose(model.score(x)[:, -1], model.score(y)[:, -1], atol=1e-5)
 
@@ -104,7 +105,7 @@ def test_rows_do_not_see_each_other(model):
 def test_what_stands_before_a_row_is_its_context(model):
     x = drawn(9, 4, 5)
     assert np.array_equal(model.score(x, np.zeros(4, dtype=np.int64)), model.score(x))
-    if (model.rung.context or 0) >= 1:
+    if (model.config.context or 0) >= 1:
         assert not np.allclose(model.score(x, np.full(4, 3)), model.score(x))
 
 
@@ -113,7 +114,7 @@ def test_every_token_is_possible(model):
 
 
 def test_a_saved_model_is_the_same_model(model):
-    again = build(model.rung, V)
+    again = build(model.config, V)
     again.restore({name: np.array(array) for name, array in model.arrays().items()})
     x = drawn(11, 3, 10)
     assert np.array_equal(again.score(x), model.score(x)) and again.parameters() == model.parameters()
@@ -129,7 +130,7 @@ def test_refitting_forgets(name):
     model = fitted(name)
     other = Documents.single(drawn(12, 200))
     model.fit(other, other, 3)
-    fresh = build(model.rung, V)
+    fresh = build(model.config, V)
     fresh.fit(other, other, 3)
     x = drawn(13, 3, 10)
     assert np.array_equal(model.score(x), fresh.score(x))

@@ -1,4 +1,4 @@
-"""llama.cpp itself as a witness: its own quantiser gives our bytes, its engine our logits and our samples.
+"""llama.cpp itself as a witness: its own quantizer gives our bytes, its engine our logits and our samples.
 
 Needs llama-cpp-python: tests/llama_cpp.sh builds it where these tests look, or install the extra llama-cpp.
 """
@@ -15,16 +15,18 @@ import numpy as np
 import pytest
 import torch
 
-from lmstages.errors import UserError
+from lmstages.config.hyperparameters.attention import Llama
+from lmstages.config.hyperparameters.quantized import LlamaCpp, LlamaQ4, LlamaQ8
+from lmstages.core.documents import Documents
+from lmstages.core.errors import UserError
 from lmstages.evaluation.sampling import sample
-from lmstages.ladder import Llama, LlamaCpp, LlamaQ4, LlamaQ8
-from lmstages.models import gguf_file
-from lmstages.models.base import Documents, build
-from lmstages.models.blocks import packed
-from lmstages.models.derived import as_stored
-from lmstages.models.llama_cpp import Engine
-from lmstages.models.llama_tensors import gguf_order, names, shapes
-from lmstages.models.quantised import rotation_in_32_bits
+from lmstages.models.base import build
+from lmstages.models.external import gguf_file
+from lmstages.models.external.llama_cpp import Engine
+from lmstages.models.external.llama_tensors import gguf_order, names, shapes
+from lmstages.models.quantized.blocks import packed
+from lmstages.models.quantized.derived import as_stored
+from lmstages.models.quantized.model import rotation_in_32_bits
 from lmstages.tokenizers.vocabularies import NO_VOCABULARY, from_vocabulary
 
 BUILT = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache"), "lmstages/llama_cpp")
@@ -45,23 +47,23 @@ def built(monkeypatch):
 
 
 def fitted(tied=False):
-    rung = Llama.model_validate({**SHAPE, "tied_output": tied})
-    model, draws = build(rung, V), np.random.default_rng(0)
-    model.restore({n: draws.normal(0, 0.2, shape).astype(np.float32) for n, shape in shapes(rung, V).items()})
+    config = Llama.model_validate({**SHAPE, "tied_output": tied})
+    model, draws = build(config, V), np.random.default_rng(0)
+    model.restore({n: draws.normal(0, 0.2, shape).astype(np.float32) for n, shape in shapes(config, V).items()})
     return model
 
 
 def through_llama_cpp(model):
     """The same model, computed by llama.cpp."""
-    weights = None if isinstance(model.rung, Llama) else model.rung
-    rung = LlamaCpp(base=model.rung if weights is None else weights.bottom, weights=weights)
-    engine = build(rung, V)
+    weights = None if isinstance(model.config, Llama) else model.config
+    config = LlamaCpp(base=model.config if weights is None else weights.bottom, weights=weights)
+    engine = build(config, V)
     engine.derive(model, Documents.single([]))
     return engine
 
 
 def rounded(model, kind, **keys):
-    found = build(kind.model_validate({"base": model.rung, **keys}), V)
+    found = build(kind.model_validate({"base": model.config, **keys}), V)
     found.derive(model, Documents.single([]))
     return found
 
@@ -76,21 +78,21 @@ sys.exit(llama_cpp.llama_model_quantize(sys.argv[1].encode(), sys.argv[2].encode
 
 
 def converted(path, out, kind, pure=True):
-    """By llama.cpp's own quantiser; pure: every matrix in the same format."""
+    """By llama.cpp's own quantizer; pure: every matrix in the same format."""
     command = [sys.executable, "-c", QUANTISE, str(path), str(out), kind, "pure" if pure else "mixed"]
     subprocess.run(command, check=True, capture_output=True)
     return out
 
 
 @pytest.mark.parametrize("kind", ["q8_0", "q4_0"])
-def test_blocks_are_those_of_llama_cpps_own_quantiser(tmp_path, kind):
+def test_blocks_are_those_of_llama_cpps_own_quantizer(tmp_path, kind):
     model = fitted()
-    gguf_file.write(tmp_path / "f32.gguf", model.rung, V, as_stored(model), NO_VOCABULARY)
+    gguf_file.write(tmp_path / "f32.gguf", model.config, V, as_stored(model), NO_VOCABULARY)
     path = converted(tmp_path / "f32.gguf", tmp_path / "theirs.gguf", f"MOSTLY_{kind.upper()}")
     theirs = {tensor.name: tensor for tensor in gguf.GGUFReader(path).tensors}
-    for ours, (_, name) in names(model.rung).items():
+    for ours, (_, name) in names(model.config).items():
         array = model.arrays()[ours]
-        order = gguf_order(ours, model.rung)
+        order = gguf_order(ours, model.config)
         rows = packed(array if order is None else array[order], kind if array.ndim == 2 else "f32")
         assert np.array_equal(np.array(theirs[name].data), rows), name
 
@@ -99,8 +101,8 @@ def test_blocks_are_those_of_llama_cpps_own_quantiser(tmp_path, kind):
 def test_k_quants_are_read_as_llama_cpp_unpacks_them(tmp_path, kind):
     wide = build(Llama.model_validate({**SHAPE, "width": 256, "hidden": 512, "tied_output": False}), V)
     draws = np.random.default_rng(0)
-    wide.restore({n: draws.normal(0, 0.2, shape).astype(np.float32) for n, shape in shapes(wide.rung, V).items()})
-    gguf_file.write(tmp_path / "f32.gguf", wide.rung, V, as_stored(wide), NO_VOCABULARY)
+    wide.restore({n: draws.normal(0, 0.2, shape).astype(np.float32) for n, shape in shapes(wide.config, V).items()})
+    gguf_file.write(tmp_path / "f32.gguf", wide.config, V, as_stored(wide), NO_VOCABULARY)
     few = gguf_file.opened(converted(tmp_path / "f32.gguf", tmp_path / "few.gguf", f"MOSTLY_{kind}", pure=False))
     assert len({tensor.tensor_type for tensor in few.tensors.values()}) > 2  # 32 bits and two of the K-quants
     back = gguf_file.opened(converted(few.path, tmp_path / "back.gguf", "ALL_F32"))
@@ -136,11 +138,11 @@ def test_the_engine_gives_our_logits_in_32_bits(tied):
 def test_the_engines_angles_are_products_in_32_bits():
     model = build(Llama.model_validate({**SHAPE, "heads": 1, "key_value_heads": 1}), V)
     draws = np.random.default_rng(0)
-    model.restore({n: draws.normal(0, 0.5, shape).astype(np.float32) for n, shape in shapes(model.rung, V).items()})
+    model.restore({n: draws.normal(0, 0.5, shape).astype(np.float32) for n, shape in shapes(model.config, V).items()})
     x = torch.from_numpy(np.random.default_rng(1).integers(0, V, (3, 256)))
     with torch.inference_mode():
         ours, theirs = model.logits(x), through_llama_cpp(model).logits(x)
-        model.network.turn = rotation_in_32_bits(256, SHAPE["width"], model.rung.rope_base)
+        model.network.turn = rotation_in_32_bits(256, SHAPE["width"], model.config.rope_base)
         assert (model.logits(x) - theirs).abs().mean() < 0.7 * (ours - theirs).abs().mean()
 
 
@@ -190,6 +192,6 @@ def test_a_file_the_engine_cannot_load_is_one_line(tmp_path):
 
 def test_a_file_of_another_vocabulary_is_one_line(tmp_path):
     model = fitted()
-    gguf_file.write(tmp_path / "m.gguf", model.rung, V, as_stored(model), NO_VOCABULARY)
+    gguf_file.write(tmp_path / "m.gguf", model.config, V, as_stored(model), NO_VOCABULARY)
     with pytest.raises(UserError, match=rf"llama.cpp finds {V} tokens in it, not 9"):
         Engine(tmp_path / "m.gguf", 9, 16)

@@ -8,12 +8,13 @@ import numpy as np
 import pytest
 from scipy.optimize import minimize_scalar
 
-from lmstages import artefacts, storage
 from lmstages.__main__ import main
 from lmstages.config.reading import read_run
-from lmstages.errors import UserError
-from lmstages.evaluation.mixing import fitted_weights, gain_of_each, inputs_of, mix, mixed
-from lmstages.storage import Scores
+from lmstages.core import artifacts
+from lmstages.core.errors import UserError
+from lmstages.evaluation import score_files
+from lmstages.evaluation.mixtures import fitted_weights, gain_of_each, inputs_of, mix, mixed
+from lmstages.evaluation.score_files import Scores
 
 PROJECT = Path(__file__).resolve().parents[1]
 MADE = {"test": "test_mixtures"}
@@ -110,7 +111,7 @@ def cells(tmp_path):
     """Log-probabilities by split, or the status of a failed fit, for each name -> the folders of their cells."""
     (tmp_path / "text").mkdir()
     for split in ("valid", "test"):
-        artefacts.save_bytes(tmp_path / "text" / f"{split}.txt", b"a" * 40, MADE)
+        artifacts.save_bytes(tmp_path / "text" / f"{split}.txt", b"a" * 40, MADE)
 
     def written(**rows):
         for name, found in rows.items():
@@ -118,9 +119,9 @@ def cells(tmp_path):
             fit |= {"device": "cpu", "threads": 1, "vocab_size": 3}
             scores = {} if isinstance(found, str) else {split: scores_of(each) for split, each in found.items()}
             fit |= {"status": found} if isinstance(found, str) else {}
-            artefacts.save_json(folder / "fit.json", fit, MADE)
-            storage.save_scores(folder / "scores.safetensors", scores, MADE)
-            artefacts.save_json(folder / "evaluation.json", {"score_seconds": dict.fromkeys(scores, 1.0)}, MADE)
+            artifacts.save_json(folder / "fit.json", fit, MADE)
+            score_files.save_scores(folder / "scores.safetensors", scores, MADE)
+            artifacts.save_json(folder / "evaluation.json", {"score_seconds": dict.fromkeys(scores, 1.0)}, MADE)
         return [tmp_path / name for name in rows]
 
     return written
@@ -133,8 +134,8 @@ def scores_of(log_probs):
 
 def mixed_cell(folders, tmp_path, section=BOTH):
     mix(folders, tmp_path / "text", tmp_path / "out", section, MADE)
-    fit = artefacts.load_json(tmp_path / "out" / "fit.json")
-    return fit, storage.load_scores(tmp_path / "out" / "scores.safetensors")
+    fit = artifacts.load_json(tmp_path / "out" / "fit.json")
+    return fit, score_files.load_scores(tmp_path / "out" / "scores.safetensors")
 
 
 def two_rows(seed=0):
@@ -173,7 +174,7 @@ def test_a_cell_costs_what_its_parts_cost(cells, tmp_path):
     one, other = two_rows()
     fit, _ = mixed_cell(cells(one=one, other=other), tmp_path)
     assert fit["parameters"] == 5 + 5 + 1 and fit["tokens_seen"] == 200 and fit["fit_seconds"] >= 4.0
-    assert artefacts.load_json(tmp_path / "out" / "evaluation.json")["score_seconds"]["test"] >= 2.0
+    assert artifacts.load_json(tmp_path / "out" / "evaluation.json")["score_seconds"]["test"] >= 2.0
 
 
 def test_the_page_shows_weights_and_what_each_adds(cells, tmp_path):
@@ -302,14 +303,14 @@ def test_a_mixture_has_the_seeds_of_its_networks(run_of):
 def test_a_mixture_stands_above_its_models_in_a_class_as_strict_as_theirs(run_of):
     told = json.loads(run_of().comparison_section())["told"]
     assert told["both"]["rank"] > max(told[name]["rank"] for name in ("bigram", "mlp"))
-    assert told["both"]["class"] == "static" and told["both"]["title"] == "Mixture"
+    assert told["both"]["category"] == "static" and told["both"]["title"] == "Mixture"
 
 
 def test_an_adaptive_part_makes_the_mixture_adaptive(tmp_path):
     path = tmp_path / "run.yaml"
     models = "models: {bigram: , ppm: {learns: true}}\nmixtures: {both: {of: [bigram, ppm]}}"
     path.write_text(f"corpora: {{coined: {{count: 100}}}}\ntokenizers: {{char: {{kind: char}}}}\n{models}\n")
-    assert json.loads(read_run(path).comparison_section())["told"]["both"]["class"] == "adaptive"
+    assert json.loads(read_run(path).comparison_section())["told"]["both"]["category"] == "online"
 
 
 # The workflow

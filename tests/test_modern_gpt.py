@@ -7,10 +7,11 @@ from pydantic import ValidationError
 from torch import nn
 from torch.nn import functional
 
-from lmstages.ladder import GPT, ModernGPT
-from lmstages.models.attention import attend, normed
-from lmstages.models.base import Documents, build
-from lmstages.models.modern import NgramEmbedding, Norm, SquaredReLU
+from lmstages.config.hyperparameters.attention import GPT, ModernGPT
+from lmstages.core.documents import Documents
+from lmstages.models.base import build
+from lmstages.models.neural.attention import attend, normed
+from lmstages.models.neural.modern_gpt import NgramEmbedding, Norm, SquaredReLU
 
 SHAPE = {"layers": 2, "heads": 2, "width": 16, "window": 12, "row_length": 12}
 OFF = {
@@ -26,8 +27,8 @@ V = 11
 
 
 def untrained(seed=0, scale=1.0, vocab_size=V, **keys):
-    rung = ModernGPT(**SHAPE | keys)
-    model = build(rung, vocab_size)
+    config = ModernGPT(**SHAPE | keys)
+    model = build(config, vocab_size)
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         model.network = model.build().eval()
@@ -168,8 +169,8 @@ def test_an_ngram_embedding_depends_on_its_last_tokens_and_boundaries_stand_befo
 
 def test_the_ngram_embedding_learns_a_text_that_two_tokens_determine():
     cycle = Documents.single(np.tile([1, 2, 1, 3, 2, 3], 60))
-    rung = ModernGPT(**SHAPE | {"layers": 1}, ngram_embeddings=[2], ngram_buckets=16, steps=40, batch_size=8)
-    model = build(rung, 4)
+    config = ModernGPT(**SHAPE | {"layers": 1}, ngram_embeddings=[2], ngram_buckets=16, steps=40, batch_size=8)
+    model = build(config, 4)
     model.fit(cycle, cycle, 0)
     assert -model.score(cycle.tokens[None, :12]).mean() < 0.3
 

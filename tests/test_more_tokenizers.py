@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lmstages.errors import UserError
+from lmstages.core.errors import UserError
 from lmstages.tokenizers import BOUNDARY, UnigramTokenizer, WordTokenizer, from_json, learn
 from lmstages.tokenizers.base import LONGEST_PIECE
 from lmstages.tokenizers.words import PIECE

@@ -6,14 +6,16 @@ import torch
 from pydantic import ValidationError
 from torch import nn
 
-from lmstages.ladder import GPT, LSTM, MLP, ModernGPT, NeuralBigram
-from lmstages.models.base import Documents, build
+from lmstages.config.hyperparameters.attention import GPT, ModernGPT
+from lmstages.config.hyperparameters.neural import LSTM, MLP, NeuralBigram
+from lmstages.core.documents import Documents
+from lmstages.models.base import build
 from lmstages.training.optimizers import (
     NEWTON_SCHULZ_STEPS,
     QUINTIC,
-    Average,
+    CombinedOptimizer,
     Muon,
-    Together,
+    WeightAverage,
     inner_matrices,
     learning_rate,
     lying,
@@ -24,10 +26,10 @@ from lmstages.training.optimizers import (
 SMALL = {"layers": 1, "heads": 2, "width": 16, "window": 8, "row_length": 8}
 
 
-def network_of(rung, vocab_size=11, seed=0):
+def network_of(config, vocab_size=11, seed=0):
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        return build(rung, vocab_size).build()
+        return build(config, vocab_size).build()
 
 
 def random_matrix(*shape, seed=0):
@@ -42,14 +44,16 @@ def names_of(network, weights):
 
 
 def test_stable_warms_up_stays_and_decays():
-    rung = MLP(steps=100, warmup_steps=4, schedule="stable", decay_share=0.4, learning_rate=1.0, final_learning_rate=0)
-    rates = [learning_rate(rung, step) for step in (0, 3, 4, 59, 60, 80, 90, 99)]
+    config = MLP(
+        steps=100, warmup_steps=4, schedule="stable", decay_share=0.4, learning_rate=1.0, final_learning_rate=0
+    )
+    rates = [learning_rate(config, step) for step in (0, 3, 4, 59, 60, 80, 90, 99)]
     assert rates == pytest.approx([0.2, 0.8, 1.0, 1.0, 1.0, 0.5, 0.25, 0.025])
 
 
 def test_stable_decays_to_the_final_rate_from_its_first_step_where_its_share_is_one():
-    rung = MLP(steps=10, schedule="stable", decay_share=1.0, learning_rate=1.0, final_learning_rate=0.5)
-    assert [learning_rate(rung, step) for step in (0, 5, 9)] == pytest.approx([1.0, 0.75, 0.55])
+    config = MLP(steps=10, schedule="stable", decay_share=1.0, learning_rate=1.0, final_learning_rate=0.5)
+    assert [learning_rate(config, step) for step in (0, 5, 9)] == pytest.approx([1.0, 0.75, 0.55])
 
 
 @pytest.mark.parametrize(
@@ -57,13 +61,13 @@ def test_stable_decays_to_the_final_rate_from_its_first_step_where_its_share_is_
     [("constant", 1.0, 1.0), ("linear", 0.5, 0.01), ("cosine", 0.5, 0.5 * (1 - np.cos(np.pi / 100)))],
 )
 def test_the_other_schedules_as_before(schedule, middle, last):
-    rung = MLP(steps=100, schedule=schedule, learning_rate=1.0, final_learning_rate=0.0)
-    assert [learning_rate(rung, step) for step in (0, 50, 99)] == pytest.approx([1.0, middle, last])
+    config = MLP(steps=100, schedule=schedule, learning_rate=1.0, final_learning_rate=0.0)
+    assert [learning_rate(config, step) for step in (0, 50, 99)] == pytest.approx([1.0, middle, last])
 
 
 def test_every_group_follows_the_one_schedule():
-    rung = ModernGPT(**SMALL, learning_rate=0.01, matrix_learning_rate=0.03)
-    shares = sorted(group["share"] for group in optimizer_of(network_of(rung), rung).param_groups)
+    config = ModernGPT(**SMALL, learning_rate=0.01, matrix_learning_rate=0.03)
+    shares = sorted(group["share"] for group in optimizer_of(network_of(config), config).param_groups)
     assert shares == pytest.approx([1.0, 3.0])
 
 
@@ -121,9 +125,9 @@ def test_a_stack_of_matrices_moves_as_each_alone():
 
 
 def test_muon_has_the_inner_matrices_and_adamw_the_rest():
-    rung = GPT(**SMALL, optimizer="muon", tied_output=False, bias=True)
-    network = network_of(rung)
-    together = optimizer_of(network, rung)
+    config = GPT(**SMALL, optimizer="muon", tied_output=False, bias=True)
+    network = network_of(config)
+    together = optimizer_of(network, config)
     groups = [names_of(network, group["params"]) for group in together.param_groups]
     attention = {"blocks.0.attention.queries_keys_values.weight", "blocks.0.attention.output.weight"}
     assert groups[0] == attention | {"blocks.0.feedforward.0.weight", "blocks.0.feedforward.2.weight"}
@@ -132,19 +136,19 @@ def test_muon_has_the_inner_matrices_and_adamw_the_rest():
 
 
 def test_every_weight_has_one_optimizer_on_every_kind_of_network():
-    for rung in (ModernGPT(**SMALL, value_embeddings=True), LSTM(optimizer="muon"), NeuralBigram(optimizer="muon")):
-        network = network_of(rung)
-        weights = [weight for group in optimizer_of(network, rung).param_groups for weight in group["params"]]
+    for config in (ModernGPT(**SMALL, value_embeddings=True), LSTM(optimizer="muon"), NeuralBigram(optimizer="muon")):
+        network = network_of(config)
+        weights = [weight for group in optimizer_of(network, config).param_groups for weight in group["params"]]
         assert len(weights) == len({id(w) for w in weights}) == len(list(network.parameters()))
 
 
 def test_a_table_alone_leaves_muon_nothing():
-    rung = NeuralBigram(width=None, optimizer="muon")
-    assert inner_matrices(network_of(rung)) == []
-    assert isinstance(optimizer_of(network_of(rung), rung), torch.optim.AdamW)
+    config = NeuralBigram(width=None, optimizer="muon")
+    assert inner_matrices(network_of(config)) == []
+    assert isinstance(optimizer_of(network_of(config), config), torch.optim.AdamW)
 
 
-def stepped(rung, network, optimizer, steps, first=0):
+def stepped(config, network, optimizer, steps, first=0):
     """Some steps on gradients that are a function of the step alone."""
     for step in range(first, first + steps):
         for number, weight in enumerate(network.parameters()):
@@ -153,28 +157,28 @@ def stepped(rung, network, optimizer, steps, first=0):
 
 
 def test_restored_optimizers_go_on_as_if_never_interrupted():
-    rung = ModernGPT(**SMALL)
-    whole, first = network_of(rung), network_of(rung)
-    stepped(rung, whole, optimizer_of(whole, rung), 6)
-    optimizer = optimizer_of(first, rung)
-    stepped(rung, first, optimizer, 3)
-    second = network_of(rung, seed=9)
+    config = ModernGPT(**SMALL)
+    whole, first = network_of(config), network_of(config)
+    stepped(config, whole, optimizer_of(whole, config), 6)
+    optimizer = optimizer_of(first, config)
+    stepped(config, first, optimizer, 3)
+    second = network_of(config, seed=9)
     second.load_state_dict(first.state_dict())
-    restored = optimizer_of(second, rung)
+    restored = optimizer_of(second, config)
     restored.load_state_dict(optimizer.state_dict())
-    stepped(rung, second, restored, 3, first=3)
+    stepped(config, second, restored, 3, first=3)
     assert all(torch.equal(a, b) for a, b in zip(whole.parameters(), second.parameters(), strict=True))
 
 
 def test_saved_optimizers_hold_tensors_and_plain_values_only():
-    rung = ModernGPT(**SMALL)
-    network = network_of(rung)
-    optimizer = optimizer_of(network, rung)
-    stepped(rung, network, optimizer, 1)
+    config = ModernGPT(**SMALL)
+    network = network_of(config)
+    optimizer = optimizer_of(network, config)
+    stepped(config, network, optimizer, 1)
     saved = optimizer.state_dict()
     kinds = {type(leaf) for kept in saved["state"].values() for leaf in kept.values()}
     plain = {type(leaf) for group in saved["param_groups"] for leaf in group.values()}
-    assert isinstance(optimizer, Together) and kinds == {torch.Tensor}
+    assert isinstance(optimizer, CombinedOptimizer) and kinds == {torch.Tensor}
     assert plain <= {bool, float, int, list, tuple, type(None)}
     assert sorted(saved["state"]) == list(range(len(list(network.parameters()))))
 
@@ -185,7 +189,7 @@ def test_saved_optimizers_hold_tensors_and_plain_values_only():
 def averaged(values, **keys):
     """What is left of one weight that takes these values, step by step."""
     network = nn.Linear(1, 1, bias=False)
-    average = Average(network, MLP(steps=len(values), **keys))
+    average = WeightAverage(network, MLP(steps=len(values), **keys))
     for step, value in enumerate(values):
         network.weight.data.fill_(value)
         average.update(step)
@@ -208,7 +212,7 @@ def test_without_averaging_the_last_weights_stay():
 
 def test_swapping_twice_is_nothing_and_a_restored_average_is_the_same():
     network = nn.Linear(3, 2)
-    average = Average(network, MLP(steps=4, averaging="mean", average_share=1.0))
+    average = WeightAverage(network, MLP(steps=4, averaging="mean", average_share=1.0))
     for step in range(3):
         network.weight.data.normal_()
         average.update(step)
@@ -217,7 +221,7 @@ def test_swapping_twice_is_nothing_and_a_restored_average_is_the_same():
     assert not torch.equal(network.weight, before)
     average.swap()
     assert torch.equal(network.weight, before)
-    again = Average(network, average.rung)
+    again = WeightAverage(network, average.config)
     again.load_state_dict(average.state_dict())
     assert again.count == 3 and all(torch.equal(a, b) for a, b in zip(again.averaged, average.averaged, strict=True))
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from lmstages import artefacts
+from lmstages.core import artifacts
 from lmstages.corpora import splits
 from lmstages.corpora.overlap import BREAK, audit, code_points, jaccard, shingles, signature, window_hashes
 
@@ -15,8 +15,8 @@ def audited(folder, train, test, stream=False):
         contents = (text.encode() + (b"" if stream else b"\n") for text in texts)
         splits.write(folder, name, contents, np.zeros(len(texts)) if stream else np.ones(len(texts)), stream, {})
     audit(folder, ["test"], folder / "out", {})
-    seen = artefacts.load_arrays(folder / "out" / "overlap.safetensors")[0]
-    return artefacts.load_json(folder / "out" / "overlap.json")["splits"]["test"], seen
+    seen = artifacts.load_arrays(folder / "out" / "overlap.safetensors")[0]
+    return artifacts.load_json(folder / "out" / "overlap.json")["splits"]["test"], seen
 
 
 def test_a_copy_of_train_overlaps_wholly(tmp_path):

@@ -28,7 +28,7 @@ def opened(browser: Any, folder: Path, content: dict[str, Any]) -> Path:
 @pytest.fixture(scope="module")
 def page(browser: Any, tmp_path_factory: pytest.TempPathFactory) -> Any:
     """A page of two texts with every kind of row."""
-    content = large(corpora=2, rungs=8)
+    content = large(corpora=2, configs=8)
     content["rows"].append({**FAILED, "corpus": "text1", "rank": 9})
     opened(browser, tmp_path_factory.mktemp("page"), content)
     return browser
@@ -104,10 +104,10 @@ def test_filters_leave_the_rows_they_name(page: Any) -> None:
     everything = rows_left(page)
     choose(page, "corpus", "text1")
     assert {corpus for corpus, _ in rows_left(page)} == {"text1"}
-    choose(page, "class", "code length")
-    assert rows_left(page) == [["text1", "code length"]]
+    choose(page, "category", "compressor")
+    assert rows_left(page) == [["text1", "compressor"]]
     assert "1 of 21 rows" in script(page, "return document.querySelector('#filters output').textContent")
-    choose(page, "class", ""), choose(page, "corpus", ""), choose(page, "model", "rung 3")
+    choose(page, "category", ""), choose(page, "corpus", ""), choose(page, "model", "model 3")
     assert len(rows_left(page)) == 2
     choose(page, "model", "")
     assert rows_left(page) == everything
@@ -137,8 +137,8 @@ def test_the_name_of_a_row_opens_the_same_without_a_script(page: Any) -> None:
     script(page, "document.querySelector('[popover]:popover-open').hidePopover()")
 
 
-def test_a_section_of_a_rung_opens_and_holds_curve_passage_and_samples(page: Any) -> None:
-    section = page.find_element("id", "rung-rung5")
+def test_a_section_of_a_model_opens_and_holds_curve_passage_and_samples(page: Any) -> None:
+    section = page.find_element("id", "model-rung5")
     assert not section.find_element("css selector", "pre.passage").is_displayed()
     section.find_element("css selector", "summary").click()
     for part in ("pre.passage", "figure svg", "pre.sample", "p.legend"):
@@ -146,17 +146,17 @@ def test_a_section_of_a_rung_opens_and_holds_curve_passage_and_samples(page: Any
     assert "Temperature 0.5" in section.text and "Temperature 1.5" in section.text
 
 
-def test_a_row_leads_to_the_section_of_its_rung(page: Any) -> None:
-    name = "[...document.querySelectorAll('#rows button.name')].find(one => one.textContent === 'Rung 6')"
+def test_a_row_leads_to_the_section_of_its_model(page: Any) -> None:
+    name = "[...document.querySelectorAll('#rows button.name')].find(one => one.textContent === 'Model 6')"
     script(page, f"{name}.click()")
     page.find_element("css selector", "[popover]:popover-open a").click()
     assert script(
-        page, "return new Promise(done => setTimeout(() => done(document.querySelector('#rung-rung6').open), 200))"
+        page, "return new Promise(done => setTimeout(() => done(document.querySelector('#model-rung6').open), 200))"
     )
 
 
 def test_the_passage_is_the_text_coloured_by_more_than_colour(page: Any) -> None:
-    code = "return [...document.querySelectorAll('#rung-rung5 pre.passage')][0].textContent"
+    code = "return [...document.querySelectorAll('#model-rung5 pre.passage')][0].textContent"
     text = script(page, code).replace("↵\n", "\n").lstrip("\n")
     assert text.startswith("The fox who lived by the river asked the crane for bread")
     code = "const of = n => getComputedStyle(document.querySelector('p.legend .n' + n));"
@@ -212,8 +212,8 @@ def test_a_hostile_sample_does_no_harm(browser: Any, tmp_path: Path, sample: str
     assert requests(browser) == [path.as_uri()] and browser.get_log("browser") == []
 
 
-def test_forty_rungs_are_there_within_a_second(browser: Any, tmp_path: Path) -> None:
-    path = opened(browser, tmp_path, large(corpora=1, rungs=40))
+def test_forty_models_are_there_within_a_second(browser: Any, tmp_path: Path) -> None:
+    path = opened(browser, tmp_path, large(corpora=1, configs=40))
     assert path.stat().st_size < 5_000_000
     script(browser, "document.querySelector('#rows thead button').click()")
     assert urllib.parse.unquote(browser.current_url).endswith("report.html") and len(rows_left(browser)) == 42

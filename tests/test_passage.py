@@ -5,8 +5,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from lmstages.evaluation.passage import passage
-from lmstages.storage import Scores
+from lmstages.evaluation.passages import passage
+from lmstages.evaluation.score_files import Scores
 
 
 def scores(lengths: list[int], documents: list[int] | None = None) -> Scores:

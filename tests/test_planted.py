@@ -3,24 +3,24 @@
 import numpy as np
 import pytest
 import torch
-from test_gate import CELL, Broken
+from test_checks import CELL, Broken
 from test_laws import V, drawn, fitted
 
-from lmstages.evaluation import gate, scoring
-from lmstages.models import attention
-from lmstages.models.base import Documents
+from lmstages.core.documents import Documents
+from lmstages.evaluation import checks, scoring
+from lmstages.models.neural import attention
 
 LONG = Documents.of([[*row, 0] for row in drawn(31, 25, 40)])
 LEARNT = Documents.of([[*(np.arange(start, start + 24) % (V - 1) + 1).tolist(), 0] for start in range(30)])
 
 
 def stopped(model, law, documents=LONG):
-    with pytest.raises(gate.GateError, match=f"breaks the law of {law}"):
-        gate.check_model(model, documents, CELL)
+    with pytest.raises(checks.CheckError, match=f"breaks the law of {law}"):
+        checks.check_model(model, documents, CELL)
 
 
 def passes(model, documents=LONG):
-    gate.check_model(model, documents, CELL)
+    checks.check_model(model, documents, CELL)
 
 
 def written(model, documents, windows):
@@ -182,11 +182,11 @@ def kneser_ney():
 
 
 def check(model, documents, log_probs, window=None, skip=0):
-    gate.check_written(model, documents, log_probs, skip, window, CELL)
+    checks.check_written(model, documents, log_probs, skip, window, CELL)
 
 
 def refused(law, *args, **keys):
-    with pytest.raises(gate.GateError, match=f"breaks the law of {law}"):
+    with pytest.raises(checks.CheckError, match=f"breaks the law of {law}"):
         check(*args, **keys)
 
 
@@ -240,18 +240,20 @@ ENDS = np.cumsum(BYTES.reshape(30, -1).sum(1))
 
 
 def covered(lengths, starts=LEARNT.starts):
-    gate.check_coverage(lengths, starts, ENDS, CELL)
+    checks.check_coverage(lengths, starts, ENDS, CELL)
 
 
 def test_a_boundary_that_has_no_byte_where_the_text_has_one():
     covered(BYTES)
-    with pytest.raises(gate.GateError, match="the tokens cover 810 bytes, the text has 840"):
+    with pytest.raises(checks.CheckError, match="the tokens cover 810 bytes, the text has 840"):
         covered(np.where(LEARNT.tokens == 0, 0, BYTES))
 
 
 def test_a_wrong_bytes_per_token_constant():
     """A published record divided by a constant that was another corpus's bytes a token."""
-    with pytest.raises(gate.GateError, match="the tokens cover 1,500 bytes, the text has 840; bits per byte divide by"):
+    with pytest.raises(
+        checks.CheckError, match="the tokens cover 1,500 bytes, the text has 840; bits per byte divide by"
+    ):
         covered(np.full(len(BYTES), 2))
 
 
@@ -260,10 +262,10 @@ def test_a_right_bytes_per_token_constant_is_still_no_byte_count():
     sizes = np.ones(len(BYTES), dtype=int)
     sizes[: 840 - len(BYTES)] += 1
     assert sizes.sum() == BYTES.sum()
-    with pytest.raises(gate.GateError, match="document 0 ends at byte 50, in the text at 28"):
+    with pytest.raises(checks.CheckError, match="document 0 ends at byte 50, in the text at 28"):
         covered(sizes)
 
 
 def test_tokens_of_another_text():
-    with pytest.raises(gate.GateError, match="run snakemake again, so that tokens and text are of one making"):
+    with pytest.raises(checks.CheckError, match="run snakemake again, so that tokens and text are of one making"):
         covered(BYTES[:-25], LEARNT.starts[:-1])

@@ -12,11 +12,13 @@ import numpy as np
 import pytest
 from test_cli import call, prepared
 
-from lmstages import artefacts, storage
-from lmstages.errors import UserError
+from lmstages.core import artifacts
+from lmstages.core.errors import UserError
 from lmstages.evaluation import sampling
+from lmstages.models import storage as model_storage
 from lmstages.playground import server as serving
 from lmstages.playground.answers import Asked, Playground, encoded
+from lmstages.tokenizers import streams
 
 MODELS = ("bigram", "mlp")
 BIGRAM = "names/char/bigram/seed0"
@@ -79,8 +81,8 @@ def asked(port, model=BIGRAM, **settings):
 def test_the_distribution_is_that_of_the_model(port, results):
     status, told = asked(port, prompt="ab", length=5)
     model, tokenizer = (
-        storage.load_model(results / BIGRAM / "model.safetensors"),
-        storage.read_tokenizer(results / "names/char/tokens"),
+        model_storage.load_model(results / BIGRAM / "model.safetensors"),
+        streams.read_tokenizer(results / "names/char/tokens"),
     )
     wanted = np.exp(model.next_log_probs(np.array([tokenizer.encode(["ab"])[0][0]]))[0])
     assert status == 200 and sum(chance for _, chance in told["next"]) == pytest.approx(1)
@@ -92,8 +94,8 @@ def test_the_distribution_is_that_of_the_model(port, results):
 def test_the_continuation_is_that_of_sampling(port, results):
     _, told = asked(port, prompt="ab", length=30, seed=7, temperature=0.8)
     model, tokenizer = (
-        storage.load_model(results / BIGRAM / "model.safetensors"),
-        storage.read_tokenizer(results / "names/char/tokens"),
+        model_storage.load_model(results / BIGRAM / "model.safetensors"),
+        streams.read_tokenizer(results / "names/char/tokens"),
     )
     tokens = tokenizer.encode(["ab"])[0][0]
     (wanted,) = sampling.sample(model, 1, 30, 7, tokens, 0.8)
@@ -192,8 +194,8 @@ def test_a_broken_model_is_a_message_and_the_others_go_on(results, tmp_path):
 def test_a_model_that_fails_is_a_message(results, tmp_path):
     strange = shutil.copytree(results, tmp_path / "strange")
     path = strange / BIGRAM / "model.safetensors"
-    arrays, metadata = artefacts.load_arrays(path)
-    artefacts.save_arrays(path, {"unknown": arrays.popitem()[1]}, metadata, {})
+    arrays, metadata = artifacts.load_arrays(path)
+    artifacts.save_arrays(path, {"unknown": arrays.popitem()[1]}, metadata, {})
     with served(strange) as port:
         status, told = asked(port)
         assert status in (422, 500) and told["error"]

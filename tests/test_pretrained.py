@@ -7,17 +7,19 @@ from importlib.util import find_spec
 import numpy as np
 import pytest
 
-from lmstages import artefacts
 from lmstages.__main__ import main
+from lmstages.config.hyperparameters.attention import Llama
 from lmstages.config.reading import read_run
-from lmstages.config.records import Pretrained, to_section
-from lmstages.derivation import against, derive
-from lmstages.errors import UserError
+from lmstages.config.sections import Pretrained, to_section
+from lmstages.core import artifacts
+from lmstages.core.errors import UserError
 from lmstages.evaluation import pretrained
-from lmstages.ladder import Llama
+from lmstages.evaluation.derivation import against, derive
+from lmstages.evaluation.score_files import load_scores
 from lmstages.models.base import build
-from lmstages.models.llama_tensors import shapes
-from lmstages.storage import load_scores, read_tokenizer, save_fit
+from lmstages.models.external.llama_tensors import shapes
+from lmstages.models.storage import save_fit
+from lmstages.tokenizers.streams import read_tokenizer
 
 CONFIG = """
 corpora: {words: {path: words.txt, documents: lines}}
@@ -25,7 +27,7 @@ tokenizers: {char: {kind: char, alphabet: corpus}}
 models:
   llama: {layers: 1, heads: 2, key_value_heads: 1, width: 32, hidden: 32, window: 16, row_length: 16}
   llama_q4: {of: llama}
-  better: {rung: llama_q4, rounding: gptq, output: q4_0}
+  better: {model: llama_q4, rounding: gptq, output: q4_0}
 sampling: {count: 1, length: 10}
 """
 CELL = "results/words/char/llama/seed0"
@@ -45,10 +47,10 @@ def project(tmp_path_factory):
     text, tokens = "results/words/text", "results/words/char/tokens"
     assert main(["prepare", "--raw", "words.txt", "--out", text, "--section", corpus]) == 0
     assert main(["tokenize", "--text", text, "--layout", "lines", "--out", tokens, "--section", tokenizer]) == 0
-    rung, size = run.models["llama"].rung, read_tokenizer(folder / tokens).vocab_size
-    model, draws = build(rung, size), np.random.default_rng(0)
-    model.restore({n: draws.normal(0, 0.3, shape).astype(np.float32) for n, shape in shapes(rung, size).items()})
-    facts = {"rung": "llama", "status": "ok", "tokens_seen": 100, "hyperparameters": {}}
+    config, size = run.models["llama"].config, read_tokenizer(folder / tokens).vocab_size
+    model, draws = build(config, size), np.random.default_rng(0)
+    model.restore({n: draws.normal(0, 0.3, shape).astype(np.float32) for n, shape in shapes(config, size).items()})
+    facts = {"type": "llama", "status": "ok", "tokens_seen": 100, "hyperparameters": {}}
     save_fit(folder / CELL, model, facts, {})
     evaluated = ["--tokens", tokens, "--text", text, "--section", run.evaluate_section("words", "llama")]
     assert main(["evaluate", "--model", f"{CELL}/model.safetensors", "--out", CELL, *evaluated]) == 0
@@ -84,17 +86,17 @@ def test_a_checkpoint_of_our_own_scores_and_samples_as_it_did_here(here, keys):
     assert code == 0
     ours, theirs = (load_scores(folder / "scores.safetensors")["test"] for folder in (here / CELL, out))
     assert np.allclose(ours.log_probs, theirs.log_probs, atol=1e-5) and np.array_equal(ours.lengths, theirs.lengths)
-    told = [artefacts.load_json(folder / "evaluation.json")["samples"] for folder in (here / CELL, out)]
+    told = [artifacts.load_json(folder / "evaluation.json")["samples"] for folder in (here / CELL, out)]
     assert told[0] == told[1]
-    facts = artefacts.load_json(out / "fit.json")
+    facts = artifacts.load_json(out / "fit.json")
     assert facts["status"] == "ok" and facts["hyperparameters"]["window"] == 16
 
 
 def test_a_rounded_file_scores_nearly_the_same(here):
-    code, out = scored(here, gguf="q8.gguf", samples=False, sha256=artefacts.sha256_of(here / "q8.gguf"))
+    code, out = scored(here, gguf="q8.gguf", samples=False, sha256=artifacts.sha256_of(here / "q8.gguf"))
     ours, theirs = (load_scores(folder / "scores.safetensors")["test"] for folder in (here / CELL, out))
     assert code == 0 and 0 < np.abs(ours.log_probs - theirs.log_probs).mean() < 0.05
-    assert artefacts.load_json(out / "evaluation.json")["samples"] == []
+    assert artifacts.load_json(out / "evaluation.json")["samples"] == []
 
 
 @pytest.mark.parametrize(
@@ -132,7 +134,7 @@ def test_a_mirror_is_a_folder_of_the_hubs_names(here):
     if not (here / "hub/somebody/llama").exists():
         (here / "hub/somebody/llama").symlink_to(here / "llama")
     loaded = pretrained.load(Pretrained(hub="somebody/llama", revision="0" * 40), mirror="hub")
-    assert loaded.model.rung.width == 32
+    assert loaded.model.config.width == 32
 
 
 def test_a_blob_that_is_not_what_its_name_says_is_refused(tmp_path):
@@ -143,9 +145,9 @@ def test_a_blob_that_is_not_what_its_name_says_is_refused(tmp_path):
 
 
 def test_llama_65b_in_4_bits_needs_about_40_gigabytes():
-    rung = Llama(layers=80, heads=64, key_value_heads=64, width=8192, hidden=22016, window=2048)
-    assert 39e9 < pretrained.memory_needed(rung, 32000, 39_000_000_000) < 42e9
-    assert pretrained.parameters_of(rung.model_copy(update={"tied_output": False}), 32000) == 65_285_660_672
+    config = Llama(layers=80, heads=64, key_value_heads=64, width=8192, hidden=22016, window=2048)
+    assert 39e9 < pretrained.memory_needed(config, 32000, 39_000_000_000) < 42e9
+    assert pretrained.parameters_of(config.model_copy(update={"tied_output": False}), 32000) == 65_285_660_672
 
 
 def test_the_machine_has_memory():
@@ -164,7 +166,7 @@ def test_a_derived_cell_is_made_and_measured(here):
         told = against(out / "model.safetensors", base, tokens, ["test"])["test"]
         assert told["of"] == "llama" and 0 < told["kl"] < 1 and 0.5 < told["top1"] <= 1
         assert told["file_bytes"] < (here / "llama.gguf").stat().st_size and 4.5 < told["bits_per_weight"] < 8
-        assert artefacts.load_json(out / "fit.json")["tokens_seen"] == 100
+        assert artifacts.load_json(out / "fit.json")["tokens_seen"] == 100
 
 
 def test_what_is_made_of_a_failed_fit_fails_with_it(here, tmp_path):
@@ -172,13 +174,13 @@ def test_what_is_made_of_a_failed_fit_fails_with_it(here, tmp_path):
     save_fit(base, None, {"status": "failed: it diverged"}, {})
     section = json.loads(read_run(here / "run.yaml").fit_section("llama_q4"))
     derive(base / "model.safetensors", tokens, tmp_path / "q/seed0", section, 1, {})
-    assert artefacts.load_json(tmp_path / "q/seed0/fit.json")["status"] == "failed: it diverged"
+    assert artifacts.load_json(tmp_path / "q/seed0/fit.json")["status"] == "failed: it diverged"
     assert against(tmp_path / "q/seed0/model.safetensors", base, tokens, ["test"]) == {}
 
 
-def test_a_rung_that_is_made_of_nothing_is_not_derived(here, tmp_path):
-    section = {"rung": "uniform", "hyperparameters": {}}
-    with pytest.raises(UserError, match="rung uniform: is not made of another model; use the verb fit"):
+def test_a_model_that_is_made_of_nothing_is_not_derived(here, tmp_path):
+    section = {"type": "uniform", "hyperparameters": {}}
+    with pytest.raises(UserError, match="model uniform: is not made of another model; use the verb fit"):
         derive(here / CELL / "model.safetensors", here / "results/words/char/tokens", tmp_path, section, 1, {})
 
 
@@ -188,7 +190,7 @@ def test_a_rung_that_is_made_of_nothing_is_not_derived(here, tmp_path):
 def test_a_derived_model_has_the_record_and_the_seeds_of_its_base(here):
     (here / "more.yaml").write_text(CONFIG.replace("row_length: 16}", "row_length: 16, seeds: [3, 4]}", 1))
     run = read_run(here / "more.yaml")
-    assert run.models["better"].rung.base == run.models["llama"].rung
+    assert run.models["better"].config.base == run.models["llama"].config
     assert run.seeds_of("llama_q4") == [3, 4] and run.base_of("better") == "llama"
     assert json.loads(run.evaluate_section("words", "better"))["scoring"]["window"] == 16
 
@@ -198,7 +200,7 @@ def test_a_pretrained_model_is_a_cell_of_a_class_of_its_own(here):
     run = read_run(here / "more.yaml")
     assert run.cells()[-1] == ("words", "own", "theirs", 0)
     told = json.loads(run.comparison_section())["told"]
-    assert told["theirs"]["class"] == "pretrained" and told["llama_q4"]["of"] == "llama"
+    assert told["theirs"]["category"] == "pretrained" and told["llama_q4"]["of"] == "llama"
 
 
 LLAMA, Q4 = "  llama: {", "  llama_q4: {of: llama}"
@@ -212,7 +214,7 @@ LLAMA, Q4 = "  llama: {", "  llama_q4: {of: llama}"
             "  llama_q4: {of: lama}",
             "models.llama_q4.of: 'lama' is not defined under models (did you mean 'llama'?)",
         ),
-        (Q4, "  llama_q4: {of: better}", "models.llama_q4.of: 'better' is of rung llama_q4; allowed: llama"),
+        (Q4, "  llama_q4: {of: better}", "models.llama_q4.of: 'better' is of model llama_q4; allowed: llama"),
         (Q4, "  llama_q4: {seeds: [1]}", "models.llama_q4.seeds: are those of llama; leave them out"),
         (Q4, "  llama_q4: {base: {}}", "models.llama_q4.base: is the record of the model that of names; leave it out"),
         ("hidden: 32", "hidden: 40", "rows of 40 numbers (models.llama.hidden) are no whole blocks of 32"),

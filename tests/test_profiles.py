@@ -9,9 +9,11 @@ from pathlib import Path
 import pytest
 import yaml
 
-from lmstages.config import needs
+from lmstages.config import resources
+from lmstages.config.hyperparameters.attention import GPT
+from lmstages.config.hyperparameters.counts import KneserNey
+from lmstages.config.hyperparameters.neural import LSTM
 from lmstages.config.reading import read_run
-from lmstages.ladder import GPT, LSTM, KneserNey
 
 PROJECT = Path(__file__).resolve().parents[1]
 PROFILES = sorted(path.parent.name for path in (PROJECT / "profiles").glob("*/config.yaml"))
@@ -95,31 +97,31 @@ def test_a_run_goes_through_a_scheduler_that_is_known_by_its_commands_alone(fold
 
 
 def test_counting_asks_for_no_gpu_and_one_core():
-    assert needs.gpus(KneserNey(order=9), 65) == 0 and needs.cores(KneserNey(order=9), 65) == 1
+    assert resources.gpus(KneserNey(order=9), 65) == 0 and resources.cores(KneserNey(order=9), 65) == 1
 
 
 def test_a_small_network_asks_for_no_gpu():
-    assert needs.gpus(GPT(), 65) == 0 and needs.gpus(LSTM(), 65) == 0
+    assert resources.gpus(GPT(), 65) == 0 and resources.gpus(LSTM(), 65) == 0
 
 
 def test_a_gpt_of_ten_million_parameters_asks_for_a_gpu():
-    assert needs.matrix_parameters(LARGE, 65) == 12 * 6 * 384**2 + 65 * 384
-    assert needs.gpus(LARGE, 65) == 1 and needs.cores(LARGE, 65) > 1
+    assert resources.matrix_parameters(LARGE, 65) == 12 * 6 * 384**2 + 65 * 384
+    assert resources.gpus(LARGE, 65) == 1 and resources.cores(LARGE, 65) > 1
 
 
 def test_training_flops_are_six_times_parameters_times_tokens():
-    rung = GPT(layers=1, heads=1, width=10, window=4, row_length=4, batch_size=2, steps=100, warmup_steps=0)
-    assert needs.training_flops(rung, 20) == 6 * (12 * 100 + 200) * 800
+    config = GPT(layers=1, heads=1, width=10, window=4, row_length=4, batch_size=2, steps=100, warmup_steps=0)
+    assert resources.training_flops(config, 20) == 6 * (12 * 100 + 200) * 800
 
 
 def test_twice_the_steps_take_longer_and_a_longer_text_more_memory():
     longer = LARGE.model_copy(update={"steps": 500_000})
-    assert needs.minutes(longer, 65) > needs.minutes(LARGE, 65) >= needs.LEAST_MINUTES
-    counted = [needs.megabytes(KneserNey(order=9), 65, size) for size in (1, 10, 1000)]
+    assert resources.minutes(longer, 65) > resources.minutes(LARGE, 65) >= resources.LEAST_MINUTES
+    counted = [resources.megabytes(KneserNey(order=9), 65, size) for size in (1, 10, 1000)]
     assert counted == sorted(counted) and counted[-1] > counted[0]
 
 
 @pytest.mark.parametrize("path", ["config.yaml", "runs/tiny.yaml", "runs/published.yaml"])
 def test_what_is_meant_for_a_laptop_asks_for_no_gpu(path):
     run = read_run(PROJECT / path)
-    assert not any(needs.gpus(model.rung, 512) for model in run.models.values())
+    assert not any(resources.gpus(model.config, 512) for model in run.models.values())

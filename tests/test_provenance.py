@@ -5,16 +5,16 @@ import shutil
 
 import pytest
 
-from lmstages import provenance
-from lmstages.ladder import LADDER, RUNGS
+from lmstages.config.ladder import LADDER, MODEL_TYPES
+from lmstages.core import provenance
 
-VERBS = ("download", "prepare", "tokenize", "oracle", "tabulate", "report", "figures", "verdict")
-COUNTS = {rung.name for rung in LADDER if rung.module == RUNGS["ngram"].module}
-NEURAL = {rung.name for rung in LADDER if rung.family == "neural"}
+VERBS = ("download", "prepare", "tokenize", "oracle", "summarize", "report", "figures", "verdict")
+COUNTS = {config.name for config in LADDER if config.module == MODEL_TYPES["ngram"].module}
+NEURAL = {config.name for config in LADDER if config.family == "neural"}
 
 
-def jobs(verbs, rungs):
-    return {f"{verb} {rung}" for verb in verbs for rung in rungs}
+def jobs(verbs, configs):
+    return {f"{verb} {config}" for verb in verbs for config in configs}
 
 
 @pytest.fixture
@@ -66,12 +66,12 @@ def test_the_ladder_and_the_config_reach_a_job_as_its_section(changed_by, name):
     assert changed_by(name, b"\n# a comment\n") == set()
 
 
-def test_a_rung_changes_only_itself(changed_by):
-    gpts = {rung.name for rung in LADDER if rung.module == "lmstages.models.gpt"}
+def test_a_model_changes_only_itself(changed_by):
+    gpts = {config.name for config in LADDER if config.module == "lmstages.models.neural.gpt"}
     assert changed_by("models/gpt.py") == jobs(["fit", "evaluate"], gpts) and "gpt" in gpts
 
 
-def test_the_neural_family_changes_every_neural_rung(changed_by):
+def test_the_neural_family_changes_every_neural_model(changed_by):
     changed = changed_by("models/neural.py")
     assert jobs(["fit", "evaluate"], ["gpt", "mlp", "neural_bigram"]) <= changed <= jobs(["fit", "evaluate"], NEURAL)
 
@@ -82,7 +82,7 @@ def test_training_changes_no_counts(changed_by):
 
 
 def test_counting_changes_only_counts(changed_by):
-    assert jobs(["fit", "evaluate"], COUNTS) <= changed_by("models/ngram.py") <= jobs(["fit", "evaluate"], RUNGS)
+    assert jobs(["fit", "evaluate"], COUNTS) <= changed_by("models/ngram.py") <= jobs(["fit", "evaluate"], MODEL_TYPES)
 
 
 @pytest.mark.parametrize("name", [f"evaluation/{module}.py" for module in ("scoring", "sampling", "cell")])
@@ -107,7 +107,7 @@ def test_the_downloader_changes_only_downloads(changed_by):
 
 
 def test_how_files_are_written_changes_everything(changed_by):
-    assert changed_by("artefacts.py") >= set(VERBS) | jobs(["fit", "evaluate"], COUNTS)
+    assert changed_by("artifacts.py") >= set(VERBS) | jobs(["fit", "evaluate"], COUNTS)
 
 
 def test_a_verb_of_the_door_changes_only_itself(changed_by):
@@ -118,8 +118,8 @@ def test_a_verb_of_the_door_changes_only_itself(changed_by):
 def test_a_new_import_within_a_function_counts(changed_by, package):
     line = b'    """Turn the score files of a run into one comparison."""\n'
     new = line + b"    from lmstages.evaluation import scoring\n"
-    assert changed_by("verbs.py", lambda code: code.replace(line, new)) == {"tabulate"}
-    assert "tabulate" in changed_by("evaluation/scoring.py")
+    assert changed_by("verbs.py", lambda code: code.replace(line, new)) == {"summarize"}
+    assert "summarize" in changed_by("evaluation/scoring.py")
 
 
 def test_the_package_hash_covers_code_and_data_and_nothing_else(package):

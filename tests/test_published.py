@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from lmstages.comparison.published import set_beside, verdict
 from lmstages.config.reading import read_run
+from lmstages.results.published import set_beside, verdict
 
 FIGURE = {
     **{"corpus": "names", "tokenizer": None, "model": "bigram", "split": "test", "measure": "perplexity"},

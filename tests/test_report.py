@@ -139,8 +139,8 @@ def test_a_published_figure_stands_beside_ours_with_a_verdict(verdict: str) -> N
 
 
 def test_the_best_static_row_is_marked_and_nothing_else() -> None:
-    adaptive = GPT | {"model": "cache", "class": "adaptive", "bits_per_byte": 1.0}
-    oracle = ROW | {"model": "oracle", "family": "oracle", "class": "oracle", "bits_per_byte": 0.81}
+    adaptive = GPT | {"model": "cache", "category": "online", "bits_per_byte": 1.0}
+    oracle = ROW | {"model": "oracle", "family": "oracle", "category": "oracle", "bits_per_byte": 0.81}
     assert of_rows.best_of([ROW, GPT, adaptive, oracle, FAILED]) is GPT
     assert render(comparison(ROW, GPT, adaptive, oracle)).count('<tr class="best"') == 1
 
@@ -323,7 +323,7 @@ def test_a_figure_is_the_same_bytes_each_time() -> None:
 
 
 def test_every_figure_has_a_title_and_a_sentence() -> None:
-    told = catalogue.drawings(large(corpora=1, rungs=4))
+    told = catalogue.drawings(large(corpora=1, configs=4))
     assert {name.split("/")[0] for name in told} == {"ladder", "fronts", "position", "learning", "estimation"}
     assert all(each.title and each.sentence.endswith(".") for each in told.values())
 
@@ -402,18 +402,18 @@ def test_a_published_figure_is_marked_where_its_measure_fits_the_axis(measure: s
     assert found == (bits and pytest.approx(bits))
 
 
-def test_two_models_of_one_rung_are_told_apart() -> None:
+def test_two_models_of_one_model_are_told_apart() -> None:
     texts = Page(drawn([GPT, GPT | {"model": "gpt-wide"}])).texts["text"]
     assert "GPT" in texts and "GPT (gpt-wide)" in texts
 
 
 def test_what_learns_while_it_is_scored_has_a_line_of_its_own() -> None:
-    rows = [ROW, GPT | {"class": "adaptive"}]
+    rows = [ROW, GPT | {"category": "online"}]
     assert ">tokens: char<" in drawn(rows) and ">tokens: char, adaptive<" in drawn(rows)
     assert "to 3.00" in ladder.ladder(rows, None).sentence
 
 
-# What surprises a rung
+# What surprises a model
 
 
 def test_the_nats_of_a_piece_are_spread_over_its_characters() -> None:

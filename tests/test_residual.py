@@ -7,12 +7,15 @@ import pytest
 import torch
 from pydantic import ValidationError
 
-from lmstages.ladder import RUNGS, KneserNey, Ngram, Residual
-from lmstages.models.base import Documents, build
-from lmstages.models.counts import Rows as Cells
-from lmstages.models.distributions import Distributions, contexts_after
-from lmstages.models.ngram import InterpolatedModel
-from lmstages.models.residual import CrossFitted, Placed, counted_without
+from lmstages.config.hyperparameters.attention import Residual
+from lmstages.config.hyperparameters.counts import KneserNey, Ngram
+from lmstages.config.ladder import MODEL_TYPES
+from lmstages.core.documents import Documents
+from lmstages.models.base import build
+from lmstages.models.counts.counting import Rows as Cells
+from lmstages.models.counts.distributions import Distributions, contexts_after
+from lmstages.models.counts.ngram import InterpolatedModel
+from lmstages.models.neural.residual import CrossFitted, Placed, counted_without
 from lmstages.training.batches import Rows
 
 V = 6
@@ -63,7 +66,7 @@ def test_what_is_summed_up_beforehand_changes_nothing(monkeypatch):
     model, x = kneser_ney(words(1)), np.random.default_rng(4).integers(0, V, (4, 7))
     contexts = contexts_after(model, Cells.of_batch(x, None, False))
     before = Distributions.of(model).log_probs(contexts)
-    monkeypatch.setattr("lmstages.models.distributions.SUMMED", 0)
+    monkeypatch.setattr("lmstages.models.counts.distributions.SUMMED", 0)
     plain = Distributions.of(model)
     assert plain.summed == [] and np.allclose(plain.log_probs(contexts), before, atol=1e-6)
 
@@ -142,7 +145,7 @@ def test_batches_carry_places_in_inputs_and_tokens_in_targets():
     assert np.array_equal(documents.tokens[places], plain.inputs[inside].numpy())
 
 
-# The rung
+# The model
 
 
 def test_before_it_learns_it_is_the_n_gram():
@@ -192,4 +195,4 @@ def test_tuned_discounts_are_those_of_the_n_gram_alone():
 )
 def test_what_cannot_be_is_refused(keys, message):
     with pytest.raises(ValidationError, match=message):
-        RUNGS["residual"].model_validate(keys)
+        MODEL_TYPES["residual"].model_validate(keys)

@@ -12,24 +12,24 @@ import numpy as np
 import pytest
 import torch
 
-from lmstages import artefacts
 from lmstages.__main__ import main
 from lmstages.config.reading import read_run
-from lmstages.config.records import to_section
+from lmstages.config.sections import to_section
+from lmstages.core import artifacts
+from lmstages.core.documents import Documents
+from lmstages.core.errors import Interrupted, UserError
+from lmstages.core.runtime import Runtime, Signals, deadline
 from lmstages.corpora.splits import NAMES
-from lmstages.errors import Interrupted, UserError
-from lmstages.fitting import fitted
-from lmstages.models.base import Documents
+from lmstages.models.fitting import fitted
 from lmstages.training.locks import FolderLock, Owner
 from lmstages.training.loop import Trainer, TrainState
 from lmstages.training.resume import Cadence, ResumePoints, difference, packed, unpacked
-from lmstages.training.runtime import Runtime, Signals, deadline
 
 VOCAB_SIZE = 7
 TOKENS = Documents.single(np.random.default_rng(0).integers(1, VOCAB_SIZE, 400))
 SHORT = {"steps": 8, "evaluate_every": 3, "batch_size": 4, "row_length": 4}
 ATTENTION = {"layers": 1, "heads": 2, "width": 8, "window": 8, "warmup_steps": 2}
-RUNGS = {
+MODEL_TYPES = {
     "mlp": {"window": 2, "embedding": 4, "hidden": 8, "dropout": 0.3, "weight_decay": 0.1},
     "wavenet": {"layers": 2, "embedding": 4, "hidden": 8},
     "lstm": {"hidden": 8, "embedding": 4, "dropout": 0.2, "optimizer": "sgd"},
@@ -38,8 +38,8 @@ RUNGS = {
 }
 
 
-def fit(rung, runtime=None, seed=3, **changed):
-    section = {"rung": rung, "hyperparameters": {**SHORT, **RUNGS[rung], **changed}}
+def fit(config, runtime=None, seed=3, **changed):
+    section = {"type": config, "hyperparameters": {**SHORT, **MODEL_TYPES[config], **changed}}
     model, curve = fitted(section, VOCAB_SIZE, TOKENS, TOKENS, seed, runtime)
     return curve, {name: array.tobytes() for name, array in model.arrays().items()}
 
@@ -48,27 +48,27 @@ def points(folder, identity="same", **cadence):
     return ResumePoints(folder, {"section": identity}, Cadence(**cadence))
 
 
-def interrupted(folder, rung, steps, **changed):
+def interrupted(folder, config, steps, **changed):
     """As many attempts, each of which ends after a step of its own."""
     for _ in range(steps):
         runtime = Runtime(points=points(folder), deadline=time.monotonic())
         with pytest.raises(Interrupted):
-            fit(rung, runtime, **changed)
+            fit(config, runtime, **changed)
         runtime.close()
 
 
-def finished(folder, rung, **changed):
+def finished(folder, config, **changed):
     runtime = Runtime(points=points(folder))
     try:
-        return fit(rung, runtime, **changed)
+        return fit(config, runtime, **changed)
     finally:
         runtime.close()
 
 
-@pytest.mark.parametrize("rung", RUNGS)
-def test_interrupted_after_every_step_a_fit_ends_with_the_same_bits(rung, tmp_path):
-    interrupted(tmp_path / "points", rung, SHORT["steps"])
-    assert finished(tmp_path / "points", rung) == fit(rung)
+@pytest.mark.parametrize("config", MODEL_TYPES)
+def test_interrupted_after_every_step_a_fit_ends_with_the_same_bits(config, tmp_path):
+    interrupted(tmp_path / "points", config, SHORT["steps"])
+    assert finished(tmp_path / "points", config) == fit(config)
 
 
 WORSE_AT_THE_END = {"learning_rate": 0.1, "final_learning_rate": 50.0, "schedule": "linear", "evaluate_every": 1}
@@ -82,18 +82,18 @@ FORGOTTEN = [
 ]
 
 
-@pytest.mark.parametrize(("forgotten", "rung", "changed"), FORGOTTEN)
-def test_leaving_out_any_part_of_the_state_would_show(forgotten, rung, changed, tmp_path, monkeypatch):
-    undisturbed, restore = fit(rung, **changed), TrainState.restore
+@pytest.mark.parametrize(("forgotten", "config", "changed"), FORGOTTEN)
+def test_leaving_out_any_part_of_the_state_would_show(forgotten, config, changed, tmp_path, monkeypatch):
+    undisturbed, restore = fit(config, **changed), TrainState.restore
 
     def forgets(state, saved):
         fresh = saved["losses"] * 0 if forgotten == "losses" else state.saved()[forgotten]
         restore(state, {**saved, forgotten: fresh})
 
-    interrupted(tmp_path, rung, 5, **changed)
+    interrupted(tmp_path, config, 5, **changed)
     monkeypatch.setattr(TrainState, "restore", forgets)
     with suppress(KeyError, RuntimeError):  # what is left out may also stop it
-        assert finished(tmp_path, rung, **changed) != undisturbed
+        assert finished(tmp_path, config, **changed) != undisturbed
 
 
 def test_a_state_comes_back_as_it_was():
@@ -148,23 +148,23 @@ def test_a_damaged_point_is_left_aside_for_the_one_before(tmp_path, harm, caplog
         content[-1] ^= 1
     path.write_bytes(content[:-3] if harm == "truncate" else content)
     if harm == "no sidecar":
-        artefacts.sidecar(path).unlink()
+        artifacts.sidecar(path).unlink()
     if harm == "rename":
         path.write_bytes((tmp_path / "step-000000000001.safetensors").read_bytes())
-    monkeypatch.setattr("lmstages.progress.LOGGER.propagate", True)
+    monkeypatch.setattr("lmstages.core.progress.LOGGER.propagate", True)
     assert gone_on_from(tmp_path) == 1
     assert "resume point left aside" in caplog.text and path.name in caplog.text
-    monkeypatch.setattr(artefacts, "made_of", lambda path: {"sha256": _sha256(path), "made": {}})  # the guard removed
+    monkeypatch.setattr(artifacts, "made_of", lambda path: {"sha256": _sha256(path), "made": {}})  # the guard removed
     assert harm == "truncate" or gone_on_from(tmp_path) != 1 or harm == "rename"
 
 
 def _sha256(path):
     with open(path, "rb") as file:
-        return artefacts._sha256_of(file)
+        return artifacts._sha256_of(file)
 
 
 def test_a_point_of_another_fit_is_left_aside_and_says_what_differs(tmp_path, caplog, monkeypatch):
-    monkeypatch.setattr("lmstages.progress.LOGGER.propagate", True)
+    monkeypatch.setattr("lmstages.core.progress.LOGGER.propagate", True)
     saved(tmp_path, 7)
     assert gone_on_from(tmp_path, "other") is None
     assert 'of another fit: section is "same", not "other"' in caplog.text
@@ -192,9 +192,9 @@ def test_the_first_difference_is_named():
     [{"seed": 1}, {"threads": 2}, {"vocab_size": 8}, {"code": "new"}, {"inputs": {"train.npy": "y"}}, {"section": {}}],
 )
 def test_every_part_of_the_identity_keeps_fits_apart(tmp_path, changed):
-    from lmstages.fitting import identity
+    from lmstages.models.fitting import identity
 
-    made = {"code": "old", "inputs": {"train.npy": "x"}, "section": {"rung": "mlp"}}
+    made = {"code": "old", "inputs": {"train.npy": "x"}, "section": {"type": "mlp"}}
     numbers = {"vocab_size": 7, "seed": 0, "threads": 1}
     whole = identity(made, **numbers)
     other = identity(made | {k: v for k, v in changed.items() if k in made}, **numbers | {
@@ -210,9 +210,9 @@ def test_every_part_of_the_identity_keeps_fits_apart(tmp_path, changed):
 
 
 def test_the_code_of_a_fit_is_part_of_it_even_where_nobody_gave_its_hash():
-    from lmstages.fitting import identity
+    from lmstages.models.fitting import identity
 
-    made = {"code": "", "section": {"rung": "mlp", "hyperparameters": {}}}
+    made = {"code": "", "section": {"type": "mlp", "hyperparameters": {}}}
     assert len(identity(made, 7, 0, 1)["code"]) == 16
 
 
@@ -251,7 +251,7 @@ def test_a_fit_of_seconds_writes_no_point(tmp_path):
 
 
 def test_a_time_limit_ends_a_fit_before_it():
-    from lmstages.training.runtime import STARTED
+    from lmstages.core.runtime import STARTED
 
     assert deadline(60) - STARTED == 58 * 60 and deadline(1) - STARTED == 48 and deadline(0) == float("inf")
 
@@ -284,11 +284,11 @@ def test_a_folder_in_use_is_refused(tmp_path):
 
 def locked_by(folder, owner):
     folder.mkdir(exist_ok=True)
-    (folder / "lock.json").write_bytes(artefacts.to_json(vars(owner)))
+    (folder / "lock.json").write_bytes(artifacts.to_json(vars(owner)))
 
 
 def test_the_lock_of_a_dead_process_heals_with_a_warning(tmp_path, caplog, monkeypatch):
-    monkeypatch.setattr("lmstages.progress.LOGGER.propagate", True)
+    monkeypatch.setattr("lmstages.core.progress.LOGGER.propagate", True)
     child = os.fork()
     if not child:
         FolderLock(tmp_path).acquire()

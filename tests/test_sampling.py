@@ -4,9 +4,10 @@ import numpy as np
 import pytest
 from scipy.stats import chisquare
 
+from lmstages.config.hyperparameters.counts import Bigram, Unigram
+from lmstages.core.documents import Documents
 from lmstages.evaluation.sampling import narrowed, sample
-from lmstages.ladder import Bigram, Unigram
-from lmstages.models.base import Documents, build
+from lmstages.models.base import build
 
 V = 5
 LOGS = np.log(np.array([[0.1, 0.4, 0.2, 0.2, 0.1]]))

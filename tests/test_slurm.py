@@ -18,7 +18,7 @@ tokenizers:
   char: {kind: char}
 models:
   bigram:
-  bigram_too_long: {rung: ngram, order: 24}
+  bigram_too_long: {model: ngram, order: 24}
   gpt: {layers: 4, heads: 4, width: 64, window: 64, row_length: 64, batch_size: 32, steps: STEPS, evaluate_every: 100,
     dropout: 0.1}
 sampling: {count: 1, length: 20}

@@ -8,13 +8,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lmstages import artefacts
-from lmstages.config.records import Corpus, Split
+from lmstages.config.sections import Corpus, Split
+from lmstages.config.sources import SOURCES
+from lmstages.core import artifacts
+from lmstages.core.errors import UserError
 from lmstages.corpora import splits
 from lmstages.corpora.preparation import borders, prepare
-from lmstages.corpora.sources import SOURCES
 from lmstages.corpora.splits import NAMES, SplitText, count_characters, text_path
-from lmstages.errors import UserError
 
 MADE = {"verb": "prepare"}
 ODD = "é\u2028a\x0b語🙂\n\r b\x85\n" * 7
@@ -43,7 +43,7 @@ def published(data, tmp_path):
         [name] = [n for n in SOURCES[source].parts[0].mirror_names if (data / n).is_file()]
         raw = tmp_path / "raw.txt"
         facts = {"download": {"variant": variant.name}}
-        artefacts.save_bytes(raw, (data / name).read_bytes(), facts)
+        artifacts.save_bytes(raw, (data / name).read_bytes(), facts)
         prepare(Corpus.model_validate({"source": source, **keys}), [raw], tmp_path / "out", MADE)
         return tmp_path / "out"
 
@@ -51,7 +51,7 @@ def published(data, tmp_path):
 
 
 def content(folder, name):
-    return artefacts.verified(text_path(folder, name)).read_bytes()
+    return artifacts.verified(text_path(folder, name)).read_bytes()
 
 
 def documents(folder, name):
@@ -59,7 +59,7 @@ def documents(folder, name):
 
 
 def counts(folder):
-    return {name: facts["documents"] for name, facts in artefacts.load_json(folder / "corpus.json")["splits"].items()}
+    return {name: facts["documents"] for name, facts in artifacts.load_json(folder / "corpus.json")["splits"].items()}
 
 
 def refusal(make, *arguments, **keys):
@@ -114,7 +114,7 @@ def test_stories_keep_their_separators(published, data):
 
 def test_a_download_with_a_flipped_bit_is_refused(tmp_path):
     raw = tmp_path / "raw.txt"
-    artefacts.save_bytes(raw, b"emma\nolivia\nava\n" * 9, {"download": {"variant": "original"}})
+    artifacts.save_bytes(raw, b"emma\nolivia\nava\n" * 9, {"download": {"variant": "original"}})
     raw.write_bytes(raw.read_bytes().replace(b"emma", b"emna", 1))
     told = refusal(prepare, Corpus(source="names"), [raw], tmp_path / "out", MADE)
     assert told.startswith(f"{raw}: its sha256 is") and not (tmp_path / "out" / "corpus.json").exists()
@@ -147,7 +147,7 @@ def test_separated_documents_stay_whole(cut):
 def test_a_character_is_never_cut(cut):
     folder = cut("é" * 10 + "語" * 10 + "🙂" * 10, split={"train": 5, "valid": 7, "test": 18})
     assert [content(folder, name).decode() for name in NAMES] == ["é" * 5, "é" * 5 + "語" * 2, "語" * 8 + "🙂" * 10]
-    facts = artefacts.load_json(folder / "corpus.json")["splits"]
+    facts = artifacts.load_json(folder / "corpus.json")["splits"]
     assert [facts[name]["characters"] for name in NAMES] == [5, 7, 18]
 
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from lmstages.config.records import Corpus
+from lmstages.config.sections import Corpus
 
 
 def test_count_is_how_many_stories_of_train_are_downloaded():

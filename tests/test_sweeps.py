@@ -7,19 +7,19 @@ import re
 
 import pytest
 
-from lmstages.comparison.table import in_order, swept
 from lmstages.config.reading import read_run, text_run
 from lmstages.config.sweeps import expanded, listed
-from lmstages.errors import UserError
+from lmstages.core.errors import UserError
 from lmstages.figures import sweeps as figures
 from lmstages.report import tables
+from lmstages.results.summary import in_order, swept
 
 
 def test_a_sweep_becomes_one_entry_a_value():
     plain, swept = expanded({"models": {"mlp": {"hidden": {"sweep": [8, 16]}, "window": 3}}})
     assert plain["models"] == {
-        "mlp-hidden-8": {"rung": "mlp", "hidden": 8, "window": 3},
-        "mlp-hidden-16": {"rung": "mlp", "hidden": 16, "window": 3},
+        "mlp-hidden-8": {"type": "mlp", "hidden": 8, "window": 3},
+        "mlp-hidden-16": {"type": "mlp", "hidden": 16, "window": 3},
     }
     assert swept == {"models": {"mlp": {"mlp-hidden-8": {"hidden": 8}, "mlp-hidden-16": {"hidden": 16}}}}
 
@@ -71,7 +71,7 @@ def test_two_keys_of_one_name_go_by_their_whole_way():
 
 
 def test_a_cell_never_takes_the_place_of_another_entry():
-    models = {"mlp": {"hidden": {"sweep": [8]}}, "mlp-hidden-8": {"rung": "mlp"}}
+    models = {"mlp": {"hidden": {"sweep": [8]}}, "mlp-hidden-8": {"type": "mlp"}}
     with pytest.raises(UserError, match=r"models\.mlp: its sweep makes 'mlp-hidden-8', which stands there already"):
         expanded({"models": models})
 
@@ -110,7 +110,7 @@ def test_a_run_is_the_grid(run):
     coined = [cell[:3] for cell in run.cells() if cell[0] == "coined-count-90"]
     assert coined == [("coined-count-90", "char", model) for model in ("bigram-add-1_0", "bigram-add-0_1")]
     assert [cell[2] for cell in run.cells() if cell[0] == "fables"] == ["bigram-add-1_0", "bigram-add-0_1", "unigram"]
-    assert run.models["bigram-add-0_1"].rung.add == 0.1 and run.corpora["coined-count-90"].count == 90
+    assert run.models["bigram-add-0_1"].config.add == 0.1 and run.corpora["coined-count-90"].count == 90
 
 
 def test_a_run_remembers_its_sweeps(run):

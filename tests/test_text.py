@@ -11,9 +11,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from lmstages.corpora.sources import Layout
+from lmstages.config.sources import Layout
+from lmstages.core.errors import UserError
 from lmstages.corpora.text import Newlines, check, clean, document_offsets
-from lmstages.errors import UserError
 
 DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 with_data = pytest.mark.skipif(not DATA.is_dir(), reason="the published corpora do not lie beside the checkout")

@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lmstages.errors import UserError
+from lmstages.config.hyperparameters.counts import Uniform
+from lmstages.core.errors import UserError
 from lmstages.evaluation.scoring import charge_escapes
-from lmstages.ladder import Uniform
 from lmstages.models.base import build
 from lmstages.tokenizers import (
     BOUNDARY,

@@ -7,8 +7,8 @@ import pytest
 from scipy import stats
 from scipy.signal import lfilter
 
-from lmstages.comparison import uncertainty
-from lmstages.comparison.uncertainty import (
+from lmstages.results import statistics
+from lmstages.results.statistics import (
     automatic_length,
     block_ends,
     code_lengths,
@@ -174,7 +174,7 @@ def test_what_was_skipped_is_in_no_block():
 def test_documents_are_blocks_and_many_of_them_are_joined():
     assert np.array_equal(block_ends(np.arange(10, 310, 10), 300), np.arange(10, 310, 10))
     many = block_ends(np.arange(7, 7 * 5001, 7), 35000)
-    assert len(many) <= uncertainty.MOST_BLOCKS and many[-1] == 35000 and set(np.diff(many)) == {21}
+    assert len(many) <= statistics.MOST_BLOCKS and many[-1] == 35000 and set(np.diff(many)) == {21}
 
 
 def test_a_block_that_is_no_document_has_a_thousand_characters_at_least():
@@ -183,7 +183,7 @@ def test_a_block_that_is_no_document_has_a_thousand_characters_at_least():
 
 
 def test_too_few_blocks_give_no_interval_and_no_difference():
-    nats = np.ones((2, uncertainty.FEWEST_BLOCKS - 1))
+    nats = np.ones((2, statistics.FEWEST_BLOCKS - 1))
     assert np.isnan(row_intervals(nats, nats)).all() and differences(nats, nats) == []
 
 

@@ -138,8 +138,8 @@ def test_a_protocol_rescores_without_refitting(project):
     assert {job.split()[0] for job in planned(project)} == rescored
 
 
-def test_a_new_rung_reruns_nothing_that_stands(project):
-    edit(project / "runs/tiny.yaml", "  uniform:\n", "  uniform:\n  trigram: {rung: ngram, order: 3}\n")
+def test_a_new_model_reruns_nothing_that_stands(project):
+    edit(project / "runs/tiny.yaml", "  uniform:\n", "  uniform:\n  trigram: {model: ngram, order: 3}\n")
     assert planned(project) == cell("trigram") | LAST
 
 
@@ -156,7 +156,7 @@ def test_every_number_says_where_it_came_from(finished):
     assert made["section"]["hyperparameters"]["hidden"] == 16 and made["inputs"]["train.npy"] and made["code"]
 
 
-def test_a_damaged_artefact_is_never_used(project):
+def test_a_damaged_artifact_is_never_used(project):
     path = project / "results/tiny/coined/char/bigram/seed0/scores.safetensors"
     content = bytearray(path.read_bytes())
     content[-1] ^= 1
@@ -170,7 +170,7 @@ def test_a_damaged_artefact_is_never_used(project):
     )
 
 
-def test_the_remedy_for_a_damaged_artefact_works(project):
+def test_the_remedy_for_a_damaged_artifact_works(project):
     folder = project / "results/tiny/coined/char/bigram/seed0"
     (folder / "evaluation.json").unlink()
     (project / "results/tiny/comparison.json").unlink()
@@ -211,7 +211,7 @@ def test_a_text_shorter_than_the_context_is_one_clear_error(project):
     (project / "short.txt").write_text("four")
     done = snakemake(project, "--config", "run=tiny", "text=short.txt")
     assert (
-        done.returncode != 0 and "text too short: the train part has 3 tokens; rung gpt looks back over" in done.stderr
+        done.returncode != 0 and "text too short: the train part has 3 tokens; model gpt looks back over" in done.stderr
     )
 
 
@@ -237,7 +237,7 @@ def test_a_model_that_cannot_be_fitted_is_a_row_and_a_failed_run(project):
     done = snakemake(project)
     assert (
         done.returncode != 0
-        and "1 of 9 rows failed: coined/char/mlp: failed: rung mlp: the training loss" in done.stderr
+        and "1 of 9 rows failed: coined/char/mlp: failed: model mlp: the training loss" in done.stderr
     )
     [row] = [row for row in figures(project) if row["model"] == "mlp"]
     assert "not a number from step" in row["status"] and (project / "results/tiny/report.html").is_file()

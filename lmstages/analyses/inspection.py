@@ -14,11 +14,13 @@ from typing import Any
 
 import numpy as np
 
-from lmstages import artefacts, storage
 from lmstages.analyses import projections
 from lmstages.analyses.probing import EMBEDDINGS, token_categories
-from lmstages.models.base import BOUNDARY, Arrays, Documents, Initialised, LanguageModel
-from lmstages.tokenizers import TextTokenizer
+from lmstages.core import artifacts
+from lmstages.core.documents import BOUNDARY, Arrays, Documents
+from lmstages.models import storage as model_storage
+from lmstages.models.base import Initialised, LanguageModel
+from lmstages.tokenizers import TextTokenizer, streams
 
 Found = dict[str, Any]
 MOST = 64  # tokens that are laid open
@@ -30,26 +32,26 @@ SPELLED = {" ": "␣", "\n": "↵", "\t": "⇥", "": "¶"}
 LETTERS = ("vowels", "consonants")
 
 
-def inspect(tokens: Path, out: Path, section: Mapping[str, Any], made: artefacts.Made) -> None:
+def inspect(tokens: Path, out: Path, section: Mapping[str, Any], made: artifacts.Made) -> None:
     """Write ``inspection.json``, what is drawn, and ``inspection.safetensors``, all numbers behind it.
 
     ``section``: cells [model, seed], which lie beside the folder of tokens, and the split of the passage.
     """
-    tokenizer, train = storage.read_tokenizer(tokens), storage.read_tokens(tokens, "train")[0]
+    tokenizer, train = streams.read_tokenizer(tokens), streams.read_tokens(tokens, "train")[0]
     frequent, arrays = Counts.of(train, tokenizer), Arrays()
     arrays["counts"] = frequent.pairs
-    passage = storage.read_tokens(tokens, section["split"])[0].tokens[:PASSAGE].astype(np.int64)
+    passage = streams.read_tokens(tokens, section["split"])[0].tokens[:PASSAGE].astype(np.int64)
     kinds, models = token_categories(tokenizer, None), {}
     for name, seed in section["cells"]:
         cell = tokens.parent / name / f"seed{seed}"
-        if artefacts.load_json(cell / "fit.json")["status"] != "ok":
+        if artifacts.load_json(cell / "fit.json")["status"] != "ok":
             continue
-        model = storage.load_model(cell / "model.safetensors")
+        model = model_storage.load_model(cell / "model.safetensors")
         models[name], more = laid_open(model, seed, frequent, kinds, passage, tokenizer)
         arrays |= {f"{name}.{key}": array for key, array in more.items()}
     told = {"labels": frequent.labels, "unigrams": frequent.single.tolist(), "bigrams": frequent.pairs.tolist()}
-    artefacts.save_arrays(out / "inspection.safetensors", arrays, {}, made)
-    artefacts.save_json(out / "inspection.json", {**told, "models": models}, made)
+    artifacts.save_arrays(out / "inspection.safetensors", arrays, {}, made)
+    artifacts.save_json(out / "inspection.json", {**told, "models": models}, made)
 
 
 # ---------------------------------------------------------------- counts
@@ -109,9 +111,9 @@ def laid_open(
     tokenizer: TextTokenizer,
 ) -> tuple[Found, Arrays]:
     """What is drawn of one model, None for what it does not have; and the numbers behind it."""
-    found: Found = {"rung": model.rung.name, "expected": None, "attention": None, "induction": None}
+    found: Found = {"type": model.config.name, "expected": None, "attention": None, "induction": None}
     arrays = Arrays()
-    if model.rung.context == 1 and model.rung.family == "neural":
+    if model.config.context == 1 and model.config.family == "neural":
         arrays["probabilities"] = np.exp(model.next_log_probs(frequent.shown[:, None]))[:, frequent.shown]
         found["expected"] = _rounded(frequent.before[:, None] * arrays["probabilities"])
     found["embedding"], more = embedding(model, seed, frequent, kinds)
@@ -162,29 +164,29 @@ def _letters(both: Mapping[str, np.ndarray], frequent: Counts, kinds: list[str])
 
 def attends(model: LanguageModel) -> bool:
     """Whether it has heads that look back over a window."""
-    return hasattr(model.rung, "heads") and model.rung.family == "neural" and (model.rung.context or 0) > 3
+    return hasattr(model.config, "heads") and model.config.family == "neural" and (model.config.context or 0) > 3
 
 
 def attention_of(model: LanguageModel, passage: np.ndarray) -> np.ndarray:
     """(T,) -> (L, H, T, T), no more tokens than its window holds."""
-    from lmstages.models import watching
+    from lmstages.models.neural import attention_maps
 
-    found = watching.attention(model, passage[None, : model.rung.context])
-    assert found is not None, "a rung with heads attends"
+    found = attention_maps.attention(model, passage[None, : model.config.context])
+    assert found is not None, "a model with heads attends"
     return found[0][:, 0]
 
 
 def induction_of(model: LanguageModel, escape: int | None, seed: int = 0) -> Found:
     """On random tokens said twice: each head's score, the best one's, and nats a token the first and second time."""
-    from lmstages.models import watching
+    from lmstages.models.neural import attention_maps
 
-    assert model.rung.context is not None, "a network with heads has a window"
-    period = model.rung.context // 2
+    assert model.config.context is not None, "a network with heads has a window"
+    period = model.config.context // 2
     allowed = np.array([token for token in range(1, model.vocab_size) if token != escape])
     once = np.random.default_rng(seed).choice(allowed, (ROWS, period))
-    found = watching.attention(model, np.concatenate([once, once], axis=1))
-    assert found is not None, "a rung with heads attends"
-    heads = watching.induction(found[0].mean(1), period, begin=1)
+    found = attention_maps.attention(model, np.concatenate([once, once], axis=1))
+    assert found is not None, "a model with heads attends"
+    heads = attention_maps.induction(found[0].mean(1), period, begin=1)
     first, second = (-found[1][:, begin + 1 : begin + period].mean() for begin in (0, period))
     places = np.arange(period + 1, 2 * period)
     layer, head = np.unravel_index(heads.argmax(), heads.shape)

@@ -14,11 +14,13 @@ from typing import Any
 
 import numpy as np
 
-from lmstages import artefacts, storage
+from lmstages.core import artifacts
+from lmstages.core.documents import Documents
 from lmstages.corpora.grammar import Grammar
 from lmstages.evaluation import sampling, scoring
-from lmstages.models.base import Documents, LanguageModel
-from lmstages.tokenizers import TextTokenizer
+from lmstages.models import storage as model_storage
+from lmstages.models.base import LanguageModel
+from lmstages.tokenizers import TextTokenizer, streams
 
 Section = Mapping[str, Any]
 PROBABILITIES_AT_ONCE = 1 << 23  # bounds the memory of sampling
@@ -26,22 +28,22 @@ EMBEDDINGS = ("embedding.weight", "embedding")
 VOWELS = "aeiou"
 
 
-def probe(model: Path, tokens: Path, pairs: Path | None, out: Path, section: Section, made: artefacts.Made) -> None:
+def probe(model: Path, tokens: Path, pairs: Path | None, out: Path, section: Section, made: artifacts.Made) -> None:
     """Write ``samples.json``, the texts to be measured, and ``probe.json``, accuracies and neighbours."""
-    fit = artefacts.load_json(model.with_name("fit.json"))
+    fit = artifacts.load_json(model.with_name("fit.json"))
     if fit["status"] != "ok":
         for name in ("samples.json", "probe.json"):
-            artefacts.save_json(out / name, {"status": fit["status"]}, made)
+            artifacts.save_json(out / name, {"status": fit["status"]}, made)
         return
-    fitted, tokenizer = storage.load_model(model), storage.read_tokenizer(tokens)
-    drawn = samples(fitted, tokenizer, storage.read_tokens(tokens, "train")[0], section)
-    artefacts.save_json(out / "samples.json", {"status": "ok", **drawn}, made)
-    asked = artefacts.load_json(pairs)["pairs"] if pairs else []
+    fitted, tokenizer = model_storage.load_model(model), streams.read_tokenizer(tokens)
+    drawn = samples(fitted, tokenizer, streams.read_tokens(tokens, "train")[0], section)
+    artifacts.save_json(out / "samples.json", {"status": "ok", **drawn}, made)
+    asked = artifacts.load_json(pairs)["pairs"] if pairs else []
     found = {
         "minimal_pairs": accuracies(fitted, tokenizer, asked, section["scoring"]),
         "neighbours": neighbours(fitted.arrays(), token_categories(tokenizer, section["source"])),
     }
-    artefacts.save_json(out / "probe.json", {"status": "ok", **found}, made)
+    artifacts.save_json(out / "probe.json", {"status": "ok", **found}, made)
 
 
 # ---------------------------------------------------------------- samples
@@ -103,7 +105,7 @@ def continuations(
     if settings["protocol"] in ("stride", "disjoint"):
         begin = np.minimum(firsts, ends - settings["window"])
     else:
-        begin = starts if model.rung.context is None else firsts - model.rung.context
+        begin = starts if model.config.context is None else firsts - model.config.context
     windows = scoring.Windows(np.maximum(begin, starts), ends, firsts)
     log_probs = scoring.score(model, documents, windows)
     lengths = np.concatenate([covered for _, covered in encoded])

@@ -1,4 +1,4 @@
-"""Learning curves: what more text and more computation buy, and where each rung overtakes the next.
+"""Learning curves: what more text and more computation buy, and where each model overtakes the next.
 
 A sweep of ``use`` on a corpus gives every model a row at every share of the same train text, scored on the same test
 text. Between two sizes a model's bits per byte are taken to be a straight line in the logarithm of the size; where the

@@ -6,7 +6,7 @@
                       gap        = unseen - seen; gap_bits the same in bits a couple, which words of other lengths
                                    do not move: the source's own is 0
                       gap_closed = 1 - gap_bits / gap_bits of counting the couples themselves
-                  a rung that cannot look back as far as the couple's first word has a gap near 0 for that reason and
+                  a model that cannot look back as far as the couple's first word has a gap near 0 for that reason and
                   not for having learnt its kind: ``sees`` is the share of couples whose first word it may look at, and
                   below a half there is no ``gap_closed``
 
@@ -21,21 +21,21 @@ from typing import Any
 
 import numpy as np
 
-from lmstages import artefacts
 from lmstages.analyses.novelty import Reference
+from lmstages.core import artifacts
 from lmstages.corpora.overlap import facts_of
 from lmstages.corpora.splits import SplitText
-from lmstages.storage import Scores, load_scores
+from lmstages.evaluation.score_files import Scores, load_scores
 
 Row = dict[str, Any]
 RESAMPLES, LEAST_SEEN = 1000, 0.5
 ORACLE: Row = {"tokenizer": "-", "model": "oracle", "seeds": [], "context": None, "fitted": False}
 
 
-def analyse(root: Path, section: Mapping[str, Any], out: Path, made: artefacts.Made) -> None:
+def analyse(root: Path, section: Mapping[str, Any], out: Path, made: artifacts.Made) -> None:
     """All cells of the corpus in ``root`` -> ``analyses.json`` {overlap, transfer, rows}."""
-    overlap, masks = artefacts.load_json(root / "overlap.json"), artefacts.load_arrays(root / "overlap.safetensors")[0]
-    contrasts = artefacts.load_json(root / "contrasts.json") if section["source"] else None
+    overlap, masks = artifacts.load_json(root / "overlap.json"), artifacts.load_arrays(root / "overlap.safetensors")[0]
+    contrasts = artifacts.load_json(root / "contrasts.json") if section["source"] else None
     reference = _reference(root / "text", section)
     rows: list[Row] = []
     transfers: list[Row] = []
@@ -50,7 +50,7 @@ def analyse(root: Path, section: Mapping[str, Any], out: Path, made: artefacts.M
                 rest = contrasts["combinations"][split], contrasts["reference"][split], cell["context"]
                 transfers.append({**named, **transfer(scores, *rest)})
     shares = {split: facts_of(overlap, split) for split in section["splits"]}
-    artefacts.save_json(out, {"overlap": shares, "transfer": transfers, "rows": rows}, made)
+    artifacts.save_json(out, {"overlap": shares, "transfer": transfers, "rows": rows}, made)
 
 
 def _reference(text: Path, section: Mapping[str, Any]) -> Reference:
@@ -65,7 +65,7 @@ def _probed(root: Path, cell: Mapping[str, Any], reference: Reference) -> Row:
     if not cell["fitted"]:
         return nothing
     folder = root / cell["tokenizer"] / cell["model"] / f"seed{cell['seeds'][0]}"
-    drawn, found = (artefacts.load_json(folder / name) for name in ("samples.json", "probe.json"))
+    drawn, found = (artifacts.load_json(folder / name) for name in ("samples.json", "probe.json"))
     if drawn["status"] != "ok":
         return nothing
     novelty = reference.measure(drawn["texts"], drawn["ended"])
@@ -134,7 +134,7 @@ def transfer(
     found = gaps(sums.sum(axis=0)[None], reference["gap_bits"])
     resampled = gaps(_resampled(sums), reference["gap_bits"])
     names = ("seen", "unseen", "gap", "gap_bits", "gap_closed")
-    row: Row = {name: artefacts.finite(float(found[name][0])) for name in names}
+    row: Row = {name: artifacts.finite_or_none(float(found[name][0])) for name in names}
     row |= {f"{name}_interval": _interval(resampled[name]) for name in ("gap", "gap_bits", "gap_closed")}
     row |= {
         "couples": int((couples[:, 3] == 0).sum()),

@@ -9,7 +9,11 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from lmstages.config.records import (
+from lmstages.config.hyperparameters.base import ModelConfig
+from lmstages.config.ladder import MODEL_TYPES
+from lmstages.config.references import left_alone, with_bases, wrong_checkpoints
+from lmstages.config.run import STRICTEST, Run
+from lmstages.config.sections import (
     NAME,
     Basics,
     Corpus,
@@ -26,12 +30,9 @@ from lmstages.config.records import (
     chosen,
     parsed,
 )
-from lmstages.config.references import left_alone, with_bases, wrong_checkpoints
-from lmstages.config.run import STRICTEST, Run
 from lmstages.config.strict_yaml import load_yaml
 from lmstages.config.sweeps import expanded
-from lmstages.errors import UserError, did_you_mean
-from lmstages.ladder import RUNGS, Rung
+from lmstages.core.errors import UserError, did_you_mean
 
 
 def read_run(path: Path, overrides: Mapping[str, Any] | None = None) -> Run:
@@ -158,20 +159,20 @@ def _parse_corpus(entry: Any, where: str, problems: list[str]) -> Corpus | None:
 def _parse_model(entry: Any, where: str, problems: list[str]) -> Model | None:
     name = where.rpartition(".")[2]
     if entry is not None and not isinstance(entry, dict):
-        problems.append(f"{where}: {entry!r} is not a mapping; allowed: the rung's keys, or nothing for its defaults")
+        problems.append(f"{where}: {entry!r} is not a mapping; allowed: the model's keys, or nothing for its defaults")
         return None
     keys = dict(entry or {})
-    rung_name, scoring, seeds = keys.pop("rung", name), keys.pop("scoring", {}), keys.pop("seeds", None)
-    if not isinstance(rung_name, str) or rung_name not in RUNGS:
-        hint = did_you_mean(str(rung_name), RUNGS)
-        problems.append(f"{where}: unknown rung {rung_name!r}; allowed: {', '.join(RUNGS)}{hint}")
+    type_name, scoring, seeds = keys.pop("type", name), keys.pop("scoring", {}), keys.pop("seeds", None)
+    if not isinstance(type_name, str) or type_name not in MODEL_TYPES:
+        hint = did_you_mean(str(type_name), MODEL_TYPES)
+        problems.append(f"{where}: unknown model {type_name!r}; allowed: {', '.join(MODEL_TYPES)}{hint}")
         return None
-    rung = parsed(RUNGS[rung_name], keys, where, problems, besides=("rung", "scoring", "seeds"))
+    config = parsed(MODEL_TYPES[type_name], keys, where, problems, besides=("type", "scoring", "seeds"))
     scored = parsed(Scoring, scoring, f"{where}.scoring", problems)
     own = parsed(OwnSeeds, {"seeds": seeds}, where, problems)
-    if rung is None or scored is None or own is None:
+    if config is None or scored is None or own is None:
         return None
-    return Model(rung=rung, scoring=scored, seeds=own.seeds)
+    return Model(config=config, scoring=scored, seeds=own.seeds)
 
 
 def _unknown_names(sections: Mapping[str, dict[str, Any]], published: list[Any]) -> Iterator[str]:
@@ -203,20 +204,20 @@ def _unusable(sections: Mapping[str, dict[str, Any]], published: list[Any]) -> I
                 yield f"corpora.{name}: evaluate names {split}, which the split leaves empty"
         for model in chosen(corpus.models, sections["models"]):
             fitted = sections["models"].get(model)
-            if corpus.split.valid <= 0 and fitted and getattr(fitted.rung, "keep", None) == "best":
+            if corpus.split.valid <= 0 and fitted and getattr(fitted.config, "keep", None) == "best":
                 yield f"models.{model}.keep: best chooses on valid, which corpora.{name} leaves empty; allowed: last"
-            if corpus.split.valid <= 0 and fitted and (key := _chosen_on_valid(fitted.rung)):
+            if corpus.split.valid <= 0 and fitted and (key := _chosen_on_valid(fitted.config)):
                 yield f"models.{model}.{key} is chosen on valid, which corpora.{name} leaves empty; allowed: one value"
     for index, figure in enumerate(published):
         if figure and figure.corpus in corpora and figure.split not in corpora[figure.corpus].evaluate:
             yield f"published[{index}].split: {figure.split!r} is not evaluated on corpus {figure.corpus}"
 
 
-def _chosen_on_valid(rung: Rung) -> str | None:
-    """The key of a counts rung whose value valid decides; None where it decides nothing."""
-    if getattr(rung, "smoothing", None) == "jelinek_mercer":
+def _chosen_on_valid(config: ModelConfig) -> str | None:
+    """The key of a counts model whose value valid decides; None where it decides nothing."""
+    if getattr(config, "smoothing", None) == "jelinek_mercer":
         return "smoothing"
-    return next((key for key in ("order", "add") if isinstance(getattr(rung, key, None), list)), None)
+    return next((key for key in ("order", "add") if isinstance(getattr(config, key, None), list)), None)
 
 
 def _unmixable(sections: Mapping[str, dict[str, Any]], seeds: Any) -> Iterator[str]:
@@ -239,13 +240,13 @@ def _unmixable(sections: Mapping[str, dict[str, Any]], seeds: Any) -> Iterator[s
 def _mixing_problems(records: Mapping[str, Model], seeds: Any) -> Iterator[str]:
     """Only probabilities of the same tokens have a mean, and only fits of the same seed are one mixture."""
     for model, record in records.items():
-        if record.rung.standing not in STRICTEST:
-            yield f"{model} is a {record.rung.standing}; allowed: models that give every token a probability"
+        if record.config.category not in STRICTEST:
+            yield f"{model} is a {record.config.category}; allowed: models that give every token a probability"
     skips = {model: record.scoring.skip for model, record in records.items()}
     if len(set(skips.values())) > 1:
         told = ", ".join(f"{model} {skip}" for model, skip in skips.items())
         yield f"its models leave other tokens unscored (scoring.skip: {told}); give them the same skip"
-    networks = {model: record for model, record in records.items() if record.rung.family == "neural"}
+    networks = {model: record for model, record in records.items() if record.config.family == "neural"}
     own = {model: record.seeds or seeds or Basics(name="-").seeds for model, record in networks.items()}
     if len({str(each) for each in own.values()}) > 1:
         told = ", ".join(f"{model} {each}" for model, each in own.items())

@@ -9,12 +9,14 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from lmstages.config.records import OWN, Model, chosen
-from lmstages.errors import did_you_mean
-from lmstages.ladder import DerivedLlama, Llama, LlamaCpp, LlamaQ4, LlamaQ8, QuantisedLlama, Rung
+from lmstages.config.hyperparameters.attention import Llama
+from lmstages.config.hyperparameters.base import ModelConfig
+from lmstages.config.hyperparameters.quantized import DerivedLlama, LlamaCpp, LlamaQ4, LlamaQ8, QuantizedLlama
+from lmstages.config.sections import OWN, Model, chosen
+from lmstages.core.errors import did_you_mean
 
 BLOCK = 32  # numbers that share a scale; a row is a whole number of blocks
-MADE_OF: dict[type[Rung], tuple[type[Rung], ...]] = {
+MADE_OF: dict[type[ModelConfig], tuple[type[ModelConfig], ...]] = {
     LlamaQ8: (Llama,),
     LlamaQ4: (Llama,),
     LlamaCpp: (Llama, LlamaQ8, LlamaQ4),
@@ -25,9 +27,9 @@ ENGINE = "llama.cpp needs llama-cpp-python, which is not installed; pip install 
 def with_bases(models: Mapping[str, Model | None], problems: list[str]) -> dict[str, Model | None]:
     """The models, derived ones completed; what is wrong with them is appended to ``problems``."""
     found = dict(models)
-    for kinds in (QuantisedLlama, LlamaCpp):  # an engine may run what was quantised before
+    for kinds in (QuantizedLlama, LlamaCpp):  # an engine may run what was quantized before
         for name, model in models.items():
-            if model is not None and isinstance(model.rung, kinds):
+            if model is not None and isinstance(model.config, kinds):
                 wrong = list(_wrong(name, model, found))
                 problems.extend(wrong)
                 found[name] = None if wrong else _completed(model, found)
@@ -35,44 +37,44 @@ def with_bases(models: Mapping[str, Model | None], problems: list[str]) -> dict[
 
 
 def _wrong(name: str, model: Model, models: Mapping[str, Model | None]) -> Iterator[str]:
-    rung = model.rung
-    assert isinstance(rung, DerivedLlama), "asked of these alone"
+    config = model.config
+    assert isinstance(config, DerivedLlama), "asked of these alone"
     for key in ("base", "weights"):
-        if getattr(rung, key, None) is not None:
+        if getattr(config, key, None) is not None:
             yield f"models.{name}.{key}: is the record of the model that of names; leave it out"
     if model.seeds is not None:
-        yield f"models.{name}.seeds: are those of {rung.of}; leave them out"
-    if isinstance(rung, LlamaCpp) and find_spec("llama_cpp") is None:
+        yield f"models.{name}.seeds: are those of {config.of}; leave them out"
+    if isinstance(config, LlamaCpp) and find_spec("llama_cpp") is None:
         yield f"models.{name}: {ENGINE}"
-    below = models.get(rung.of)
-    allowed = MADE_OF[type(rung)]
-    if rung.of not in models:
-        yield f"models.{name}.of: {rung.of!r} is not defined under models{did_you_mean(rung.of, models)}"
-    elif below is not None and not isinstance(below.rung, allowed):
+    below = models.get(config.of)
+    allowed = MADE_OF[type(config)]
+    if config.of not in models:
+        yield f"models.{name}.of: {config.of!r} is not defined under models{did_you_mean(config.of, models)}"
+    elif below is not None and not isinstance(below.config, allowed):
         known = ", ".join(kind.name for kind in allowed)
-        yield f"models.{name}.of: {rung.of!r} is of rung {below.rung.name}; allowed: {known}"
-    elif below is not None and isinstance(rung, QuantisedLlama):
-        yield from _uneven_rows(name, rung.of, below.rung)
+        yield f"models.{name}.of: {config.of!r} is of model {below.config.name}; allowed: {known}"
+    elif below is not None and isinstance(config, QuantizedLlama):
+        yield from _uneven_rows(name, config.of, below.config)
 
 
-def _uneven_rows(name: str, of: str, rung: Any) -> Iterator[str]:
+def _uneven_rows(name: str, of: str, config: Any) -> Iterator[str]:
     for key in ("width", "hidden"):
-        if getattr(rung, key) % BLOCK:
-            told = f"rows of {getattr(rung, key)} numbers (models.{of}.{key}) are no whole blocks of {BLOCK}"
+        if getattr(config, key) % BLOCK:
+            told = f"rows of {getattr(config, key)} numbers (models.{of}.{key}) are no whole blocks of {BLOCK}"
             yield f"models.{name}: {told}; allowed: multiples of {BLOCK}"
 
 
 def _completed(model: Model, models: Mapping[str, Model | None]) -> Model | None:
-    rung = model.rung
-    assert isinstance(rung, DerivedLlama), "asked of these alone"
-    below = models[rung.of]
+    config = model.config
+    assert isinstance(config, DerivedLlama), "asked of these alone"
+    below = models[config.of]
     if below is None:
         return None
-    if isinstance(below.rung, QuantisedLlama):
-        update: dict[str, Any] = {"base": below.rung.base, "weights": below.rung}
+    if isinstance(below.config, QuantizedLlama):
+        update: dict[str, Any] = {"base": below.config.base, "weights": below.config}
     else:
-        update = {"base": below.rung}
-    return model.model_copy(update={"rung": rung.model_copy(update=update)})
+        update = {"base": below.config}
+    return model.model_copy(update={"type": config.model_copy(update=update)})
 
 
 def left_alone(sections: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
@@ -80,9 +82,9 @@ def left_alone(sections: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
     for name, corpus in sections["corpora"].items():
         run = chosen(corpus.models, sections["models"]) if corpus else []
         for model in run:
-            rung = getattr(sections["models"].get(model), "rung", None)
-            if isinstance(rung, DerivedLlama) and rung.of not in run:
-                yield f"corpora.{name}.models: {model} is made of {rung.of}, which is not named; name both"
+            config = getattr(sections["models"].get(model), "type", None)
+            if isinstance(config, DerivedLlama) and config.of not in run:
+                yield f"corpora.{name}.models: {model} is made of {config.of}, which is not named; name both"
 
 
 def wrong_checkpoints(sections: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:

@@ -8,7 +8,10 @@ import json
 from pathlib import Path
 from typing import Any
 
-from lmstages.config.records import (
+from lmstages.config.hyperparameters.base import ModelConfig
+from lmstages.config.hyperparameters.quantized import DerivedLlama
+from lmstages.config.ladder import LADDER
+from lmstages.config.sections import (
     MEASURED,
     OWN,
     USES_OF_A_CORPUS,
@@ -25,7 +28,6 @@ from lmstages.config.records import (
     to_json,
 )
 from lmstages.config.sweeps import Swept, listed
-from lmstages.ladder import LADDER, DerivedLlama, Rung
 
 
 class Run(Basics):
@@ -72,15 +74,15 @@ class Run(Basics):
         return [(model, seed if seed in seeds else seeds[0]) for model, seeds in several]
 
     def seeds_of(self, model: str) -> list[int]:
-        """Counting has no randomness, so a counts rung is fitted once; a mixture has the seeds of its networks."""
+        """Counting has no randomness, so a counts model is fitted once; a mixture has the seeds of its networks."""
         if model in self.mixtures:
-            of = sorted(self.mixtures[model].of, key=lambda name: self.models[name].rung.family != "neural")
+            of = sorted(self.mixtures[model].of, key=lambda name: self.models[name].config.family != "neural")
             return self.seeds_of(of[0])
         record = self.models[model]
-        if isinstance(record.rung, DerivedLlama) and record.seeds is None:
-            return self.seeds_of(record.rung.of)
+        if isinstance(record.config, DerivedLlama) and record.seeds is None:
+            return self.seeds_of(record.config.of)
         seeds = record.seeds or self.seeds
-        return seeds if record.rung.family == "neural" else seeds[:1]
+        return seeds if record.config.family == "neural" else seeds[:1]
 
     # What one job receives of the config, as JSON, and nothing besides.
 
@@ -89,25 +91,25 @@ class Run(Basics):
         return to_json(self.corpora[corpus].model_dump(mode="json", exclude=set(USES_OF_A_CORPUS)))
 
     def fit_section(self, model: str) -> str:
-        """The rung and its hyperparameters."""
-        return to_json(_rung_section(self.models[model].rung))
+        """The model and its hyperparameters."""
+        return to_json(_model_section(self.models[model].config))
 
     def evaluate_section(self, corpus: str, model: str) -> str:
         """The splits, the protocol, how to draw samples, and whether documents end."""
-        scoring = self.models[model].scoring.resolved(self.models[model].rung)
+        scoring = self.models[model].scoring.resolved(self.models[model].config)
         settings = {"scoring": scoring, "sampling": self.sampling.model_dump(exclude=set(MEASURED))}
         splits = self.splits_scored(corpus, model)
         return to_json({"splits": splits, "documents": self.layout(corpus) != "stream", **settings})
 
     def derived(self) -> list[str]:
         """Models that are made of another one of the run."""
-        return [name for name, record in self.models.items() if isinstance(record.rung, DerivedLlama)]
+        return [name for name, record in self.models.items() if isinstance(record.config, DerivedLlama)]
 
     def base_of(self, model: str) -> str:
         """The model that a derived one is made of."""
-        rung = self.models[model].rung
-        assert isinstance(rung, DerivedLlama), "asked of derived models alone"
-        return rung.of
+        config = self.models[model].config
+        assert isinstance(config, DerivedLlama), "asked of derived models alone"
+        return config.of
 
     def pretrained_section(self, corpus: str, name: str) -> str:
         """The checkpoint, the splits, how to draw samples, and whether documents end."""
@@ -135,16 +137,16 @@ class Run(Basics):
         """The protocol, how many samples are measured, and whether documents end."""
         record = self.models[model]
         sampling = self.sampling.model_dump(include={"length", "seed", *MEASURED})
-        told = {"scoring": record.scoring.resolved(record.rung), "sampling": sampling}
+        told = {"scoring": record.scoring.resolved(record.config), "sampling": sampling}
         return to_json({**told, "documents": self.layout(corpus) != "stream", "source": self._grammar(corpus)})
 
     def analyse_section(self, corpus: str) -> str:
-        """Every cell of a corpus with its seeds and what its rung may look back over, its splits and its grammar."""
+        """Every cell of a corpus with its seeds and what its model may look back over, its splits and its grammar."""
         cells: dict[tuple[str, str], list[int]] = {}
         for name, tokenizer, model, seed in self.cells():
             if name == corpus:
                 cells.setdefault((tokenizer, model), []).append(seed)
-        contexts = {name: record.rung.context for name, record in self.models.items()}
+        contexts = {name: record.config.context for name, record in self.models.items()}
         named = [
             {"tokenizer": t, "model": m, "seeds": seeds, "fitted": m in self.models, "context": contexts.get(m)}
             for (t, m), seeds in cells.items()
@@ -160,7 +162,7 @@ class Run(Basics):
     def inspect_section(self, corpus: str) -> str:
         """The networks that a corpus fits, each with its first seed, and where the passage is from."""
         models = chosen(self.corpora[corpus].models, self.models)
-        fitted = [name for name in models if self.models[name].rung.family == "neural" and name not in self.derived()]
+        fitted = [name for name in models if self.models[name].config.family == "neural" and name not in self.derived()]
         cells = [[name, self.seeds_of(name)[0]] for name in fitted]
         return to_json({"cells": cells, "split": self.corpora[corpus].evaluate[0]})
 
@@ -180,7 +182,7 @@ class Run(Basics):
         evaluate = {name: record.evaluate for name, record in self.corpora.items()}
         published = [figure.model_dump() for figure in self.published]
         named = [[*cell, seeds] for cell, seeds in cells.items()]
-        told: dict[str, Any] = {"told": {model: _told_of(record.rung) for model, record in self.models.items()}}
+        told: dict[str, Any] = {"told": {model: _facts_of(record.config) for model, record in self.models.items()}}
         told["told"] |= {name: _told_of_mixture(self, place) for place, name in enumerate(self.mixtures)}
         told["told"] |= {name: _told_of_pretrained(self, place) for place, name in enumerate(self.pretrained)}
         told["told"] |= {name: told["told"][name] | {"of": self.base_of(name)} for name in self.derived()}
@@ -201,34 +203,34 @@ class Run(Basics):
         return "stream" if record.read_as == "stream" else record.layout
 
 
-def _told_of(rung: Rung) -> dict[str, Any]:
+def _facts_of(config: ModelConfig) -> dict[str, Any]:
     """What the report says of a model without knowing it."""
-    adds = " ".join((type(rung).__doc__ or "").split())
-    named = {"rung": rung.name, "rank": LADDER.index(type(rung)), "title": rung.title, "family": rung.family}
-    named["class"] = rung.standing
-    return {**named, "adds": adds, "source": rung.source}
+    adds = " ".join((type(config).__doc__ or "").split())
+    named = {"type": config.name, "rank": LADDER.index(type(config)), "title": config.title, "family": config.family}
+    named["category"] = config.category
+    return {**named, "adds": adds, "source": config.source}
 
 
-STRICTEST = ("static", "adaptive", "pretrained")  # the last that any component has is a mixture's
+STRICTEST = ("static", "online", "pretrained")  # the last that any component has is a mixture's
 
 
 def _told_of_mixture(run: Run, place: int) -> dict[str, Any]:
-    """What the report says of the run's n-th mixture: it stands above every rung, in the order of the config."""
-    rungs = [run.models[model].rung for model in list(run.mixtures.values())[place].of]
+    """What the report says of the run's n-th mixture: it stands above every model, in the order of the config."""
+    configs = [run.models[model].config for model in list(run.mixtures.values())[place].of]
     adds = " ".join((Mixture.__doc__ or "").split())
-    named = {"rung": "mixture", "rank": len(LADDER) + place, "title": "Mixture", "family": "mixture"}
-    named["class"] = max((rung.standing for rung in rungs), key=STRICTEST.index)
+    named = {"type": "mixture", "rank": len(LADDER) + place, "title": "Mixture", "family": "mixture"}
+    named["category"] = max((config.category for config in configs), key=STRICTEST.index)
     return {**named, "adds": adds, "source": "Jelinek & Mercer 1980; Dempster, Laird & Rubin 1977 for the weights"}
 
 
 def _told_of_pretrained(run: Run, place: int) -> dict[str, Any]:
-    """What the report says of the run's n-th checkpoint: it stands above rungs and mixtures."""
+    """What the report says of the run's n-th checkpoint: it stands above models and mixtures."""
     record = list(run.pretrained.values())[place]
     adds = "Was trained elsewhere, on text that is not of this run, perhaps on this very text; never compared by rank."
-    named = {"rung": "pretrained", "rank": len(LADDER) + len(run.mixtures) + place, "title": "Pretrained"}
+    named = {"type": "pretrained", "rank": len(LADDER) + len(run.mixtures) + place, "title": "Pretrained"}
     where = f"{record.hub} at {record.revision}" if record.hub else Path(record.path or record.gguf or "").name
-    return {**named, "family": "pretrained", "class": "pretrained", "adds": adds, "source": where}
+    return {**named, "family": "pretrained", "category": "pretrained", "adds": adds, "source": where}
 
 
-def _rung_section(rung: Rung) -> dict[str, Any]:
-    return {"rung": rung.name, "hyperparameters": rung.model_dump(mode="json")}
+def _model_section(config: ModelConfig) -> dict[str, Any]:
+    return {"type": config.name, "hyperparameters": config.model_dump(mode="json")}

@@ -10,7 +10,7 @@ from typing import Any
 
 import yaml
 
-from lmstages.errors import UserError, did_you_mean
+from lmstages.core.errors import UserError, did_you_mean
 
 
 class StrictLoader(yaml.SafeLoader):

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping
 from itertools import product
 from typing import Any
 
-from lmstages.errors import UserError
+from lmstages.core.errors import UserError
 
 SECTIONS = ("corpora", "tokenizers", "models")
 Entry = dict[str, Any]
@@ -95,9 +95,9 @@ def _filled(entry: Any, values: Mapping[tuple[str, ...], Any], path: tuple[str, 
 
 
 def _origin(section: str, name: str, entry: Entry) -> Entry:
-    """An entry that took rung or source from its own name keeps them under its new one."""
+    """An entry that took model or source from its own name keeps them under its new one."""
     if section == "models":
-        return {"rung": name, **entry}
+        return {"type": name, **entry}
     return {"source": name, **entry} if section == "corpora" and "path" not in entry else entry
 
 

@@ -25,7 +25,7 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
-from lmstages import artefacts
+from lmstages.core import artifacts
 from lmstages.corpora.grammar import Grammar, Telling, tellings
 from lmstages.corpora.preparation import drawn_sizes, used
 from lmstages.corpora.splits import SplitText
@@ -41,7 +41,7 @@ Contrast = tuple[str, str]
 Maker = Callable[[Telling, Random, Sequence[Telling]], Contrast | None]
 
 
-def write(corpus: Any, text: Path, splits: Sequence[str], out: Path, made: artefacts.Made) -> None:
+def write(corpus: Any, text: Path, splits: Sequence[str], out: Path, made: artifacts.Made) -> None:
     """``corpus``: a record of the config whose text is drawn. ``pairs`` is empty where the grammar has no sentences."""
     train, valid, test = drawn_sizes(corpus)
     read = tellings(corpus.source, used(train, corpus), corpus.seed, "withheld")
@@ -56,7 +56,7 @@ def write(corpus: Any, text: Path, splits: Sequence[str], out: Path, made: artef
         "combinations": {name: combinations(several) for name, several in told.items()},
         "reference": {name: counted.gap(several) for name, several in told.items()},
     }
-    artefacts.save_json(out, found, made)
+    artifacts.save_json(out, found, made)
 
 
 # ---------------------------------------------------------------- combinations

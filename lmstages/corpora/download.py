@@ -26,10 +26,10 @@ from urllib.parse import quote, urlsplit
 import requests
 from urllib3.exceptions import HTTPError, ReadTimeoutError
 
-from lmstages.artefacts import saving
-from lmstages.corpora.sources import Hub, Part, Source, Variant
+from lmstages.config.sources import Hub, Part, Source, Variant
+from lmstages.core.artifacts import saving
+from lmstages.core.errors import UserError
 from lmstages.corpora.text import document_offsets
-from lmstages.errors import UserError
 
 logger = logging.getLogger("lmstages")
 Pieces = Generator[bytes, None, None]

@@ -27,7 +27,7 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 import yaml
 
-from lmstages.errors import UserError, did_you_mean
+from lmstages.core.errors import UserError, did_you_mean
 
 Unseen = Literal["withheld", "allowed"]
 Span = tuple[int, int, bool]

@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from lmstages import artefacts
+from lmstages.core import artifacts
 from lmstages.corpora.splits import SplitText, text_path
 
 SHINGLE, WINDOW, NEAR = 8, 50, 0.8
@@ -28,7 +28,7 @@ MEASURE = f"Jaccard of {SHINGLE}-character shingles >= {NEAR}"
 BREAK = "\0"  # stands between documents; no text holds it
 
 
-def audit(text: Path, splits: Sequence[str], out: Path, made: artefacts.Made) -> None:
+def audit(text: Path, splits: Sequence[str], out: Path, made: artifacts.Made) -> None:
     """Write ``overlap.json``, the shares of each split, and ``overlap.safetensors``: which documents train holds."""
     parts = {name: SplitText.open(text, name) for name in splits}
     held_out = {name: HeldOut(part) for name, part in parts.items()}
@@ -41,8 +41,8 @@ def audit(text: Path, splits: Sequence[str], out: Path, made: artefacts.Made) ->
     arrays = {f"{name}.seen": each.seen for name, each in held_out.items()}
     arrays |= {f"{name}.characters": _characters(text_path(text, name), part.ends) for name, part in parts.items()}
     shares = {name: each.shares() for name, each in held_out.items()}
-    artefacts.save_arrays(out / "overlap.safetensors", arrays, {}, made)
-    artefacts.save_json(out / "overlap.json", {"splits": shares, "measure": MEASURE, "window": WINDOW}, made)
+    artifacts.save_arrays(out / "overlap.safetensors", arrays, {}, made)
+    artifacts.save_json(out / "overlap.json", {"splits": shares, "measure": MEASURE, "window": WINDOW}, made)
 
 
 class HeldOut:

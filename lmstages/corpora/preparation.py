@@ -12,12 +12,12 @@ from typing import Any, BinaryIO, TextIO
 
 import numpy as np
 
-from lmstages import artefacts
-from lmstages.artefacts import Made
+from lmstages.config.sources import SOURCES
+from lmstages.core import artifacts
+from lmstages.core.artifacts import Made
+from lmstages.core.errors import UserError
 from lmstages.corpora import text
-from lmstages.corpora.sources import SOURCES
 from lmstages.corpora.splits import PIECE, count_characters, write
-from lmstages.errors import UserError
 
 EMBEDDED = {
     "coined": "names drawn from a grammar of syllables in five styles",
@@ -33,7 +33,7 @@ def prepare(corpus: Any, raws: Sequence[Path], folder: Path, made: Made) -> None
     ``raws``: its downloaded parts, or the user's file; none where it is drawn.
     """
     facts = _draw(corpus, folder, made) if corpus.embedded else _cut(corpus, raws, folder, made)
-    artefacts.save_json(folder / "corpus.json", {**_facts(corpus, raws), "splits": facts}, made)
+    artifacts.save_json(folder / "corpus.json", {**_facts(corpus, raws), "splits": facts}, made)
 
 
 def _draw(corpus: Any, folder: Path, made: Made) -> dict[str, Any]:
@@ -83,9 +83,9 @@ def without_copies(parts: Mapping[str, Sequence[Any]]) -> dict[str, list[Any]]:
 
 
 def _cut(corpus: Any, raws: Sequence[Path], folder: Path, made: Made) -> dict[str, Any]:
-    with artefacts.scratch(folder) as checked:
+    with artifacts.scratch(folder) as checked:
         for raw in raws:
-            text.clean(raw if corpus.path else artefacts.verified(raw), checked, corpus.newlines)
+            text.clean(raw if corpus.path else artifacts.verified(raw), checked, corpus.newlines)
         checked.flush()
         cut = _cut_stream if corpus.layout == "stream" else _cut_documents
         return cut(Path(checked.name), corpus, folder, made)
@@ -176,6 +176,6 @@ def _facts(corpus: Any, raws: Sequence[Path]) -> dict[str, str]:
         return {"description": EMBEDDED[corpus.source], "origin": "embedded", "licence": OWN}
     if corpus.source in SOURCES:
         source = SOURCES[corpus.source]
-        variants = sorted({artefacts.made_of(raw)["made"]["download"]["variant"] for raw in raws})
+        variants = sorted({artifacts.made_of(raw)["made"]["download"]["variant"] for raw in raws})
         return {"description": source.provenance, "origin": ", ".join(variants), "licence": source.licence}
     return {"description": f"the user's own text, {Path(corpus.path).name}", "origin": "own", "licence": "not stated"}

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from lmstages import artefacts
+from lmstages.core import artifacts
 
 NAMES = ("train", "valid", "test")
 PIECE = 1 << 22  # bytes of text handled at a time
@@ -39,8 +39,8 @@ class SplitText:
     @classmethod
     def open(cls, folder: Path, name: str) -> "SplitText":
         """Verified against its sha256."""
-        arrays, metadata = artefacts.load_arrays(documents_path(folder, name))
-        path = artefacts.verified(text_path(folder, name))
+        arrays, metadata = artifacts.load_arrays(documents_path(folder, name))
+        path = artifacts.verified(text_path(folder, name))
         return cls(path, arrays["ends"], arrays["terminators"], metadata["stream"] == "true")
 
     def batches(self) -> Iterator[list[Piece]]:
@@ -119,7 +119,7 @@ def write(
 ) -> dict[str, int]:
     """Write one split document by document; returns how many documents, bytes and characters it has."""
     lengths, characters = [], 0
-    with artefacts.saving(text_path(folder, name), made) as file:
+    with artifacts.saving(text_path(folder, name), made) as file:
         for content in contents:
             file.write(content)
             lengths.append(len(content))
@@ -128,5 +128,5 @@ def write(
     if stream:
         ends, terminators = ends[-1:], np.zeros(min(len(ends), 1))
     arrays = {"ends": ends, "terminators": terminators.astype(np.int64)}
-    artefacts.save_arrays(documents_path(folder, name), arrays, {"stream": str(stream).lower()}, made)
+    artifacts.save_arrays(documents_path(folder, name), arrays, {"stream": str(stream).lower()}, made)
     return {"documents": len(ends), "bytes": int(ends[-1]) if len(ends) else 0, "characters": characters}

@@ -21,8 +21,8 @@ from typing import BinaryIO, Literal, NamedTuple
 
 import numpy as np
 
-from lmstages.corpora.sources import Layout
-from lmstages.errors import UserError, did_you_mean
+from lmstages.config.sources import Layout
+from lmstages.core.errors import UserError, did_you_mean
 
 Newlines = Literal["refuse", "keep", "unix"]
 CHUNK = 1 << 20

@@ -8,12 +8,13 @@ from pathlib import Path
 
 import numpy as np
 
-from lmstages import artefacts, storage
+from lmstages.core import artifacts
 from lmstages.corpora.grammar import Grammar
 from lmstages.corpora.splits import SplitText
+from lmstages.evaluation import score_files
 
 
-def score_by_source(source: str, text: Path, out: Path, names: list[str], made: artefacts.Made) -> None:
+def score_by_source(source: str, text: Path, out: Path, names: list[str], made: artifacts.Made) -> None:
     """The grammar's own probability of every character of its text, and of every document's end.
 
     ``oracle.json`` holds the expected bits per byte of held-out text, exact from the grammar.
@@ -27,8 +28,8 @@ def score_by_source(source: str, text: Path, out: Path, names: list[str], made: 
         documents = np.repeat(np.arange(len(scored)), [len(each) for each in scored])
         ones = np.ones(len(log_probs), dtype=np.int64)
         assert len(ones) == part.path.stat().st_size, "embedded text is ASCII with a newline after each document"
-        scores[name] = storage.Scores(log_probs, ones, documents, len(ones), "stream")
-    storage.save_scores(out / "scores.safetensors", scores, made)
+        scores[name] = score_files.Scores(log_probs, ones, documents, len(ones), "stream")
+    score_files.save_scores(out / "scores.safetensors", scores, made)
     grammar = Grammar.load(source, "allowed")
     expected = grammar.entropy() / np.log(2) / (grammar.expected_length() + 1)
-    artefacts.save_json(out / "oracle.json", {"expected_bits_per_byte": float(expected)}, made)
+    artifacts.save_json(out / "oracle.json", {"expected_bits_per_byte": float(expected)}, made)

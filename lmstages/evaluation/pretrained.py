@@ -19,19 +19,20 @@ import numpy as np
 import torch
 from torch import nn
 
-from lmstages import artefacts, storage
-from lmstages.config.records import Pretrained
+from lmstages.config.hyperparameters.attention import Llama
+from lmstages.config.sections import Pretrained
+from lmstages.core import artifacts
+from lmstages.core.errors import UserError
+from lmstages.core.progress import LOGGER, clock
+from lmstages.core.provenance import versions
 from lmstages.corpora.splits import SplitText
-from lmstages.errors import UserError
 from lmstages.evaluation import scoring
-from lmstages.evaluation.cell import evaluated
-from lmstages.ladder import Llama
-from lmstages.models import gguf_file, huggingface
-from lmstages.models.llama_cpp import Engine
-from lmstages.models.llama_tensors import shapes
-from lmstages.models.mapped import FittedElsewhere, PretrainedModel, TheirTokens, mapped, renumbered
-from lmstages.progress import LOGGER, clock
-from lmstages.provenance import versions
+from lmstages.evaluation.experiment import evaluated
+from lmstages.models.external import gguf_file, huggingface
+from lmstages.models.external.llama_cpp import Engine
+from lmstages.models.external.llama_tensors import shapes
+from lmstages.models.external.mapped import FittedElsewhere, PretrainedModel, TheirTokens, mapped, renumbered
+from lmstages.tokenizers import streams
 from lmstages.tokenizers.base import BOUNDARY, Encoded
 from lmstages.tokenizers.vocabularies import OwnTokenizer, from_folder, from_vocabulary
 
@@ -77,20 +78,20 @@ def score_pretrained(
 ) -> None:
     """Write what a cell has: ``fit.json``, ``scores.safetensors`` and ``evaluation.json``."""
     loaded = load(chosen, mirror)
-    rung, cell = loaded.model.rung, "/".join(out.parts[-4:])
-    stride = chosen.stride or -(-rung.window // 2)
-    needed = memory_needed(rung, loaded.model.vocab_size, loaded.size)
+    config, cell = loaded.model.config, "/".join(out.parts[-4:])
+    stride = chosen.stride or -(-config.window // 2)
+    needed = memory_needed(config, loaded.model.vocab_size, loaded.size)
     must_fit(cell, needed, chosen.memory)
-    protocol = {"protocol": "stride", "window": rung.window, "stride": stride, "skip": 0}
+    protocol = {"protocol": "stride", "window": config.window, "stride": stride, "skip": 0}
     out.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=out) as folder:
         for split in section["splits"]:
-            storage.write_tokens(Path(folder), split, SplitText.open(text, split), loaded.tokenizer, made)
+            streams.write_tokens(Path(folder), split, SplitText.open(text, split), loaded.tokenizer, made)
         _tell_time(loaded.model, Path(folder), section["splits"], protocol, needed)
         asked = {**section, "scoring": protocol, "sampling": _samples(section["sampling"], chosen)}
         model: Any = loaded.model
         evaluated(model, loaded.tokenizer, (Path(folder), text, out), asked, made, cell)
-    artefacts.save_json(out / "fit.json", _facts(loaded, section, threads), made)
+    artifacts.save_json(out / "fit.json", _facts(loaded, section, threads), made)
 
 
 def _samples(settings: Mapping[str, Any], chosen: Pretrained) -> dict[str, Any]:
@@ -99,9 +100,9 @@ def _samples(settings: Mapping[str, Any], chosen: Pretrained) -> dict[str, Any]:
 
 def _facts(loaded: Loaded, section: Mapping[str, Any], threads: int) -> dict[str, Any]:
     """As of a fit, which somebody else did."""
-    shape = loaded.model.rung.model_dump(mode="json", include=set(SHAPE))
+    shape = loaded.model.config.model_dump(mode="json", include=set(SHAPE))
     asked = {key: value for key, value in section["pretrained"].items() if value is not None}
-    facts = {"status": "ok", "rung": "pretrained", "hyperparameters": {**shape, **asked}, "fit_seconds": 0.0}
+    facts = {"status": "ok", "type": "pretrained", "hyperparameters": {**shape, **asked}, "fit_seconds": 0.0}
     facts |= {"parameters": loaded.model.parameters(), "vocab_size": loaded.model.vocab_size, "tokens_seen": None}
     facts |= {"flops": None, "curve": [], "device": "cpu", "threads": threads}
     return {**facts, "environment": {"python": sys.version.split()[0], **versions("numpy", "torch", "gguf")}}
@@ -121,10 +122,10 @@ def load(chosen: Pretrained, mirror: str | None = None) -> Loaded:
         return _load_gguf(path, chosen)
     folder = Path(chosen.path) if chosen.path is not None else fetched(str(chosen.hub), str(chosen.revision), mirror)
     read = huggingface.read(folder)
-    rung = _windowed(folder, read.rung, chosen.window)
+    config = _windowed(folder, read.config, chosen.window)
     own = from_folder(folder, read.begin, read.end)
-    network = mapped(rung, read.vocab_size, read.tensors)
-    return _loaded(folder, rung, read.vocab_size, network, own, read.size)
+    network = mapped(config, read.vocab_size, read.tensors)
+    return _loaded(folder, config, read.vocab_size, network, own, read.size)
 
 
 def _load_gguf(path: Path, chosen: Pretrained) -> Loaded:
@@ -133,41 +134,41 @@ def _load_gguf(path: Path, chosen: Pretrained) -> Loaded:
     size, tensors = path.stat().st_size, file.tensors.values()
     if chosen.engine == "llama.cpp":
         told = Llama(window=int(file.fact("context_length")), row_length=1, layers=int(file.fact("block_count")))
-        rung = _windowed(path, told, chosen.window)
-        network: nn.Module = Engine(path, file.vocab_size, rung.window)
+        config = _windowed(path, told, chosen.window)
+        network: nn.Module = Engine(path, file.vocab_size, config.window)
         count = sum(int(np.prod(tensor.shape)) for tensor in tensors)
-        return _loaded(path, rung, file.vocab_size, network, own, size, count)
+        return _loaded(path, config, file.vocab_size, network, own, size, count)
     record, found = gguf_file.llama_of(file)
-    rung = _windowed(path, record, chosen.window)
-    return _loaded(path, rung, file.vocab_size, mapped(rung, file.vocab_size, found), own, size)
+    config = _windowed(path, record, chosen.window)
+    return _loaded(path, config, file.vocab_size, mapped(config, file.vocab_size, found), own, size)
 
 
 def _loaded(
-    path: Path, rung: Llama, rows: int, network: nn.Module, own: OwnTokenizer, size: int, count: int | None = None
+    path: Path, config: Llama, rows: int, network: nn.Module, own: OwnTokenizer, size: int, count: int | None = None
 ) -> Loaded:
     if own.vocab_size > rows:
         found = f"its vocabulary has {own.vocab_size:,} pieces, its embedding {rows:,} rows"
         raise UserError(path, found, "a piece needs a row")
-    parameters = count if count is not None else parameters_of(rung, rows)
+    parameters = count if count is not None else parameters_of(config, rows)
     kind = FittedElsewhere if isinstance(network, Engine) else PretrainedModel
-    model = kind(rung, rows, TheirTokens(network, rows, own.begin, own.end), parameters)
+    model = kind(config, rows, TheirTokens(network, rows, own.begin, own.end), parameters)
     return Loaded(model, OurNumbers(own, rows), size)
 
 
-def parameters_of(rung: Llama, vocab_size: int) -> int:
+def parameters_of(config: Llama, vocab_size: int) -> int:
     """All numbers of a LLaMA."""
-    return sum(int(np.prod(shape)) for shape in shapes(rung, vocab_size).values())
+    return sum(int(np.prod(shape)) for shape in shapes(config, vocab_size).values())
 
 
-def _windowed(path: Path, rung: Llama, window: int | None) -> Llama:
+def _windowed(path: Path, config: Llama, window: int | None) -> Llama:
     """The record with the window it is scored in."""
-    if window is not None and window > rung.window:
-        raise UserError(path, f"window {window:,} found", f"allowed: up to {rung.window:,}, which it was trained on")
-    return rung.model_copy(update={"window": window or min(rung.window, LONGEST_WINDOW)})
+    if window is not None and window > config.window:
+        raise UserError(path, f"window {window:,} found", f"allowed: up to {config.window:,}, which it was trained on")
+    return config.model_copy(update={"window": window or min(config.window, LONGEST_WINDOW)})
 
 
 def _must_have_sha256(path: Path, wanted: str | None) -> None:
-    if wanted is not None and path.is_file() and (found := artefacts.sha256_of(path)) != wanted:
+    if wanted is not None and path.is_file() and (found := artifacts.sha256_of(path)) != wanted:
         raise UserError(path, f"its sha256 is {found}", f"the config says {wanted}", "fetch it again")
 
 
@@ -194,17 +195,17 @@ def fetched(hub: str, revision: str, mirror: str | None) -> Path:
 def _must_be_its_blob(file: Path) -> None:
     """The hub's cache names a large file after its sha256."""
     name = file.resolve().name
-    if re.fullmatch("[0-9a-f]{64}", name) and artefacts.sha256_of(file) != name:
+    if re.fullmatch("[0-9a-f]{64}", name) and artifacts.sha256_of(file) != name:
         raise UserError(file, f"its sha256 is not {name[:12]}... as the hub says", "", "delete it and fetch it again")
 
 
 # ---------------------------------------------------------------- what it will take
 
 
-def memory_needed(rung: Llama, vocab_size: int, size: int) -> int:
+def memory_needed(config: Llama, vocab_size: int, size: int) -> int:
     """Bytes: the file, its largest matrix in 32 bits, and what one row needs on its way through a layer."""
-    matrix = 4 * max(vocab_size, rung.hidden) * rung.width
-    row = 4 * COPIES * rung.window * max(vocab_size, rung.hidden + rung.width)
+    matrix = 4 * max(vocab_size, config.hidden) * config.width
+    row = 4 * COPIES * config.window * max(vocab_size, config.hidden + config.width)
     return size + matrix + row
 
 
@@ -233,11 +234,13 @@ def _tell_time(
     """How many rows there are, and how long one takes by the clock."""
     rows = 0
     for split in splits:
-        starts = storage.read_tokens(tokens, split)[0].starts
+        starts = streams.read_tokens(tokens, split)[0].starts
         settings = (protocol["protocol"], protocol["window"], protocol["stride"], protocol["skip"])
         rows += len(scoring.windows_of(starts, *settings).begin)
     seconds = rows * seconds_a_row(model)
-    told = f"{needed / 1e9:.3g} GB of memory, about {clock(seconds)} for {rows:,} rows of {model.rung.window:,} tokens"
+    told = (
+        f"{needed / 1e9:.3g} GB of memory, about {clock(seconds)} for {rows:,} rows of {model.config.window:,} tokens"
+    )
     LOGGER.info("pretrained: %s at most", told)
 
 
@@ -247,8 +250,8 @@ def seconds_a_row(model: FittedElsewhere) -> float:
     started = time.perf_counter()
     with torch.inference_mode():
         if isinstance(network, Engine):
-            network(torch.zeros(1, model.rung.window, dtype=torch.int64))
+            network(torch.zeros(1, model.config.window, dtype=torch.int64))
             return time.perf_counter() - started
-        x = torch.zeros(1, model.rung.window, model.rung.width)
-        network.blocks[0](x, None, network.turn[:, : model.rung.window])
-    return (time.perf_counter() - started) * model.rung.layers
+        x = torch.zeros(1, model.config.window, model.config.width)
+        network.blocks[0](x, None, network.turn[:, : model.config.window])
+    return (time.perf_counter() - started) * model.config.layers

@@ -3,14 +3,15 @@
 A model that can read on does: attention keeps its keys and values, a recurrent network its state, and whatever has
 a window reads that alone. Up to a model's context every token is drawn from ``next_log_probs`` of all before it.
 Beyond it, attention with a window of L rolls in strides, as scoring does under ``stride`` by half of L: a token is
-drawn from the tokens of its row, L / 2 at least and L at most. Every other rung draws from its whole context.
+drawn from the tokens of its row, L / 2 at least and L at most. Every other model draws from its whole context.
 
 Knows a model only as ``LanguageModel``. All randomness is one numpy generator made from the seed.
 """
 
 import numpy as np
 
-from lmstages.models.base import BOUNDARY, Bulky, LanguageModel, reader
+from lmstages.core.documents import BOUNDARY
+from lmstages.models.base import LanguageModel, LargeState, decoding_state
 
 
 def narrowed(log_probs: np.ndarray, temperature: float, top_k: int | None, top_p: float) -> np.ndarray:
@@ -56,7 +57,7 @@ def sample(
     rows = np.empty((count, len(start) + length), dtype=np.int64)
     rows[:, : len(start)] = start
     draws, ending = np.random.default_rng(seed), BOUNDARY if stop_at_boundary else None
-    step = model.rows_at_once() if isinstance(model, Bulky) else count
+    step = model.max_parallel_states() if isinstance(model, LargeState) else count
     for top in range(0, count, step):
         _continue(model, rows[top : top + step], len(start), draws, (temperature, top_k, top_p), ending)
     return [_until_boundary(row, len(start)) if stop_at_boundary else row for row in rows]
@@ -67,16 +68,16 @@ def _continue(
     rows: np.ndarray,
     begin: int,
     draws: np.random.Generator,
-    narrowing: tuple[float, int | None, float],
+    filtering: tuple[float, int | None, float],
     ending: int | None,
 ) -> None:
     """(B, T) rows, filled from ``begin`` on, until all have had the token that ends them, if one does."""
-    read = reader(model, rows[:, :begin])
+    read = decoding_state(model, rows[:, :begin])
     alive = np.ones(len(rows), dtype=bool)
     for place in range(begin, rows.shape[1]):
         if place > begin:
             read.append(rows[:, place - 1])
-        rows[:, place] = chosen(narrowed(read.log_probs(), *narrowing), draws.random(len(rows)))
+        rows[:, place] = chosen(narrowed(read.log_probs(), *filtering), draws.random(len(rows)))
         alive &= rows[:, place] != ending
         if not alive.any():
             break

@@ -15,8 +15,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from lmstages.models.base import BOUNDARY, Documents, LanguageModel
-from lmstages.progress import Progress
+from lmstages.core.documents import BOUNDARY, Documents
+from lmstages.core.progress import Progress
+from lmstages.models.base import LanguageModel
 
 TOKENS_AT_ONCE = 1 << 16
 BITS_PER_BYTE = 8

@@ -19,7 +19,7 @@ def drawings(shown: Mapping[str, Any]) -> dict[str, Drawing]:
 
 
 def _of_texts(shown: Mapping[str, Any]) -> Iterator[tuple[str, Drawing]]:
-    """Those of each held-out text, and how its rungs learned, once for a corpus and tokenizer."""
+    """Those of each held-out text, and how its models learned, once for a corpus and tokenizer."""
     learned = set[str]()
     for (corpus, split), rows in grouped(shown["rows"], lambda row: (row["corpus"], row["split"])).items():
         oracle = shown["corpora"][corpus]["oracle"]

@@ -32,9 +32,9 @@ def inspected(row: Row, found: Found) -> Iterator[tuple[str, Drawing]]:
     """One row, what was found where it stands -> the figures of its model by name; none where nothing was found."""
     of = f"{named(row)}, {row['corpus']}, tokens: {row['tokenizer']}"
     mine = found["models"].get(row["model"], {})
-    if row["rung"] == "unigram":
+    if row["type"] == "unigram":
         yield "counts", unigrams(of, found)
-    if row["rung"] == "bigram":
+    if row["type"] == "bigram":
         yield "counts", bigrams(of, found, None)
     if mine.get("expected"):
         yield "counts", bigrams(of, found, mine["expected"])

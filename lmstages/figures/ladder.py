@@ -1,4 +1,4 @@
-"""The ladder at a glance: bits per byte, a line for each rung, read downwards from guessing.
+"""The ladder at a glance: bits per byte, a line for each model, read downwards from guessing.
 
 Error bars are 95 % intervals of the test text where there are any, else one standard deviation over seeds.
 """
@@ -49,7 +49,7 @@ def sentence(rows: Sequence[Row], oracle: Oracle) -> str:
     drawn = scored(rows)
     if not drawn:
         return ""
-    static = [row for row in drawn if row["class"] == "static"] or drawn
+    static = [row for row in drawn if row["category"] == "static"] or drawn
     worst, best = (pick(static, key=lambda row: row["bits_per_byte"]) for pick in (max, min))
     fall = f"from {worst['bits_per_byte']:.2f} ({worst['title']}) to {best['bits_per_byte']:.2f} ({best['title']})"
     return f"Every line further down adds one idea; follow the marks to the left, {fall}.{_ground(rows, oracle)}"
@@ -70,7 +70,7 @@ def _lines(rows: Sequence[Row]) -> dict[str, list[Row]]:
     lines: dict[str, list[Row]] = {}
     for row in sorted(rows, key=lambda row: row["rank"]):
         label = f"tokens: {row['tokenizer']}" + (f", {row['split']}" if several else "")
-        label += "" if row["class"] == "static" else f", {row['class']}"
+        label += "" if row["category"] == "static" else f", {row['class']}"
         lines.setdefault(label, []).append(row)
     return dict(sorted(lines.items()))
 

@@ -1,4 +1,4 @@
-"""How neural rungs learn, and how a prediction gains from what stands before it.
+"""How neural models learn, and how a prediction gains from what stands before it.
 
 Over several seeds a line is their mean and the band about it runs from the lowest to the highest.
 """
@@ -41,7 +41,7 @@ def curves(rows: Sequence[Row]) -> Drawing | None:
 
 
 def _curves_sentence(learned: Sequence[Row]) -> str:
-    whose = f"{learned[0]['title']} learns" if len(learned) == 1 else "each neural rung learns"
+    whose = f"{learned[0]['title']} learns" if len(learned) == 1 else "each neural model learns"
     return (
         f"How {whose}: solid lines are text it did not learn from, dotted ones text it did. "
         "Where the solid line turns up while the dotted one falls, it has begun to learn by heart."

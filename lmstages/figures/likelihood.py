@@ -1,4 +1,4 @@
-"""What every rung does, with a coin and three outcomes: likelihoods and where they are highest."""
+"""What every model does, with a coin and three outcomes: likelihoods and where they are highest."""
 
 import math
 from typing import TYPE_CHECKING

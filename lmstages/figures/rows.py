@@ -10,7 +10,7 @@ from typing import Any
 Row = Mapping[str, Any]
 Oracle = Mapping[str, Any] | None
 
-BESIDES = ("oracle", "compressor")  # families that are no rungs: they mark the floor
+BESIDES = ("oracle", "compressor")  # families that are no models: they mark the floor
 
 
 def scored(rows: Iterable[Row]) -> list[Row]:
@@ -20,7 +20,7 @@ def scored(rows: Iterable[Row]) -> list[Row]:
 
 def best_of(rows: Iterable[Row]) -> Row | None:
     """The static row with the fewest bits per byte; the oracle does not compete."""
-    running = [row for row in scored(rows) if row["class"] == "static"]
+    running = [row for row in scored(rows) if row["category"] == "static"]
     return min(running, key=lambda row: row["bits_per_byte"], default=None)
 
 
@@ -35,8 +35,8 @@ def floor(rows: Sequence[Row], oracle: Oracle) -> tuple[str, float] | None:
 
 
 def named(row: Row) -> str:
-    """The rung's title, with the model's own name where it has one."""
-    plain = row["model"] == row["rung"] or row["family"] in BESIDES
+    """The model's title, with the model's own name where it has one."""
+    plain = row["model"] == row["type"] or row["family"] in BESIDES
     return row["title"] if plain else f"{row['title']} ({row['model']})"
 
 

@@ -1,1 +1,1 @@
-"""The rungs of the ladder: one file per family, one class per rung, all under the contract in ``base``."""
+"""The models of the ladder: one file per family, one class per model, all under the contract in ``base``."""

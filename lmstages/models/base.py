@@ -1,4 +1,4 @@
-"""The contract every rung keeps, and the shape in which tokens reach it.
+"""The contract every model keeps, and the shape in which tokens reach it.
 
     score(x)[:, t] == next_log_probs(x[:, :t])[range(B), x[:, t]]      for all tokens x (B, T), t < T
 
@@ -6,66 +6,24 @@ Token 0 is the boundary between documents, and every document, row and prefix is
 stood before it: one rule in place of n-gram padding, GPT's BOS and a recurrent net's start state.
 ``B`` rows, ``T`` tokens a row, ``V`` vocabulary, ``N`` tokens of a stream. Log-probabilities are nats.
 
-Knows no text, no file and no other rung.
+Knows no text, no file and no other model.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 
-from lmstages.ladder import Rung
-from lmstages.training.runtime import Runtime
-
-BOUNDARY = 0
-Arrays = dict[str, np.ndarray]
-Curve = list[dict[str, Any]]  # points {step, tokens, train, valid, learning_rate}
-
-
-@dataclass(frozen=True)
-class Documents:
-    """Tokens of D documents end to end, (N,), and where each begins, (D + 1,), the last entry being N."""
-
-    tokens: np.ndarray
-    starts: np.ndarray
-
-    @classmethod
-    def single(cls, tokens: Any) -> "Documents":
-        """One stream as one document."""
-        tokens = np.asarray(tokens)
-        return cls(tokens, np.array([0, len(tokens)]))
-
-    @classmethod
-    def of(cls, rows: list[list[int]]) -> "Documents":
-        """Documents from lists of tokens."""
-        lengths = [len(row) for row in rows]
-        tokens = np.array([token for row in rows for token in row], dtype=np.int64)
-        return cls(tokens, np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64))
-
-    def __len__(self) -> int:
-        return len(self.tokens)
-
-    @property
-    def lengths(self) -> np.ndarray:
-        """(D,) tokens in each document."""
-        return np.diff(self.starts)
-
-    @property
-    def inputs(self) -> np.ndarray:
-        """(N,) what a network reads in place of each token while it learns: the token itself."""
-        return self.tokens
-
-    def positions(self) -> np.ndarray:
-        """(N,) how many tokens of its own document stand before each token."""
-        return np.arange(len(self.tokens)) - np.repeat(self.starts[:-1], self.lengths)
+from lmstages.config.hyperparameters.base import ModelConfig
+from lmstages.core.documents import Arrays, Curve, Documents
+from lmstages.core.runtime import Runtime
 
 
 class LanguageModel(Protocol):
     """What scoring, sampling and storage know of a model, and all they know."""
 
-    rung: Rung
+    config: ModelConfig
     vocab_size: int
 
     def fit(self, train: Documents, valid: Documents, seed: int) -> Curve:
@@ -102,7 +60,7 @@ class Initialised(Protocol):
         """As ``arrays``, before the first step."""
 
 
-class Reader(Protocol):
+class DecodingState(Protocol):
     """B texts of one length that a model reads on, token by token: what sampling knows of a model, and all it knows."""
 
     def log_probs(self) -> np.ndarray:
@@ -113,26 +71,26 @@ class Reader(Protocol):
 
 
 @runtime_checkable
-class Readable(Protocol):
+class IncrementalModel(Protocol):
     """A model that reads on more cheaply than by reading everything again."""
 
-    def reader(self, prefix: np.ndarray) -> Reader:
+    def decoding_state(self, prefix: np.ndarray) -> DecodingState:
         """(B, T), T may be 0 -> what has read it."""
 
 
 @runtime_checkable
-class Bulky(Protocol):
+class LargeState(Protocol):
     """A model that keeps so much for every text it reads on that only a few fit side by side."""
 
-    def rows_at_once(self) -> int:
+    def max_parallel_states(self) -> int:
         """How many a reader should hold."""
 
 
-class Rereader:
+class Recompute:
     """Asks ``next_log_probs`` anew after every token, of no more tokens than the context holds."""
 
     def __init__(self, model: LanguageModel, prefix: np.ndarray) -> None:
-        self.model, self.context = model, model.rung.context
+        self.model, self.context = model, model.config.context
         self.rows = np.asarray(prefix, dtype=np.int64)
         self._forget()
 
@@ -150,9 +108,9 @@ class Rereader:
             self.rows = self.rows[:, max(0, self.rows.shape[1] - self.context) :]
 
 
-def reader(model: LanguageModel, prefix: np.ndarray) -> Reader:
+def decoding_state(model: LanguageModel, prefix: np.ndarray) -> DecodingState:
     """(B, T) -> the model's own reader, or one that reads its context again at every token."""
-    return model.reader(prefix) if isinstance(model, Readable) else Rereader(model, prefix)
+    return model.decoding_state(prefix) if isinstance(model, IncrementalModel) else Recompute(model, prefix)
 
 
 @runtime_checkable
@@ -172,21 +130,11 @@ class Derived(Protocol):
         """What to score for how far it is from ``base``."""
 
 
-def history(tokens: np.ndarray, before: np.ndarray | None, width: int) -> np.ndarray:
-    """(B, T), (B,) -> (B, T + width): each row behind ``width`` tokens, boundaries and at last ``before``."""
-    rows, length = tokens.shape
-    extended = np.full((rows, length + width), BOUNDARY, dtype=np.int64)
-    extended[:, width:] = tokens
-    if before is not None and width:
-        extended[:, width - 1] = before
-    return extended
-
-
-def build(rung: Rung, vocab_size: int, runtime: Runtime | None = None) -> LanguageModel:
-    """The unfitted model of a rung; only its own family is imported, so that counting never loads torch."""
+def build(config: ModelConfig, vocab_size: int, runtime: Runtime | None = None) -> LanguageModel:
+    """The unfitted model of a model; only its own family is imported, so that counting never loads torch."""
     from importlib import import_module
 
-    model: LanguageModel = getattr(import_module(rung.module), rung.fitted_by)(rung, vocab_size)
+    model: LanguageModel = getattr(import_module(config.module), config.fitted_by)(config, vocab_size)
     if runtime is not None and isinstance(model, Trainable):
         model.runtime = runtime
     return model

@@ -12,16 +12,17 @@ from typing import Annotated, Any
 import numpy as np
 from pydantic import Field
 
-from lmstages import artefacts, storage
 from lmstages.analyses.inspection import spelled
-from lmstages.config.records import Record
-from lmstages.errors import UserError, did_you_mean
+from lmstages.config.ladder import MODEL_TYPES
+from lmstages.config.sections import Record
+from lmstages.core import artifacts
+from lmstages.core.errors import UserError, did_you_mean
 from lmstages.evaluation import sampling
-from lmstages.explaining import existing
-from lmstages.ladder import RUNGS
+from lmstages.models import storage as model_storage
 from lmstages.models.base import LanguageModel
 from lmstages.report.shown import visible
-from lmstages.tokenizers import TextTokenizer
+from lmstages.results.explaining import existing
+from lmstages.tokenizers import TextTokenizer, streams
 
 MOST_CHARACTERS = 8192  # of a prompt, its end, before it becomes tokens
 MOST_TOKENS = 1024  # of a prompt, its end
@@ -75,17 +76,17 @@ class Playground:
     def _load(self, name: str) -> tuple[LanguageModel, TextTokenizer, bool]:
         """A model, its tokenizer, and whether its documents end."""
         cell = self.folder / name
-        model = storage.load_model(cell / "model.safetensors")
+        model = model_storage.load_model(cell / "model.safetensors")
         evaluation, documents = cell / "evaluation.json", True
         if evaluation.is_file():
-            documents = artefacts.made_of(evaluation)["made"].get("section", {}).get("documents", True)
-        return model, storage.read_tokenizer(cell.parents[1] / "tokens"), documents
+            documents = artifacts.made_of(evaluation)["made"].get("section", {}).get("documents", True)
+        return model, streams.read_tokenizer(cell.parents[1] / "tokens"), documents
 
     def offered(self) -> list[dict[str, Any]]:
         """Every model with what the page says of it, in the order of the ladder."""
-        rungs = list(RUNGS)
+        configs = list(MODEL_TYPES)
         rows = [{"id": name, **told} for name, told in self.cells.items()]
-        return sorted(rows, key=lambda row: (row["text"], rungs.index(row["rung"]), row["id"]))
+        return sorted(rows, key=lambda row: (row["text"], configs.index(row["type"]), row["id"]))
 
 
 def _cells(folder: Path) -> dict[str, dict[str, Any]]:
@@ -94,16 +95,16 @@ def _cells(folder: Path) -> dict[str, dict[str, Any]]:
     for path in sorted(folder.glob("*/*/*/seed*/model.safetensors")):
         corpus, tokenizer, model, seed = path.parent.parts[-4:]
         try:
-            fit = artefacts.load_json(path.with_name("fit.json"))
+            fit = artifacts.load_json(path.with_name("fit.json"))
         except UserError as error:
             logging.getLogger("lmstages").warning("left out: %s", error)
             continue
-        if fit["status"] == "ok" and (rung := RUNGS.get(fit.get("rung", ""))):
-            title = rung.title if model == rung.name else f"{rung.title} ({model})"
+        if fit["status"] == "ok" and (config := MODEL_TYPES.get(fit.get("type", ""))):
+            title = config.title if model == config.name else f"{config.title} ({model})"
             title += "" if seed == "seed0" else f", {seed}"
-            adds = " ".join((rung.__doc__ or "").split()).partition(". ")[0].rstrip(".")
+            adds = " ".join((config.__doc__ or "").split()).partition(". ")[0].rstrip(".")
             adds = adds.replace("*", "").replace("`", "")
-            told = {"text": f"{corpus}, tokens: {tokenizer}", "title": title, "rung": rung.name, "adds": adds}
+            told = {"text": f"{corpus}, tokens: {tokenizer}", "title": title, "type": config.name, "adds": adds}
             found["/".join((corpus, tokenizer, model, seed))] = told
     return found
 

@@ -26,8 +26,8 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import HTMLResponse, JSONResponse, Response
 from starlette.routing import Route
 
-from lmstages.config.records import from_section
-from lmstages.errors import UserError
+from lmstages.config.sections import from_section
+from lmstages.core.errors import UserError
 from lmstages.playground.answers import MOST_TOKENS, Asked, Playground
 from lmstages.report.shown import visible
 
@@ -114,7 +114,7 @@ def _page(playground: Playground) -> tuple[str, str]:
     for row in offered:
         texts.setdefault(row["text"], []).append(row)
     known = {
-        text: {row["id"] for row in rows if row["rung"] in FIRST and "seed0" in row["id"]}
+        text: {row["id"] for row in rows if row["type"] in FIRST and "seed0" in row["id"]}
         for text, rows in texts.items()
     }
     chosen = {

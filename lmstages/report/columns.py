@@ -52,7 +52,7 @@ def _interval(row: Row) -> Cell:
 
 
 def _step(row: Row) -> Cell:
-    """The difference from the rung below, and whether it is one."""
+    """The difference from the model below, and whether it is one."""
     below = row.get("below")
     if not below or below.get("difference") is None:
         return Cell(None, DASH)
@@ -89,7 +89,7 @@ COLUMNS = (
     Column(
         "excess_bits_per_byte", "Excess", "over oracle", _number("excess_bits_per_byte", decimal), "less the oracle"
     ),
-    Column("below", "Step", "from the rung below", _step, "paired differences on the same text, Holm-corrected"),
+    Column("below", "Step", "from the model below", _step, "paired differences on the same text, Holm-corrected"),
     Column("nats_per_character", "Nats/char", "", _number("nats_per_character", decimal), f"{SUM}, by characters"),
     Column(
         "perplexity", "Perplexity", "per token", _number("perplexity", lambda x: decimal(x, 2)), "exp of nats a token"
@@ -97,7 +97,7 @@ COLUMNS = (
     Column("parameters", "Parameters", "", _number("parameters", count), "fit.json: free numbers fitted"),
     Column("fit_seconds", "Fit time", "", _fit, "fit.json: wall time of the fit, mean over seeds"),
     Column("family", "Kind", "", _word("family"), "the ladder", number=False, more=True),
-    Column("class", "Class", "", _word("class"), "the ladder", number=False, more=True),
+    Column("category", "Class", "", _word("category"), "the ladder", number=False, more=True),
     Column("protocol", "Protocol", "history given", _word("protocol"), "the score file", number=False, more=True),
     Column("seeds", "Seeds", "", _seeds, "the config", more=True),
     Column("tokens_seen", "Tokens seen", "in the fit", _number("tokens_seen", count), "fit.json", more=True),
@@ -130,7 +130,7 @@ class Table:
     filters: Mapping[str, Sequence[str]]
 
 
-FILTERS = {"corpus": "Corpus", "tokenizer": "Tokens", "class": "Class", "family": "Kind"}
+FILTERS = {"corpus": "Corpus", "tokenizer": "Tokens", "category": "Class", "family": "Kind"}
 
 
 def table(run: str, rows: Sequence[Row]) -> Table:

@@ -46,7 +46,7 @@ class Figure:
 
 @dataclass(frozen=True)
 class Strip:
-    """The first line of the passage as one rung read it."""
+    """The first line of the passage as one model read it."""
 
     name: str
     model: str
@@ -87,7 +87,7 @@ OF_THE_TEXT = {
     "transfer": (
         "Near transfer",
         "Couples of words: bits per byte of the second where train holds such couples (seen) and where they were "
-        "withheld (unseen). A gap near 0 of a rung that sees the first word has learnt the kind, not the couple.",
+        "withheld (unseen). A gap near 0 of a model that sees the first word has learnt the kind, not the couple.",
     ),
     "induction": (
         "Induction",
@@ -104,7 +104,7 @@ OF_A_ROW = {
     ),
     "minimal_pairs": (
         "Minimal pairs",
-        "Two texts that differ in one place, one of which the grammar refuses: the share of pairs in which a rung "
+        "Two texts that differ in one place, one of which the grammar refuses: the share of pairs in which a model "
         "finds the other to be likelier.",
     ),
     "unseen": (
@@ -128,7 +128,7 @@ class Chapter:
 
 @dataclass(frozen=True)
 class Reading:
-    """What one rung makes of one text under one tokenizer."""
+    """What one model makes of one text under one tokenizer."""
 
     row: Row
     curve: Figure | None
@@ -137,7 +137,7 @@ class Reading:
 
 
 @dataclass(frozen=True)
-class Rung:
+class ModelConfig:
     """One model of the ladder with all its readings; ``settings`` None where they differ in them."""
 
     first: Row
@@ -173,7 +173,11 @@ def render(comparison: Comparison) -> str:
     assert all(row["corpus"] in shown["corpora"] for row in shown["rows"]), "every row's corpus is described"
     drawn = {name: _inline(drawing) for name, drawing in catalogue.drawings(shown).items()}
     failed = [row for row in shown["rows"] if row["status"] != "ok"]
-    parts = {"chapters": _chapters(shown, drawn), "rungs": _rungs(shown["rows"], drawn), "printed": shown["published"]}
+    parts = {
+        "chapters": _chapters(shown, drawn),
+        "models": _models(shown["rows"], drawn),
+        "printed": shown["published"],
+    }
     parts["sweeps"] = [_sweep(sweep, drawn) for sweep in shown["sweeps"]]
     parts["estimation"] = _estimation(drawn) if shown.get("estimation") else None
     parts |= {"table": columns.table(shown["run"], shown["rows"]), "downloads": _downloads(comparison)}
@@ -304,15 +308,15 @@ def _measured(found: Any) -> str:
     return DASH if found is None else f"{found:.4g}".replace("-", MINUS) if isinstance(found, float) else told(found)
 
 
-# Rung by rung
+# Model by model
 
 
-def _rungs(rows: Sequence[Row], drawn: Mapping[str, Figure]) -> list[Rung]:
+def _models(rows: Sequence[Row], drawn: Mapping[str, Figure]) -> list[ModelConfig]:
     models = grouped((row for row in rows if row["family"] not in BESIDES), lambda row: (row["rank"], row["model"]))
-    return [_rung(models[place], drawn) for place in sorted(models)]
+    return [_model(models[place], drawn) for place in sorted(models)]
 
 
-def _rung(rows: Sequence[Row], drawn: Mapping[str, Figure]) -> Rung:
+def _model(rows: Sequence[Row], drawn: Mapping[str, Figure]) -> ModelConfig:
     """The splits of a text share all but their figures: the one that tells a passage stands for them."""
     texts = grouped(rows, lambda row: (row["corpus"], row["tokenizer"])).values()
     chosen = [next((row for row in text if row.get("passage")), text[0]) for text in texts]
@@ -320,7 +324,7 @@ def _rung(rows: Sequence[Row], drawn: Mapping[str, Figure]) -> Rung:
     adds, stop, more = first["adds"].partition(". ")
     alike = all(row["hyperparameters"] == settings for row in chosen)
     readings = [_reading(row, drawn) for row in chosen]
-    return Rung(first, adds + stop.strip(), more, readings, settings if alike else None)
+    return ModelConfig(first, adds + stop.strip(), more, readings, settings if alike else None)
 
 
 def _reading(row: Row, drawn: Mapping[str, Figure]) -> Reading:

@@ -40,12 +40,12 @@ TABLE: dict[str, Cell] = {
 WORDS = ("corpus", "split", "tokenizer", "model", "published")  # columns of a table that hold no numbers
 
 
-USUAL = ("static", "oracle", "code length")  # classes that a table need not name
+USUAL = ("static", "oracle", "compressor")  # classes that a table need not name
 
 
 def _named(row: Row) -> str:
     """The model as the tables call it: how it came by its figure stands behind it, where that is not the usual way."""
-    return named(row) + ("" if row["class"] in USUAL else f" [{row['class']}]")
+    return named(row) + ("" if row["category"] in USUAL else f" [{row['class']}]")
 
 
 def table_markdown(comparison: Comparison) -> str:
@@ -153,11 +153,11 @@ PLAIN = (
         "split",
         "tokenizer",
         "model",
-        "rung",
+        "type",
         "rank",
         "title",
         "family",
-        "class",
+        "category",
         "protocol",
         "seeds",
         "status",

@@ -10,13 +10,7 @@ import json
 from collections.abc import Iterable
 from typing import Any
 
-from lmstages.tokenizers.base import (
-    BOUNDARY,
-    Encoded,
-    TextTokenizer,
-    smallest_type,
-    with_boundaries,
-)
+from lmstages.tokenizers.base import BOUNDARY, Encoded, TextTokenizer, smallest_type, with_boundaries
 from lmstages.tokenizers.subwords import BPETokenizer, SubwordTokenizer, UnigramTokenizer
 from lmstages.tokenizers.symbols import ByteTokenizer, CharTokenizer
 from lmstages.tokenizers.words import WordTokenizer

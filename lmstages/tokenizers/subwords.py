@@ -15,7 +15,7 @@ from typing import Any, Self
 
 import numpy as np
 
-from lmstages.errors import UserError
+from lmstages.core.errors import UserError
 from lmstages.tokenizers.base import LONGEST_PIECE, Encoded, spelled
 
 UNKNOWN = "\ue000"  # the trainer wants a name for what cannot happen; no stand-in for a byte is like it

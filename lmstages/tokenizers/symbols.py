@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from lmstages.errors import UserError
+from lmstages.core.errors import UserError
 from lmstages.tokenizers.base import ESCAPE_TEXT, Encoded, boundary_of, spelled
 
 

@@ -17,7 +17,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from lmstages.errors import UserError
+from lmstages.core.errors import UserError
 from lmstages.tokenizers.base import BOUNDARY, Encoded
 from lmstages.tokenizers.subwords import byte_alphabet
 

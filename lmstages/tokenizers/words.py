@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from lmstages.errors import UserError
+from lmstages.core.errors import UserError
 from lmstages.tokenizers.base import ESCAPE_TEXT, Encoded, boundary_of
 
 PIECE = re.compile(r" ?\w{1,255}| ?[^\w\s]{1,255}|\s")  # at most LONGEST_PIECE bytes; together they are every text

@@ -15,7 +15,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
-from lmstages.models.base import BOUNDARY, Documents
+from lmstages.core.documents import BOUNDARY, Documents
 from lmstages.training.distributed import Processes
 
 IGNORED = -100  # cross_entropy's own mark for "no target here"

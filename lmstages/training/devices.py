@@ -1,7 +1,7 @@
 """The device a network runs on, and what may differ there: precision, and what of the machine its bits depend on.
 
 On the CPU everything is float32. A GPU that has bfloat16 multiplies in it during training; weights, losses and all
-that is scored stay float32. Knows torch; never a rung.
+that is scored stay float32. Knows torch; never a model.
 """
 
 import os
@@ -9,7 +9,7 @@ from contextlib import AbstractContextManager, nullcontext
 
 import torch
 
-from lmstages.errors import UserError
+from lmstages.core.errors import UserError
 
 
 def device_of(name: str) -> torch.device:

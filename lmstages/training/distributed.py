@@ -4,7 +4,7 @@
 
 The rows of a batch are drawn as in a single process and then dealt out, so that data and gradient are those of
 one process, up to the order in which floating-point numbers are added. One process alone is the case in which
-all of this does nothing. Knows torch.distributed; never a network's kind, a file or a rung.
+all of this does nothing. Knows torch.distributed; never a network's kind, a file or a model.
 """
 
 from collections.abc import Iterator
@@ -14,8 +14,8 @@ import numpy as np
 import torch
 from torch import distributed, nn
 
-from lmstages.errors import UserError
-from lmstages.training import runtime
+from lmstages.core import runtime
+from lmstages.core.errors import UserError
 
 
 class Processes:
@@ -25,7 +25,7 @@ class Processes:
         self.rank, self.count = rank, count
 
     @property
-    def leads(self) -> bool:
+    def is_main_process(self) -> bool:
         """Whether this is the one that writes."""
         return self.rank == 0
 
@@ -39,7 +39,7 @@ class Processes:
             distributed.all_reduce(value)
         return value
 
-    def agreed(self, number: int) -> int:
+    def all_reduce_max(self, number: int) -> int:
         """The largest of every process's ``number``, in every process; passes by the accelerator."""
         if self.count == 1:
             return number
@@ -53,7 +53,7 @@ class Processes:
             return network
         if any(isinstance(module, nn.modules.batchnorm._BatchNorm) for module in network.modules()):
             found = "its BatchNorm takes its statistics from a whole batch"
-            raise UserError(f"{self.count} processes", found, "", "fit this rung with one process, without torchrun")
+            raise UserError(f"{self.count} processes", found, "", "fit this model with one process, without torchrun")
         return nn.parallel.DistributedDataParallel(network)
 
 

@@ -4,7 +4,7 @@
 
 A backward pass costs twice a forward one. Forwards, two operations a multiply-add of every matrix product that the
 network does on one row of ``row_length`` tokens are counted, attention's whole T x T included, and divided by the
-row's tokens; look-ups, norms, activations and the optimizer are left out. Counting rungs have no figure.
+row's tokens; look-ups, norms, activations and the optimizer are left out. Counting models have no figure.
 
 Knows a model only by the network that it builds.
 """
@@ -18,7 +18,7 @@ BACKWARD = 2
 
 def forward_flops(model: Any) -> float | None:
     """A model that descends a gradient -> FLOPs of one token forwards, counted on a fresh network; None for others."""
-    length = getattr(model.rung, "row_length", None)
+    length = getattr(model.config, "row_length", None)
     if length is None or not hasattr(model, "build"):
         return None
     import torch

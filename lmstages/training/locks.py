@@ -18,9 +18,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from threading import Event, Thread
 
-from lmstages import artefacts
-from lmstages.errors import UserError
-from lmstages.progress import LOGGER
+from lmstages.core import artifacts
+from lmstages.core.errors import UserError
+from lmstages.core.progress import LOGGER
 
 HEARTBEAT = 10.0  # seconds
 SILENCE = 45.0  # seconds without a heartbeat after which an owner on another machine is taken for dead
@@ -91,8 +91,8 @@ class FolderLock:
             if self.path.exists():
                 told = f"process {owner.pid} on {owner.host.split()[0]}, which is gone" if owner else "nobody readable"
                 LOGGER.warning("%s: the lock of %s, is taken over", self.folder, told)
-            with artefacts.whole(self.path) as file:
-                file.write(artefacts.to_json(asdict(Owner.myself())))
+            with artifacts.whole(self.path) as file:
+                file.write(artifacts.to_json(asdict(Owner.myself())))
         self._ended = Event()
         Thread(target=self._beat, args=(self._ended,), daemon=True).start()
 

@@ -1,11 +1,11 @@
-"""Gradient descent, once for every neural rung: steps, selection on valid, and going on where a fit was interrupted.
+"""Gradient descent, once for every neural model: steps, selection on valid, and going on where a fit was interrupted.
 
 Every random draw is a function of (seed, step, purpose) and of nothing else, so that neither evaluation nor a
 restart moves it. What a fit is at a step is therefore the ``TrainState``, and nothing besides: saved, killed and
 restored after any step, it ends with the same bits. Nothing waits for an accelerator but evaluation, a line of
 progress and saving: until then the losses stay where they are.
 
-Knows tokens and a network ``(B, window + T - 1) -> (B, T, V)``; never a text, a file or a rung's architecture.
+Knows tokens and a network ``(B, window + T - 1) -> (B, T, V)``; never a text, a file or a model's architecture.
 """
 
 import math
@@ -21,17 +21,17 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from lmstages.artefacts import finite
-from lmstages.errors import FitError, Interrupted, UserError
-from lmstages.ladder import Neural
-from lmstages.models.base import Curve, Documents
-from lmstages.progress import Progress
+from lmstages.config.hyperparameters.neural import Neural
+from lmstages.core.artifacts import finite_or_none
+from lmstages.core.documents import Curve, Documents
+from lmstages.core.errors import FitError, Interrupted, UserError
+from lmstages.core.progress import Progress
+from lmstages.core.runtime import Runtime, Signals
 from lmstages.training.batches import IGNORED, Batch, Rows
 from lmstages.training.devices import at_precision, device_of, machine_of, precision_of
 from lmstages.training.distributed import Processes, joined
-from lmstages.training.optimizers import Average, Together, learning_rate, optimizer_of
+from lmstages.training.optimizers import CombinedOptimizer, WeightAverage, learning_rate, optimizer_of
 from lmstages.training.resume import mapped
-from lmstages.training.runtime import Runtime, Signals
 
 VALID_TOKENS = 32768  # enough for a selection error of about 0.01 nats
 ROWS_AT_ONCE = 256  # in evaluation, where batch_size does not say
@@ -43,11 +43,11 @@ NOTHING, SAVE, STOP = 0, 1, 2
 
 @dataclass
 class TrainState:
-    """Exactly what resuming needs; all else follows from the rung, the tokens, the seed and the number of the step."""
+    """Exactly what resuming needs; all else follows from the model, the tokens, the seed and the number of the step."""
 
     network: nn.Module
-    optimizer: "torch.optim.Optimizer | Together"
-    average: Average
+    optimizer: "torch.optim.Optimizer | CombinedOptimizer"
+    average: WeightAverage
     losses: torch.Tensor  # (steps,) nats, on the network's device; those of several processes are summed when asked for
     step: int = 0  # how many are done
     tokens: int = 0
@@ -60,7 +60,7 @@ class TrainState:
         """All of it as dictionaries and lists of arrays and JSON values."""
         owners = {name: getattr(self, name).state_dict() for name in ("network", "optimizer", "average")}
         told = {name: getattr(self, name) for name in ("step", "tokens", "curve", "machines", "best_weights")}
-        tree = {**owners, **told, "best": finite(self.best), "losses": self.losses[: self.step]}
+        tree = {**owners, **told, "best": finite_or_none(self.best), "losses": self.losses[: self.step]}
         return dict(mapped(tree, torch.Tensor, lambda tensor: tensor.detach().cpu().numpy()))
 
     def restore(self, saved: dict[str, Any]) -> None:
@@ -100,16 +100,16 @@ class Trainer:
     """One fit of a network: its steps, its evaluations, and its interruptions."""
 
     def __init__(
-        self, network: nn.Module, rung: Neural, data: tuple[Rows, Rows], seed: int, runtime: Runtime, share: Processes
+        self, network: nn.Module, config: Neural, data: tuple[Rows, Rows], seed: int, runtime: Runtime, share: Processes
     ) -> None:
-        self.network, self.rung, self.seed, self.runtime, self.processes = network, rung, seed, runtime, share
+        self.network, self.config, self.seed, self.runtime, self.processes = network, config, seed, runtime, share
         self.rows, self.valid = data
         self.device = self.rows.device
         self.precision = precision_of(self.device)
-        self.whole = self.rows.whole() if rung.batch_size is None else None
+        self.whole = self.rows.whole() if config.batch_size is None else None
         self.together = share.together(network)
-        losses = torch.zeros(rung.steps, device=self.device)
-        self.state = TrainState(network, optimizer_of(network, rung), Average(network, rung), losses)
+        losses = torch.zeros(config.steps, device=self.device)
+        self.state = TrainState(network, optimizer_of(network, config), WeightAverage(network, config), losses)
         self.summed = 0  # steps whose losses are already those of all processes
         self.signals = Signals()
 
@@ -120,11 +120,11 @@ class Trainer:
         self.forward = self.compiled()
         with self.signals if self.runtime.points else nullcontext():
             self.evaluate_if_due()
-            while self.state.step < self.rung.steps:
+            while self.state.step < self.config.steps:
                 self.step()
                 self.save_or_stop()
                 self.evaluate_if_due()
-        if self.rung.keep == "best":
+        if self.config.keep == "best":
             self.network.load_state_dict(self.state.best_weights)
         else:
             self.state.average.swap()
@@ -138,15 +138,15 @@ class Trainer:
         state, step = self.state, self.state.step
         batch = self.batch(step)
         for group in state.optimizer.param_groups:
-            group["lr"] = learning_rate(self.rung, step) * group["share"]
-        if self.rung.dropout:
+            group["lr"] = learning_rate(self.config, step) * group["share"]
+        if self.config.dropout:
             torch.manual_seed(hash((self.seed, NOISE_DRAW, step, self.processes.rank)) & 0x7FFFFFFFFFFFFFFF)
         with at_precision(self.precision, self.device):
             loss = loss_of(self.forward, batch) / batch.targets_of_all
         state.optimizer.zero_grad(set_to_none=True)
         (loss * self.processes.count if self.processes.count > 1 else loss).backward()
-        if self.rung.clip:
-            nn.utils.clip_grad_norm_(self.network.parameters(), self.rung.clip)
+        if self.config.clip:
+            nn.utils.clip_grad_norm_(self.network.parameters(), self.config.clip)
         state.optimizer.step()
         state.average.update(step)
         state.losses[step] = loss.detach()
@@ -158,12 +158,12 @@ class Trainer:
         """All rows, or as many as ``batch_size`` drawn at random."""
         if self.whole is not None:
             return self.whole
-        assert self.rung.batch_size is not None, "without a batch_size there is the whole"
-        return self.rows.drawn(self.rung.batch_size, self.seed, step)
+        assert self.config.batch_size is not None, "without a batch_size there is the whole"
+        return self.rows.drawn(self.config.batch_size, self.seed, step)
 
     def compiled(self) -> Callable[[torch.Tensor], torch.Tensor]:
         """The network for steps, compiled where that pays; evaluation takes it as it is."""
-        pays = self.device.type == "cuda" and self.rung.steps - self.state.step >= COMPILED_FROM
+        pays = self.device.type == "cuda" and self.config.steps - self.state.step >= COMPILED_FROM
         wanted = {"auto": pays, "always": True, "never": False}[self.runtime.compiled]
         return torch.compile(self.together) if wanted else self.together
 
@@ -178,7 +178,7 @@ class Trainer:
     def evaluate_if_due(self) -> None:
         """At every ``evaluate_every`` steps and at the end, once each, whatever interrupted the steps before."""
         done, last = self.state.step, self.state.curve[-1]["step"] if self.state.curve else 0
-        if done > last and (done % self.rung.evaluate_every == 0 or done == self.rung.steps):
+        if done > last and (done % self.config.evaluate_every == 0 or done == self.config.steps):
             self.evaluate(last)
 
     def evaluate(self, last: int) -> None:
@@ -188,13 +188,13 @@ class Trainer:
         self.stop_if_not_finite(last)
         loss = float(state.losses[last : state.step].mean())
         state.average.swap()
-        valid = valid_loss(self.network, self.valid, self.rung.batch_size or ROWS_AT_ONCE)
-        rate = learning_rate(self.rung, state.step - 1)
+        valid = valid_loss(self.network, self.valid, self.config.batch_size or ROWS_AT_ONCE)
+        rate = learning_rate(self.config, state.step - 1)
         point = {"step": state.step, "tokens": state.tokens, "train": loss, "valid": valid, "learning_rate": rate}
         state.curve.append(point)
         told = {"train": loss} | ({} if valid is None else {"valid": valid})
         self.progress.at(state.step, state.tokens, "tokens", told)
-        if self.rung.keep == "best" and valid is not None and valid < state.best:
+        if self.config.keep == "best" and valid is not None and valid < state.best:
             state.best = valid
             state.best_weights = {name: weight.clone() for name, weight in self.network.state_dict().items()}
         state.average.swap()
@@ -210,8 +210,8 @@ class Trainer:
         bad = torch.nonzero(~torch.isfinite(self.state.losses[first:]))
         if len(bad):
             found = f"the training loss is not a number from step {first + int(bad[0]) + 1} on"
-            remedy = f"lower learning_rate (now {self.rung.learning_rate:g}) or clip (now {self.rung.clip:g})"
-            raise FitError(f"rung {self.rung.name}", found, "", remedy)
+            remedy = f"lower learning_rate (now {self.config.learning_rate:g}) or clip (now {self.config.clip:g})"
+            raise FitError(f"model {self.config.name}", found, "", remedy)
 
     # ------------------------------------------------------------ interruption
 
@@ -221,9 +221,9 @@ class Trainer:
         if points is not None:
             environment = {"device": self.device.type, "precision": self.precision, "processes": share.count}
             environment["compiled"] = self.runtime.compiled
-            found = points.open(environment) if share.leads else None
-            step = share.agreed(points.last_step)
-            if not share.leads and step:
+            found = points.open(environment) if share.is_main_process else None
+            step = share.all_reduce_max(points.last_step)
+            if not share.is_main_process and step:
                 found = points.newest(environment, step)
                 if found is None:
                     raise UserError(points.folder, "not readable by every process", "", "put it where all can read it")
@@ -233,7 +233,7 @@ class Trainer:
         machine = machine_of(self.device)
         state.machines += [machine] if machine not in state.machines else []
         self.runtime.machines, self.runtime.precision = state.machines, self.precision
-        self.progress = Progress(self.rung.steps, "step", state.step, state.tokens)
+        self.progress = Progress(self.config.steps, "step", state.step, state.tokens)
 
     def save_or_stop(self) -> None:
         """Write a resume point when one is due; when asked to end, or the time is up, write one and end."""
@@ -241,23 +241,23 @@ class Trainer:
         if points is None or (self.processes.count > 1 and state.step % AGREE_EVERY):
             return
         ended = self.signals.received is not None or time.monotonic() > self.runtime.deadline
-        wanted = STOP if ended else SAVE if self.processes.leads and points.due(state.step) else NOTHING
-        wanted = self.processes.agreed(wanted)
+        wanted = STOP if ended else SAVE if self.processes.is_main_process and points.due(state.step) else NOTHING
+        wanted = self.processes.all_reduce_max(wanted)
         if wanted == NOTHING:
             return
         self.sum_losses()
-        if self.processes.leads and points.last_step < state.step:
+        if self.processes.is_main_process and points.last_step < state.step:
             points.save(state.step, state.saved())
         if wanted == STOP:
             number = self.signals.received
             why = "another process asked for it" if number is None else signal.Signals(number).name
             why = "its time is nearly up" if time.monotonic() > self.runtime.deadline else why
-            raise Interrupted(f"stopped after step {state.step:,} of {self.rung.steps:,}, which is saved ({why})")
+            raise Interrupted(f"stopped after step {state.step:,} of {self.config.steps:,}, which is saved ({why})")
 
 
 def train(
     network: nn.Module,
-    rung: Neural,
+    config: Neural,
     documents: tuple[Documents, Documents],
     window: int,
     seed: int,
@@ -266,9 +266,9 @@ def train(
     """Fit a network in place: minimise its cross-entropy on the first documents, train, choose on the second, valid."""
     device = device_of(runtime.device)
     with joined() as share:
-        if rung.batch_size is not None and rung.batch_size < share.count:
-            found = f"{share.count} processes have more than the {rung.batch_size} rows of a batch"
-            raise UserError(f"rung {rung.name}", found, "each takes one row at least", "start fewer processes")
-        lengths = rung.row_length, max(rung.row_length, window)
+        if config.batch_size is not None and config.batch_size < share.count:
+            found = f"{share.count} processes have more than the {config.batch_size} rows of a batch"
+            raise UserError(f"model {config.name}", found, "each takes one row at least", "start fewer processes")
+        lengths = config.row_length, max(config.row_length, window)
         rows, valid = (Rows(d, window, n, device, share) for d, n in zip(documents, lengths, strict=True))
-        return Trainer(network.to(device), rung, (rows, valid), seed, runtime, share).run()
+        return Trainer(network.to(device), config, (rows, valid), seed, runtime, share).run()

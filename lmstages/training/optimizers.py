@@ -5,7 +5,7 @@
     average  of the weights of the last steps, in place of the last weights       (Polyak & Juditsky 1992)
 
 Muon is for the matrices within a network. Embeddings and the output, whose rows are tokens, and all vectors
-are AdamW's. Knows a network's parameters and a rung's hyperparameters; never a batch, a loss or a file.
+are AdamW's. Knows a network's parameters and a model's hyperparameters; never a batch, a loss or a file.
 """
 
 import math
@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from lmstages.ladder import Neural
+from lmstages.config.hyperparameters.neural import Neural
 
 QUINTIC = (3.4445, -4.7750, 2.0315)  # Jordan et al. 2024: as steep at 0 as leaves singular values within 0.7 to 1.2
 NEWTON_SCHULZ_STEPS = 5
@@ -25,42 +25,44 @@ OUTSIDE = ("output.", "positions")  # where a network's own parts are no inner m
 State = dict[str, Any]
 
 
-def learning_rate(rung: Neural, step: int) -> float:
+def learning_rate(config: Neural, step: int) -> float:
     """Linear warm-up, then constant, or down to ``final_learning_rate``: linear, cosine, at once (step), or linearly
     after being constant (stable: warm-up, stable, decay; Hu et al. 2024)."""
-    if step < rung.warmup_steps:
-        return rung.learning_rate * (step + 1) / (rung.warmup_steps + 1)
-    done = (step - rung.warmup_steps) / max(1, rung.steps - rung.warmup_steps)
+    if step < config.warmup_steps:
+        return config.learning_rate * (step + 1) / (config.warmup_steps + 1)
+    done = (step - config.warmup_steps) / max(1, config.steps - config.warmup_steps)
     left = {
         "constant": 1.0,
         "linear": 1 - done,
         "cosine": 0.5 * (1 + math.cos(math.pi * done)),
-        "step": float(done <= rung.drop_after),
-        "stable": min(1.0, (rung.steps - step) / (rung.decay_share * rung.steps)),
-    }[rung.schedule]
-    return rung.final_learning_rate + left * (rung.learning_rate - rung.final_learning_rate)
+        "step": float(done <= config.drop_after),
+        "stable": min(1.0, (config.steps - step) / (config.decay_share * config.steps)),
+    }[config.schedule]
+    return config.final_learning_rate + left * (config.learning_rate - config.final_learning_rate)
 
 
-def optimizer_of(network: nn.Module, rung: Neural) -> "torch.optim.Optimizer | Together":
+def optimizer_of(network: nn.Module, config: Neural) -> "torch.optim.Optimizer | CombinedOptimizer":
     """AdamW, SGD, or Muon beside AdamW; weight decay on matrices only, as is usual.
 
-    A group's ``share`` is its learning rate as a multiple of the rung's, so that one schedule drives them all.
+    A group's ``share`` is its learning rate as a multiple of the model's, so that one schedule drives them all.
     """
-    inner = inner_matrices(network) if rung.optimizer == "muon" else []
+    inner = inner_matrices(network) if config.optimizer == "muon" else []
     others = [weight for weight in network.parameters() if not any(weight is matrix for matrix in inner)]
     matrices, vectors = ([w for w in others if (w.dim() >= 2) is wide] for wide in (True, False))
-    groups: list[State] = [{"params": matrices, "weight_decay": rung.weight_decay}]
+    groups: list[State] = [{"params": matrices, "weight_decay": config.weight_decay}]
     groups.append({"params": vectors, "weight_decay": 0.0})
     groups = [{**group, "share": 1.0} for group in groups if group["params"]]
-    if rung.optimizer == "sgd":
-        return torch.optim.SGD(groups, lr=rung.learning_rate)
-    adamw = torch.optim.AdamW(groups, lr=rung.learning_rate, betas=(0.9, rung.beta2), fused=True) if groups else None
+    if config.optimizer == "sgd":
+        return torch.optim.SGD(groups, lr=config.learning_rate)
+    adamw = (
+        torch.optim.AdamW(groups, lr=config.learning_rate, betas=(0.9, config.beta2), fused=True) if groups else None
+    )
     if not inner:
         assert adamw is not None, "a network has weights"
         return adamw
-    share = rung.matrix_learning_rate / rung.learning_rate
-    muon = Muon([{"params": inner, "share": share}], rung.matrix_learning_rate, rung.momentum, rung.weight_decay)
-    return Together([muon, adamw] if adamw is not None else [muon])
+    share = config.matrix_learning_rate / config.learning_rate
+    muon = Muon([{"params": inner, "share": share}], config.matrix_learning_rate, config.momentum, config.weight_decay)
+    return CombinedOptimizer([muon, adamw] if adamw is not None else [muon])
 
 
 def inner_matrices(network: nn.Module) -> list[torch.Tensor]:
@@ -134,7 +136,7 @@ def orthogonal(matrices: torch.Tensor) -> torch.Tensor:
     return factor @ x
 
 
-class Together:
+class CombinedOptimizer:
     """Several optimizers over one network, stepped, saved and restored as one, in torch's own format."""
 
     def __init__(self, parts: list[torch.optim.Optimizer]) -> None:
@@ -177,23 +179,23 @@ class Together:
             first += count
 
 
-class Average:
+class WeightAverage:
     """The mean of a network's weights over the last ``average_share`` of the steps, as ``averaging`` says.
 
     ``mean`` counts every step alike (Polyak & Juditsky 1992); ``ema`` forgets by ``average_decay`` a step, its
     start corrected so that weights always sum to one (Kingma & Ba 2015). Buffers stay those of the last step.
     """
 
-    def __init__(self, network: nn.Module, rung: Neural) -> None:
-        self.rung, self.weights = rung, list(network.parameters())
-        self.first = rung.steps - round(rung.average_share * rung.steps)
+    def __init__(self, network: nn.Module, config: Neural) -> None:
+        self.config, self.weights = config, list(network.parameters())
+        self.first = config.steps - round(config.average_share * config.steps)
         self.count = 0
         self.averaged: list[torch.Tensor] = []
 
     @torch.no_grad()
     def update(self, step: int) -> None:
         """Take in the weights after ``step``, counted from 0."""
-        if self.rung.averaging == "none" or step < self.first:
+        if self.config.averaging == "none" or step < self.first:
             return
         self.count += 1
         if not self.averaged:
@@ -203,9 +205,9 @@ class Average:
 
     def _share(self) -> float:
         """The newest weights' share of the average."""
-        if self.rung.averaging == "mean":
+        if self.config.averaging == "mean":
             return 1 / self.count
-        return (1 - self.rung.average_decay) / (1 - self.rung.average_decay**self.count)
+        return (1 - self.config.average_decay) / (1 - self.config.average_decay**self.count)
 
     @torch.no_grad()
     def swap(self) -> None:

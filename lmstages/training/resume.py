@@ -20,9 +20,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from lmstages import artefacts
-from lmstages.errors import UserError
-from lmstages.progress import LOGGER, clock
+from lmstages.core import artifacts
+from lmstages.core.errors import UserError
+from lmstages.core.progress import LOGGER, clock
 from lmstages.training.locks import FolderLock
 
 KEPT = 2
@@ -88,7 +88,7 @@ class ResumePoints:
         return None
 
     def _load(self, path: Path) -> dict[str, Any]:
-        arrays, metadata = artefacts.load_arrays(path)
+        arrays, metadata = artifacts.load_arrays(path)
         if differing := difference(json.loads(metadata["identity"]), json.loads(json.dumps(self.identity))):
             raise UserError(path, f"of another fit: {differing}")
         self.spent = float(json.loads(metadata["seconds"]))
@@ -101,13 +101,13 @@ class ResumePoints:
         arrays: dict[str, np.ndarray] = {}
         told = {"identity": self.identity, "seconds": self.seconds(), "state": packed(state, arrays)}
         metadata = {name: json.dumps(value, sort_keys=True, allow_nan=False) for name, value in told.items()}
-        artefacts.save_arrays(self._path(step), arrays, metadata, self.identity)
+        artifacts.save_arrays(self._path(step), arrays, metadata, self.identity)
         previous, self.last_step, self.last_time = self.last_step, step, time.monotonic()
         self._keep({step, previous})
 
     def _keep(self, steps: set[int]) -> None:
         """Remove every file but those of these points and the lock: this process alone may write here."""
-        kept = {path.name for step in steps for path in (self._path(step), artefacts.sidecar(self._path(step)))}
+        kept = {path.name for step in steps for path in (self._path(step), artifacts.sidecar(self._path(step)))}
         for path in self.folder.iterdir():
             if path.name not in kept | {self.lock.path.name, ".guard"}:
                 path.unlink(missing_ok=True)

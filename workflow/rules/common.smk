@@ -113,9 +113,9 @@ def evaluate_section(wildcards):
 
 
 def asked(need, wildcards, *rest):
-    """What a fit asks of the machine, by its rung and the width of its vocabulary."""
+    """What a fit asks of the machine, by its config and the width of its vocabulary."""
     vocab_size = RUN.tokenizers[wildcards.tokenizer].vocab_size or 256
-    return need(RUN.models[wildcards.model].rung, vocab_size, *rest)
+    return need(RUN.models[wildcards.model].config, vocab_size, *rest)
 
 
 def fit_threads(wildcards):
@@ -147,11 +147,11 @@ def small_cell(wildcards):
 
 
 def fit_code(wildcards):
-    return code_hash("fit", RUN.models[wildcards.model].rung.module)
+    return code_hash("fit", RUN.models[wildcards.model].config.module)
 
 
 def evaluate_code(wildcards):
-    return code_hash("evaluate", RUN.models[wildcards.model].rung.module)
+    return code_hash("evaluate", RUN.models[wildcards.model].config.module)
 
 
 def token_files(*splits):
@@ -197,11 +197,11 @@ def base_facts(wildcards):
 
 
 def derive_code(wildcards):
-    return code_hash("derive", RUN.models[wildcards.model].rung.module)
+    return code_hash("derive", RUN.models[wildcards.model].config.module)
 
 
 def against_code(wildcards):
-    return code_hash("against", RUN.models[wildcards.model].rung.module)
+    return code_hash("against", RUN.models[wildcards.model].config.module)
 
 
 def pretrained_section(wildcards):
@@ -224,7 +224,7 @@ def sweep_files():
 
 
 def scaling_files():
-    """Learning curves of every corpus whose train text is swept by itself."""
+    """OnlineCounts curves of every corpus whose train text is swept by itself."""
     swept = [sweep for sweep in listed(RUN.sweeps) if sweep["section"] == "corpora" and sweep["keys"] == ["use"]]
     return expand(
         f"{ROOT}/scaling/{{name}}.{{kind}}", name=[sweep["name"] for sweep in swept], kind=["json", "md", "svg"]
@@ -252,7 +252,7 @@ def probe_section(wildcards):
 
 
 def probe_code(wildcards):
-    return code_hash("probe", RUN.models[wildcards.model].rung.module)
+    return code_hash("probe", RUN.models[wildcards.model].config.module)
 
 
 def analyse_section(wildcards):
@@ -265,7 +265,7 @@ def inspect_section(wildcards):
 
 def inspect_code(wildcards):
     models = [name for name, _ in json.loads(inspect_section(wildcards))["cells"]]
-    return code_hash("inspect", *{RUN.models[name].rung.module for name in models})
+    return code_hash("inspect", *{RUN.models[name].config.module for name in models})
 
 
 def inspected_cells(wildcards):

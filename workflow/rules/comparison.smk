@@ -52,9 +52,9 @@ rule compare:
     params:
         section=RUN.comparison_section(),
         results=subpath(output[0], parent=True),
-        code=code_hash("tabulate"),
+        code=code_hash("summarize"),
     shell:
-        "python -m lmstages tabulate --results {params.results:q} --out {output:q} --section {params.section:q}"
+        "python -m lmstages summarize --results {params.results:q} --out {output:q} --section {params.section:q}"
         " --code {params.code:q} --log {log:q}"
 
 

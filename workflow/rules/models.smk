@@ -1,4 +1,4 @@
-# One cell of the comparison: a rung fitted on a corpus under a tokenizer with a seed, then scored and sampled.
+# One cell of the comparison: a config fitted on a corpus under a tokenizer with a seed, then scored and sampled.
 
 
 rule fit:

@@ -1,0 +1,1 @@
+"""The hyperparameters of every model, one record each, by family."""

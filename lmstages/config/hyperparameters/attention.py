@@ -1,0 +1,167 @@
+"""Hyperparameters of the networks with attention."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field, model_validator
+
+from lmstages.config.hyperparameters.base import Optimizer, Positive, Rate, Schedule
+from lmstages.config.hyperparameters.neural import Neural
+
+
+class GPT(Neural):
+    """Adds attention: every earlier token may be looked at, and which ones matter depends on what they say.
+
+    The switches take it apart: one head without ``projection``, ``feedforward``, ``residual`` or ``norms`` is where
+    a lecture begins (Karpathy 2023), all of them on is GPT-2. ``feedforward: layer`` is a single layer and not an
+    inner one four times as wide; ``bias`` is that of layers and norms, ``attention_bias`` of queries, keys and values.
+    """
+
+    name, title = "gpt", "GPT"
+    module, model = "lmstages.models.neural.gpt", "GPTModel"
+    protocol = "stride"
+    source = "Vaswani et al. 2017; Radford et al. 2019"
+    layers: Positive = 4
+    heads: Positive = 4
+    width: Positive = 128
+    window: Positive = 64
+    projection: bool = True
+    feedforward: Literal["none", "layer", "wide"] = "wide"
+    activation: Literal["gelu", "relu"] = "gelu"
+    residual: bool = True
+    norms: bool = True
+    bias: bool = False
+    attention_bias: bool = False
+    tied_output: bool = True
+    embedding_dropout: bool = True
+    initialisation: Literal["gpt2", "torch"] = "gpt2"
+    batch_size: Positive | None = 12
+    row_length: Positive = 64
+    warmup_steps: Annotated[int, Field(ge=0)] = 100
+    weight_decay: Annotated[float, Field(ge=0, le=10)] = 0.1
+
+    @property
+    def context(self) -> int:
+        """The longest row that has positions."""
+        return self.window
+
+    @model_validator(mode="after")
+    def _shapes_fit(self) -> "GPT":
+        if self.width % self.heads:
+            raise ValueError(f"width {self.width} is no multiple of heads {self.heads}")
+        if self.row_length > self.window:
+            raise ValueError(f"row_length {self.row_length} exceeds window {self.window}")
+        return self
+
+
+class Llama(Neural):
+    """Changes four parts of GPT: relative positions by rotation, a gated feed-forward, simpler norms, shared keys.
+
+    ``key_value_heads`` below ``heads`` makes several queries share a key and value (Ainslie et al. 2023).
+    """
+
+    name, title = "llama", "LLaMA"
+    module, model = "lmstages.models.neural.llama", "LlamaModel"
+    protocol = "stride"
+    source = "Touvron et al. 2023"
+    layers: Positive = 4
+    heads: Positive = 4
+    key_value_heads: Positive = 2
+    width: Positive = 128
+    hidden: Positive = 344
+    window: Positive = 64
+    rope_base: Annotated[float, Field(ge=1, le=1e9)] = 10000.0
+    norm_epsilon: Annotated[float, Field(gt=0, le=1)] = 1e-5
+    tied_output: bool = True
+    batch_size: Positive | None = 12
+    row_length: Positive = 64
+    warmup_steps: Annotated[int, Field(ge=0)] = 100
+    weight_decay: Annotated[float, Field(ge=0, le=10)] = 0.1
+
+    @property
+    def context(self) -> int:
+        """The longest row it is trained on."""
+        return self.window
+
+    @model_validator(mode="after")
+    def _shapes_fit(self) -> "Llama":
+        if self.width % (2 * self.heads):
+            raise ValueError(f"width {self.width} is no multiple of twice the heads {self.heads}")
+        if self.heads % self.key_value_heads:
+            raise ValueError(f"heads {self.heads} is no multiple of key_value_heads {self.key_value_heads}")
+        if self.row_length > self.window:
+            raise ValueError(f"row_length {self.row_length} exceeds window {self.window}")
+        return self
+
+
+class ModernGPT(Neural):
+    """Changes what small, quick training runs have found better since: norms without weights, also of queries and
+    keys, rotation, ReLU^2, a start at zero, logits that cannot run away; each by a switch.
+
+    ``ngram_embeddings`` lists the orders whose hashed n-grams get a vector of their own, ``value_embeddings`` gives
+    every layer's values one of the token. With every switch off it is GPT. ``optimizer: muon`` is made for it.
+    """
+
+    name, title = "modern_gpt", "Modern GPT"
+    module, model = "lmstages.models.neural.modern_gpt", "ModernModel"
+    protocol = "stride"
+    source = "Jordan et al. 2024, modded-nanogpt; each part in models/modern.py"
+    layers: Positive = 4
+    heads: Positive = 4
+    width: Positive = 128
+    window: Positive = 64
+    rms_norm: bool = True
+    rotary: bool = True
+    rope_base: Annotated[float, Field(ge=1, le=1e9)] = 10000.0
+    query_key_norm: bool = True
+    squared_relu: bool = True
+    zero_projections: bool = True
+    softcap: Annotated[float, Field(gt=0, le=1e4)] | None = 15.0
+    value_embeddings: bool = False
+    ngram_embeddings: list[Annotated[int, Field(ge=2, le=8)]] = []
+    ngram_buckets: Positive = 4096
+    tied_output: bool = False
+    optimizer: Optimizer = "muon"
+    schedule: Schedule = "stable"
+    learning_rate: Rate = 1e-2
+    final_learning_rate: Annotated[float, Field(ge=0, le=1e4)] = 0.0
+    beta2: Annotated[float, Field(gt=0, lt=1)] = 0.95
+    clip: Annotated[float, Field(ge=0)] = 0.0
+    batch_size: Positive | None = 32
+    row_length: Positive = 64
+    warmup_steps: Annotated[int, Field(ge=0)] = 20
+
+    @property
+    def context(self) -> int:
+        """The longest row it is trained on."""
+        return self.window
+
+    @model_validator(mode="after")
+    def _shapes_fit(self) -> "ModernGPT":
+        if self.width % (2 * self.heads):
+            raise ValueError(f"width {self.width} is no multiple of twice the heads {self.heads}")
+        if self.row_length > self.window:
+            raise ValueError(f"row_length {self.row_length} exceeds window {self.window}")
+        if len(set(self.ngram_embeddings)) < len(self.ngram_embeddings):
+            raise ValueError(f"ngram_embeddings {self.ngram_embeddings} names an order twice")
+        return self
+
+
+class Residual(ModernGPT):
+    """Puts the network on top of Kneser-Ney: it says only by how much the counts are wrong, and learns it on parts of
+    train that they were not counted from.
+
+    ``order`` and ``discounts`` are Kneser-Ney's, ``folds`` how many parts train is cut into; the rest is the network's.
+    """
+
+    name, title = "residual", "Residual on Kneser-Ney"
+    module, model = "lmstages.models.neural.residual", "ResidualModel"
+    source = "Hinton 2002, products of experts; Wolpert 1992, cross-fitting"
+    order: Annotated[int, Field(ge=1, le=24)] = 6
+    discounts: Literal["closed_form", "tuned"] = "closed_form"
+    folds: Annotated[int, Field(ge=2, le=1000)] = 10
+
+    @model_validator(mode="after")
+    def _the_window_holds_the_order(self) -> "Residual":
+        if self.order - 1 > self.window:
+            raise ValueError(f"order {self.order} looks back further than window {self.window}")
+        return self

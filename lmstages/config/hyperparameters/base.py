@@ -1,0 +1,56 @@
+"""What every record of hyperparameters has in common: its name, its class, its context and its category.
+
+A record holds what defines a fitted model and nothing about how it is scored or where it runs, so that an edit of a
+record re-fits exactly the models it changes. Knows nothing of tokens, arrays or files.
+"""
+
+from typing import Annotated, Any, ClassVar, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+Positive = Annotated[int, Field(ge=1)]
+
+
+Rate = Annotated[float, Field(gt=0, le=1e4)]
+
+
+Optimizer = Literal["adamw", "sgd", "muon"]
+
+
+Schedule = Literal["constant", "cosine", "linear", "step", "stable"]
+
+
+Category = Literal["static", "online", "bound", "compressor", "pretrained"]
+
+
+class ModelConfig(BaseModel):
+    """What every model tells of itself; ``module`` and ``model`` name the class that fits it."""
+
+    model_config = ConfigDict(frozen=True, strict=True, extra="forbid", protected_namespaces=())
+    name: ClassVar[str]
+    title: ClassVar[str]
+    module: ClassVar[str]
+    model: ClassVar[str]
+    source: ClassVar[str]
+    family: ClassVar[Literal["counts", "neural"]]
+    protocol: ClassVar[Literal["stream", "stride"]] = "stream"  # how it is scored unless the config says otherwise
+
+    @property
+    def context(self) -> int | None:
+        """How many earlier tokens a prediction may use; None for all of them."""
+        raise NotImplementedError
+
+    @property
+    def category(self) -> Category:
+        """The class of rows it may be compared within."""
+        return "static"
+
+    @property
+    def fitted_by(self) -> str:
+        """The class in ``module`` that fits this very record."""
+        return self.model
+
+
+def several(value: Any) -> tuple[Any, ...]:
+    """One value or a list of them, as a tuple."""
+    return tuple(value) if isinstance(value, list) else (value,)

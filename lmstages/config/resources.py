@@ -1,0 +1,72 @@
+"""What a fit asks of the machine, estimated from its record: GPUs, cores, minutes, megabytes.
+
+    training FLOPs = 6 P T        P: numbers in matrices, T: tokens seen (Kaplan et al. 2020, section 2.1)
+
+An estimate errs on the side of more: a job that asks for too much waits a little, one that asks for too little is
+killed and resumes. Profiles may overrule every one of them. Knows the ladder's records; never a file or a scheduler.
+"""
+
+from lmstages.config.hyperparameters.base import ModelConfig
+from lmstages.config.hyperparameters.neural import Neural
+
+GPU_FLOPS = 1e15  # from here on a GPU: 14 hours of a core
+SEVERAL_CORES_FLOPS = 3e13  # from here on several cores: half an hour of one
+CORES = 4
+PER_CORE, PER_GPU = 2e10, 2e13  # FLOP/s that small matrices reach
+SEVERAL = 3  # times the estimate, for slow machines and for scoring on the way
+LEAST_MINUTES = 10
+LEAST_MEGABYTES = 2000  # Python, torch and Snakemake twice: a job and the job that holds it
+ALL_ROWS = 1024  # rows of a batch where the record says all of them
+GATES = {"rnn": 1, "gru": 3, "lstm": 4}
+
+
+def matrix_parameters(config: ModelConfig, vocab_size: int) -> int:
+    """About how many numbers one prediction multiplies."""
+    width = getattr(config, "width", None)
+    if hasattr(config, "heads") and width:
+        return 12 * int(getattr(config, "layers", 1)) * width**2 + vocab_size * width
+    hidden, layers = getattr(config, "hidden", width) or vocab_size, max(1, getattr(config, "layers", 1))
+    if config.name in GATES:
+        return GATES[config.name] * layers * hidden * (hidden + config.embedding) + hidden * vocab_size  # type: ignore[attr-defined]
+    read = (getattr(config, "window", 1) or 1) * (getattr(config, "embedding", None) or 1)
+    return read * hidden + layers * hidden**2 + hidden * vocab_size
+
+
+def training_flops(config: ModelConfig, vocab_size: int) -> float:
+    """0 for what is counted."""
+    if not isinstance(config, Neural):
+        return 0.0
+    tokens = config.steps * (config.batch_size or ALL_ROWS) * config.row_length
+    return 6.0 * matrix_parameters(config, vocab_size) * tokens
+
+
+def gpus(config: ModelConfig, vocab_size: int) -> int:
+    """1 for what would take a core most of a day, 0 for anything less and for all that is counted."""
+    return int(training_flops(config, vocab_size) >= GPU_FLOPS)
+
+
+def cores(config: ModelConfig, vocab_size: int) -> int:
+    """One, so that small fits run side by side; several for a long one. The bits of a fit depend on it."""
+    return CORES if training_flops(config, vocab_size) >= SEVERAL_CORES_FLOPS else 1
+
+
+def minutes(config: ModelConfig, vocab_size: int) -> int:
+    """A time limit; a fit that reaches it resumes in the next attempt."""
+    flops, on_gpu = training_flops(config, vocab_size), gpus(config, vocab_size)
+    speed = PER_GPU if on_gpu else PER_CORE * cores(config, vocab_size)
+    return LEAST_MINUTES + round(SEVERAL * flops / speed / 60)
+
+
+def megabytes(config: ModelConfig, vocab_size: int, tokens_megabytes: float) -> int:
+    """Memory for a fit: weights with their slopes and moments, a batch of activations, or counts of the tokens."""
+    if not isinstance(config, Neural):
+        return round(LEAST_MEGABYTES + 60 * min(tokens_megabytes, 32) + 6 * tokens_megabytes)
+    parameters = matrix_parameters(config, vocab_size)
+    rows = (config.batch_size or ALL_ROWS) * config.row_length
+    activations = rows * (20 * int(getattr(config, "layers", 1) or 1) * _widest(config) + 3 * vocab_size)
+    return round(LEAST_MEGABYTES + (24 * parameters + 4 * activations) / 1e6 + 2 * tokens_megabytes)
+
+
+def _widest(config: ModelConfig) -> int:
+    """The longest vector of numbers for one token."""
+    return max(int(getattr(config, key, None) or 0) for key in ("width", "hidden", "embedding")) or 1

@@ -1,0 +1,357 @@
+"""The config as typed records: unknown keys are refused, nothing is converted silently.
+
+Knows the ladder's records; ``run`` puts the sections together, ``reading`` makes them of a file.
+"""
+
+import json
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    TypeAdapter,
+    ValidationError,
+    WrapValidator,
+    model_validator,
+)
+
+from lmstages.config.hyperparameters.base import ModelConfig
+from lmstages.config.ladder import MODEL_TYPES
+from lmstages.config.sources import SOURCES
+from lmstages.core.errors import UserError, did_you_mean
+
+UNBOUNDED_WINDOW = 256  # of a model without a longest context, where a protocol needs one
+USES_OF_A_CORPUS = ("evaluate", "tokenizers", "models", "inspect")
+NAME = r"[a-z0-9][a-z0-9_-]{0,63}"
+EMBEDDED = ("coined", "fables")
+COUNTED = (*EMBEDDED, *(name for name, source in SOURCES.items() if source.hub))
+SPLITS = ("train", "valid", "test")
+SplitName = Literal["train", "valid", "test"]
+
+
+class Record(BaseModel):
+    """A section of the config: unknown keys are refused, nothing is converted silently."""
+
+    model_config = ConfigDict(frozen=True, strict=True, extra="forbid", allow_inf_nan=False)
+
+
+def _each_once(values: list[Any]) -> list[Any]:
+    if not values:
+        raise ValueError("names nothing; leave the key out for its default")
+    if len(set(values)) < len(values):
+        raise ValueError(f"{values} names something twice, which would then count twice")
+    return values
+
+
+EACH_ONCE = AfterValidator(_each_once)
+
+
+class Split(Record):
+    """Which part of a corpus is train, valid and test: fractions (at most 1) or counts, taken in ``order``.
+
+    A stream is cut by characters. Documents stay whole, shuffled by Python's own
+    ``random.Random(shuffle_seed).shuffle`` unless the seed is null.
+    """
+
+    train: Annotated[float, Field(ge=0)] = 0.8
+    valid: Annotated[float, Field(ge=0)] = 0.1
+    test: Annotated[float, Field(ge=0)] = 0.1
+    shuffle_seed: int | None = 42
+    deduplicate: bool = False  # leave out what valid and test share with train, and test with valid
+    order: list[SplitName] = ["train", "valid", "test"]
+
+    @model_validator(mode="after")
+    def _sizes_make_sense(self) -> "Split":
+        if sorted(self.order) != sorted(SPLITS):
+            raise ValueError(f"order {self.order} must name train, valid and test once each")
+        sizes = [self.train, self.valid, self.test]
+        if self.train <= 0:
+            raise ValueError("train is empty; a model needs text to learn from")
+        if max(sizes) <= 1 and sum(sizes) > 1 + 1e-9:
+            raise ValueError(f"fractions add up to {sum(sizes):g}, more than 1")
+        if max(sizes) > 1 and any(size != int(size) for size in sizes):
+            raise ValueError("sizes mix fractions and counts; give three fractions or three counts")
+        return self
+
+
+class Corpus(Record):
+    """One text: embedded (``coined``, ``fables``), downloaded (``source``) or the user's own (``path``)."""
+
+    source: str | None = None
+    path: str | None = None
+    documents: Literal["stream", "lines", "separator"] | None = None
+    separator: str = "<|endoftext|>"
+    read_as: Literal["documents", "stream"] = "documents"
+    newlines: Literal["refuse", "keep", "unix"] = "refuse"
+    count: Annotated[int, Field(ge=3)] | None = None
+    seed: int = 0
+    use: Annotated[float, Field(gt=0, le=1)] = 1.0  # share of train, its beginning; valid and test stay
+    split: Split = Split()
+    evaluate: Annotated[list[SplitName], EACH_ONCE] = ["test"]
+    tokenizers: Annotated[list[str], EACH_ONCE] | None = None
+    models: Annotated[list[str], EACH_ONCE] | None = None
+    inspect: bool = False  # lay open what its models hold: embeddings, counts, attention
+
+    @model_validator(mode="after")
+    def _one_origin(self) -> "Corpus":
+        known = [*EMBEDDED, *SOURCES]
+        if (self.source is None) == (self.path is None):
+            raise ValueError("needs either source or path")
+        if self.source is not None and self.source not in known:
+            raise ValueError(f"source {self.source!r} is unknown; known: {known}{did_you_mean(self.source, known)}")
+        if self.count is not None and self.source not in COUNTED:
+            raise ValueError(f"count belongs to the sources {', '.join(COUNTED)}; set the split's sizes instead")
+        if self.split.deduplicate and "stream" in (self.layout, self.read_as):
+            raise ValueError("split.deduplicate leaves out documents, and a stream has none; say how documents lie")
+        return self
+
+    def stories(self, part: str) -> str:
+        """How many documents of a source's part are downloaded: ``count`` of train, all of any other."""
+        return str(self.count) if self.count is not None and part == "train" else "all"
+
+    @property
+    def embedded(self) -> bool:
+        """Drawn from a grammar of known entropy, so that there is an oracle."""
+        return self.source in EMBEDDED
+
+    @property
+    def layout(self) -> Literal["stream", "lines", "separator"]:
+        """How documents lie in the text: as the config says, else as its origin is known to be."""
+        if self.documents is not None:
+            return self.documents
+        return SOURCES[self.source].layout if self.source in SOURCES else "lines" if self.embedded else "stream"
+
+
+class Tokenizer(Record):
+    """How text becomes tokens. ``alphabet: corpus`` takes the vocabulary from all splits, as published work does."""
+
+    kind: Literal["byte", "char", "word", "bpe", "unigram"]
+    vocab_size: Annotated[int, Field(ge=258, le=65536)] | None = None
+    alphabet: Literal["train", "corpus"] = "train"
+
+    @model_validator(mode="after")
+    def _size_where_needed(self) -> "Tokenizer":
+        if (self.kind in ("word", "bpe", "unigram")) != (self.vocab_size is not None):
+            raise ValueError("vocab_size belongs to kinds word, bpe and unigram, which need it")
+        return self
+
+
+class Scoring(Record):
+    """What a prediction may look at: all history, sliding windows, or windows side by side.
+
+    ``auto`` is ``stream`` where a model's context is a fixed window, ``stride`` for attention, and ``whole`` for a
+    model that learns from what it has scored, since from a short document alone there is little to learn.
+    ``skip`` leaves the first tokens of a split unscored, as some published figures do.
+    """
+
+    protocol: Literal["auto", "stream", "whole", "stride", "disjoint"] = "auto"
+    window: Annotated[int, Field(ge=1)] | None = None
+    stride: Annotated[int, Field(ge=1)] | None = None
+    skip: Annotated[int, Field(ge=0)] = 0
+
+    @model_validator(mode="after")
+    def _stride_fits(self) -> "Scoring":
+        if self.window and self.stride and self.stride > self.window:
+            raise ValueError(f"stride {self.stride} exceeds window {self.window}: tokens between would go unscored")
+        return self
+
+    def resolved(self, config: ModelConfig) -> dict[str, Any]:
+        """The protocol of a model with nothing left open: name, window, stride, skip."""
+        automatic = "whole" if config.category == "online" else config.protocol
+        name = automatic if self.protocol == "auto" else self.protocol
+        window = self.window or config.context or UNBOUNDED_WINDOW
+        stride = window if name == "disjoint" else self.stride or -(-window // 2)
+        return {"protocol": name, "window": window, "stride": stride, "skip": self.skip}
+
+
+Temperature = Annotated[float, Field(gt=0, le=100)]
+ONE_TEMPERATURE = TypeAdapter(Temperature, config=ConfigDict(strict=True, allow_inf_nan=False))
+SEVERAL_TEMPERATURES = TypeAdapter(Annotated[list[Temperature], EACH_ONCE], config=ConfigDict(strict=True))
+
+
+def _one_or_several(value: Any, _: Any) -> Any:
+    """A temperature or a list of them; one error for what is neither."""
+    return (SEVERAL_TEMPERATURES if isinstance(value, list) else ONE_TEMPERATURE).validate_python(value)
+
+
+class Sampling(Record):
+    """Text drawn from every fitted model for the report, at each temperature where there are several."""
+
+    count: Annotated[int, Field(ge=1, le=10000)] = 5
+    length: Annotated[int, Field(ge=1, le=100000)] = 200
+    temperature: Annotated[float | list[float], WrapValidator(_one_or_several)] = 1.0
+    top_k: Annotated[int, Field(ge=1)] | None = None
+    top_p: Annotated[float, Field(gt=0, le=1)] = 1.0
+    prompt: str = ""
+    seed: int = 0
+    measured: Annotated[int, Field(ge=1, le=1000000)] = 500  # samples that are not shown but measured
+    measured_tokens: Annotated[int, Field(ge=1)] = 8000  # where they are long: fewer, about so many tokens in all
+
+
+MEASURED = ("measured", "measured_tokens")
+Measure = Literal["perplexity", "nats_per_token", "nats_per_character", "bits_per_byte", "parameters"]
+CELL = ("corpus", "model", "split", "measure", "value", "tolerance")
+
+
+class Published(Record):
+    """A figure somebody printed, to stand beside ours; or, with ``claim``, a statement that no cell can meet.
+
+    ``because`` says why ours differs; ``impossible`` that what was printed cannot come of what was described.
+    """
+
+    corpus: str | None = None
+    tokenizer: str | None = None  # every one of the model's if none is named
+    model: str | None = None
+    split: SplitName | None = None
+    measure: Measure | None = None
+    value: Annotated[float, Field(gt=0)] | None = None
+    tolerance: Annotated[float, Field(ge=0)] | None = None
+    source: str
+    claim: str | None = None
+    setup: str | None = None
+    because: str | None = None
+    impossible: bool = False
+
+    @model_validator(mode="after")
+    def _a_figure_or_a_claim(self) -> "Published":
+        lacking = [key for key in CELL if getattr(self, key) is None]
+        if lacking and (lacking != list(CELL) or self.claim is None):
+            raise ValueError(f"lacks {', '.join(lacking)}; a statement without all of these is a claim alone")
+        return self
+
+
+Seeds = Annotated[list[Annotated[int, Field(ge=0)]], EACH_ONCE]
+
+
+class OwnSeeds(Record):
+    """Seeds of one model in place of the run's."""
+
+    seeds: Seeds | None = None
+
+
+class Model(OwnSeeds):
+    """A model with its hyperparameters, and how it is scored; the second never re-fits the first."""
+
+    config: ModelConfig
+    scoring: Scoring
+
+
+def _several(values: list[str]) -> list[str]:
+    if len(values) < 2:
+        raise ValueError(f"{values} is no mixture; name at least two models")
+    return values
+
+
+class Mixture(Record):
+    """Averages what several models predict, each token by itself: what one knows that the others do not lowers the
+    mixture below each of them. From their scores alone; the weights are fitted on valid, or equal.
+    """
+
+    of: Annotated[list[str], EACH_ONCE, AfterValidator(_several)]
+    weights: Literal["fitted", "equal"] = "fitted"
+
+
+class Pretrained(Record):
+    """A LLaMA trained elsewhere, with its own vocabulary: of the hub, at a commit; a folder in its layout; a GGUF file.
+
+    ``window`` is at most the checkpoint's own, by default that or 2,048; ``stride`` by default half of it. ``memory``
+    bounds what it may take, in gigabytes; ``engine`` llama.cpp runs GGUF files of any architecture.
+    """
+
+    hub: str | None = None
+    revision: Annotated[str, Field(pattern="^[0-9a-f]{40}$")] | None = None
+    path: str | None = None
+    gguf: str | None = None
+    sha256: Annotated[str, Field(pattern="^[0-9a-f]{64}$")] | None = None
+    engine: Literal["torch", "llama.cpp"] = "torch"
+    window: Annotated[int, Field(ge=2)] | None = None
+    stride: Annotated[int, Field(ge=1)] | None = None
+    memory: Annotated[float, Field(gt=0)] | None = None
+    samples: bool = True
+    corpora: Annotated[list[str], EACH_ONCE] | None = None
+
+    @model_validator(mode="after")
+    def _one_origin(self) -> "Pretrained":
+        if sum(origin is not None for origin in (self.hub, self.path, self.gguf)) != 1:
+            raise ValueError("needs one of hub, path and gguf")
+        if (self.hub is None) != (self.revision is None):
+            raise ValueError("hub and revision belong together: a commit of 40 hexadecimal digits, since names move")
+        if self.gguf is None and (self.sha256 is not None or self.engine != "torch"):
+            raise ValueError("sha256 and engine: llama.cpp belong to gguf")
+        if self.window and self.stride and self.stride > self.window:
+            raise ValueError(f"stride {self.stride} exceeds window {self.window}: tokens between would go unscored")
+        return self
+
+
+OWN = "own"  # stands for the tokenizer in the path of a pretrained model's cell
+
+
+class Basics(Record):
+    """What holds for every cell of a run."""
+
+    name: str
+    mirror: str | None = None
+    seeds: Seeds = [0]
+    estimation: bool = False
+    compressors: Annotated[list[Literal["gzip", "bz2", "xz", "zstd"]], EACH_ONCE] | None = None
+
+
+def to_json(content: Any) -> str:
+    """Sorted keys, so that equal sections are equal texts."""
+    return json.dumps(content, sort_keys=True)
+
+
+def chosen(named: list[str] | None, defined: Mapping[str, Any]) -> list[str]:
+    return list(defined) if named is None else named
+
+
+def to_section(record: BaseModel) -> str:
+    """A record as the JSON one job receives."""
+    return to_json(record.model_dump(mode="json"))
+
+
+def from_section(kind: type[BaseModel], section: Any) -> Any:
+    """The inverse of ``to_section``; a UserError where a person pasted something else."""
+    problems: list[str] = []
+    record = parsed(kind, section, "", problems)
+    if problems:
+        raise UserError("--section", "; ".join(problems))
+    return record
+
+
+def config_of(section: Mapping[str, Any]) -> ModelConfig:
+    """The model of a job's section {model, hyperparameters}; a UserError where a person pasted something else."""
+    if (name := section["type"]) not in MODEL_TYPES:
+        raise UserError(
+            "--section", f"unknown model {name!r}{did_you_mean(str(name), MODEL_TYPES)}", ", ".join(MODEL_TYPES)
+        )
+    config: ModelConfig = from_section(MODEL_TYPES[name], section["hyperparameters"])
+    return config
+
+
+def parsed(kind: type[BaseModel], entry: Any, where: str, problems: list[str], besides: tuple[str, ...] = ()) -> Any:
+    """The record, or None with what is wrong appended to ``problems``; ``besides``: keys of others in the section."""
+    if not isinstance(entry, dict):
+        problems.append(f"{where}: {entry!r} is not a mapping")
+        return None
+    try:
+        return kind.model_validate(entry)
+    except ValidationError as error:
+        problems.extend(told([*kind.model_fields, *besides], where, detail) for detail in error.errors())
+        return None
+
+
+def told(known: list[str], where: str, detail: Mapping[str, Any]) -> str:
+    place = ".".join(str(part) for part in (where, *detail["loc"]) if part != "")
+    if detail["type"] == "extra_forbidden":
+        key = str(detail["loc"][-1])
+        return f"{where and f'{where}: '}unknown key {key!r}{did_you_mean(key, known)}; allowed: {', '.join(known)}"
+    if detail["type"] == "value_error":
+        return f"{place}: {detail['ctx']['error']}"
+    if detail["type"] == "missing":
+        return f"{place}: missing"
+    found = f"the text {detail['input']!r}" if isinstance(detail["input"], str) else repr(detail["input"])
+    return f"{place}: {found} found; {detail['msg'][0].lower()}{detail['msg'][1:]}"

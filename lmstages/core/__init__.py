@@ -1,0 +1,1 @@
+"""What every layer stands on: documents, errors, files with checksums, provenance, progress."""

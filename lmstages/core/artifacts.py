@@ -1,0 +1,229 @@
+"""The one way of writing and reading a file that another stage relies on.
+
+A file appears whole or not at all: it is written under a temporary name in its own folder,
+flushed to the disk and renamed. Beside it stands ``<name>.made.json`` with its sha256 and what
+made it; every reader compares the two first, so that a flipped bit, a half-copied folder or a
+file of another run is an error and never a number in a table.
+
+Knows nothing of what the files mean.
+"""
+
+import errno
+import glob
+import hashlib
+import json
+import math
+import os
+import shlex
+import shutil
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save as safetensors_bytes
+
+from lmstages.core.errors import UserError
+
+Made = Mapping[str, Any]
+METADATA = "lmstages"
+FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+SHUT = {errno.EACCES, errno.EPERM, errno.EROFS, errno.EISDIR, errno.ENAMETOOLONG}
+
+
+def sidecar(path: Path) -> Path:
+    """Where the sha256 and the making of ``path`` stand."""
+    return path.with_name(path.name + ".made.json")
+
+
+@contextmanager
+def whole(path: Path) -> Iterator[BinaryIO]:
+    """A binary file that takes its name only when the block ends without an error."""
+    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        _sweep_up(path)
+        with open(partial, "w+b") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(partial, path)
+        _sync_folder(path.parent)
+    except OSError as error:
+        raise _disk_error(path, error) from error
+    finally:
+        with suppress(OSError):
+            partial.unlink()
+
+
+def _sweep_up(path: Path) -> None:
+    """Remove what writers of this very file left behind when they were killed."""
+    for left in path.parent.glob(f".{glob.escape(path.name)}.*.partial"):
+        writer = left.name.split(".")[-2]
+        if writer.isdecimal() and not Path("/proc", writer).exists() and Path("/proc/self").exists():
+            left.unlink(missing_ok=True)
+
+
+def _sync_folder(folder: Path) -> None:
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def _disk_error(path: Path, error: OSError) -> Exception:
+    if error.errno in FULL:
+        free = shutil.disk_usage(next(folder for folder in path.absolute().parents if folder.exists())).free
+        found = f"no space left to write it ({free:,} bytes free)"
+        return UserError(path, found, "the old file, if any, is untouched", "free some space and start again")
+    if error.errno in SHUT:
+        remedy = "make its folder writable, or give another path"
+        return UserError(path, f"cannot be written ({error.strerror})", "", remedy)
+    if isinstance(error, NotADirectoryError | FileExistsError):
+        return UserError(path, "cannot be written (its folder is a file)", "", "give a path that lies in a folder")
+    return error
+
+
+@contextmanager
+def scratch(folder: Path) -> Iterator[BinaryIO]:
+    """A file of one's own in ``folder`` that no other stage relies on; gone when the block ends."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile(dir=folder, prefix=".scratch-") as file:
+            yield file  # type: ignore[misc]
+    except OSError as error:
+        raise _disk_error(folder / "scratch", error) from error
+
+
+@contextmanager
+def saving(path: Path, made: Made) -> Iterator[BinaryIO]:
+    """As ``whole``, with the sidecar: written first, so that a file never stands beside an older hash unseen."""
+    with whole(path) as file:
+        yield file
+        file.flush()
+        os.fsync(file.fileno())
+        record = {"sha256": _sha256_of(file), "bytes": file.seek(0, os.SEEK_END), "made": made}
+        with whole(sidecar(path)) as beside:
+            beside.write(to_json(record))
+
+
+def save_bytes(path: Path, content: bytes, made: Made) -> None:
+    """Write ``content`` whole, with its sidecar."""
+    with saving(path, made) as file:
+        file.write(content)
+
+
+def save_json(path: Path, content: Any, made: Made) -> None:
+    """Write ``content`` as JSON; NaN and infinities are refused, since JSON has none."""
+    save_bytes(path, to_json(content), made)
+
+
+def save_arrays(path: Path, arrays: Mapping[str, np.ndarray], metadata: Mapping[str, str], made: Made) -> None:
+    """Write named arrays as one safetensors file with string metadata, under one key: several have no order."""
+    contiguous = {name: np.asarray(array, order="C") for name, array in arrays.items()}
+    save_bytes(path, safetensors_bytes(contiguous, {METADATA: json.dumps(dict(metadata), sort_keys=True)}), made)
+
+
+@contextmanager
+def saving_array(path: Path, dtype: np.dtype, made: Made) -> Iterator["GrowingArray"]:
+    """A one-dimensional ``.npy`` file that is written piece by piece, its length known only at the end."""
+    with saving(path, made) as file:
+        array = GrowingArray(file, np.dtype(dtype))
+        yield array
+        array.write_header()
+
+
+class GrowingArray:
+    """Appends to an ``.npy`` file; numpy pads the header so that it can be rewritten in place."""
+
+    def __init__(self, file: BinaryIO, dtype: np.dtype) -> None:
+        self.file, self.dtype, self.length = file, dtype, 0
+        self.write_header()
+
+    def append(self, values: np.ndarray) -> None:
+        """(n,) -> file; the values must fit the array's type."""
+        assert values.size == 0 or (values.min() >= 0 and values.max() <= np.iinfo(self.dtype).max), "values fit"
+        self.file.write(values.astype(self.dtype).tobytes())
+        self.length += len(values)
+
+    def write_header(self) -> None:
+        """Put the present length into the header and go back to the end."""
+        header = {"descr": np.lib.format.dtype_to_descr(self.dtype), "fortran_order": False, "shape": (self.length,)}
+        self.file.seek(0)
+        np.lib.format.write_array_header_1_0(self.file, header)
+        self.file.seek(0, os.SEEK_END)
+
+
+def verified(path: Path) -> Path:
+    """``path`` itself, once its bytes have been found to be those that were written."""
+    expected = made_of(path)["sha256"]
+    with open(path, "rb") as file:
+        found = _sha256_of(file)
+    if found != expected:
+        remedy = f"delete it and run snakemake again: rm {shlex.quote(str(path))}"
+        raise UserError(path, f"its sha256 is {found[:12]}..., not {expected[:12]}... as written", "", remedy)
+    return path
+
+
+def made_of(path: Path) -> dict[str, Any]:
+    """The sidecar of ``path``: sha256, bytes and what made it."""
+    if not path.is_file():
+        raise UserError(path, "no such file", "", "run snakemake to make it")
+    try:
+        record = json.loads(sidecar(path).read_bytes())
+        assert isinstance(record["sha256"], str) and isinstance(record["made"], dict)
+        return record
+    except (OSError, ValueError, KeyError, AssertionError, TypeError) as error:
+        remedy = f"delete the file and run snakemake again: rm {shlex.quote(str(path))}"
+        raise UserError(
+            sidecar(path), "missing or unreadable", "every file has its sha256 beside it", remedy
+        ) from error
+
+
+def load_json(path: Path) -> Any:
+    """The content of a verified JSON file."""
+    return json.loads(verified(path).read_bytes())
+
+
+def load_arrays(path: Path) -> tuple[dict[str, np.ndarray], dict[str, str]]:
+    """Arrays and metadata of a verified safetensors file."""
+    verified(path)
+    try:
+        with safe_open(path, framework="numpy") as file:
+            metadata = json.loads(file.metadata()[METADATA])
+            return {name: file.get_tensor(name) for name in sorted(file.keys())}, metadata
+    except (SafetensorError, TypeError, KeyError) as error:
+        remedy = f"delete it and run snakemake again: rm {shlex.quote(str(path))}"
+        raise UserError(path, "no safetensors file of lmstages", "", remedy) from error
+
+
+def load_array(path: Path) -> np.ndarray:
+    """A verified ``.npy`` file, memory-mapped and read-only; an empty one as an empty array."""
+    verified(path)
+    empty = path.stat().st_size == 128
+    return np.load(path, mmap_mode=None if empty else "r", allow_pickle=False)
+
+
+def to_json(content: Any) -> bytes:
+    """Canonical JSON: sorted keys, one trailing newline, no NaN."""
+    return (json.dumps(content, sort_keys=True, indent=1, ensure_ascii=False, allow_nan=False) + "\n").encode()
+
+
+def finite_or_none(value: float) -> float | None:
+    """``value``, or None where JSON has no number for it."""
+    return value if math.isfinite(value) else None
+
+
+def sha256_of(path: Path) -> str:
+    """Of a file's bytes, whoever wrote it."""
+    with open(path, "rb") as file:
+        return _sha256_of(file)
+
+
+def _sha256_of(file: BinaryIO) -> str:
+    file.seek(0)
+    return hashlib.file_digest(file, "sha256").hexdigest()  # type: ignore[arg-type]  # an open file has readinto

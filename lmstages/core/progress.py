@@ -1,0 +1,78 @@
+"""What a job says while it runs: a line every few seconds, the same on the terminal and in its log file.
+
+Knows nothing of what is being counted.
+"""
+
+import logging
+import sys
+import time
+from collections.abc import Mapping
+from pathlib import Path
+
+from lmstages.core.errors import UserError
+
+LOGGER = logging.getLogger("lmstages")
+SECONDS_BETWEEN_LINES = 5.0
+
+
+def log_to(path: Path | None, job: str, quiet: bool = False) -> None:
+    """Send every line to stderr and, where given, to a log file, with the job's name in front of all but errors."""
+    LOGGER.setLevel(logging.ERROR if quiet else logging.INFO)
+    LOGGER.propagate = False
+    LOGGER.handlers[:] = [logging.StreamHandler(sys.stderr)]
+    if path is not None:
+        LOGGER.addHandler(_file_handler(path))
+    for handler in LOGGER.handlers:
+        handler.setFormatter(_Line(job))
+
+
+def _file_handler(path: Path) -> logging.Handler:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        return logging.FileHandler(path, mode="w", encoding="utf-8")
+    except OSError as error:
+        raise UserError(path, f"no log can be written here ({error.strerror})", "", "give another --log") from error
+
+
+class _Line(logging.Formatter):
+    """``[job] message``; an error begins with its own ``lmstages: error:``."""
+
+    def __init__(self, job: str) -> None:
+        super().__init__()
+        self.prefix = f"[{job}] " if job else ""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return ("" if record.levelno >= logging.ERROR else self.prefix) + super().format(record)
+
+
+class Progress:
+    """``step 400/2,000  loss 1.8412  52,300 tokens/s  0:32 left``, at most once in some seconds.
+
+    What was ``done`` before it began, and the ``amount`` of it, took no time of this job's.
+    """
+
+    def __init__(self, total: int, unit: str, done: int = 0, amount: float = 0.0) -> None:
+        self.total, self.unit = total, unit
+        self.done_before, self.amount_before = done, amount
+        self.started = self.last_line = time.monotonic()
+
+    def at(self, done: int, amount: float, amount_unit: str, values: Mapping[str, float] | None = None) -> None:
+        """Say how far the job is, if it is time to; ``amount`` is what has been worked through so far."""
+        now = time.monotonic()
+        if now - self.last_line < SECONDS_BETWEEN_LINES and done < self.total:
+            return
+        self.last_line = now
+        elapsed = max(now - self.started, 1e-9)
+        told = "".join(f"  {name} {value:.4f}" for name, value in (values or {}).items())
+        left = elapsed * (self.total - done) / max(done - self.done_before, 1)
+        rate = f"{(amount - self.amount_before) / elapsed:,.0f} {amount_unit}/s"
+        LOGGER.info("%s %s/%s%s  %s  %s left", self.unit, f"{done:,}", f"{self.total:,}", told, rate, clock(left))
+
+    def due(self) -> bool:
+        """Whether ``at`` would speak: lets a hot loop leave out what it costs to know the values."""
+        return time.monotonic() - self.last_line >= SECONDS_BETWEEN_LINES
+
+
+def clock(seconds: float) -> str:
+    """Seconds as m:ss."""
+    return f"{int(seconds) // 60}:{int(seconds) % 60:02d}"

@@ -1,0 +1,79 @@
+"""Compressors, as the yardstick everybody has: how many bytes general programs need for a held-out text.
+
+A compressor is a language model that never says its probabilities: what it writes is a code length, with
+headers, padding and whatever its format costs. Two figures each: the text alone, and what it adds to train,
+
+    size(text)                   size(train + text) - size(train)
+
+the second with as much of train in view as the program's window holds. Knows bytes; no token and no model.
+"""
+
+import bz2
+import lzma
+import zlib
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+from lmstages.core import artifacts
+from lmstages.corpora.splits import text_path
+
+CHUNK = 1 << 20
+
+
+class Compressor(Protocol):
+    """What zlib, bz2, lzma and zstandard have in common."""
+
+    def compress(self, data: bytes, /) -> bytes:
+        """Takes some text, gives what of its code is ready."""
+
+    def flush(self) -> bytes:
+        """The rest of the code."""
+
+
+def _gzip() -> Compressor:
+    return zlib.compressobj(9, zlib.DEFLATED, 16 + zlib.MAX_WBITS)
+
+
+def _zstd() -> Compressor:
+    import zstandard
+
+    return zstandard.ZstdCompressor(level=19).compressobj()
+
+
+KINDS: Mapping[str, tuple[Callable[[], Compressor], str, str]] = {  # how to make one, its setting, what it sees
+    "gzip": (_gzip, "gzip -9", "the last 32 KiB"),
+    "bz2": (lambda: bz2.BZ2Compressor(9), "bzip2 -9", "its block of 900 kB"),
+    "xz": (lambda: lzma.LZMACompressor(preset=9), "xz -9", "the last 64 MiB"),
+    "zstd": (_zstd, "zstd -19", "the last 8 MiB"),
+}
+
+
+def code_lengths(text: Path, names: Sequence[str], splits: Sequence[str], out: Path, made: artifacts.Made) -> None:
+    """Write {split: {compressor: {alone, given_train, setting, sees}}}, sizes in bytes."""
+    train = text_path(text, "train")
+    trained = {name: size(name, [train]) for name in names}
+    found = {}
+    for split in splits:
+        held_out = text_path(text, split)
+        found[split] = {name: _told(name, held_out, train, trained[name]) for name in names}
+    artifacts.save_json(out, found, made)
+
+
+def _told(name: str, held_out: Path, train: Path, trained: int) -> dict[str, Any]:
+    _, setting, sees = KINDS[name]
+    given = size(name, [train, held_out]) - trained
+    return {"alone": size(name, [held_out]), "given_train": given, "setting": setting, "sees": sees}
+
+
+def size(name: str, files: Iterable[Path]) -> int:
+    """Bytes that a compressor makes of files end to end."""
+    compressor = KINDS[name][0]()
+    written = sum(len(compressor.compress(piece)) for file in files for piece in _pieces(file))
+    return written + len(compressor.flush())
+
+
+def _pieces(path: Path) -> Iterator[bytes]:
+    with artifacts.verified(path).open("rb") as file:
+        while piece := file.read(CHUNK):
+            yield piece

@@ -1,0 +1,131 @@
+"""What every neural model shares: fitting, scoring and predicting around one network.
+
+A model of this family writes only its network, ``(B, window + T - 1) -> (B, T, V)``: logits of the token
+after each input, where ``window`` is how many inputs one prediction reads side by side (1 for networks
+that look back by themselves). The boundary rule, long rows and storage are dealt with here.
+"""
+
+from collections.abc import Mapping
+
+import numpy as np
+import torch
+from torch import nn
+
+from lmstages.config.hyperparameters.neural import Neural
+from lmstages.core.documents import Arrays, Curve, Documents, history
+from lmstages.core.runtime import Runtime
+from lmstages.training.devices import device_of
+from lmstages.training.loop import train as descend
+
+LOGITS_AT_ONCE = 1 << 23  # bounds the memory of scoring: 32 MB of float32
+PIECE = 1 << 12  # tokens that are scored together: what a layer makes of more leaves the processor's caches
+
+
+class NeuralModel:
+    """A network under the contract of ``base``; its parameters are all its trainable numbers."""
+
+    window = 1
+    windowed = False  # True: a prediction reads its window and nothing before it
+
+    def __init__(self, config: Neural, vocab_size: int) -> None:
+        self.config, self.vocab_size = config, vocab_size
+        self.network: nn.Module | None = None
+        self.runtime = Runtime()
+
+    def build(self) -> nn.Module:
+        """A fresh network with random weights from torch's generator; the one thing a model writes."""
+        raise NotImplementedError
+
+    def fit(self, train: Documents, valid: Documents, seed: int) -> Curve:
+        """A new network by gradient descent; ``training.loop`` says how. Returns its learning curve."""
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            self.network = self.build()
+            return descend(self.network, self.config, (train, valid), self.window, seed, self.runtime)
+
+    def initial(self, seed: int) -> Arrays:
+        """The arrays from which a fit with this seed begins."""
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            return {name: weight.numpy() for name, weight in self.build().state_dict().items()}
+
+    def score(self, tokens: np.ndarray, before: np.ndarray | None = None) -> np.ndarray:
+        """(B, T) -> (B, T); a row longer than the context slides along it, one window a token."""
+        rows = history(tokens, before, self.window)
+        if self.windowed or self.config.context is None or tokens.shape[1] <= self.config.context:
+            return self._score_rows(rows)
+        context = self.config.context
+        head = self._score_rows(rows[:, : context + 1])
+        windows = np.lib.stride_tricks.sliding_window_view(rows[:, 1:], context + 1, axis=1)
+        tail = self._score_rows(windows.reshape(-1, context + 1), last=True)
+        return np.concatenate([head, tail.reshape(len(rows), -1)], axis=1)
+
+    def _score_rows(self, rows: np.ndarray, last: bool = False) -> np.ndarray:
+        """(B, window + T) tokens -> (B, T) scores of all but the window, or (B, 1) of the last."""
+        length = rows.shape[1] - self.window
+        parts = [
+            [
+                self._score_piece(rows[top:bottom, left : right + self.window], last)
+                for left, right in self._spans(length)
+            ]
+            for top, bottom in self._bands(len(rows), length)
+        ]
+        return np.concatenate([np.concatenate(band, axis=1) for band in parts], axis=0)
+
+    def _score_piece(self, rows: np.ndarray, last: bool) -> np.ndarray:
+        with torch.inference_mode():
+            tokens = self._on_device(rows)
+            logits, targets = self._network(tokens[:, :-1]), tokens[:, self.window :]
+            if last:
+                logits, targets = logits[:, -1:], targets[:, -1:]
+            return logits.log_softmax(-1).gather(-1, targets[..., None])[..., 0].double().cpu().numpy()
+
+    def _spans(self, length: int) -> list[tuple[int, int]]:
+        """Columns scored together: a windowed network may be cut anywhere, any other sees its row whole."""
+        step = self._tokens_at_once() if self.windowed else max(length, 1)
+        return [(left, min(left + step, length)) for left in range(0, max(length, 1), step)]
+
+    def _bands(self, rows: int, length: int) -> list[tuple[int, int]]:
+        """Rows scored together."""
+        step = max(1, self._tokens_at_once() // max(length, 1))
+        return [(top, min(top + step, rows)) for top in range(0, rows, step)]
+
+    def _tokens_at_once(self) -> int:
+        return max(1, min(PIECE, LOGITS_AT_ONCE // self.vocab_size))
+
+    def logits(self, inputs: torch.Tensor) -> torch.Tensor:
+        """(B, T) -> (B, T, V): what the network says after each input, nothing put before the first."""
+        found: torch.Tensor = self._network(inputs)
+        return found
+
+    def next_log_probs(self, prefix: np.ndarray) -> np.ndarray:
+        """(B, T) -> (B, V) from as much of the prefix as the context holds."""
+        rows = history(prefix, None, self.window)
+        if self.config.context is not None:
+            rows = rows[:, -max(self.window, self.config.context) :]
+        with torch.inference_mode():
+            logits = self._network(self._on_device(rows))[:, -1]
+            return logits.log_softmax(-1).double().cpu().numpy()
+
+    def arrays(self) -> Arrays:
+        """Every weight and buffer under its torch name."""
+        return {name: weight.cpu().numpy() for name, weight in self._network.state_dict().items()}
+
+    def restore(self, arrays: Mapping[str, np.ndarray]) -> None:
+        """The inverse of ``arrays``."""
+        self.network = self.build()
+        self.network.load_state_dict({name: torch.from_numpy(array) for name, array in arrays.items()})
+        self.network.to(device_of(self.runtime.device)).eval()
+
+    def parameters(self) -> int:
+        """All trainable numbers, embeddings and positions included."""
+        return sum(weight.numel() for weight in self._network.parameters())
+
+    def _on_device(self, tokens: np.ndarray) -> torch.Tensor:
+        """(B, T) where the network is."""
+        return torch.from_numpy(np.ascontiguousarray(tokens)).to(next(self._network.parameters()).device)
+
+    @property
+    def _network(self) -> nn.Module:
+        assert self.network is not None, "fit or restore comes first"
+        return self.network

@@ -1,0 +1,108 @@
+"""Recurrent networks: a state that goes along with the text (Elman 1990; Mikolov et al. 2010).
+
+    rnn    s[t] = tanh(W e(x[t]) + U s[t - 1] + b)
+    gru    s[t] mixes s[t - 1] with a new state, each unit in a proportion of its own (Cho et al. 2014)
+    lstm   a second state that is only added to and faded (Hochreiter & Schmidhuber 1997)
+    logits = V s[t] + c
+
+They add to the window that nothing has an age at which it drops out of sight. In training a row begins with a
+state of zeros, wherever in a document it lies; in scoring the state is carried from the document's start to
+its end.
+"""
+
+import numpy as np
+import torch
+from torch import nn
+
+from lmstages.config.hyperparameters.neural import Recurrent
+from lmstages.core.documents import history
+from lmstages.models.neural.base import NeuralModel
+
+CELLS: dict[str, type[nn.RNN] | type[nn.GRU] | type[nn.LSTM]] = {"rnn": nn.RNN, "gru": nn.GRU, "lstm": nn.LSTM}
+
+
+class RecurrentModel(NeuralModel):
+    """Scores a row piece by piece, so that memory does not grow with the length of a document."""
+
+    config: Recurrent
+    piece = 4096  # tokens
+
+    def build(self) -> nn.Module:
+        """The network with torch's own initialisation."""
+        return RecurrentNetwork(self.config, self.vocab_size)
+
+    def _score_rows(self, rows: np.ndarray, last: bool = False) -> np.ndarray:
+        """(B, 1 + T) tokens -> (B, T), the state carried from piece to piece."""
+        scores, length = [], rows.shape[1] - 1
+        for top, bottom in self._bands(len(rows), min(length, self.piece)):
+            band, state = self._on_device(rows[top:bottom]), None
+            parts = [np.empty((bottom - top, 0))]
+            for left in range(0, length, self.piece):
+                part = band[:, left : left + self.piece + 1]
+                log_probs, state = self._score_on(part, state)
+                parts.append(log_probs)
+            scores.append(np.concatenate(parts, axis=1))
+        return np.concatenate(scores)
+
+    def _score_on(self, tokens: torch.Tensor, state: "State") -> tuple[np.ndarray, "State"]:
+        """(B, 1 + T) tokens from where ``state`` stands -> (B, T) scores and the state after them."""
+        network = self._network
+        assert isinstance(network, RecurrentNetwork), "this class builds no other"
+        with torch.inference_mode():
+            logits, state = network.read(tokens[:, :-1], state)
+            found = logits.log_softmax(-1).gather(-1, tokens[:, 1:, None])[..., 0]
+            return found.double().cpu().numpy(), state
+
+    def decoding_state(self, prefix: np.ndarray) -> "StateReader":
+        """(B, T) -> its reader, which carries the state after it."""
+        return StateReader(self, prefix)
+
+
+class StateReader:
+    """Reads on from a state: what a recurrent network keeps of a text does not grow with it."""
+
+    def __init__(self, model: RecurrentModel, prefix: np.ndarray) -> None:
+        network = model._network
+        assert isinstance(network, RecurrentNetwork), "this class builds no other"
+        self.network = network
+        self.state: State = None
+        self._read(model._on_device(history(np.asarray(prefix, dtype=np.int64), None, 1)))
+
+    def log_probs(self) -> np.ndarray:
+        """(B, V) nats of the next token."""
+        return self.logits.log_softmax(-1).double().cpu().numpy()
+
+    def append(self, tokens: np.ndarray) -> None:
+        """(B,): one more token for every row."""
+        self._read(torch.from_numpy(np.asarray(tokens, dtype=np.int64)).to(self.logits.device)[:, None])
+
+    def _read(self, tokens: torch.Tensor) -> None:
+        with torch.inference_mode():
+            logits, self.state = self.network.read(tokens, self.state)
+            self.logits = logits[:, -1]
+
+
+State = torch.Tensor | tuple[torch.Tensor, torch.Tensor] | None
+
+
+class RecurrentNetwork(nn.Module):
+    """(B, T) -> (B, T, V)."""
+
+    def __init__(self, config: Recurrent, vocab_size: int) -> None:
+        super().__init__()
+        between = config.dropout if config.layers > 1 else 0.0
+        self.embedding = nn.Embedding(vocab_size, config.embedding)
+        self.cells = CELLS[config.name](
+            config.embedding, config.hidden, config.layers, batch_first=True, dropout=between
+        )
+        self.dropout = nn.Dropout(config.dropout)
+        self.output = nn.Linear(config.hidden, vocab_size)
+
+    def forward(self, tokens: torch.Tensor) -> torch.Tensor:
+        """Logits of the token after each input, read from a state of zeros."""
+        return self.read(tokens, None)[0]
+
+    def read(self, tokens: torch.Tensor, state: State) -> tuple[torch.Tensor, State]:
+        """(B, T) read on from ``state`` -> logits (B, T, V) and the state after them."""
+        outputs, state = self.cells(self.dropout(self.embedding(tokens)), state)
+        return self.output(self.dropout(outputs)), state

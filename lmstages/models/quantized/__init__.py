@@ -1,0 +1,1 @@
+"""Models made from a fitted one with fewer bits per weight."""

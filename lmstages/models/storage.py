@@ -1,0 +1,48 @@
+"""Fitted models on disk: one safetensors file each, with the record of hyperparameters and the vocabulary's size.
+
+Knows a model only as ``LanguageModel``.
+"""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from lmstages.config.ladder import MODEL_TYPES
+from lmstages.core import artifacts
+from lmstages.core.artifacts import Made
+from lmstages.core.errors import UserError
+from lmstages.core.runtime import Runtime
+from lmstages.models.base import LanguageModel, build
+
+
+def save_model(path: Path, model: LanguageModel, made: Made) -> None:
+    """Model, vocabulary size and arrays in one safetensors file."""
+    config = {"type": model.config.name, "hyperparameters": model.config.model_dump(mode="json")}
+    metadata = {"type": json.dumps(config, sort_keys=True), "vocab_size": str(model.vocab_size)}
+    artifacts.save_arrays(path, model.arrays(), metadata, made)
+
+
+def save_fit(folder: Path, model: LanguageModel | None, facts: Mapping[str, Any], made: Made) -> None:
+    """A fitted model and, after it, what is told of it; where it could not be fitted an empty file stands for it."""
+    path = folder / "model.safetensors"
+    if model is None:
+        artifacts.save_arrays(path, {}, {"failed": facts["status"].removeprefix("failed: ")}, made)
+    else:
+        save_model(path, model, made)
+    artifacts.save_json(folder / "fit.json", facts, made)
+
+
+def load_model(path: Path, device: str = "cpu") -> LanguageModel:
+    """The model that was saved, ready to score and sample."""
+    arrays, metadata = artifacts.load_arrays(path)
+    try:
+        record = json.loads(metadata["type"])
+        config = MODEL_TYPES[record["type"]].model_validate(record["hyperparameters"])
+    except (KeyError, ValidationError) as error:
+        raise UserError(path, "no model that this version knows", "", "run snakemake to fit it again") from error
+    model = build(config, int(metadata["vocab_size"]), Runtime(device))
+    model.restore(arrays)
+    return model

@@ -1,0 +1,64 @@
+"""Token streams on disk: what tokenizing leaves for the models.
+
+A split is one ``.npy`` of 1, 2 or 4 bytes a token that is read by memory map, beside the bytes each token covers and
+where documents begin.
+"""
+
+from pathlib import Path
+
+import numpy as np
+
+from lmstages.core import artifacts
+from lmstages.core.artifacts import Made
+from lmstages.core.documents import Documents
+from lmstages.core.errors import UserError
+from lmstages.core.progress import Progress
+from lmstages.corpora.splits import Piece, SplitText
+from lmstages.tokenizers import TextTokenizer, from_json, smallest_type, with_boundaries
+
+
+def write_tokens(folder: Path, name: str, text: SplitText, tokenizer: TextTokenizer, made: Made) -> int:
+    """Tokenize a split piece by piece; returns the number of tokens. What does not come back as it was is an error."""
+    paths = _token_paths(folder, name)
+    starts, count = [0], 0
+    progress = Progress(text.path.stat().st_size, f"{name}: byte")
+    with (
+        artifacts.saving_array(paths[0], smallest_type(tokenizer.vocab_size - 1), made) as tokens,
+        artifacts.saving_array(paths[1], np.dtype(np.uint16), made) as lengths,
+    ):
+        done = 0
+        for batch in text.batches():
+            for piece, encoded in zip(batch, tokenizer.encode([piece.text for piece in batch]), strict=True):
+                _check_round_trip(tokenizer, piece, encoded[0])
+                closed = encoded if piece.terminator is None else with_boundaries(encoded, piece.terminator)
+                tokens.append(closed[0])
+                lengths.append(closed[1])
+                count, done = count + len(closed[0]), done + int(closed[1].sum())
+                if piece.terminator is not None:
+                    starts.append(count)
+            progress.at(done, done, "bytes")
+    assert done == text.path.stat().st_size, "the tokens cover the text's bytes, no more and no fewer"
+    with artifacts.saving_array(paths[2], np.dtype(np.int64), made) as array:
+        array.append(np.array([0, count] if text.stream and count else starts))
+    return count
+
+
+def _check_round_trip(tokenizer: TextTokenizer, piece: Piece, tokens: np.ndarray) -> None:
+    escaped = tokenizer.escape is not None and (tokens == tokenizer.escape).any()
+    if not escaped and tokenizer.decode(tokens.tolist()) != piece.text:
+        raise UserError("tokenizer", f"does not give back the text {piece.text[:40]!r}...", "", "use kind byte or char")
+
+
+def _token_paths(folder: Path, name: str) -> tuple[Path, Path, Path]:
+    return folder / f"{name}.npy", folder / f"{name}.bytes.npy", folder / f"{name}.starts.npy"
+
+
+def read_tokens(folder: Path, name: str) -> tuple[Documents, np.ndarray]:
+    """A split's documents, memory-mapped, and how many bytes each token covers (N,)."""
+    tokens, lengths, starts = (artifacts.load_array(path) for path in _token_paths(folder, name))
+    return Documents(tokens, np.asarray(starts)), lengths
+
+
+def read_tokenizer(folder: Path) -> TextTokenizer:
+    """The tokenizer of a token folder."""
+    return from_json(artifacts.load_json(folder / "tokenizer.json"))

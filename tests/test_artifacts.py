@@ -1,0 +1,285 @@
+"""A file appears whole or not at all, and is read only as it was written."""
+
+import json
+import os
+import shlex
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from lmstages.core import artifacts
+from lmstages.core.errors import UserError
+
+MADE = {"verb": "test"}
+HEADER = 128  # bytes that an .npy file of one dimension begins with
+
+
+@pytest.fixture
+def old(tmp_path):
+    """A file with old content, which must outlive what goes wrong later."""
+    path = tmp_path / "file.bin"
+    artifacts.save_bytes(path, b"old", MADE)
+    return path
+
+
+def refusal(action, *arguments):
+    with pytest.raises(UserError) as raised:
+        action(*arguments)
+    return str(raised.value)
+
+
+def in_another_process(script, *arguments):
+    command = [sys.executable, "-c", script, *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, check=False)
+
+
+# Whole or not at all
+
+
+def test_a_writer_that_raises_leaves_the_old_file_and_no_other(old):
+    before = sorted(os.listdir(old.parent))
+    with pytest.raises(RuntimeError), artifacts.saving(old, MADE) as file:
+        file.write(b"half of the ne")
+        raise RuntimeError
+    assert artifacts.verified(old).read_bytes() == b"old" and sorted(os.listdir(old.parent)) == before
+
+
+def test_nothing_has_the_name_before_the_block_ends(tmp_path):
+    path = tmp_path / "new.bin"
+    with artifacts.saving(path, MADE) as file:
+        file.write(b"x")
+        assert not path.exists() and not artifacts.sidecar(path).exists()
+    assert artifacts.verified(path).read_bytes() == b"x"
+
+
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+from lmstages import artifacts
+with artifacts.saving(Path(sys.argv[1]), {}) as file:
+    file.write(bytes(1 << 20))
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def test_a_kill_while_writing_leaves_the_old_file(old):
+    assert in_another_process(KILLED, old).returncode == -signal.SIGKILL
+    assert artifacts.verified(old).read_bytes() == b"old"
+
+
+KILLED_BETWEEN = """
+import os, signal, sys
+from pathlib import Path
+from lmstages import artifacts
+rename, done = os.replace, []
+def replace(*paths):
+    if done:
+        os.kill(os.getpid(), signal.SIGKILL)
+    done.append(rename(*paths))
+os.replace = replace
+artifacts.save_bytes(Path(sys.argv[1]), b"new", {})
+"""
+
+
+def test_a_kill_between_the_sidecar_and_the_file_is_seen(old):
+    assert in_another_process(KILLED_BETWEEN, old).returncode == -signal.SIGKILL
+    assert old.read_bytes() == b"old" and "its sha256 is" in refusal(artifacts.verified, old)
+
+
+FULL = """
+import resource, sys
+from pathlib import Path
+from lmstages import artifacts
+from lmstages.errors import UserError
+resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 16, 1 << 16))
+try:
+    artifacts.save_bytes(Path(sys.argv[1]), bytes(1 << 20), {})
+except UserError as error:
+    print(error)
+"""
+
+
+def test_a_full_disk_is_one_error_with_path_and_free_bytes(old):
+    told = in_another_process(FULL, old)
+    assert told.stdout.startswith(f"{old}: no space left to write it (") and "bytes free)" in told.stdout
+    assert told.stdout.count("\n") == 1 and not told.stderr
+    assert artifacts.verified(old).read_bytes() == b"old" and len(os.listdir(old.parent)) == 2
+
+
+def test_a_full_disk_is_told_where_the_folder_is_not_made_yet(tmp_path):
+    error = artifacts._disk_error(tmp_path / "a" / "b" / "file", OSError(28, "No space left on device"))
+    assert isinstance(error, UserError) and "no space left" in str(error)
+
+
+def test_a_path_below_a_file_is_refused(tmp_path):
+    (tmp_path / "file").write_text("")
+    for path in (tmp_path / "file" / "a", tmp_path / "file" / "a" / "b"):
+        told = refusal(artifacts.save_bytes, path, b"", MADE)
+        assert told == f"{path}: cannot be written (its folder is a file); give a path that lies in a folder"
+
+
+def test_a_folder_in_place_of_a_file_is_refused(tmp_path):
+    told = refusal(artifacts.save_bytes, tmp_path, b"", MADE)
+    assert told.startswith(f"{tmp_path}: cannot be written (Is a directory)")
+
+
+def test_a_name_too_long_for_the_disk_is_refused(tmp_path):
+    assert "File name too long" in refusal(artifacts.save_bytes, tmp_path / ("x" * 300), b"", MADE)
+
+
+def test_a_read_only_folder_is_refused(tmp_path):
+    folder = tmp_path / "shut"
+    folder.mkdir(mode=0o555)
+    if os.access(folder, os.W_OK):
+        folder = Path("/sys/kernel")  # permissions do not bind root, but nobody makes files here
+    if not folder.is_dir():
+        pytest.skip("root may write everywhere here")
+    told = refusal(artifacts.save_bytes, folder / "file", b"", MADE)
+    assert "cannot be written (" in told and told.endswith("make its folder writable, or give another path")
+
+
+# Read only as written
+
+
+def test_every_flipped_bit_is_seen(old):
+    content = old.read_bytes()
+    for bit in range(8 * len(content)):
+        flipped = bytearray(content)
+        flipped[bit // 8] ^= 1 << bit % 8
+        old.write_bytes(flipped)
+        assert f"{old}: its sha256 is" in refusal(artifacts.verified, old)
+
+
+@pytest.mark.parametrize("content", [b"", b"ol", b"old "])
+def test_a_file_of_another_length_is_refused(old, content):
+    old.write_bytes(content)
+    told = refusal(artifacts.verified, old)
+    assert told.startswith(f"{old}: ") and told.endswith(f"delete it and run snakemake again: rm {old}")
+
+
+def test_the_remedy_is_a_command_that_works(tmp_path):
+    path = tmp_path / "a b;c" / "it's.bin"
+    artifacts.save_bytes(path, b"old", MADE)
+    path.write_bytes(b"new")
+    told = refusal(artifacts.verified, path)
+    subprocess.run(shlex.split(told.rpartition("again: ")[2]), check=True)
+    assert not path.exists() and "no such file; run snakemake to make it" in refusal(artifacts.verified, path)
+
+
+@pytest.mark.parametrize("torn", [None, b"", b'{"sha256": "00', b"[]", b"{}", b'{"sha256": 3, "made": {}}', b"\xff"])
+def test_a_missing_or_torn_sidecar_is_refused(old, torn):
+    artifacts.sidecar(old).unlink() if torn is None else artifacts.sidecar(old).write_bytes(torn)
+    told = refusal(artifacts.verified, old)
+    assert told.startswith(f"{artifacts.sidecar(old)}: missing or unreadable") and f"rm {old}" in told
+
+
+def test_a_missing_file_is_told_before_its_sidecar(tmp_path):
+    path = tmp_path / "none"
+    assert refusal(artifacts.verified, path) == f"{path}: no such file; run snakemake to make it"
+
+
+def test_the_sidecar_says_what_made_the_file(old):
+    record = artifacts.made_of(old)
+    assert record["made"] == MADE and record["bytes"] == 3 and len(record["sha256"]) == 64
+
+
+# What is written comes back
+
+
+def test_json_comes_back(tmp_path):
+    content = {"b": [1, 2.5, None, True], "a": "naïve \u2028 \x7f 語"}
+    artifacts.save_json(tmp_path / "x.json", content, MADE)
+    assert artifacts.load_json(tmp_path / "x.json") == content
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
+def test_json_has_no_nan(tmp_path, value):
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        artifacts.save_json(tmp_path / "x.json", {"loss": value}, MADE)
+    assert (
+        os.listdir(tmp_path) == [] and artifacts.finite_or_none(value) is None and artifacts.finite_or_none(0.5) == 0.5
+    )
+
+
+ARRAYS = {
+    "matrix": np.arange(6, dtype=np.float32).reshape(2, 3).T,
+    "scalar": np.array(3, dtype=np.int64),
+    "empty": np.empty((0, 4), dtype=np.int32),
+    "flags": np.array([True, False]),
+}
+
+
+def test_arrays_and_metadata_come_back(tmp_path):
+    artifacts.save_arrays(tmp_path / "x.safetensors", ARRAYS, {"k": "v", "语": "\n"}, MADE)
+    arrays, metadata = artifacts.load_arrays(tmp_path / "x.safetensors")
+    assert metadata == {"k": "v", "语": "\n"} and arrays.keys() == ARRAYS.keys()
+    for name, array in ARRAYS.items():
+        assert np.array_equal(arrays[name], array) and arrays[name].dtype == array.dtype
+        assert arrays[name].shape == array.shape
+
+
+def test_no_arrays_come_back_as_none(tmp_path):
+    artifacts.save_arrays(tmp_path / "x.safetensors", {}, {"failed": "why"}, MADE)
+    assert artifacts.load_arrays(tmp_path / "x.safetensors") == ({}, {"failed": "why"})
+
+
+@pytest.mark.parametrize("content", [b"", b"no safetensors", b"\x02" + bytes(7) + b"{}"])
+def test_what_is_no_safetensors_file_is_refused(tmp_path, content):
+    artifacts.save_bytes(tmp_path / "x.safetensors", content, MADE)
+    told = refusal(artifacts.load_arrays, tmp_path / "x.safetensors")
+    assert told.startswith(f"{tmp_path}/x.safetensors: no safetensors file of lmstages; delete it")
+
+
+def test_equal_content_is_equal_bytes(tmp_path):
+    metadata = {letter: letter for letter in "zyxwvutsrq"}
+    for n in range(5):
+        artifacts.save_arrays(tmp_path / f"{n}", ARRAYS, dict(reversed(metadata.items()) if n % 2 else metadata), MADE)
+    assert len({(tmp_path / f"{n}").read_bytes() for n in range(5)}) == 1
+    assert len({artifacts.sidecar(tmp_path / f"{n}").read_bytes() for n in range(5)}) == 1
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.uint32, np.int64])
+@pytest.mark.parametrize("lengths", [[], [0], [3], [1, 0, 1000, 7]])
+def test_a_growing_array_comes_back(tmp_path, dtype, lengths):
+    pieces = [np.random.default_rng(n).integers(0, 200, length) for n, length in enumerate(lengths)]
+    with artifacts.saving_array(tmp_path / "x.npy", np.dtype(dtype), MADE) as array:
+        for piece in pieces:
+            array.append(piece)
+    loaded = artifacts.load_array(tmp_path / "x.npy")
+    assert loaded.tolist() == np.concatenate([np.empty(0), *pieces]).tolist() and loaded.dtype == dtype
+    assert (tmp_path / "x.npy").stat().st_size == HEADER + loaded.nbytes
+
+
+def test_an_array_is_mapped_and_cannot_be_changed(tmp_path):
+    with artifacts.saving_array(tmp_path / "x.npy", np.dtype(np.uint8), MADE) as array:
+        array.append(np.arange(5))
+    loaded = artifacts.load_array(tmp_path / "x.npy")
+    with pytest.raises(ValueError, match="read-only"):
+        loaded[0] = 1
+    assert isinstance(loaded, np.memmap)
+
+
+@pytest.mark.parametrize("values", [[256], [-1]])
+def test_a_value_that_does_not_fit_never_wraps(tmp_path, values):
+    with (
+        pytest.raises(AssertionError, match="values fit"),
+        artifacts.saving_array(tmp_path / "x.npy", np.dtype(np.uint8), MADE) as array,
+    ):
+        array.append(np.array(values))
+    assert os.listdir(tmp_path) == []
+
+
+def test_json_is_canonical():
+    assert artifacts.to_json({"b": 1, "a": 2}) == artifacts.to_json({"a": 2, "b": 1}) == b'{\n "a": 2,\n "b": 1\n}\n'
+    assert json.loads(artifacts.to_json({"a": "é"})) == {"a": "é"}
+
+
+def test_a_scratch_file_is_gone_at_the_end(tmp_path):
+    with artifacts.scratch(tmp_path / "new") as file:
+        file.write(b"x")
+        assert len(os.listdir(tmp_path / "new")) == 1
+    assert os.listdir(tmp_path / "new") == []
