@@ -91,7 +91,7 @@ class Dictionaries:
         adjusted = {gram: len(before[gram]) if len(gram) < order else plain[gram] for gram in plain}
         self.counts = adjusted if name.endswith("kneser_ney") else dict(plain)
         self.followers = defaultdict(list)
-        for gram, count in self.counting.items():
+        for gram, count in self.counts.items():
             self.followers[gram[:-1]].append(count)
 
     def behind(self, row):
@@ -102,7 +102,7 @@ class Dictionaries:
         lower = self.probability(context[1:], token) if context else 1 / V
         if not self.followers[context]:
             return lower
-        count, seen = self.counting.get((*context, token), 0), self.followers[context]
+        count, seen = self.counts.get((*context, token), 0), self.followers[context]
         if self.name == "witten_bell":
             return (count + len(seen) * lower) / (sum(seen) + len(seen))
         discount = [0, *self.constants[len(context)]]
