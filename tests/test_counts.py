@@ -303,7 +303,7 @@ def test_every_tenth_document_is_held_out_or_the_end_of_one():
         ),
         ({"discounts": "tuned"}, "discounts belongs to smoothing absolute or"),
         ({"order": []}, r"\[\] found; a list of orders"),
-        ({"order": [3, 3]}, r"\[3, 3\] found; a list of orders, of which valid chooses, names each once"),
+        ({"order": [3, 3]}, r"\[3, 3\] found; a list of orders, from which valid chooses, has no duplicates"),
         ({"order": [3, 0]}, "greater than or equal to 1"),
         ({"smoothing": "kneserney"}, "'kneser_ney'"),
     ],
@@ -340,5 +340,5 @@ def test_a_chosen_constant_is_saved():
 
 
 def test_a_list_of_constants_names_each_once():
-    with pytest.raises(ValidationError, match="a list of constants, of which valid chooses, names each once"):
+    with pytest.raises(ValidationError, match="a list of constants, from which valid chooses, has no duplicates"):
         Ngram(add=[0.1, 0.1])
