@@ -86,7 +86,7 @@ def _of_models(offered: Any) -> None:
     fitting.add_argument("--seed", type=int, default=0, help="of all random draws")
     _interruption_options(fitting)
     _stage(offered, verbs.derive, "type", "hyperparameters", paths=["base", "tokens"])
-    _stage(offered, verbs.against, "splits", paths=["model", "base", "tokens"])
+    _stage(offered, verbs.quantization_error, "splits", paths=["model", "base", "tokens"])
     _export_options(_stage(offered, verbs.export))
     foreign = _stage(offered, verbs.score_pretrained, "pretrained", "splits", "sampling", "documents", paths=["text"])
     mirror = os.environ.get("LMSTAGES_MIRROR") or None

@@ -25,7 +25,7 @@ from lmstages.models.external import gguf_file
 from lmstages.models.external.llama_cpp import Engine
 from lmstages.models.external.llama_tensors import gguf_order, names, shapes
 from lmstages.models.quantized.blocks import packed
-from lmstages.models.quantized.derived import as_stored
+from lmstages.models.quantized.derived import float32_tensors
 from lmstages.models.quantized.model import rotation_in_32_bits
 from lmstages.tokenizers.vocabularies import NO_VOCABULARY, from_vocabulary
 
@@ -87,7 +87,7 @@ def converted(path, out, kind, pure=True):
 @pytest.mark.parametrize("kind", ["q8_0", "q4_0"])
 def test_blocks_are_those_of_llama_cpps_own_quantizer(tmp_path, kind):
     model = fitted()
-    gguf_file.write(tmp_path / "f32.gguf", model.config, V, as_stored(model), NO_VOCABULARY)
+    gguf_file.write(tmp_path / "f32.gguf", model.config, V, float32_tensors(model), NO_VOCABULARY)
     path = converted(tmp_path / "f32.gguf", tmp_path / "theirs.gguf", f"MOSTLY_{kind.upper()}")
     theirs = {tensor.name: tensor for tensor in gguf.GGUFReader(path).tensors}
     for ours, (_, name) in names(model.config).items():
@@ -102,7 +102,7 @@ def test_k_quants_are_read_as_llama_cpp_unpacks_them(tmp_path, kind):
     wide = build(Llama.model_validate({**SHAPE, "width": 256, "hidden": 512, "tied_output": False}), V)
     draws = np.random.default_rng(0)
     wide.restore({n: draws.normal(0, 0.2, shape).astype(np.float32) for n, shape in shapes(wide.config, V).items()})
-    gguf_file.write(tmp_path / "f32.gguf", wide.config, V, as_stored(wide), NO_VOCABULARY)
+    gguf_file.write(tmp_path / "f32.gguf", wide.config, V, float32_tensors(wide), NO_VOCABULARY)
     few = gguf_file.opened(converted(tmp_path / "f32.gguf", tmp_path / "few.gguf", f"MOSTLY_{kind}", pure=False))
     assert len({tensor.tensor_type for tensor in few.tensors.values()}) > 2  # 32 bits and two of the K-quants
     back = gguf_file.opened(converted(few.path, tmp_path / "back.gguf", "ALL_F32"))
@@ -192,6 +192,6 @@ def test_a_file_the_engine_cannot_load_is_one_line(tmp_path):
 
 def test_a_file_of_another_vocabulary_is_one_line(tmp_path):
     model = fitted()
-    gguf_file.write(tmp_path / "m.gguf", model.config, V, as_stored(model), NO_VOCABULARY)
-    with pytest.raises(UserError, match=rf"llama.cpp finds {V} tokens in it, not 9"):
+    gguf_file.write(tmp_path / "m.gguf", model.config, V, float32_tensors(model), NO_VOCABULARY)
+    with pytest.raises(UserError, match=rf"llama.cpp counts {V} tokens in it, not 9"):
         Engine(tmp_path / "m.gguf", 9, 16)

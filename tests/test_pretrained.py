@@ -14,7 +14,8 @@ from lmstages.config.sections import Pretrained, to_section
 from lmstages.core import artifacts
 from lmstages.core.errors import UserError
 from lmstages.evaluation import pretrained
-from lmstages.evaluation.derivation import against, derive
+from lmstages.evaluation.derivation import derive
+from lmstages.evaluation.quantization import quantization_error
 from lmstages.evaluation.score_files import load_scores
 from lmstages.models.base import build
 from lmstages.models.external.llama_tensors import shapes
@@ -163,7 +164,7 @@ def test_a_derived_cell_is_made_and_measured(here):
     for name in ("llama_q4", "better"):
         out = here / f"results/words/char/{name}/seed0"
         derive(base, tokens, out, json.loads(run.fit_section(name)), 1, {})
-        told = against(out / "model.safetensors", base, tokens, ["test"])["test"]
+        told = quantization_error(out / "model.safetensors", base, tokens, ["test"])["test"]
         assert told["of"] == "llama" and 0 < told["kl"] < 1 and 0.5 < told["top1"] <= 1
         assert told["file_bytes"] < (here / "llama.gguf").stat().st_size and 4.5 < told["bits_per_weight"] < 8
         assert artifacts.load_json(out / "fit.json")["tokens_seen"] == 100
@@ -175,12 +176,12 @@ def test_what_is_made_of_a_failed_fit_fails_with_it(here, tmp_path):
     section = json.loads(read_run(here / "run.yaml").fit_section("llama_q4"))
     derive(base / "model.safetensors", tokens, tmp_path / "q/seed0", section, 1, {})
     assert artifacts.load_json(tmp_path / "q/seed0/fit.json")["status"] == "failed: it diverged"
-    assert against(tmp_path / "q/seed0/model.safetensors", base, tokens, ["test"]) == {}
+    assert quantization_error(tmp_path / "q/seed0/model.safetensors", base, tokens, ["test"]) == {}
 
 
 def test_a_model_that_is_made_of_nothing_is_not_derived(here, tmp_path):
     section = {"type": "uniform", "hyperparameters": {}}
-    with pytest.raises(UserError, match="model uniform: is not made of another model; use the verb fit"):
+    with pytest.raises(UserError, match="model uniform: is not derived from another model; use the command fit"):
         derive(here / CELL / "model.safetensors", here / "results/words/char/tokens", tmp_path, section, 1, {})
 
 

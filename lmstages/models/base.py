@@ -10,8 +10,7 @@ Knows no text, no file and no other model.
 """
 
 from collections.abc import Mapping
-from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 
@@ -111,23 +110,6 @@ class Recompute:
 def decoding_state(model: LanguageModel, prefix: np.ndarray) -> DecodingState:
     """(B, T) -> the model's own reader, or one that reads its context again at every token."""
     return model.decoding_state(prefix) if isinstance(model, IncrementalModel) else Recompute(model, prefix)
-
-
-@runtime_checkable
-class Derived(Protocol):
-    """A model that is made of a fitted one; ``against`` gives two things to be scored: divergence and agreement."""
-
-    def derive(self, base: Any, train: Documents) -> None:
-        """Take over the fitted model; ``train`` may calibrate."""
-
-    def bits_per_weight(self) -> float:
-        """Of all that is stored."""
-
-    def export(self, path: Path, vocabulary: Any) -> None:
-        """Write the one file that holds it, with a vocabulary of ``tokenizers.vocabularies``."""
-
-    def against(self, base: Any) -> tuple[Any, Any]:
-        """What to score for how far it is from ``base``."""
 
 
 def build(config: ModelConfig, vocab_size: int, runtime: Runtime | None = None) -> LanguageModel:

@@ -206,7 +206,7 @@ def _rows(
 
 def _quantization(folders: Sequence[Path], split: str, row: Row) -> Row:
     """What a derived model takes, and how far it is from what it is made of: means over its seeds."""
-    told = [artifacts.load_json(folder / "against.json")[split] for folder in folders]
+    told = [artifacts.load_json(folder / "quantization_error.json")[split] for folder in folders]
     means = {key: _mean([each[key] for each in told]) for key in ("file_bytes", "bits_per_weight", "kl", "top1")}
     speed = row["tokens"] / row["score_seconds"] if row["score_seconds"] else None
     return {"of": told[0]["of"], **means, "tokens_per_second": speed}

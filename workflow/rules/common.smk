@@ -182,7 +182,7 @@ def mix_section(wildcards):
 def cells(wildcards):
     """What the comparison reads of every cell of the run."""
     files, derived = ("fit.json", "scores.safetensors", "evaluation.json"), RUN.derived()
-    told = [f"{ROOT}/{c}/{t}/{m}/seed{s}/against.json" for c, t, m, s in RUN.cells() if m in derived]
+    told = [f"{ROOT}/{c}/{t}/{m}/seed{s}/quantization_error.json" for c, t, m, s in RUN.cells() if m in derived]
     return told + [f"{ROOT}/{c}/{t}/{m}/seed{s}/{file}" for c, t, m, s in RUN.cells() for file in files]
 
 
@@ -200,8 +200,8 @@ def derive_code(wildcards):
     return code_hash("derive", RUN.models[wildcards.model].config.module)
 
 
-def against_code(wildcards):
-    return code_hash("against", RUN.models[wildcards.model].config.module)
+def quantization_error_code(wildcards):
+    return code_hash("quantization_error", RUN.models[wildcards.model].config.module)
 
 
 def pretrained_section(wildcards):

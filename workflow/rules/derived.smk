@@ -27,7 +27,7 @@ rule derive:
         " --section {params.section:q} --threads {threads} --code {params.code:q} --log {log:q}"
 
 
-rule against:
+rule quantization_error:
     input:
         model=f"{ROOT}/{{corpus}}/{{tokenizer}}/{{model}}/seed{{seed}}/model.safetensors",
         facts=f"{ROOT}/{{corpus}}/{{tokenizer}}/{{model}}/seed{{seed}}/fit.json",
@@ -35,15 +35,15 @@ rule against:
         tokens=f"{ROOT}/{{corpus}}/{{tokenizer}}/tokens/tokenizer.json",
         held_out=evaluated_tokens,
     output:
-        f"{ROOT}/{{corpus}}/{{tokenizer}}/{{model}}/seed{{seed}}/against.json",
+        f"{ROOT}/{{corpus}}/{{tokenizer}}/{{model}}/seed{{seed}}/quantization_error.json",
     log:
-        f"logs/{RUN.name}/{{corpus}}/{{tokenizer}}/{{model}}/seed{{seed}}/against.log",
+        f"logs/{RUN.name}/{{corpus}}/{{tokenizer}}/{{model}}/seed{{seed}}/quantization_error.log",
     wildcard_constraints:
         model="|".join(RUN.derived()) or "(?!)",
     params:
         section=splits_section,
         tokens=subpath(input.tokens, parent=True),
-        code=against_code,
+        code=quantization_error_code,
     shell:
-        "python -m lmstages against --model {input.model:q} --base {input.base:q} --tokens {params.tokens:q}"
+        "python -m lmstages quantization_error --model {input.model:q} --base {input.base:q} --tokens {params.tokens:q}"
         " --out {output:q} --section {params.section:q} --threads {threads} --code {params.code:q} --log {log:q}"
