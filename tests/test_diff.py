@@ -26,7 +26,7 @@ def finished(tmp_path_factory):
             inputs = ["--model", cell / "model.safetensors", "--tokens", tokens, "--text", names / "text"]
             assert call("evaluate", *inputs, "--out", cell, "--section", run.evaluate_section("names", model)) == 0
         cells = [["names", "char", model, [0]] for model in ("bigram", "mlp")]
-        section = json.loads(run.comparison_section()) | {"cells": cells, "analyses": False}
+        section = json.loads(run.summary_section()) | {"cells": cells, "analyses": False}
         summarize("results", section)
         return folder / "results", section
 

@@ -257,7 +257,7 @@ def compared(tmp_path_factory):
             inputs = ["--model", cell / "model.safetensors", "--tokens", tokens, "--text", results / "text"]
             assert call("evaluate", *inputs, "--out", cell, "--section", run.evaluate_section("names", model)) == 0
         cells = [["names", "char", "bigram", [0]], ["names", "char", "mlp", [0, 1]]]
-        section = json.loads(run.comparison_section()) | {"cells": cells, "analyses": False}
+        section = json.loads(run.summary_section()) | {"cells": cells, "analyses": False}
         told = ["--results", "results", "--out", "results/comparison.json", "--section", json.dumps(section)]
         assert call("summarize", *told) == 0
         return artifacts.load_json(folder / "results/comparison.json")

@@ -50,7 +50,7 @@ rule compare:
         f"logs/{RUN.name}/compare.log",
     localrule: True
     params:
-        section=RUN.comparison_section(),
+        section=RUN.summary_section(),
         results=subpath(output[0], parent=True),
         code=code_hash("summarize"),
     shell:
