@@ -1,24 +1,29 @@
-r"""Text that may hold commands for a terminal or hide its direction, made visible: ``\x1b`` instead of the escape.
+"""Text that may be shown anywhere: characters that give commands or cannot be seen are written as escapes.
 
-Everything that comes from a text, a config or a server passes here before it is shown anywhere.
+Everything that comes from a text or a config passes ``visible`` before it is shown; each output format then escapes
+what would be a command in it: tags in HTML, pipes in Markdown, backslashes in LaTeX, formulas in CSV.
 """
 
 import unicodedata
 from collections.abc import Mapping
-from typing import Any
+from dataclasses import fields, is_dataclass, replace
+from typing import Any, TypeVar
 
-HIDDEN = {"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"}  # Unicode: control, format, surrogate, unassigned, separators
+Content = TypeVar("Content")
+
+# Unicode categories: control, format, surrogate, private use, unassigned, line and paragraph separators
+UNSEEN = {"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"}
 
 
 def visible(text: str) -> str:
     r"""Control, direction, zero-width and broken characters written out, as ``\x1b``; newline and tab stay."""
     if text.isascii() and text.isprintable():
         return text
-    return "".join(_escape(character) if _is_hidden(character) else character for character in text)
+    return "".join(_escape(character) if _is_unseen(character) else character for character in text)
 
 
-def _is_hidden(character: str) -> bool:
-    return character not in "\n\t" and unicodedata.category(character) in HIDDEN
+def _is_unseen(character: str) -> bool:
+    return character not in "\n\t" and unicodedata.category(character) in UNSEEN
 
 
 def _escape(character: str) -> str:
@@ -26,10 +31,15 @@ def _escape(character: str) -> str:
     return f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"
 
 
-def all_visible(content: Any) -> Any:
-    """``visible`` for every text in a JSON value, keys included."""
+def all_visible(content: Content) -> Content:
+    """``visible`` for every text in a JSON value, keys included, or in the fields of a dataclass."""
+    shown: Any = content
     if isinstance(content, str):
-        return visible(content)
-    if isinstance(content, Mapping):
-        return {all_visible(key): all_visible(value) for key, value in content.items()}
-    return [all_visible(item) for item in content] if isinstance(content, list | tuple) else content
+        shown = visible(content)
+    elif is_dataclass(content) and not isinstance(content, type):
+        shown = replace(content, **{field.name: all_visible(getattr(content, field.name)) for field in fields(content)})
+    elif isinstance(content, Mapping):
+        shown = {all_visible(key): all_visible(value) for key, value in content.items()}
+    elif isinstance(content, list | tuple):
+        shown = [all_visible(item) for item in content]
+    return shown
