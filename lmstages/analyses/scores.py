@@ -97,7 +97,7 @@ def unseen(scores: Scores, seen: np.ndarray, characters: np.ndarray) -> Facts | 
 
 
 def positions(scores: Scores) -> list[Facts]:
-    """[{low, high, tokens, bytes, bits_per_byte}]: tokens with low ... high - 1 tokens of their document before them."""
+    """[{low, high, tokens, bytes, bits_per_byte}]: tokens with low ... high - 1 tokens of the document before them."""
     first = np.flatnonzero(np.diff(scores.documents, prepend=-1))
     lengths = np.diff([*first, len(scores.documents)])
     position = np.arange(len(scores.documents)) - np.repeat(first, lengths)

@@ -2,7 +2,7 @@
 
 A couple is two words that go together, such as *hedgehogs* and *raisins*. A model that cannot look back as far as the
 couple's first word costs the same in both cases for that reason, and not for having generalised: ``sees`` is the
-fraction of couples whose first word lies within its context. Knows score files; gaps and intervals are made in ``results``.
+fraction of couples whose first word lies within its context. Gaps and intervals are made in ``results``.
 """
 
 import math
@@ -19,7 +19,7 @@ from lmstages.evaluation.score_files import Scores
 class Costs:
     """Of each scored text: sums over documents, and how many couples there are.
 
-    ``sums`` (D, 2, 3) by tokenizer/model/split: bits, bytes and number of couples that train may hold, and of withheld ones.
+    ``sums`` by tokenizer/model/split, (D, 2, 3): bits, bytes and number of couples of train, and of withheld ones.
     """
 
     rows: list[dict[str, Any]] = field(default_factory=list)

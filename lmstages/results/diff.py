@@ -19,9 +19,9 @@ import pandas as pd
 from lmstages.core.visible import visible
 from lmstages.evaluation.score_files import ensemble_of, load_scores, mean_of
 from lmstages.results import formatting, statistics
-from lmstages.results.formatting import DASH
+from lmstages.results.formatting import DASH, markdown_cell
 from lmstages.results.frame import Results, hyperparameters
-from lmstages.results.intervals import Key, Profile, Text, in_blocks, profile
+from lmstages.results.intervals import Profile, Text, in_blocks, profile
 from lmstages.results.schema import Change, Result
 
 FACTS = ("type", "protocol", "seeds", "parameters", "status")  # besides hyperparameters, what may explain a difference
@@ -116,6 +116,7 @@ def _profile(run: Results, row: Result, text: Text) -> Profile | None:
 # ---------------------------------------------------------------- as text
 
 COLUMNS = ("corpus", "tokens", "model", "before", "after", "difference", "95 % interval", "p", "what changed")
+ALIGNED = ("left",) * 3 + ("right",) * 5 + ("left",)
 
 
 def display(changes: Sequence[Change]) -> pd.DataFrame:
@@ -125,7 +126,7 @@ def display(changes: Sequence[Change]) -> pd.DataFrame:
 
 def _cells(change: Change) -> list[str]:
     numbers = [formatting.decimal(change.before, 4), formatting.decimal(change.after, 4)]
-    bounds = formatting.interval(change.low, change.high)
+    bounds = formatting.interval((change.low, change.high))
     numbers += [formatting.signed(change.difference, 4), bounds, formatting.chance(change.p_holm)]
     text = f"{change.corpus}, {change.split}"
     return [visible(cell) for cell in (text, change.tokenizer, change.model, *numbers, remark(change))]
@@ -163,8 +164,8 @@ def markdown(before: Path, changes: Sequence[Change]) -> str:
     """Tables to paste, one for each later run; a difference below 0 where that run is better."""
     parts = []
     for run, several in by_run(changes).items():
-        table = formatting.markdown_table(display(several), right=COLUMNS[3:8])
-        parts.append(f"# {visible(str(before))} → {visible(run)}\n\n{summary(several)}\n\n{table}")
+        table = display(several).map(markdown_cell).to_markdown(index=False, colalign=ALIGNED)
+        parts.append(f"# {visible(str(before))} → {visible(run)}\n\n{summary(several)}\n\n{table}\n")
     return "\n".join(parts)
 
 
@@ -173,6 +174,6 @@ def terminal(before: Path, changes: Sequence[Change]) -> str:
     parts = []
     for run, several in by_run(changes).items():
         moved = [change for change in several if change.difference or remark(change)]
-        table = formatting.plain_table(display(moved), right=COLUMNS[3:8]) if moved else "no row changed"
+        table = display(moved).to_string(index=False, max_colwidth=60) if moved else "no row changed"
         parts.append(f"bits per byte, {visible(str(before))} -> {visible(run)}\n{table}\n{summary(several)}")
     return "\n\n".join(parts)

@@ -75,12 +75,13 @@ def _model(row: Result) -> dict[str, Any]:
 def _flat(novelty: Mapping[str, Any]) -> dict[str, Any]:
     """Nested measurements as columns."""
     plain = dict(novelty)
+    plain["recalled"] = plain.pop("found")
     length, _ = plain.pop("length"), plain.pop("length_of_test")
     quantiles = length or [None] * 5
     copies = {"": plain.pop("longest_copy"), "_of_test": plain.pop("longest_copy_of_test")}
     columns = {f"copy_{name}{whose}": values[name] for whose, values in copies.items() for name in ("mean", "max")}
     columns |= {"length_min": quantiles[0], "length_median": quantiles[2], "length_max": quantiles[4]}
-    return {**plain, **columns, "recalled": plain.pop("found")} if "found" in plain else {**plain, **columns}
+    return {**plain, **columns}
 
 
 # ---------------------------------------------------------------- near transfer
@@ -91,10 +92,11 @@ def transfer(row: Result, couples: Mapping[str, Any], sums: np.ndarray, referenc
     figures = gaps(sums.sum(axis=0)[None], reference)
     resampled = gaps(statistics.resampled_sums(sums), reference)
     bounds = {name: _interval(resampled[name], len(sums)) for name in TESTED}
-    values = {name: finite_or_none(float(figure[0])) for name, figure in figures.items()}
+    values: dict[str, Any] = {name: finite_or_none(float(figure[0])) for name, figure in figures.items()}
     if couples["sees"] < FEWEST_SEEN:
         values["gap_closed"], bounds["gap_closed"] = None, (None, None)
-    ends = {f"{name}_{end}": bounds[name][i] for name in TESTED for i, end in enumerate(("low", "high"))}
+    ends: dict[str, Any] = {f"{name}_low": low for name, (low, _) in bounds.items()}
+    ends |= {f"{name}_high": high for name, (_, high) in bounds.items()}
     counts = {name: couples[name] for name in ("couples", "withheld", "sees")}
     identity = {**_model(row), "split": row.split, "title": row.title, "rank": row.rank}
     return Transfer(**identity, **counts, **values, **ends, reference_bits=reference)
@@ -117,4 +119,3 @@ def _interval(values: np.ndarray, documents: int) -> tuple[float | None, float |
         return None, None
     low, high = statistics.interval(values, documents).tolist()
     return low, high
-

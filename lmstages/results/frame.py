@@ -19,7 +19,7 @@ import pandas as pd
 
 from lmstages.core import artifacts
 from lmstages.core.errors import UserError, did_you_mean
-from lmstages.core.visible import visible
+from lmstages.results.formatting import spreadsheet_text
 from lmstages.results.schema import OUTPUTS, Result, columns
 
 Row = TypeVar("Row")
@@ -147,16 +147,10 @@ def groups(items: Sequence[Row], *names: str) -> dict[tuple[Any, ...], list[Row]
 
 # ---------------------------------------------------------------- CSV
 
-FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n")  # a spreadsheet runs a cell that begins so
-
 
 def csv_text(data: pd.DataFrame) -> str:
-    """All rows with all digits; text that a spreadsheet would run gets an apostrophe before it."""
+    """All rows with all digits; text that a spreadsheet would run as a formula gets an apostrophe before it."""
     safe = data.copy()
     for name in safe.columns[safe.dtypes == "string"]:
-        safe[name] = safe[name].map(_csv_cell, na_action="ignore")
+        safe[name] = safe[name].map(spreadsheet_text, na_action="ignore")
     return safe.to_csv(index=False, lineterminator="\n")
-
-
-def _csv_cell(text: str) -> str:
-    return ("'" if text.startswith(FORMULA) else "") + visible(text)

@@ -1,7 +1,7 @@
 """Rows get what makes them comparable: an interval each, a tested difference for every pair, flags.
 
 Rows stand in one table, and are paired and corrected together, where they are scored on the same bytes, whatever the
-corpus is called there and whatever its tokens are. ``statistics`` has the statistics; this module knows rows and scores.
+corpus is called there and whatever its tokens are. ``statistics`` has the statistics.
 """
 
 import math
@@ -140,12 +140,9 @@ def perplexity(nats_per_token: float) -> float:
 
 
 def _difference(a: Result, b: Result, pair: statistics.PairedDifference) -> Difference:
-    sides = {
-        f"{side}_{name}": getattr(row, name)
-        for side, row in (("a", a), ("b", b))
-        for name in ("corpus", "tokenizer", "model")
-    }
-    tested = {"difference": pair.difference, "low": pair.low, "high": pair.high, "p": pair.p, "p_holm": pair.p_holm}
+    sides: dict[str, Any] = {f"a_{name}": getattr(a, name) for name in ("corpus", "tokenizer", "model")}
+    sides |= {f"b_{name}": getattr(b, name) for name in ("corpus", "tokenizer", "model")}
+    tested: dict[str, Any] = {name: getattr(pair, name) for name in ("difference", "low", "high", "p", "p_holm")}
     return Difference(corpus=a.corpus, split=a.split, **sides, **tested)
 
 

@@ -225,5 +225,3 @@ def _with_code_length(row: Result, size: int) -> Result:
     assert row.bytes and row.characters, "a compressor has compressed something"
     nats_per_character = 8 * math.log(2) * size / row.characters
     return replace(row, bits_per_byte=8 * size / row.bytes, nats_per_character=nats_per_character)
-
-

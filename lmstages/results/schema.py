@@ -522,7 +522,9 @@ class Change:
     low: Annotated[float | None, column("bits/byte", "Lower end of its 95 % interval.")] = None
     high: Annotated[float | None, column("bits/byte", "Upper end of it.")] = None
     p: Annotated[float | None, column("", "Two-sided p-value by flipping the signs of whole blocks.")] = None
-    p_holm: Annotated[float | None, column("", "The same with Holm's correction for all rows of the comparison.")] = None
+    p_holm: Annotated[float | None, column("", "The same with Holm's correction for all rows of the comparison.")] = (
+        None
+    )
     changed: Annotated[str, column("", "Hyperparameters and facts that differ.")] = ""
 
 

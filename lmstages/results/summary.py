@@ -172,7 +172,7 @@ def _curves(root: Path, rows: Sequence[Result]) -> Iterator[CurvePoint]:
     experiments = {(row.corpus, row.tokenizer, row.model): row for row in reversed(rows) if row.status == "ok"}
     for row in reversed(experiments.values()):
         for seed in row.seeds.split() if not row.ensemble_of else ():
-            where = {"corpus": row.corpus, "tokenizer": row.tokenizer, "model": row.model}
+            where: dict[str, Any] = {"corpus": row.corpus, "tokenizer": row.tokenizer, "model": row.model}
             fit = artifacts.load_json(root.joinpath(*where.values(), f"seed{seed}", "fit.json"))
             for point in fit["curve"]:
                 yield CurvePoint(**where, title=row.title, rank=row.rank, seed=int(seed), **point)

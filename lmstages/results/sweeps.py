@@ -18,8 +18,9 @@ from lmstages.results.schema import Corpora, Crossing, Result, ScalingPoint, Swe
 COLUMN_OF = {"corpora": "corpus", "tokenizers": "tokenizer", "models": "model"}
 SIZE = "use"  # the swept key of a learning curve over the size of train
 Curve = list[tuple[float, float]]  # (bytes, bits per byte), by size
-SHARED = ("corpus", "split", "tokenizer", "model", "bits_per_byte", "bits_per_byte_low", "bits_per_byte_high")
-SHARED += ("bits_per_byte_std", "perplexity", "nats_per_character", "parameters")
+INTERVAL = ("bits_per_byte_low", "bits_per_byte_high", "bits_per_byte_std")
+FIGURES = ("bits_per_byte", *INTERVAL, "perplexity", "nats_per_character", "parameters")
+SHARED = ("corpus", "split", "tokenizer", "model", *FIGURES)
 
 
 def sweep_points(sweep: Mapping[str, Any], rows: Iterable[Result]) -> list[SweepPoint]:
@@ -57,7 +58,8 @@ def scaling_points(
         return
     used = {name: values[0] for name, values in sweep["cells"]}
     sizes = {text.corpus: text.bytes for text in corpora if text.split == "train"}
-    members = [r for r in rows if r.corpus in used and r.family not in NOT_ON_THE_LADDER and r.bits_per_byte is not None]
+    members = [row for row in rows if row.corpus in used and row.family not in NOT_ON_THE_LADDER]
+    members = [row for row in members if row.bits_per_byte is not None]
     members.sort(key=lambda row: (row.split, row.tokenizer, row.rank, row.model, sizes[row.corpus]))
     for row in members:
         assert row.bits_per_byte is not None, "filtered above"

@@ -179,11 +179,12 @@ def mix_section(wildcards):
     return RUN.mix_section(wildcards.corpus, wildcards.mixture)
 
 
-def cells(wildcards):
-    """What the comparison reads of every cell of the run."""
+def experiments(wildcards):
+    """What the summary reads of every experiment of the run."""
     files, derived = ("fit.json", "scores.safetensors", "evaluation.json"), RUN.derived()
-    told = [f"{ROOT}/{c}/{t}/{m}/seed{s}/against.json" for c, t, m, s in RUN.experiments() if m in derived]
-    return told + [f"{ROOT}/{c}/{t}/{m}/seed{s}/{file}" for c, t, m, s in RUN.experiments() for file in files]
+    folders = [(f"{ROOT}/{c}/{t}/{m}/seed{s}", m) for c, t, m, s in RUN.experiments()]
+    errors = [f"{folder}/quantization_error.json" for folder, model in folders if model in derived]
+    return errors + [f"{folder}/{file}" for folder, _ in folders for file in files]
 
 
 def base_model(wildcards):
