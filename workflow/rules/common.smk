@@ -17,6 +17,7 @@ from lmstages.config.sources import SOURCES
 from lmstages.config.sweeps import listed
 from lmstages.core.errors import UserError, did_you_mean
 from lmstages.core.provenance import code_hash, package_hash
+from lmstages.results.schema import TABLES
 
 
 def chosen_run():
