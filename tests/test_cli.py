@@ -24,7 +24,7 @@ tokenizers: {char: {kind: char}}
 models:
   bigram:
   mlp: {window: 2, embedding: 4, hidden: 8, steps: 40, evaluate_every: 20}
-  wild: {model: mlp, window: 2, embedding: 4, hidden: 8, steps: 40, learning_rate: 1e4, weight_decay: 10, clip: 0}
+  wild: {type: mlp, window: 2, embedding: 4, hidden: 8, steps: 40, learning_rate: 1e4, weight_decay: 10, clip: 0}
 sampling: {count: 2, length: 10, prompt: a}
 """
 EXPECTED = ["names/char/bigram/seed0", "names/char/mlp/seed0", "names/char/wild/seed0"]

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from lmstages.core.errors import UserError
 from lmstages.core.visible import visible
 from lmstages.evaluation.score_files import ensemble_of, load_scores, mean_of
 from lmstages.results import formatting, statistics
@@ -76,6 +77,8 @@ class Pair:
 
 def between(folders: Sequence[Path]) -> list[Change]:
     """The first run against each of the others; an error where one is none."""
+    if len(folders) < 2:
+        raise UserError("diff", "one run found", "", "give two or more folders of finished runs")
     first, *others = (Results.open(folder) for folder in folders)
     changes = [change for other in others for change in Pair(first, other).changes()]
     tested = [change for change in changes if change.p is not None]

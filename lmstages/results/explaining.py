@@ -19,7 +19,8 @@ from lmstages.training.flops import FORMULA
 
 FILES = ("model.safetensors", "fit.json", "scores.safetensors", "evaluation.json", "samples.json", "probe.json")
 PARTS = ("run", "corpus", "tokenizer", "model", "seed")
-FACTS = ("status", "parameters", "tokens_seen", "flops", "fit_seconds", "device", "threads", "vocab_size", "environment")
+COST = ("status", "parameters", "tokens_seen", "flops", "fit_seconds")
+FACTS = (*COST, "device", "threads", "vocab_size", "environment")
 MEANING = {"flops": FORMULA, "parameters": "free numbers that were fitted", "tokens_seen": "of train, repeats counted"}
 
 

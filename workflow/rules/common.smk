@@ -14,7 +14,6 @@ from lmstages.config import resources
 from lmstages.config.reading import read_run, text_run
 from lmstages.config.sections import NAME, OWN, SPLITS, to_section
 from lmstages.config.sources import SOURCES
-from lmstages.config.sweeps import listed
 from lmstages.core.errors import UserError, did_you_mean
 from lmstages.core.provenance import code_hash, package_hash
 from lmstages.results.schema import TABLES
@@ -217,20 +216,6 @@ def checkpoint(wildcards):
         return [record.gguf]
     patterns = ("*.safetensors", "*.json", "tokenizer.model")
     return [] if record.path is None else sorted(str(file) for p in patterns for file in Path(record.path).glob(p))
-
-
-def sweep_files():
-    """A table and a figure of every sweep."""
-    names = [sweep["name"] for sweep in listed(RUN.sweeps)]
-    return expand(f"{ROOT}/sweeps/{{name}}.{{kind}}", name=names, kind=["csv", "svg"])
-
-
-def scaling_files():
-    """Learning curves of every corpus whose train text is swept by itself."""
-    swept = [sweep for sweep in listed(RUN.sweeps) if sweep["section"] == "corpora" and sweep["keys"] == ["use"]]
-    return expand(
-        f"{ROOT}/scaling/{{name}}.{{kind}}", name=[sweep["name"] for sweep in swept], kind=["json", "md", "svg"]
-    )
 
 
 def corpus_oracle(wildcards):
