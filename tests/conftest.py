@@ -18,7 +18,8 @@ from typing import Any
 
 import pytest
 
-CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache", "lmstages")  # where tests/*.sh build tools
+HOME = Path(os.path.expanduser("~"))  # stays "~" for a user without one
+CACHE = Path(os.environ.get("XDG_CACHE_HOME") or HOME / ".cache", "lmstages")  # where tests/*.sh build tools
 FIXED = {"TZ": "UTC", "LC_ALL": "C.UTF-8", "LANG": "C.UTF-8", "LANGUAGE": "", "COLUMNS": "80", "LINES": "24"}
 FIXED |= {"TERM": "dumb", "OMP_NUM_THREADS": "1", "MPLBACKEND": "agg"}
 INHERITED = {"PYTHONHASHSEED", "PYTHONWARNINGS", "PYTHONOPTIMIZE", "PYTHONSAFEPATH", "NO_COLOR", "FORCE_COLOR"}
@@ -92,7 +93,7 @@ def reset_environment() -> None:
         os.environ["PYTHONPATH"] = os.pathsep.join([*filter(None, [os.environ.get("PYTHONPATH")]), str(LLAMA_CPP)])
     empty = tempfile.mkdtemp(prefix="lmstages-tests-")
     os.environ["XDG_CONFIG_HOME"] = empty  # no profile of Snakemake, no matplotlibrc
-    if not os.access(Path.home(), os.W_OK):
+    if not os.access(HOME, os.W_OK):
         os.environ["HOME"] = empty
     EMPTY_FOLDERS.append(empty)
 
@@ -106,10 +107,10 @@ def pytest_unconfigure() -> None:
         shutil.rmtree(EMPTY_FOLDERS.pop(), ignore_errors=True)
 
 
-def pytest_report_header(config: pytest.Config) -> list[str]:
+def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
     """The seed of the order, so that a failure can be repeated."""
-    seed = config.getoption("--shuffle")
-    return [] if seed is None else [f"files shuffled: --shuffle {seed}"]
+    if (seed := config.getoption("--shuffle")) is not None:
+        terminalreporter.write_line(f"files shuffled: --shuffle {seed}")
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

@@ -71,8 +71,9 @@ def test_in_ci_a_skip_for_a_missing_tool_is_a_failure(tmp_path, ci, outcome):
 
 def order_of_files(folder, *options):
     files = {f"test_{letter}.py": "def test_1(): pass\ndef test_2(): pass\n" for letter in "abcdef"}
-    lines = run_pytest(folder, files, *options).stdout.splitlines()
-    return [line.split()[0] for line in lines if "PASSED" in line]
+    output = run_pytest(folder, files, *options).stdout
+    assert not options or "files shuffled: --shuffle 1" in output
+    return [line.split()[0] for line in output.splitlines() if "PASSED" in line]
 
 
 def test_shuffled_files_keep_the_order_of_their_tests(tmp_path):
