@@ -74,7 +74,7 @@ def with_kenlms_last_counts(model, train):
     plain = counting.count(train, model.config.order, model.vocab_size, adjusted=False)
     discounts = model.constants.copy()
     for n in range(1, model.config.order):
-        adjusted = model.levels[n].counting.astype(np.int64)
+        adjusted = model.levels[n].counts.astype(np.int64)
         last = np.flatnonzero(adjusted)[-1]
         adjusted[last] = plain[n].counts[last]
         discounts[n - 1] = closed_form("modified_kneser_ney", adjusted)
