@@ -27,14 +27,12 @@ SCRIPT = PROJECT / "tests" / "slurm.sh"
 GPU_FOR_THE_GPT = "fit:gpu=int(wildcards.model == 'gpt')"
 SECONDS = 80  # that the GPT takes by itself, so that a limit of a minute cuts it
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(1500)]
+pytestmark = [pytest.mark.slow, pytest.mark.needs("slurm"), pytest.mark.timeout(1500)]
 
 
 @pytest.fixture(scope="module")
 def slurm(tmp_path_factory):
     """The environment in which sbatch finds a Slurm of one node with one GPU."""
-    if not all(Path(folder, "slurmctld").exists() for folder in ("/usr/sbin",)):
-        pytest.skip("no Slurm on this machine; tests/slurm.sh install installs Debian's")
     folder = tmp_path_factory.mktemp("slurm")
     started = subprocess.run([SCRIPT, "up", folder], capture_output=True, text=True, check=False)
     if started.returncode:

@@ -163,9 +163,8 @@ def test_a_name_too_long_is_refused(tmp_path: Path) -> None:
     assert refusal(tmp_path / ("x" * 300)).endswith("cannot be read (File name too long)")
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root reads everything")
-def test_a_file_without_permission_is_refused(tmp_path: Path) -> None:
-    path = file_with(tmp_path, b"abc")
+def test_a_file_without_permission_is_refused(bound_folder: Path) -> None:
+    path = file_with(bound_folder, b"abc")
     path.chmod(0)
     assert refusal(path).endswith(f"cannot be read (Permission denied); make it readable: chmod u+r {path}")
 
