@@ -1,4 +1,4 @@
-"""What a download does when the other side lies, stalls, drips or is not there: one line, and no file."""
+"""Downloads from servers that send wrong, slow, endless or no answers: one line of error, and no file."""
 
 import hashlib
 import json
@@ -28,7 +28,7 @@ SIZE = f"{len(CONTENT):,}"
 LIMITS = TimeLimits(connect=10, read=10, deadline=30, retries=2, backoff=0.01, report=0)
 SHORT_DEADLINE = replace(LIMITS, read=1000, deadline=0.5)
 DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
-with_data = pytest.mark.skipif(not DATA.is_dir(), reason="the published corpora do not lie beside the checkout")
+with_data = pytest.mark.skipif(not DATA.is_dir(), reason="the published corpora are not beside the checkout")
 
 
 @pytest.fixture
@@ -40,7 +40,7 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[HostileServer]:
 
 @pytest.fixture(params=["no file before", "an older file before"])
 def destination(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
-    """A place to write to; an older file there must survive every failure."""
+    """A path to write to; an older file there must survive every failure."""
     path = tmp_path / "raw" / "text.txt"
     if request.param == "an older file before":
         fetch(source(b"older\n"), path, str(folder_with(tmp_path / "older", {"text.txt": b"older\n"})), {})
@@ -138,7 +138,7 @@ def test_a_busy_server_does_not_outlast_the_deadline(server: HostileServer, dest
 
 
 @pytest.mark.parametrize("behaviour", ["silent", "stalled"])
-def test_a_silence_ends_and_is_tried_again(server: HostileServer, destination: Path, behaviour: str) -> None:
+def test_a_read_timeout_is_retried(server: HostileServer, destination: Path, behaviour: str) -> None:
     message = refusal(source(CONTENT, server.url(behaviour)), destination, limits=replace(LIMITS, read=0.2))
     assert message.startswith(f"text: {server.url(behaviour)}: nothing arrived for 0.2 s; ")
     assert server.requests[behaviour] == 3
@@ -151,7 +151,7 @@ def test_nothing_outlasts_the_deadline(server: HostileServer, destination: Path,
     assert server.requests[behaviour] == 1
 
 
-def test_a_given_up_server_is_no_longer_listened_to(server: HostileServer, tmp_path: Path) -> None:
+def test_the_thread_of_an_abandoned_server_ends(server: HostileServer, tmp_path: Path) -> None:
     before = threading.active_count()
     refusal(source(CONTENT, server.url("endless")), tmp_path / "text.txt")
     refusal(source(CONTENT, server.url("drip")), tmp_path / "text.txt", limits=SHORT_DEADLINE)
@@ -188,7 +188,7 @@ def test_an_address_of_another_scheme_is_reported(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("behaviour", "requests"), [("flaky", 3), ("once_cut", 2)])
-def test_what_passes_is_tried_again(server: HostileServer, tmp_path: Path, behaviour: str, requests: int) -> None:
+def test_a_transient_failure_is_retried(server: HostileServer, tmp_path: Path, behaviour: str, requests: int) -> None:
     fetch(source(CONTENT, server.url(behaviour)), tmp_path / "text.txt", None, {}, limits=LIMITS)
     assert verified(tmp_path / "text.txt").read_bytes() == CONTENT
     assert server.requests[behaviour] == requests

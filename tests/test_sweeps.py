@@ -55,7 +55,7 @@ def test_a_sweep_may_stand_deeper():
 
 @pytest.mark.parametrize("given", [[], 3, "a", [1, 1], [{"a": 1}]])
 def test_what_is_no_sweep_is_refused(given):
-    with pytest.raises(UserError, match=r"models\.mlp\.hidden: .*(is no sweep|stands twice)"):
+    with pytest.raises(UserError, match=r"models\.mlp\.hidden: .*(is no sweep|occurs twice)"):
         expanded({"models": {"mlp": {"hidden": {"sweep": given}}}})
 
 
@@ -72,7 +72,7 @@ def test_two_keys_of_one_name_go_by_their_whole_way():
 
 def test_a_cell_never_takes_the_place_of_another_entry():
     models = {"mlp": {"hidden": {"sweep": [8]}}, "mlp-hidden-8": {"type": "mlp"}}
-    with pytest.raises(UserError, match=r"models\.mlp: its sweep makes 'mlp-hidden-8', which stands there already"):
+    with pytest.raises(UserError, match=r"models\.mlp: its sweep makes 'mlp-hidden-8', which is an entry already"):
         expanded({"models": models})
 
 
