@@ -22,6 +22,7 @@ from torch import nn
 from lmstages.config.hyperparameters.attention import Llama
 from lmstages.config.sections import Pretrained
 from lmstages.core import artifacts
+from lmstages.core.documents import BOUNDARY
 from lmstages.core.errors import UserError
 from lmstages.core.progress import LOGGER, clock
 from lmstages.core.provenance import versions
@@ -33,7 +34,7 @@ from lmstages.models.external.llama_cpp import Engine
 from lmstages.models.external.llama_tensors import shapes
 from lmstages.models.external.mapped import FittedElsewhere, PretrainedModel, TheirTokens, mapped, renumbered
 from lmstages.tokenizers import streams
-from lmstages.tokenizers.base import BOUNDARY, Encoded
+from lmstages.tokenizers.base import Encoded
 from lmstages.tokenizers.vocabularies import OwnTokenizer, from_folder, from_vocabulary
 
 LONGEST_WINDOW = 2048  # where the config names none and the checkpoint can read more
