@@ -28,7 +28,7 @@ from lmstages.core.progress import LOGGER, clock
 from lmstages.core.provenance import versions
 from lmstages.corpora.splits import SplitText
 from lmstages.evaluation import scoring
-from lmstages.evaluation.experiment import evaluated
+from lmstages.evaluation.experiment import evaluate_model
 from lmstages.models.external import gguf_file, huggingface
 from lmstages.models.external.llama_cpp import Engine
 from lmstages.models.external.llama_tensors import shapes
@@ -91,7 +91,7 @@ def score_pretrained(
         _tell_time(loaded.model, Path(folder), section["splits"], protocol, needed)
         asked = {**section, "scoring": protocol, "sampling": _samples(section["sampling"], chosen)}
         model: Any = loaded.model
-        evaluated(model, loaded.tokenizer, (Path(folder), text, out), asked, made, cell)
+        evaluate_model(model, loaded.tokenizer, (Path(folder), text, out), asked, made, cell)
     artifacts.save_json(out / "fit.json", _facts(loaded, section, threads), made)
 
 

@@ -28,9 +28,7 @@ __all__ = [
     "smallest_type",
     "with_boundaries",
 ]
-SUBWORDS: dict[str, type[SubwordTokenizer]] = {
-    tokenizer.kind: tokenizer for tokenizer in (BPETokenizer, UnigramTokenizer)
-}
+SUBWORDS: dict[str, type[SubwordTokenizer]] = {"bpe": BPETokenizer, "unigram": UnigramTokenizer}
 
 
 def learn(

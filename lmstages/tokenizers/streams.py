@@ -18,7 +18,7 @@ from lmstages.tokenizers import TextTokenizer, from_json, smallest_type, with_bo
 
 
 def write_tokens(folder: Path, name: str, text: SplitText, tokenizer: TextTokenizer, made: Made) -> int:
-    """Tokenize a split piece by piece and return the number of tokens; raises UserError if decoding changes the text."""
+    """Tokenize a split and return its number of tokens; raises UserError if decoding changes the text."""
     paths = _token_paths(folder, name)
     starts, count = [0], 0
     progress = Progress(text.path.stat().st_size, f"{name}: byte")

@@ -81,8 +81,8 @@ class BPETokenizer(SubwordTokenizer):
 class UnigramTokenizer(SubwordTokenizer):
     """Unigram: segments a text with the largest product of piece probabilities; training prunes pieces (Kudo 2018).
 
-    Learnt by the ``sentencepiece`` library, which is deterministic, from words already decode_bytes in the byte alphabet, so
-    that its rules for white space and normalisation change nothing.
+    Learnt by the ``sentencepiece`` library, which is deterministic, from words in the byte alphabet, so that its rules
+    for white space and normalisation change nothing.
     """
 
     kind = "unigram"
@@ -98,7 +98,7 @@ class UnigramTokenizer(SubwordTokenizer):
 
 
 def _words(texts: Iterable[str]) -> Counter[str]:
-    """Counts of words, decode_bytes in the byte alphabet; words longer than LONGEST_PIECE count in parts.
+    """Counts of words, in the byte alphabet; words longer than LONGEST_PIECE count in parts.
 
     Each byte is counted once in addition, so that all of them become pieces.
     """

@@ -2,7 +2,7 @@
 
 A GGUF file lists pieces with what llama.cpp needs to tokenize: ``llama`` (SentencePiece: adjacent pieces are merged by
 score; a space is U+2581; byte fallback), ``gpt2`` (byte-level BPE: ordered merges, and the name of a pre-tokenization
-rule) or ``none``. A Hugging Face folder contains the definition of the ``tokenizers`` library, or a SentencePiece model.
+rule) or ``none``. A Hugging Face folder holds a definition of the ``tokenizers`` library or a SentencePiece model.
 
 Our characters are SentencePiece pieces without merges. Our boundary, token 0, is both begin and end of text in either
 format. Knows no model; paths occur only in error messages.
@@ -118,9 +118,7 @@ def _shifted(definition: dict[str, Any]) -> dict[str, Any]:
     return {**definition, "model": model}
 
 
-LONGEST_TEXT = (
-    100.0  # times the lowest score: every segmentation of the characters of BEGIN scores better than the piece
-)
+LONGEST_TEXT = 100.0  # times the lowest score, so that any segmentation of BEGIN scores better than the piece
 
 
 def _byte_pieces() -> list[str]:
