@@ -37,40 +37,36 @@ def check_model(model: LanguageModel, documents: Documents, experiment: str) -> 
     if not rows.size:
         return
     scores = model.score(rows)
-    _must_agree(
-        experiment, "rows", scores, model.score(rows[::-1])[::-1], "when the order of the rows is reversed", ROWS_REMEDY
-    )
-    _must_agree(experiment, "rows", scores[:1], model.score(rows[:1]), "when a row is scored alone", ROWS_REMEDY)
-    if model.config.category in BOUNDS:
-        return
-    prefix_length = -(-rows.shape[1] // 4)  # short, so that no sliding window starts after the changed tokens
-    future = np.concatenate([rows[:, :prefix_length], (rows[:, prefix_length:] + 1) % model.vocab_size], axis=1)
-    _must_agree(
-        experiment,
-        "future",
-        scores[:, :prefix_length],
-        model.score(future)[:, :prefix_length],
-        "when the future changes",
-        FUTURE_REMEDY,
-    )
+    _check_rows(model, rows, scores, experiment)
+    if model.config.category not in BOUNDS:
+        _check_future(model, rows, scores, experiment)
+        _check_chain_rule(model, rows, scores, experiment)
+
+
+def _check_rows(model: LanguageModel, rows: np.ndarray, scores: np.ndarray, experiment: str) -> None:
+    cause = "rows depend on each other: a state leaks between rows, or randomness such as dropout is still on"
+    reversed_scores = model.score(rows[::-1])[::-1]
+    _must_agree(experiment, "rows", scores, reversed_scores, "when the order of the rows is reversed", cause)
+    _must_agree(experiment, "rows", scores[:1], model.score(rows[:1]), "when a row is scored alone", cause)
+
+
+def _check_future(model: LanguageModel, rows: np.ndarray, scores: np.ndarray, experiment: str) -> None:
+    cause = "the model reads what it predicts: a causal mask is missing, or targets are shifted"
+    length = -(-rows.shape[1] // 4)  # short, so that no sliding window starts after the changed tokens
+    changed = np.concatenate([rows[:, :length], (rows[:, length:] + 1) % model.vocab_size], axis=1)
+    changed_scores = model.score(changed)[:, :length]
+    _must_agree(experiment, "future", scores[:, :length], changed_scores, "when the future changes", cause)
+
+
+def _check_chain_rule(model: LanguageModel, rows: np.ndarray, scores: np.ndarray, experiment: str) -> None:
+    """``score`` against ``next_log_probs``, whose distributions must sum to one."""
+    cause = "the score is not that of the next token: targets are shifted, or randomness such as dropout is still on"
     for position in (position for position in POSITIONS if position < rows.shape[1]):
         log_probs = model.next_log_probs(rows[:, :position])
         _must_sum_to_one(experiment, log_probs, position)
         expected = log_probs[np.arange(len(rows)), rows[:, position]]
-        _must_agree(
-            experiment,
-            "chain rule",
-            scores[:, position],
-            expected,
-            f"from next_log_probs of {position} tokens",
-            CHAIN_REMEDY,
-        )
-
-
-ROWS_REMEDY = "rows depend on each other: a state leaks between rows, or randomness such as dropout is still on"
-FUTURE_REMEDY = "the model reads what it predicts: a causal mask is missing, or targets are shifted"
-CHAIN_REMEDY = "the score is not that of the next token: targets are shifted, or randomness such as dropout is still on"
-RECOMPUTATION_REMEDY = "tokens are scored at the wrong position or with the wrong history"
+        condition = f"from next_log_probs of {position} tokens"
+        _must_agree(experiment, "chain rule", scores[:, position], expected, condition, cause)
 
 
 def _rows(documents: Documents) -> np.ndarray:
@@ -91,9 +87,7 @@ def _must_sum_to_one(experiment: str, log_probs: np.ndarray, position: int) -> N
     worst = sums[np.argmax(np.where(np.isfinite(sums), np.abs(sums - 1), np.inf))]
     if not abs(worst - 1) <= SUM or not largest <= SUM:
         problem = f"after {position} tokens the next probabilities sum to {worst:.9g}, the largest is e^{largest:.3g}"
-        _refuse(
-            experiment, "sums", problem, f"they sum to 1 within {SUM:g}, or bits per byte are no code length", REMEDY
-        )
+        _refuse(experiment, "sums", problem, f"they sum to 1 within {SUM:g}, or bits per byte are no code length")
 
 
 def _must_agree(experiment: str, law: str, scores: np.ndarray, others: np.ndarray, condition: str, cause: str) -> None:
@@ -105,7 +99,7 @@ def _must_agree(experiment: str, law: str, scores: np.ndarray, others: np.ndarra
         _refuse(experiment, law, problem, f"both are the same within {NATS:g}", f"{cause}; {REMEDY}")
 
 
-def _refuse(experiment: str, law: str, problem: str, allowed: str, remedy: str) -> None:
+def _refuse(experiment: str, law: str, problem: str, allowed: str, remedy: str = REMEDY) -> None:
     raise CheckError(experiment, f"breaks the law of {law}: {problem}", allowed, remedy)
 
 
@@ -122,19 +116,18 @@ def check_scores(
     unscored = np.isnan(log_probs)
     if unscored[:skip].sum() != skip or unscored[skip:].any():
         problem = f"{int(unscored[skip:].sum()):,} of {len(log_probs) - skip:,} tokens have no score"
-        _refuse(
-            experiment, "coverage", problem, "every token is scored once, after those that the config skips", REMEDY
-        )
+        _refuse(experiment, "coverage", problem, "every token is scored once, after those that the config skips")
     if (log_probs[skip:] > SUM).any():
         problem = f"a token has probability e^{np.nanmax(log_probs):.4g}"
-        _refuse(experiment, "coverage", problem, "no probability is above one", REMEDY)
+        _refuse(experiment, "coverage", problem, "no probability is above one")
     if model.config.category in BOUNDS:
         return
     for position, first in _recomputed_positions(model, documents, skip, window):
         prefix = np.asarray(documents.tokens[first:position]).astype(np.int64)[None]
         expected = model.next_log_probs(prefix)[:, documents.tokens[position]]
+        cause = "tokens are scored at the wrong position or with the wrong history"
         condition = f"recomputed at token {position} from the {position - first} before it"
-        _must_agree(experiment, "recomputation", log_probs[[position]], expected, condition, RECOMPUTATION_REMEDY)
+        _must_agree(experiment, "recomputation", log_probs[[position]], expected, condition, cause)
 
 
 def _recomputed_positions(
@@ -146,18 +139,16 @@ def _recomputed_positions(
     filled = np.flatnonzero(documents.lengths)
     chosen = filled[:1] if adaptive else draws.choice(filled, min(2 * ROWS, len(filled)), replace=False)
     offsets = draws.integers(0, np.minimum(min(LENGTH, window or LENGTH), documents.lengths[chosen]))
-    offsets[: len(HEAD)] = np.minimum(
-        HEAD[: len(offsets)], offsets[: len(HEAD)]
-    )  # where an error would read the document before
+    first = min(len(HEAD), len(offsets))  # heads, where an error would read the document before
+    offsets[:first] = np.minimum(HEAD[:first], offsets[:first])
     heads = zip(documents.starts[chosen], offsets, strict=True)
     histories = [(int(start + offset), int(start)) for start, offset in heads]
     if window is None and not adaptive and context is not None and context <= LENGTH:
         for position in draws.integers(0, len(documents), ROWS).tolist():
             start = int(documents.starts[np.searchsorted(documents.starts, position, side="right") - 1])
             histories.append((position, max(start, position - LENGTH)))
-    return [
-        (position, first) for position, first in histories if position >= skip and (window is None or first >= skip)
-    ]
+    least = skip if window is not None else 0  # of a window's first token
+    return [(position, first) for position, first in histories if position >= skip and first >= least]
 
 
 def check_coverage(lengths: np.ndarray, starts: np.ndarray, document_ends: np.ndarray, experiment: str) -> None:
@@ -169,16 +160,10 @@ def check_coverage(lengths: np.ndarray, starts: np.ndarray, document_ends: np.nd
         _refuse(experiment, "coverage", problem, "bits per byte divide by the text's own bytes", COVERAGE_REMEDY)
     ends = covered[starts[1:]]
     for document in np.flatnonzero(ends != document_ends)[:1] if len(ends) == len(document_ends) else ():
-        problem = (
-            f"document {document} ends at byte {int(ends[document]):,}, in the text at {int(document_ends[document]):,}"
-        )
-        _refuse(
-            experiment,
-            "coverage",
-            problem,
-            "each token covers its own bytes, not an average number",
-            COVERAGE_REMEDY,
-        )
+        end, true_end = int(ends[document]), int(document_ends[document])
+        problem = f"document {document} ends at byte {end:,}, in the text at {true_end:,}"
+        allowed = "each token covers its own bytes, not an average number"
+        _refuse(experiment, "coverage", problem, allowed, COVERAGE_REMEDY)
 
 
 COVERAGE_REMEDY = "run snakemake again, so that tokens and text belong together"
