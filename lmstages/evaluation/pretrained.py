@@ -35,7 +35,7 @@ from lmstages.models.external.llama_tensors import shapes
 from lmstages.models.external.mapped import FittedElsewhere, PretrainedModel, TheirTokens, mapped, renumbered
 from lmstages.tokenizers import streams
 from lmstages.tokenizers.base import Encoded
-from lmstages.tokenizers.vocabularies import OwnTokenizer, from_folder, from_vocabulary
+from lmstages.tokenizers.vocabularies import CheckpointTokenizer, from_folder, from_vocabulary
 
 LONGEST_WINDOW = 2048  # where the config names none and the checkpoint can read more
 WANTED = ("*.safetensors", "*.safetensors.index.json", "config.json", "tokenizer.json", "tokenizer.model")
@@ -56,7 +56,7 @@ class OurNumbers:
 
     escape: int | None = None
 
-    def __init__(self, own: OwnTokenizer, vocab_size: int) -> None:
+    def __init__(self, own: CheckpointTokenizer, vocab_size: int) -> None:
         self.own, self.vocab_size = own, vocab_size
         self.theirs = renumbered(vocab_size, own.end).numpy()
 
@@ -145,7 +145,13 @@ def _load_gguf(path: Path, chosen: Pretrained) -> Loaded:
 
 
 def _loaded(
-    path: Path, config: Llama, rows: int, network: nn.Module, own: OwnTokenizer, size: int, count: int | None = None
+    path: Path,
+    config: Llama,
+    rows: int,
+    network: nn.Module,
+    own: CheckpointTokenizer,
+    size: int,
+    count: int | None = None,
 ) -> Loaded:
     if own.vocab_size > rows:
         found = f"its vocabulary has {own.vocab_size:,} pieces, its embedding {rows:,} rows"

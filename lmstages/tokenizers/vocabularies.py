@@ -133,7 +133,7 @@ def _numbered(pieces: Iterable[str]) -> dict[str, int]:
 # ---------------------------------------------------------------- tokenizers of checkpoints
 
 
-class OwnTokenizer:
+class CheckpointTokenizer:
     """Tokenizes text with a checkpoint's own vocabulary; each token covers some bytes of the text.
 
     ``spelling``: the bytes of every token. A text that its tokens do not spell byte by byte is refused, so that bits
@@ -179,7 +179,7 @@ def _difference(decoded: bytes, original: bytes) -> str:
     return f"{excerpts[0]} becomes {excerpts[1]}"
 
 
-def from_vocabulary(where: Path, vocabulary: Vocabulary) -> OwnTokenizer:
+def from_vocabulary(where: Path, vocabulary: Vocabulary) -> CheckpointTokenizer:
     """The tokenizer of a GGUF file."""
     if vocabulary.kind == "none":
         raise UserError(where, "holds no vocabulary, so it cannot read text", "", "export it with one")
@@ -187,7 +187,7 @@ def from_vocabulary(where: Path, vocabulary: Vocabulary) -> OwnTokenizer:
     library = _byte_level_bpe(where, vocabulary) if vocabulary.kind == "gpt2" else _sentencepiece_bpe(vocabulary)
     plain = [type_ in (CONTROL, USER) for type_ in vocabulary.types] or [False] * len(vocabulary.pieces)
     spelling = [piece.encode() if raw else spell(piece) for piece, raw in zip(vocabulary.pieces, plain, strict=True)]
-    return OwnTokenizer(where, _tokenize_with(library), spelling, vocabulary.begin, vocabulary.end)
+    return CheckpointTokenizer(where, _tokenize_with(library), spelling, vocabulary.begin, vocabulary.end)
 
 
 def _tokenize_with(library: Any) -> Callable[[str], list[int]]:
@@ -244,7 +244,7 @@ def _sentencepiece_bytes(piece: str) -> bytes:
     return piece.replace(SPACE, " ").encode()
 
 
-def from_folder(folder: Path, begin: int | None, end: int | None) -> OwnTokenizer:
+def from_folder(folder: Path, begin: int | None, end: int | None) -> CheckpointTokenizer:
     """The tokenizer of a Hugging Face folder: ``tokenizer.json`` or ``tokenizer.model``."""
     definition, pieces = folder / "tokenizer.json", folder / "tokenizer.model"
     if definition.is_file():
@@ -254,7 +254,7 @@ def from_folder(folder: Path, begin: int | None, end: int | None) -> OwnTokenize
     raise UserError(folder, "has no vocabulary", "allowed: tokenizer.json or tokenizer.model")
 
 
-def _from_definition(path: Path, begin: int | None, end: int | None) -> OwnTokenizer:
+def _from_definition(path: Path, begin: int | None, end: int | None) -> CheckpointTokenizer:
     from tokenizers import Tokenizer
 
     try:
@@ -269,10 +269,10 @@ def _from_definition(path: Path, begin: int | None, end: int | None) -> OwnToken
     spelling = [b""] * (max(vocabulary.values()) + 1)
     for piece, token in vocabulary.items():
         spelling[token] = piece.encode() if piece in added else spell(piece)
-    return OwnTokenizer(path, _tokenize_with(library), spelling, begin, end)
+    return CheckpointTokenizer(path, _tokenize_with(library), spelling, begin, end)
 
 
-def _from_sentencepiece(path: Path, begin: int | None, end: int | None) -> OwnTokenizer:
+def _from_sentencepiece(path: Path, begin: int | None, end: int | None) -> CheckpointTokenizer:
     import sentencepiece
 
     try:
@@ -280,7 +280,7 @@ def _from_sentencepiece(path: Path, begin: int | None, end: int | None) -> OwnTo
     except (RuntimeError, OSError) as error:
         raise UserError(path, "no SentencePiece model") from error
     pieces = [library.id_to_piece(token) for token in range(library.get_piece_size())]
-    return OwnTokenizer(path, library.encode, [_sentencepiece_bytes(piece) for piece in pieces], begin, end)
+    return CheckpointTokenizer(path, library.encode, [_sentencepiece_bytes(piece) for piece in pieces], begin, end)
 
 
 # ---------------------------------------------------------------- vocabularies of checkpoints, as GGUF stores them
