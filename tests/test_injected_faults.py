@@ -84,7 +84,7 @@ def test_a_target_that_is_also_an_input():
 
 
 def test_a_state_that_leaks_between_rows():
-    """The rows of a batch read as one text, as a recurrent net does whose state is not reset."""
+    """The rows of a batch are read as one text, as by a recurrent network whose state is not reset."""
     lstm = fitted("lstm")
     passes(lstm)
     fails(Broken(lstm, score=lambda x, before=None: lstm.score(x.reshape(1, -1)).reshape(x.shape)), "rows")
@@ -111,7 +111,7 @@ def test_scores_and_distributions_both_in_bits():
 
 
 def predicting(model, distribution):
-    """A model that scores by a distribution of its own, so that the chain rule holds and only the sum can fail."""
+    """A model that scores by ``distribution``, so that the chain rule holds and only the sum can fail."""
 
     def score(x, before=None):
         rows = np.arange(len(x))
@@ -126,8 +126,10 @@ def cached(prefix, model, normalised):
     total = counts.sum(-1, keepdims=True)
     uniform = np.full_like(counts, 1 / V)
     cache = np.where(total > 0, counts / np.maximum(total, 1), uniform)
-    found = np.exp(model.next_log_probs(prefix))
-    mixture = 0.8 * found + 0.2 * cache if normalised else np.maximum(found, cache)  # the better of both, unpaid for
+    probabilities = np.exp(model.next_log_probs(prefix))
+    mixture = (
+        0.8 * probabilities + 0.2 * cache if normalised else np.maximum(probabilities, cache)
+    )  # the larger of both, not normalised
     return np.log(mixture)
 
 
@@ -160,7 +162,7 @@ def test_probabilities_not_renormalised_after_top_k():
 
 
 def test_padding_tokens_that_get_mass():
-    """A vocabulary rounded up for speed, of which only the real tokens are shown."""
+    """A vocabulary padded for speed, of which only the real tokens are returned."""
     draws = np.random.default_rng(33)
     logits = draws.normal(size=V + 9)
 
