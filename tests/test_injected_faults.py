@@ -127,10 +127,8 @@ def cached(prefix, model, normalised):
     uniform = np.full_like(counts, 1 / V)
     cache = np.where(total > 0, counts / np.maximum(total, 1), uniform)
     probabilities = np.exp(model.next_log_probs(prefix))
-    mixture = (
-        0.8 * probabilities + 0.2 * cache if normalised else np.maximum(probabilities, cache)
-    )  # the larger of both, not normalised
-    return np.log(mixture)
+    larger = np.maximum(probabilities, cache)  # not normalised
+    return np.log(0.8 * probabilities + 0.2 * cache if normalised else larger)
 
 
 def test_an_ngram_cache_that_does_not_normalise():
