@@ -120,7 +120,7 @@ def test_an_edit_of_gpt_reruns_gpt_and_the_report(project):
 
 
 def test_an_edit_of_scoring_reruns_scores_and_the_report(project):
-    edit(project / "lmstages/evaluation/scoring.py", "TOKENS_AT_ONCE = 1 << 16", "TOKENS_AT_ONCE = 1 << 15")
+    edit(project / "lmstages/evaluation/scoring.py", "TOKENS_PER_BATCH = 1 << 16", "TOKENS_PER_BATCH = 1 << 15")
     jobs = planned(project)
     assert jobs > LAST and {job.split()[0] for job in jobs - LAST} == {"evaluate", "probe", "analyse", "inspect"}
     assert len(jobs - LAST) == 9 + 9 + 2 + 1

@@ -1,6 +1,6 @@
-"""YAML by our own rules: 1.2's core and no more (``1e-3`` is a number, ``no`` and ``010`` are text).
+"""Strict YAML: the core schema of YAML 1.2, in which ``1e-3`` is a number and ``no`` and ``010`` are text.
 
-No tags, aliases, duplicate keys or numbers that are none. Knows nothing of what a config says.
+Refuses tags, anchors, aliases, duplicate keys and numbers that are not finite. Knows no key of a config.
 """
 
 import math
@@ -14,19 +14,19 @@ from lmstages.core.errors import UserError, did_you_mean
 
 
 class StrictLoader(yaml.SafeLoader):
-    """YAML 1.2's core schema and no more."""
+    """A loader of YAML 1.2's core schema; see the module."""
 
     yaml_implicit_resolvers: dict[str, Any] = {}
 
     def compose_node(self, parent: Any, index: Any) -> Any:
         event = self.peek_event()
         if getattr(event, "anchor", None) or getattr(event, "tag", None):
-            trouble = "anchors and aliases" if event.anchor else f"tags such as {event.tag}"
-            raise yaml.YAMLError(f"line {event.start_mark.line + 1}: {trouble} are not allowed")
+            problem = "anchors and aliases" if event.anchor else f"tags such as {event.tag}"
+            raise yaml.YAMLError(f"line {event.start_mark.line + 1}: {problem} are not allowed")
         return super().compose_node(parent, index)
 
     def construct_finite(self, node: yaml.ScalarNode) -> float:
-        """A number that is one; ``1e400`` is not."""
+        """A finite number; ``1e400`` is refused."""
         if not math.isfinite(value := self.construct_yaml_float(node)):
             raise yaml.YAMLError(f"line {node.start_mark.line + 1}: {node.value[:20]} is too large for a number")
         return value
@@ -36,8 +36,8 @@ class StrictLoader(yaml.SafeLoader):
         for key_node, _ in node.value:
             key = self.construct_object(key_node, deep=True)
             if not isinstance(key, str) or key in seen:
-                trouble = "appears twice" if isinstance(key, str) else "is no word; put it in quotes"
-                raise yaml.YAMLError(f"line {key_node.start_mark.line + 1}: key {key!r} {trouble}")
+                problem = "appears twice" if isinstance(key, str) else "is no word; put it in quotes"
+                raise yaml.YAMLError(f"line {key_node.start_mark.line + 1}: key {key!r} {problem}")
             seen.add(key)
         return super().construct_mapping(node, deep)
 
@@ -54,7 +54,7 @@ StrictLoader.add_constructor("tag:yaml.org,2002:float", StrictLoader.construct_f
 
 
 def load_yaml(path: Path) -> dict[str, Any]:
-    """The mapping a YAML file holds, by strict rules; a UserError names the line."""
+    """The mapping in a YAML file, read by the strict rules; raises UserError with the line of a mistake."""
     try:
         loaded = yaml.load(path.read_bytes().decode("utf-8"), Loader=StrictLoader)  # noqa: S506 (our own SafeLoader)
     except OSError as error:
