@@ -10,13 +10,13 @@ from snakemake.exceptions import WorkflowError
 
 sys.path.insert(0, workflow.basedir)
 
-from lmstages.config import needs
+from lmstages.config import resources
 from lmstages.config.reading import read_run, text_run
-from lmstages.config.records import NAME, OWN, SPLITS, to_section
+from lmstages.config.sections import NAME, OWN, SPLITS, to_section
+from lmstages.config.sources import SOURCES
 from lmstages.config.sweeps import listed
-from lmstages.corpora.sources import SOURCES
-from lmstages.errors import UserError, did_you_mean
-from lmstages.provenance import code_hash, package_hash
+from lmstages.core.errors import UserError, did_you_mean
+from lmstages.core.provenance import code_hash, package_hash
 
 
 def chosen_run():
@@ -119,11 +119,11 @@ def asked(need, wildcards, *rest):
 
 
 def fit_threads(wildcards):
-    return asked(needs.cores, wildcards)
+    return asked(resources.cores, wildcards)
 
 
 def fit_gpus(wildcards):
-    return asked(needs.gpus, wildcards)
+    return asked(resources.gpus, wildcards)
 
 
 def fit_device(wildcards):
@@ -132,12 +132,12 @@ def fit_device(wildcards):
 
 
 def fit_minutes(wildcards):
-    return asked(needs.minutes, wildcards)
+    return asked(resources.minutes, wildcards)
 
 
 def fit_megabytes(wildcards, input, attempt):
     """Twice as much at the second attempt, since the first may have been killed for it."""
-    return min(attempt, 2) * asked(needs.megabytes, wildcards, input.size_mb)
+    return min(attempt, 2) * asked(resources.megabytes, wildcards, input.size_mb)
 
 
 def small_cell(wildcards):
@@ -224,7 +224,7 @@ def sweep_files():
 
 
 def scaling_files():
-    """OnlineCounts curves of every corpus whose train text is swept by itself."""
+    """Learning curves of every corpus whose train text is swept by itself."""
     swept = [sweep for sweep in listed(RUN.sweeps) if sweep["section"] == "corpora" and sweep["keys"] == ["use"]]
     return expand(
         f"{ROOT}/scaling/{{name}}.{{kind}}", name=[sweep["name"] for sweep in swept], kind=["json", "md", "svg"]
