@@ -18,7 +18,7 @@ def check(args: argparse.Namespace) -> None:
     from lmstages.config.reading import read_run
 
     run = read_run(args.config)
-    for corpus, tokenizer, model, seed in run.cells():
+    for corpus, tokenizer, model, seed in run.experiments():
         print(f"{corpus}/{tokenizer}/{model}/seed{seed}")
 
 

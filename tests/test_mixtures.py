@@ -296,7 +296,7 @@ def test_a_mixture_is_left_out_where_one_of_its_models_is(run_of):
 
 def test_a_mixture_has_the_seeds_of_its_networks(run_of):
     run = run_of()
-    assert run.seeds_of("both") == [0, 1] and ("coined", "char", "both", 1) in run.cells()
+    assert run.seeds_of("both") == [0, 1] and ("coined", "char", "both", 1) in run.experiments()
     assert run.components("both", 1) == [("bigram", 0), ("mlp", 1)]
 
 

@@ -107,9 +107,9 @@ def run(tmp_path):
 
 
 def test_a_run_is_the_grid(run):
-    coined = [cell[:3] for cell in run.cells() if cell[0] == "coined-count-90"]
+    coined = [cell[:3] for cell in run.experiments() if cell[0] == "coined-count-90"]
     assert coined == [("coined-count-90", "char", model) for model in ("bigram-add-1_0", "bigram-add-0_1")]
-    assert [cell[2] for cell in run.cells() if cell[0] == "fables"] == ["bigram-add-1_0", "bigram-add-0_1", "unigram"]
+    assert [cell[2] for cell in run.experiments() if cell[0] == "fables"] == ["bigram-add-1_0", "bigram-add-0_1", "unigram"]
     assert run.models["bigram-add-0_1"].config.add == 0.1 and run.corpora["coined-count-90"].count == 90
 
 
@@ -126,7 +126,7 @@ def test_temperatures_are_no_cells(run):
 def test_a_text_of_ones_own_is_swept_too(tmp_path, run):
     (tmp_path / "mine.txt").write_text("text")
     mine = text_run(tmp_path / "run.yaml", str(tmp_path / "mine.txt"))
-    assert [cell[2] for cell in mine.cells()] == ["bigram-add-1_0", "bigram-add-0_1", "unigram"]
+    assert [cell[2] for cell in mine.experiments()] == ["bigram-add-1_0", "bigram-add-0_1", "unigram"]
 
 
 # In a comparison

@@ -182,8 +182,8 @@ def mix_section(wildcards):
 def cells(wildcards):
     """What the comparison reads of every cell of the run."""
     files, derived = ("fit.json", "scores.safetensors", "evaluation.json"), RUN.derived()
-    told = [f"{ROOT}/{c}/{t}/{m}/seed{s}/against.json" for c, t, m, s in RUN.cells() if m in derived]
-    return told + [f"{ROOT}/{c}/{t}/{m}/seed{s}/{file}" for c, t, m, s in RUN.cells() for file in files]
+    told = [f"{ROOT}/{c}/{t}/{m}/seed{s}/against.json" for c, t, m, s in RUN.experiments() if m in derived]
+    return told + [f"{ROOT}/{c}/{t}/{m}/seed{s}/{file}" for c, t, m, s in RUN.experiments() for file in files]
 
 
 def base_model(wildcards):
@@ -290,7 +290,7 @@ def analysed(wildcards):
     files, name = contrasts(wildcards), wildcards.corpus
     if files:
         files = [*files, f"{ROOT}/{name}/oracle/scores.safetensors"]
-    for corpus, tokenizer, model, seed in RUN.cells():
+    for corpus, tokenizer, model, seed in RUN.experiments():
         cell = f"{ROOT}/{corpus}/{tokenizer}/{model}/seed{seed}"
         if corpus == name:
             files.append(f"{cell}/scores.safetensors")
