@@ -9,9 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
+from lmstages.config.jobs import Run
 from lmstages.config.ladder import LADDER, MODEL_TYPES
 from lmstages.config.reading import read_run, safe_name, text_run
-from lmstages.config.jobs import Run
 from lmstages.config.sections import Corpus, Scoring, Tokenizer, config_of, from_section, to_section
 from lmstages.config.strict_yaml import load_yaml
 from lmstages.core.errors import UserError, did_you_mean

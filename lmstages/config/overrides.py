@@ -103,7 +103,8 @@ def _undefined(content: Mapping[str, Any], key: str, names: list[Any]) -> Iterat
     defined = defined if isinstance(defined, Mapping) else {}
     for name in names:
         if name not in defined:
-            yield f"--config {key}: {name!r} is not defined; allowed: {', '.join(defined)}{did_you_mean(str(name), defined)}"
+            hint = did_you_mean(str(name), defined)
+            yield f"--config {key}: {name!r} is not defined; allowed: {', '.join(defined)}{hint}"
     if not names:
         yield f"--config {key}: names nothing; leave it out for all of them"
 

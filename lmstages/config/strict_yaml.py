@@ -81,7 +81,7 @@ def parse_value(text: str, where: str) -> Any:
 def parse_scalar(text: str) -> Any:
     """A number, true, false, null, or the text itself, by the same rules."""
     loader = StrictLoader("")
-    mark = yaml.Mark("", 0, 0, 0, None, None)
+    mark = yaml.Mark("", 0, 0, 0, "", 0)
     tag = loader.resolve(yaml.ScalarNode, text, (True, False))
     return loader.construct_object(yaml.ScalarNode(tag, text, mark, mark))
 
