@@ -59,7 +59,7 @@ def begin():
     options = command_line()
     stop_if_profile_is_missing(options and options.workflow_profile)
     looks = workflow.output_settings.dryrun or (options and any(getattr(options, name) for name in LOOKS_ONLY))
-    if not looks and not (options and options.targets == {"show"}):
+    if not looks and not (options and set(options.targets) == {"show"}):
         hold_folder(Path.cwd())
 
 
