@@ -56,7 +56,12 @@ def _for_a_person(offered: Any) -> None:
     shown.add_argument("results", type=Path, help="a run's folder, such as results/default")
     shown.add_argument("--log", type=Path, help="a file that gets the same lines as the terminal")
     comparing = _add(offered, verbs.diff)
-    comparing.add_argument("runs", type=Path, nargs="+", help="folders of finished runs, such as results/default; the first is compared with each of the others")
+    comparing.add_argument(
+        "runs",
+        type=Path,
+        nargs="+",
+        help="folders of finished runs, such as results/default; the first is compared with each of the others",
+    )
     comparing.add_argument("--out", type=Path, help="folder for changes.md and .csv; by default below the last run's")
     playing = _add(offered, verbs.play)
     playing.add_argument("results", type=Path, help="a run's folder, such as results/default")

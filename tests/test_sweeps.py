@@ -109,7 +109,11 @@ def run(tmp_path):
 def test_a_run_is_the_grid(run):
     coined = [cell[:3] for cell in run.experiments() if cell[0] == "coined-count-90"]
     assert coined == [("coined-count-90", "char", model) for model in ("bigram-add-1_0", "bigram-add-0_1")]
-    assert [cell[2] for cell in run.experiments() if cell[0] == "fables"] == ["bigram-add-1_0", "bigram-add-0_1", "unigram"]
+    assert [cell[2] for cell in run.experiments() if cell[0] == "fables"] == [
+        "bigram-add-1_0",
+        "bigram-add-0_1",
+        "unigram",
+    ]
     assert run.models["bigram-add-0_1"].config.add == 0.1 and run.corpora["coined-count-90"].count == 90
 
 
