@@ -27,7 +27,7 @@ tokenizers: {char: {kind: char, alphabet: corpus}}
 models:
   llama: {layers: 1, heads: 2, key_value_heads: 1, width: 32, hidden: 32, window: 16, row_length: 16}
   llama_q4: {of: llama}
-  better: {model: llama_q4, rounding: gptq, output: q4_0}
+  better: {type: llama_q4, rounding: gptq, output: q4_0}
 sampling: {count: 1, length: 10}
 """
 CELL = "results/words/char/llama/seed0"
