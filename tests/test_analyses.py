@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from pydantic import ValidationError
 
-from lmstages.__main__ import main
+from lmstages.cli import main
 from lmstages.analyses.scaling import crossing_points, drawn, learning_curves, table
 from lmstages.analyses.scores import by_position, couple_costs, gaps, transfer, unseen
 from lmstages.config.ladder import MODEL_TYPES

@@ -99,7 +99,7 @@ def test_changed_hyperparameters_are_told(finished, other):
 
 def test_the_verb_prints_and_writes(finished, other, capsys):
     made_worse(other, finished[1], 0.25)
-    assert call("compare", finished[0], other) == 0
+    assert call("diff", finished[0], other) == 0
     told = capsys.readouterr().out
     assert "+0.2500" in told and "worse: 1" in told
     written = other / "compared/results"
@@ -109,13 +109,13 @@ def test_the_verb_prints_and_writes(finished, other, capsys):
 
 def test_a_folder_that_is_not_there_is_told(finished, capsys, monkeypatch):
     monkeypatch.chdir(finished[0].parent)
-    assert call("compare", "results", "result") == 1
+    assert call("diff", "results", "result") == 1
     told = capsys.readouterr().err
     assert "result: no such folder (did you mean 'results'?)" in told and "Traceback" not in told
 
 
 def test_a_folder_without_a_finished_run_is_told(finished, tmp_path, capsys):
-    assert call("compare", tmp_path, finished[0]) == 1
+    assert call("diff", tmp_path, finished[0]) == 1
     assert "no finished run lies here; a finished run's folder is results/RUN" in capsys.readouterr().err
 
 

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 
-from lmstages.__main__ import main
+from lmstages.cli import main
 from lmstages.config.reading import read_run
 from lmstages.config.sections import to_section
 from lmstages.core import artifacts

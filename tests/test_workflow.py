@@ -80,7 +80,7 @@ def project(finished, tmp_path):
     return Path(shutil.copytree(finished, tmp_path / "project", symlinks=True))
 
 
-LAST = {"compare comparison.json", "report report.html", "figures figures", "verdict verdict.txt"}
+LAST = {"summarize comparison.json", "report report.html", "figures figures", "verdict verdict.txt"}
 
 
 def cell(model: str, corpus: str = "coined/char") -> set[str]:
@@ -134,7 +134,7 @@ def test_an_edit_of_the_template_reruns_the_report(project):
 
 def test_a_protocol_rescores_without_refitting(project):
     edit(project / "runs/tiny.yaml", "gpt: {layers", "gpt: {scoring: {protocol: disjoint}, layers")
-    rescored = {"evaluate", "probe", "analyse", "compare", "report", "figures", "verdict"}
+    rescored = {"evaluate", "probe", "analyse", "summarize", "report", "figures", "verdict"}
     assert {job.split()[0] for job in planned(project)} == rescored
 
 

@@ -103,7 +103,7 @@ def _state(path: Path) -> str:
 
 def _code(made: Mapping[str, Any], fit: Mapping[str, Any]) -> str:
     config = MODEL_TYPES.get(fit.get("type", ""))
-    now = code_hash("fit", config.module) if config and made["verb"] == "fit" else None
+    now = code_hash("fit", config.module) if config and made["command"] == "fit" else None
     recorded = made["code"] or "(called by hand, no hash kept)"
     state = "the same now" if now == made["code"] else f"now {now}" if now else "not compared"
     return f"lmstages {made['lmstages']}, {made['verb']}: {recorded}, {state}"
@@ -128,7 +128,7 @@ def commands(cell: Path) -> list[str]:
     fit, seed = artifacts.load_json(cell / "fit.json"), cell.name.removeprefix("seed")
     first = str(cell / "fit.json")
     workflow = ["snakemake", first, "--cores", "all", *_run_of(cell), "--forcerun", first]
-    if record["verb"] != "fit":
+    if record["command"] != "fit":
         return [shlex.join(workflow)]
     section = json.dumps(record["section"], sort_keys=True)
     alone = ["python", "-m", "lmstages", "fit", "--tokens", str(cell.parents[1] / "tokens"), "--out", str(cell)]

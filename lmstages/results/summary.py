@@ -46,7 +46,7 @@ def measures(scores: Scores) -> dict[str, float]:
     }
 
 
-def compare(root: Path, section: Mapping[str, Any]) -> dict[str, Any]:
+def summarize(root: Path, section: Mapping[str, Any]) -> dict[str, Any]:
     """All cells of a run below ``root`` -> corpora and rows, as the report reads them.
 
     ``section``: run, cells [corpus, tokenizer, model, seeds], told {model: model, rank, title, adds, source, family},

@@ -37,7 +37,7 @@ rule compress:
         " --code {params.code:q} --log {log:q}"
 
 
-rule compare:
+rule summarize:
     input:
         cells,
         oracles,
@@ -47,7 +47,7 @@ rule compare:
     output:
         f"{ROOT}/comparison.json",
     log:
-        f"logs/{RUN.name}/compare.log",
+        f"logs/{RUN.name}/summarize.log",
     localrule: True
     params:
         section=RUN.comparison_section(),
