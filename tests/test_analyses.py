@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 from pydantic import ValidationError
 
-from lmstages.cli import main
 from lmstages.analyses.scaling import crossing_points, drawn, learning_curves, table
 from lmstages.analyses.scores import by_position, couple_costs, gaps, transfer, unseen
+from lmstages.cli import main
 from lmstages.config.ladder import MODEL_TYPES
 from lmstages.config.sections import Corpus, Split
 from lmstages.core import artifacts
