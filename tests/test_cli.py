@@ -238,7 +238,7 @@ def test_several_mistakes_of_a_config_are_told_together(stage, capsys):
     assert lines[0] == "lmstages: error: run.yaml: cannot be used:" and len(lines) == 3
 
 
-@pytest.mark.parametrize("name", ["model.safetensors", "model.safetensors.made.json", "fit.json"])
+@pytest.mark.parametrize("name", ["model.safetensors", ".made/model.safetensors.json", "fit.json"])
 def test_a_corrupted_model_is_told(fit, refusal, stage, name):
     run, results = stage
     folder, _ = fit("bigram")

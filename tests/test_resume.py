@@ -178,7 +178,7 @@ def test_a_foreign_point_goes_once_an_own_one_is_safe(tmp_path):
     own.save(2, {"weights": np.zeros(1)})
     own.close()
     left = sorted(path.name for path in tmp_path.iterdir())
-    assert left == ["step-000000000002.safetensors", "step-000000000002.safetensors.made.json"]
+    assert left == [".made", "step-000000000002.safetensors"]
 
 
 def test_the_first_difference_is_named():

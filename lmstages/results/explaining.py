@@ -42,7 +42,7 @@ def existing(path: Path) -> Path:
     above = path.parent
     while not above.is_dir():
         path, above = above, above.parent
-    known = sorted(each.name for each in above.iterdir() if each.is_dir() or each.name in FILES)
+    known = sorted(each.name for each in above.iterdir() if each.name in FILES or (each.is_dir() and each.name[0] != "."))
     allowed = f"there are: {', '.join(known)}" if known else "the folder is empty"
     raise UserError(path, f"no such folder{did_you_mean(path.name, known)}", allowed, "run snakemake to make it")
 

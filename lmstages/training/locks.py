@@ -91,7 +91,7 @@ class FolderLock:
             if self.path.exists():
                 told = f"process {owner.pid} on {owner.host.split()[0]}, which is gone" if owner else "nobody readable"
                 LOGGER.warning("%s: the lock of %s, is taken over", self.folder, told)
-            with artifacts.whole(self.path) as file:
+            with artifacts.atomic_write(self.path) as file:
                 file.write(artifacts.to_json(asdict(Owner.myself())))
         self._ended = Event()
         Thread(target=self._beat, args=(self._ended,), daemon=True).start()
