@@ -42,7 +42,8 @@ def existing(path: Path) -> Path:
     above = path.parent
     while not above.is_dir():
         path, above = above, above.parent
-    known = sorted(each.name for each in above.iterdir() if each.name in FILES or (each.is_dir() and each.name[0] != "."))
+    folders = {path.name for path in above.iterdir() if path.is_dir() and path.name != artifacts.RECORDS}
+    known = sorted(folders | {name for name in FILES if (above / name).is_file()})
     allowed = f"there are: {', '.join(known)}" if known else "the folder is empty"
     raise UserError(path, f"no such folder{did_you_mean(path.name, known)}", allowed, "run snakemake to make it")
 
