@@ -12,7 +12,7 @@ import pytest
 from pydantic import ValidationError
 from typed_rows import result
 
-from lmstages.__main__ import main
+from lmstages.cli import main
 from lmstages.analyses.scores import positions, unseen
 from lmstages.analyses.transfer import Costs, couple_costs
 from lmstages.config.ladder import MODEL_TYPES

@@ -7,7 +7,7 @@ from importlib.util import find_spec
 import numpy as np
 import pytest
 
-from lmstages.__main__ import main
+from lmstages.cli import main
 from lmstages.config.hyperparameters.attention import Llama
 from lmstages.config.reading import read_run
 from lmstages.config.sections import Pretrained, to_section

@@ -151,7 +151,8 @@ def test_the_same_run_twice_gives_the_same_bytes(finished, tmp_path):
 
 
 def test_every_number_says_where_it_came_from(finished):
-    made = json.loads((finished / "results/tiny/coined/char/mlp/seed0/model.safetensors.made.json").read_text())["made"]
+    record = finished / "results/tiny/coined/char/mlp/seed0/.made/model.safetensors.json"
+    made = json.loads(record.read_text())["made"]
     assert made["section"]["hyperparameters"]["hidden"] == 16 and made["inputs"]["train.npy"] and made["code"]
 
 
