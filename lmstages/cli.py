@@ -472,11 +472,11 @@ def report(args: argparse.Namespace) -> None:
 @command(paths=["results"])
 def figures(args: argparse.Namespace) -> None:
     """Draw every figure of a run once, as SVG, PNG and PDF, with an index of titles and captions."""
-    from lmstages.figures.files import draw_all
+    from lmstages.figures.files import write
     from lmstages.results.frame import Results
 
     results = Results.open(args.results)
-    draw_all(results, args.out, _made(args, {}, [args.results / "results.parquet", args.results / "run.json"]))
+    write(results, args.out, _made(args, {}, [args.results / "results.parquet", args.results / "run.json"]))
 
 
 @command(paths=["results"])
