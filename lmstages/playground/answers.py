@@ -17,10 +17,10 @@ from lmstages.config.ladder import MODEL_TYPES
 from lmstages.config.sections import Record
 from lmstages.core import artifacts
 from lmstages.core.errors import UserError, did_you_mean
+from lmstages.core.visible import visible
 from lmstages.evaluation import sampling
 from lmstages.models import storage as model_storage
 from lmstages.models.base import LanguageModel
-from lmstages.report.shown import visible
 from lmstages.results.explaining import existing
 from lmstages.tokenizers import TextTokenizer, streams
 

@@ -15,10 +15,11 @@ import numpy as np
 
 from lmstages.core import artifacts
 from lmstages.core.errors import UserError
+from lmstages.core.visible import visible
 from lmstages.evaluation.score_files import Scores, load_scores
-from lmstages.report.shown import DASH, chance, decimal, interval, visible
 from lmstages.results import statistics
 from lmstages.results.explaining import existing
+from lmstages.results.formatting import DASH, chance, decimal, interval
 from lmstages.results.intervals import LEVEL, Profile, Text, ensemble_of, in_blocks, key, mean_of, profile
 
 Row = dict[str, Any]
