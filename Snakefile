@@ -17,19 +17,18 @@ include: "workflow/rules/pretrained.smk"
 include: "workflow/rules/mixtures.smk"
 include: "workflow/rules/analyses.smk"
 include: "workflow/rules/inspection.smk"
-include: "workflow/rules/comparison.smk"
+include: "workflow/rules/results.smk"
 
 
 rule all:
     default_target: True
     input:
-        comparison=f"results/{RUN.name}/comparison.json",
+        results=f"results/{RUN.name}/results.parquet",
         report=f"results/{RUN.name}/report.html",
-        table=f"results/{RUN.name}/table.csv",
+        table=f"results/{RUN.name}/results.csv",
         markdown=f"results/{RUN.name}/table.md",
         latex=f"results/{RUN.name}/table.tex",
         figures=f"results/{RUN.name}/figures",
-        sweeps=sweep_files(),
-        scaling=scaling_files(),
+        samples=f"results/{RUN.name}/samples.md",
         verdict=f"results/{RUN.name}/verdict.txt",
     localrule: True

@@ -19,7 +19,7 @@ EXAMPLES = """\
 examples:
   lmstages check runs/published.yaml      is this config right? every mistake at once
   lmstages table results/default          the comparison of a finished run, in the terminal
-  lmstages compare results/a results/b    what changed from one run to another, row by row
+  lmstages diff results/a results/b       what changed from one run to another, row by row
   lmstages play results/default           type, and see what each model expects and writes
   lmstages explain results/default        where its figures come from, cell by cell
   snakemake --cores all                   make results/default/report.html from config.yaml
@@ -35,7 +35,6 @@ PATHS = {  # options that are the same for every verb that has them
     "base": "model.safetensors of what it is made of",
     "corpus": "the corpus's folder of a run",
     "results": "the run's folder",
-    "comparison": "comparison.json of a run",
 }
 
 
@@ -56,10 +55,9 @@ def _for_a_person(offered: Any) -> None:
     shown = _add(offered, verbs.table)
     shown.add_argument("results", type=Path, help="a run's folder, such as results/default")
     shown.add_argument("--log", type=Path, help="a file that gets the same lines as the terminal")
-    comparing = _add(offered, verbs.compare)
-    comparing.add_argument("before", type=Path, help="a run's folder, such as results/default")
-    comparing.add_argument("after", type=Path, help="another's; a difference below 0 says that it is the better one")
-    comparing.add_argument("--out", type=Path, help="folder for changes.md and .json; by default in the second's")
+    comparing = _add(offered, verbs.diff)
+    comparing.add_argument("runs", type=Path, nargs="+", help="folders of finished runs, such as results/default; the first is compared with each of the others")
+    comparing.add_argument("--out", type=Path, help="folder for changes.md and .csv; by default below the last run's")
     playing = _add(offered, verbs.play)
     playing.add_argument("results", type=Path, help="a run's folder, such as results/default")
     playing.add_argument("--port", type=int, default=0, help="of 127.0.0.1; by default any free one")
@@ -108,9 +106,9 @@ def _of_cells(offered: Any) -> None:
 
 def _of_runs(offered: Any) -> None:
     """From score files to the report."""
-    _stage(offered, verbs.summarize, "run", "cells", "evaluate", "published", "sweeps", paths=["results"])
-    for function in (verbs.report, verbs.figures, verbs.verdict, verbs.scale):
-        _stage(offered, function, paths=["comparison"])
+    _stage(offered, verbs.summarize, "run", "experiments", "evaluate", "published", "sweeps")
+    for function in (verbs.report, verbs.figures, verbs.verdict):
+        _stage(offered, function, paths=["results"])
 
 
 def _interruption_options(verb: argparse.ArgumentParser) -> None:

@@ -18,7 +18,7 @@ def check(args: argparse.Namespace) -> None:
     from lmstages.config.reading import read_run
 
     run = read_run(args.config)
-    for corpus, tokenizer, model, seed in run.cells():
+    for corpus, tokenizer, model, seed in run.experiments():
         print(f"{corpus}/{tokenizer}/{model}/seed{seed}")
 
 
@@ -210,11 +210,10 @@ def inspect(args: argparse.Namespace) -> None:
 
 
 def summarize(args: argparse.Namespace) -> None:
-    """Turn the score files of a run into one comparison."""
-    from lmstages.core import artifacts
-    from lmstages.results.summary import compare as run
+    """Turn the score files of a run into its table of results."""
+    from lmstages.results.summary import summarize as run
 
-    artifacts.save_json(args.out, run(args.results, args.section), _made(args, args.section, []))
+    run(args.out, args.section, _made(args, args.section, []))
 
 
 def report(args: argparse.Namespace) -> None:
@@ -245,47 +244,39 @@ def figures(args: argparse.Namespace) -> None:
 def verdict(args: argparse.Namespace) -> None:
     """Fail, after the report is written, where a model failed; say where the report is."""
     from lmstages.core import artifacts
+    from lmstages.results.frame import Results
     from lmstages.results.summary import verdict as run
 
-    told = run(artifacts.load_json(args.comparison))
-    artifacts.save_bytes(args.out, f"{told}\n".encode(), _made(args, {}, [args.comparison]))
-    logging.getLogger("lmstages").info("%s; the report is %s", told, args.out.with_name("report.html"))
+    results = Results.open(args.results)
+    sentence = run(results.facts["run"], results.rows)
+    made = _made(args, {}, [args.results / "results.parquet"])
+    artifacts.save_bytes(args.out, f"{sentence}\n".encode(), made)
+    logging.getLogger("lmstages").info("%s; the report is %s", sentence, args.out.with_name("report.html"))
 
 
 def table(args: argparse.Namespace) -> None:
-    """Print a finished run's comparison and where its report is."""
-    from lmstages.core import artifacts
+    """Print a finished run's results and where its report is."""
     from lmstages.report.tables import table_terminal
+    from lmstages.results.frame import Results
 
-    print(table_terminal(artifacts.load_json(args.results / "comparison.json")))
+    print(table_terminal(Results.open(args.results)))
     print(f"report: {args.results / 'report.html'}")
 
 
-def scale(args: argparse.Namespace) -> None:
-    """Write learning curves over train text and computation, and where each model overtakes the next."""
-    from lmstages.analyses import scaling
+def diff(args: argparse.Namespace) -> None:
+    """Print and write what changed from one finished run to others, row by row."""
     from lmstages.core import artifacts
+    from lmstages.results import diff as differences
+    from lmstages.results import frame
 
-    made = _made(args, {}, [args.comparison])
-    for curves in scaling.learning_curves(artifacts.load_json(args.comparison)):
-        base = args.out / curves["corpus"]
-        artifacts.save_json(base.with_suffix(".json"), curves, made)
-        artifacts.save_bytes(base.with_suffix(".md"), scaling.table(curves).encode(), made)
-        artifacts.save_bytes(base.with_suffix(".svg"), scaling.drawn(curves).svg().encode(), made)
-
-
-def compare(args: argparse.Namespace) -> None:
-    """Print and write what changed from one finished run to another, row by row."""
-    from lmstages.core import artifacts
-    from lmstages.results import diff
-
-    found = diff.between(args.before, args.after)
-    folder = args.out or args.after / "compared" / args.before.absolute().name
-    made = _made(args, {}, [args.after / "comparison.json"])
-    artifacts.save_json(folder / "diff.json", found, made)
-    artifacts.save_bytes(folder / "diff.md", diff.table_markdown(found).encode(), made)
-    print(diff.table_terminal(found))
-    print(f"written: {folder / 'diff.md'}, {folder / 'diff.json'}")
+    before, *others = args.runs
+    changes = differences.between(args.runs)
+    folder = args.out or others[-1] / "diff" / before.absolute().name
+    made = _made(args, {}, [run / "results.parquet" for run in args.runs])
+    artifacts.save_bytes(folder / "changes.csv", frame.csv_text(frame.frame("changes", changes)).encode(), made)
+    artifacts.save_bytes(folder / "changes.md", differences.markdown(before, changes).encode(), made)
+    print(differences.terminal(before, changes))
+    print(f"written: {folder / 'changes.md'}, {folder / 'changes.csv'}")
 
 
 def play(args: argparse.Namespace) -> None:

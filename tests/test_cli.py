@@ -24,7 +24,7 @@ tokenizers: {char: {kind: char}}
 models:
   bigram:
   mlp: {window: 2, embedding: 4, hidden: 8, steps: 40, evaluate_every: 20}
-  wild: {model: mlp, window: 2, embedding: 4, hidden: 8, steps: 40, learning_rate: 1e4, weight_decay: 10, clip: 0}
+  wild: {type: mlp, window: 2, embedding: 4, hidden: 8, steps: 40, learning_rate: 1e4, weight_decay: 10, clip: 0}
 sampling: {count: 2, length: 10, prompt: a}
 """
 EXPECTED = ["names/char/bigram/seed0", "names/char/mlp/seed0", "names/char/wild/seed0"]
@@ -116,7 +116,7 @@ def test_check_prints_the_cells(stage, capsys):
 
 def by_hand(run):
     """What ``tabulate`` receives, without the analyses, which no fit and no score waits for."""
-    return json.dumps(json.loads(run.comparison_section()) | {"analyses": False})
+    return json.dumps(json.loads(run.summary_section()) | {"analyses": False})
 
 
 def test_a_run_from_text_to_table(stage, fit, evaluate, capsys):
@@ -223,7 +223,7 @@ def test_a_missing_comparison_is_told(refusal, tmp_path, monkeypatch):
 
 
 def test_a_missing_cell_is_told(stage, refusal):
-    told = refusal("summarize", "--results", "results", "--out", "x", "--section", stage[0].comparison_section())
+    told = refusal("summarize", "--results", "results", "--out", "x", "--section", stage[0].summary_section())
     assert told == "results/names/char/bigram/seed0/fit.json: no such file; run snakemake to make it"
 
 

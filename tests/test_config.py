@@ -51,22 +51,22 @@ def refusal(write):
 
 @pytest.mark.parametrize("path", [PROJECT / "config.yaml", *sorted((PROJECT / "runs").glob("*.yaml"))], ids=str)
 def test_every_config_of_the_project_is_right(path):
-    assert read_run(path).cells()
+    assert read_run(path).experiments()
 
 
 def test_the_smallest_config_is_one_cell(write):
-    assert read_run(write()).cells() == [("coined", "char", "bigram", 0)]
+    assert read_run(write()).experiments() == [("coined", "char", "bigram", 0)]
 
 
 def test_only_neural_models_have_several_seeds(write):
-    cells = read_run(write(models="{bigram: , mlp: }", seeds="[3, 1]")).cells()
+    cells = read_run(write(models="{bigram: , mlp: }", seeds="[3, 1]")).experiments()
     assert [cell[2:] for cell in cells] == [("bigram", 3), ("mlp", 3), ("mlp", 1)]
 
 
 def test_a_corpus_may_choose_its_models_and_tokenizers(write):
     sections = {"tokenizers": "{char: {kind: char}, byte: {kind: byte}}", "models": "{unigram: , bigram: }"}
     run = read_run(write(corpora="{coined: {models: [bigram], tokenizers: [byte]}}", **sections))
-    assert run.cells() == [("coined", "byte", "bigram", 0)]
+    assert run.experiments() == [("coined", "byte", "bigram", 0)]
 
 
 def test_config_yaml_is_the_run_called_default(write):
@@ -281,7 +281,7 @@ def test_a_name_that_is_no_folder_is_refused(refusal, name):
 
 def test_a_name_may_have_64_characters(write):
     name = "x" * 64
-    assert read_run(write(models=f"{{{name}: {{model: bigram}}}}")).cells()[0][2] == name
+    assert read_run(write(models=f"{{{name}: {{model: bigram}}}}")).experiments()[0][2] == name
 
 
 def test_a_file_whose_name_is_none_is_refused(refusal):
@@ -378,7 +378,7 @@ def test_a_text_names_its_run_and_its_corpus(write, tmp_path):
     text = tmp_path / "My Text.txt"
     text.write_text("text")
     run = text_run(write(corpora="{coined: {models: [bigram]}}"), str(text), {"newlines": "unix", "mirror": "m"})
-    assert run.name == "my_text" and run.cells() == [("my_text", "char", "bigram", 0)]
+    assert run.name == "my_text" and run.experiments() == [("my_text", "char", "bigram", 0)]
     assert run.corpora["my_text"].newlines == "unix" and run.layout("my_text") == "stream"
 
 

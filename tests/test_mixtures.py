@@ -285,7 +285,7 @@ def test_equal_weights_do_without_valid(run_of):
 def test_valid_is_scored_for_the_parts_of_a_mixture_and_for_no_other(run_of):
     run = run_of()
     assert run.splits_scored("coined", "mlp") == ["test", "valid"] and run.splits_scored("coined", "rnn") == ["test"]
-    assert json.loads(run.comparison_section())["evaluate"] == {"coined": ["test"]}
+    assert json.loads(run.summary_section())["evaluate"] == {"coined": ["test"]}
 
 
 def test_a_mixture_is_left_out_where_one_of_its_models_is(run_of):
@@ -296,12 +296,12 @@ def test_a_mixture_is_left_out_where_one_of_its_models_is(run_of):
 
 def test_a_mixture_has_the_seeds_of_its_networks(run_of):
     run = run_of()
-    assert run.seeds_of("both") == [0, 1] and ("coined", "char", "both", 1) in run.cells()
+    assert run.seeds_of("both") == [0, 1] and ("coined", "char", "both", 1) in run.experiments()
     assert run.components("both", 1) == [("bigram", 0), ("mlp", 1)]
 
 
 def test_a_mixture_stands_above_its_models_in_a_class_as_strict_as_theirs(run_of):
-    told = json.loads(run_of().comparison_section())["told"]
+    told = json.loads(run_of().summary_section())["told"]
     assert told["both"]["rank"] > max(told[name]["rank"] for name in ("bigram", "mlp"))
     assert told["both"]["category"] == "static" and told["both"]["title"] == "Mixture"
 
@@ -310,7 +310,7 @@ def test_an_adaptive_part_makes_the_mixture_adaptive(tmp_path):
     path = tmp_path / "run.yaml"
     models = "models: {bigram: , ppm: {learns: true}}\nmixtures: {both: {of: [bigram, ppm]}}"
     path.write_text(f"corpora: {{coined: {{count: 100}}}}\ntokenizers: {{char: {{kind: char}}}}\n{models}\n")
-    assert json.loads(read_run(path).comparison_section())["told"]["both"]["category"] == "online"
+    assert json.loads(read_run(path).summary_section())["told"]["both"]["category"] == "online"
 
 
 # The workflow

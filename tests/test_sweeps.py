@@ -107,15 +107,19 @@ def run(tmp_path):
 
 
 def test_a_run_is_the_grid(run):
-    coined = [cell[:3] for cell in run.cells() if cell[0] == "coined-count-90"]
+    coined = [cell[:3] for cell in run.experiments() if cell[0] == "coined-count-90"]
     assert coined == [("coined-count-90", "char", model) for model in ("bigram-add-1_0", "bigram-add-0_1")]
-    assert [cell[2] for cell in run.cells() if cell[0] == "fables"] == ["bigram-add-1_0", "bigram-add-0_1", "unigram"]
+    assert [cell[2] for cell in run.experiments() if cell[0] == "fables"] == [
+        "bigram-add-1_0",
+        "bigram-add-0_1",
+        "unigram",
+    ]
     assert run.models["bigram-add-0_1"].config.add == 0.1 and run.corpora["coined-count-90"].count == 90
 
 
 def test_a_run_remembers_its_sweeps(run):
     assert run.sweeps["models"] == {"bigram": {"bigram-add-1_0": {"add": 1.0}, "bigram-add-0_1": {"add": 0.1}}}
-    assert [sweep["name"] for sweep in json.loads(run.comparison_section())["sweeps"]] == ["coined", "bigram"]
+    assert [sweep["name"] for sweep in json.loads(run.summary_section())["sweeps"]] == ["coined", "bigram"]
 
 
 def test_temperatures_are_no_cells(run):
@@ -126,7 +130,7 @@ def test_temperatures_are_no_cells(run):
 def test_a_text_of_ones_own_is_swept_too(tmp_path, run):
     (tmp_path / "mine.txt").write_text("text")
     mine = text_run(tmp_path / "run.yaml", str(tmp_path / "mine.txt"))
-    assert [cell[2] for cell in mine.cells()] == ["bigram-add-1_0", "bigram-add-0_1", "unigram"]
+    assert [cell[2] for cell in mine.experiments()] == ["bigram-add-1_0", "bigram-add-0_1", "unigram"]
 
 
 # In a comparison
@@ -139,7 +143,7 @@ def row(model, corpus="fables", bits=2.0, **changed):
 
 
 def test_a_sweeps_rows_stand_by_value_and_not_by_name(run):
-    told = json.loads(run.comparison_section())["sweeps"]
+    told = json.loads(run.summary_section())["sweeps"]
     rows = [row("bigram-add-1_0", bits=2.5), row("bigram-add-0_1"), row("unigram"), row("oracle", family="oracle")]
     found = swept(told[1], rows)
     assert [(each["add"], each["bits_per_byte"]) for each in found["rows"]] == [(0.1, 2.0), (1.0, 2.5)]
@@ -147,7 +151,7 @@ def test_a_sweeps_rows_stand_by_value_and_not_by_name(run):
 
 
 def test_a_swept_corpus_finds_every_model_on_it(run):
-    told = json.loads(run.comparison_section())["sweeps"][0]
+    told = json.loads(run.summary_section())["sweeps"][0]
     rows = [row(model, corpus) for corpus in ("coined-count-200", "coined-count-90", "fables") for model in "ab"]
     found = swept(told, rows)["rows"]
     assert [(each["count"], each["model"]) for each in found] == [(90, "a"), (90, "b"), (200, "a"), (200, "b")]

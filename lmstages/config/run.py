@@ -42,7 +42,7 @@ class Run(Basics):
     published: list[Published] = []
     sweeps: dict[str, Swept] = {}
 
-    def cells(self) -> list[tuple[str, str, str, int]]:
+    def experiments(self) -> list[tuple[str, str, str, int]]:
         """Every (corpus, tokenizer, model, seed) of the run, in the order of the report."""
         return [
             (corpus, tokenizer, model, seed)
@@ -50,9 +50,9 @@ class Run(Basics):
             for tokenizer in chosen(record.tokenizers, self.tokenizers)
             for model in [*chosen(record.models, self.models), *self.mixtures_on(corpus)]
             for seed in self.seeds_of(model)
-        ] + self.pretrained_cells()
+        ] + self.pretrained_experiments()
 
-    def pretrained_cells(self) -> list[tuple[str, str, str, int]]:
+    def pretrained_experiments(self) -> list[tuple[str, str, str, int]]:
         """Every (corpus, own, model, 0): nothing is drawn by chance where nothing is fitted."""
         several = self.pretrained.items()
         return [(corpus, OWN, name, 0) for name, each in several for corpus in chosen(each.corpora, self.corpora)]
@@ -143,7 +143,7 @@ class Run(Basics):
     def analyse_section(self, corpus: str) -> str:
         """Every cell of a corpus with its seeds and what its model may look back over, its splits and its grammar."""
         cells: dict[tuple[str, str], list[int]] = {}
-        for name, tokenizer, model, seed in self.cells():
+        for name, tokenizer, model, seed in self.experiments():
             if name == corpus:
                 cells.setdefault((tokenizer, model), []).append(seed)
         contexts = {name: record.config.context for name, record in self.models.items()}
@@ -174,28 +174,28 @@ class Run(Basics):
         """The compressors and the splits."""
         return to_json({"compressors": self.compressors, "splits": self.corpora[corpus].evaluate})
 
-    def comparison_section(self) -> str:
-        """Every cell with its seeds, what the ladder says of its model, splits, sweeps, and what others printed."""
-        cells: dict[tuple[str, str, str], list[int]] = {}
-        for corpus, tokenizer, model, seed in self.cells():
-            cells.setdefault((corpus, tokenizer, model), []).append(seed)
-        evaluate = {name: record.evaluate for name, record in self.corpora.items()}
-        published = [figure.model_dump() for figure in self.published]
-        named = [[*cell, seeds] for cell, seeds in cells.items()]
-        told: dict[str, Any] = {"told": {model: _facts_of(record.config) for model, record in self.models.items()}}
-        told["told"] |= {name: _told_of_mixture(self, place) for place, name in enumerate(self.mixtures)}
-        told["told"] |= {name: _told_of_pretrained(self, place) for place, name in enumerate(self.pretrained)}
-        told["told"] |= {name: told["told"][name] | {"of": self.base_of(name)} for name in self.derived()}
-        told |= {
+    def summary_section(self) -> str:
+        """Every experiment with its seeds, what the ladder says of its model, splits, sweeps, and what others printed."""
+        experiments: dict[tuple[str, str, str], list[int]] = {}
+        for corpus, tokenizer, model, seed in self.experiments():
+            experiments.setdefault((corpus, tokenizer, model), []).append(seed)
+        models: dict[str, Any] = {name: _facts_of(record.config) for name, record in self.models.items()}
+        models |= {name: _mixture_facts(self, index) for index, name in enumerate(self.mixtures)}
+        models |= {name: _pretrained_facts(self, index) for index, name in enumerate(self.pretrained)}
+        models |= {name: models[name] | {"of": self.base_of(name)} for name in self.derived()}
+        section = {
+            "run": self.name,
+            "estimation": self.estimation,
             "analyses": True,
             "inspected": self.inspected(),
             "compressors": self.compressors or [],
-            "cells": named,
-            "evaluate": evaluate,
-            "published": published,
+            "experiments": [[*experiment, seeds] for experiment, seeds in experiments.items()],
+            "models": models,
+            "evaluate": {name: record.evaluate for name, record in self.corpora.items()},
+            "published": [figure.model_dump() for figure in self.published],
             "sweeps": listed(self.sweeps),
         }
-        return to_json({"run": self.name, "estimation": self.estimation, **told})
+        return to_json(section)
 
     def layout(self, corpus: str) -> str:
         """How the models are to read it: documents that end, or one stream."""
@@ -214,7 +214,7 @@ def _facts_of(config: ModelConfig) -> dict[str, Any]:
 STRICTEST = ("static", "online", "pretrained")  # the last that any component has is a mixture's
 
 
-def _told_of_mixture(run: Run, place: int) -> dict[str, Any]:
+def _mixture_facts(run: Run, place: int) -> dict[str, Any]:
     """What the report says of the run's n-th mixture: it stands above every model, in the order of the config."""
     configs = [run.models[model].config for model in list(run.mixtures.values())[place].of]
     adds = " ".join((Mixture.__doc__ or "").split())
@@ -223,7 +223,7 @@ def _told_of_mixture(run: Run, place: int) -> dict[str, Any]:
     return {**named, "adds": adds, "source": "Jelinek & Mercer 1980; Dempster, Laird & Rubin 1977 for the weights"}
 
 
-def _told_of_pretrained(run: Run, place: int) -> dict[str, Any]:
+def _pretrained_facts(run: Run, place: int) -> dict[str, Any]:
     """What the report says of the run's n-th checkpoint: it stands above models and mixtures."""
     record = list(run.pretrained.values())[place]
     adds = "Was trained elsewhere, on text that is not of this run, perhaps on this very text; never compared by rank."

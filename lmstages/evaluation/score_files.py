@@ -1,9 +1,11 @@
 """Score files: the log-probability of every token of held-out text, its bytes and its document."""
 
 import json
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -48,3 +50,19 @@ def load_scores(path: Path) -> dict[str, Scores]:
         log_probs, lengths, documents = (arrays[f"{split}.{name}"] for name in SCORE_TYPES)
         found[split] = Scores(log_probs, lengths, documents, **json.loads(rest))
     return found
+
+
+def mean_of(scores: Sequence[Scores]) -> Scores:
+    """Several fits as one row: the mean of their code lengths at every token."""
+    return _with(scores[0], np.mean([seed.log_probs for seed in scores], axis=0, dtype=np.float64))
+
+
+def ensemble_of(scores: Sequence[Scores]) -> Scores:
+    """Several fits as one predictor: the mean of their probabilities at every token."""
+    summed = np.logaddexp.reduce([seed.log_probs.astype(np.float64) for seed in scores])
+    return _with(scores[0], summed - math.log(len(scores)))
+
+
+def _with(scores: Scores, log_probs: Any) -> Scores:
+    rest = (scores.lengths, scores.documents, scores.characters, scores.protocol, scores.skipped)
+    return Scores(log_probs, *rest)

@@ -29,6 +29,11 @@ def decimal(value: float | None, places: int = 3) -> str:
     return text.replace("-", MINUS) if float(text.replace(",", "")) else text.removeprefix("-")
 
 
+def signed(value: float | None, places: int = 3) -> str:
+    """A difference with its sign, ``+0.012``."""
+    return ("+" if value is not None and value > 0 else "") + decimal(value, places)
+
+
 def _no_digits(value: float | None) -> str | None:
     """A dash for no number, ∞ for an infinite one; None for a number that has digits."""
     if value is None or math.isnan(value):
@@ -106,6 +111,14 @@ def spreadsheet_text(value: Any) -> Any:
     if not isinstance(value, str):
         return value
     return ("'" if value.startswith(FORMULA) else "") + visible(value)
+
+
+def markdown_cell(text: str) -> str:
+    """Text that is nothing but text inside a Markdown table, which pandas does not see to."""
+    flat = " ".join(visible(text).split())
+    for command in "\\|`*[]<":
+        flat = flat.replace(command, "\\" + command)
+    return flat
 
 
 # Published figures

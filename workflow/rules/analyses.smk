@@ -66,30 +66,14 @@ rule analyse:
         documents=f"{ROOT}/{{corpus}}/overlap.safetensors",
         cells=analysed,
     output:
-        f"{ROOT}/{{corpus}}/analyses.json",
+        rows=f"{ROOT}/{{corpus}}/analyses.json",
+        couples=f"{ROOT}/{{corpus}}/transfer.safetensors",
     log:
         f"logs/{RUN.name}/{{corpus}}/analyse.log",
     params:
         section=analyse_section,
-        corpus=subpath(output[0], parent=True),
+        corpus=subpath(output.rows, parent=True),
         code=code_hash("analyse"),
     shell:
-        "python -m lmstages analyse --corpus {params.corpus:q} --out {output:q} --section {params.section:q}"
+        "python -m lmstages analyse --corpus {params.corpus:q} --out {output.rows:q} --section {params.section:q}"
         " --code {params.code:q} --log {log:q}"
-
-
-if scaling_files():
-
-    rule scale:
-        input:
-            f"{ROOT}/comparison.json",
-        output:
-            scaling_files(),
-        log:
-            f"logs/{RUN.name}/scale.log",
-        localrule: True
-        params:
-            out=subpath(output[0], parent=True),
-            code=code_hash("scale"),
-        shell:
-            "python -m lmstages scale --comparison {input:q} --out {params.out:q} --code {params.code:q} --log {log:q}"

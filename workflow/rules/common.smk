@@ -10,13 +10,13 @@ from snakemake.exceptions import WorkflowError
 
 sys.path.insert(0, workflow.basedir)
 
-from lmstages.config import needs
+from lmstages.config import resources
 from lmstages.config.reading import read_run, text_run
-from lmstages.config.records import NAME, OWN, SPLITS, to_section
-from lmstages.config.sweeps import listed
-from lmstages.corpora.sources import SOURCES
-from lmstages.errors import UserError, did_you_mean
-from lmstages.provenance import code_hash, package_hash
+from lmstages.config.sections import NAME, OWN, SPLITS, to_section
+from lmstages.config.sources import SOURCES
+from lmstages.core.errors import UserError, did_you_mean
+from lmstages.core.provenance import code_hash, package_hash
+from lmstages.results.schema import TABLES
 
 
 def chosen_run():
@@ -119,11 +119,11 @@ def asked(need, wildcards, *rest):
 
 
 def fit_threads(wildcards):
-    return asked(needs.cores, wildcards)
+    return asked(resources.cores, wildcards)
 
 
 def fit_gpus(wildcards):
-    return asked(needs.gpus, wildcards)
+    return asked(resources.gpus, wildcards)
 
 
 def fit_device(wildcards):
@@ -132,12 +132,12 @@ def fit_device(wildcards):
 
 
 def fit_minutes(wildcards):
-    return asked(needs.minutes, wildcards)
+    return asked(resources.minutes, wildcards)
 
 
 def fit_megabytes(wildcards, input, attempt):
     """Twice as much at the second attempt, since the first may have been killed for it."""
-    return min(attempt, 2) * asked(needs.megabytes, wildcards, input.size_mb)
+    return min(attempt, 2) * asked(resources.megabytes, wildcards, input.size_mb)
 
 
 def small_cell(wildcards):
@@ -179,11 +179,12 @@ def mix_section(wildcards):
     return RUN.mix_section(wildcards.corpus, wildcards.mixture)
 
 
-def cells(wildcards):
-    """What the comparison reads of every cell of the run."""
+def experiments(wildcards):
+    """What the summary reads of every experiment of the run."""
     files, derived = ("fit.json", "scores.safetensors", "evaluation.json"), RUN.derived()
-    told = [f"{ROOT}/{c}/{t}/{m}/seed{s}/against.json" for c, t, m, s in RUN.cells() if m in derived]
-    return told + [f"{ROOT}/{c}/{t}/{m}/seed{s}/{file}" for c, t, m, s in RUN.cells() for file in files]
+    folders = [(f"{ROOT}/{c}/{t}/{m}/seed{s}", m) for c, t, m, s in RUN.experiments()]
+    errors = [f"{folder}/quantization_error.json" for folder, model in folders if model in derived]
+    return errors + [f"{folder}/{file}" for folder, _ in folders for file in files]
 
 
 def base_model(wildcards):
@@ -215,20 +216,6 @@ def checkpoint(wildcards):
         return [record.gguf]
     patterns = ("*.safetensors", "*.json", "tokenizer.model")
     return [] if record.path is None else sorted(str(file) for p in patterns for file in Path(record.path).glob(p))
-
-
-def sweep_files():
-    """A table and a figure of every sweep."""
-    names = [sweep["name"] for sweep in listed(RUN.sweeps)]
-    return expand(f"{ROOT}/sweeps/{{name}}.{{kind}}", name=names, kind=["csv", "svg"])
-
-
-def scaling_files():
-    """OnlineCounts curves of every corpus whose train text is swept by itself."""
-    swept = [sweep for sweep in listed(RUN.sweeps) if sweep["section"] == "corpora" and sweep["keys"] == ["use"]]
-    return expand(
-        f"{ROOT}/scaling/{{name}}.{{kind}}", name=[sweep["name"] for sweep in swept], kind=["json", "md", "svg"]
-    )
 
 
 def corpus_oracle(wildcards):
@@ -290,7 +277,7 @@ def analysed(wildcards):
     files, name = contrasts(wildcards), wildcards.corpus
     if files:
         files = [*files, f"{ROOT}/{name}/oracle/scores.safetensors"]
-    for corpus, tokenizer, model, seed in RUN.cells():
+    for corpus, tokenizer, model, seed in RUN.experiments():
         cell = f"{ROOT}/{corpus}/{tokenizer}/{model}/seed{seed}"
         if corpus == name:
             files.append(f"{cell}/scores.safetensors")

@@ -1,4 +1,4 @@
-# Score files become one comparison, and the comparison a table and a page.
+# Score files become a table of results, and the results figures and a page.
 
 
 rule oracle:
@@ -37,24 +37,27 @@ rule compress:
         " --code {params.code:q} --log {log:q}"
 
 
-rule compare:
+rule summarize:
     input:
-        cells,
+        experiments,
         oracles,
         compressed,
         analyses,
         inspections,
     output:
-        f"{ROOT}/comparison.json",
+        results=f"{ROOT}/results.parquet",
+        csv=f"{ROOT}/results.csv",
+        facts=f"{ROOT}/run.json",
+        tables=expand(f"{ROOT}/tables/{{name}}.parquet", name=[name for name in TABLES if name != "results"]),
     log:
-        f"logs/{RUN.name}/compare.log",
+        f"logs/{RUN.name}/summarize.log",
     localrule: True
     params:
-        section=RUN.comparison_section(),
-        results=subpath(output[0], parent=True),
+        section=RUN.summary_section(),
+        out=subpath(output.results, parent=True),
         code=code_hash("summarize"),
     shell:
-        "python -m lmstages summarize --results {params.results:q} --out {output:q} --section {params.section:q}"
+        "python -m lmstages summarize --out {params.out:q} --section {params.section:q}"
         " --code {params.code:q} --log {log:q}"
 
 
