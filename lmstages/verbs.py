@@ -217,15 +217,14 @@ def summarize(args: argparse.Namespace) -> None:
 
 
 def report(args: argparse.Namespace) -> None:
-    """Write a comparison as table.csv, .md and .tex and report.html, and a table and a figure of every sweep."""
+    """Write a run's results as report.html, table.md, table.tex and samples.md."""
     from lmstages.core import artifacts
-    from lmstages.report.page import render
-    from lmstages.report.tables import sweep_files, table_csv, table_latex, table_markdown
+    from lmstages.report.files import files
+    from lmstages.results.frame import Results
 
-    comparison, made = artifacts.load_json(args.comparison), _made(args, {}, [args.comparison])
-    tables = {"table.csv": table_csv(comparison), "table.md": table_markdown(comparison)}
-    tables["table.tex"] = table_latex(comparison)
-    for name, content in {**sweep_files(comparison), **tables, "report.html": render(comparison)}.items():
+    results = Results.open(args.results)
+    made = _made(args, {}, [args.results / name for name in ("results.parquet", "run.json", "figures/index.json")])
+    for name, content in files(results).items():
         artifacts.save_bytes(args.out / name, content.encode(), made)
 
 
@@ -242,7 +241,7 @@ def figures(args: argparse.Namespace) -> None:
 
 
 def verdict(args: argparse.Namespace) -> None:
-    """Fail, after the report is written, where a model failed; say where the report is."""
+    """Fail, after the report is written, where a model failed; log where the report is."""
     from lmstages.core import artifacts
     from lmstages.results.frame import Results
     from lmstages.results.summary import verdict as run

@@ -8,15 +8,14 @@ import re
 from collections.abc import Iterator, Sequence
 
 from lmstages.report.entries import Entry
-from lmstages.report.tables import markdown_text
-from lmstages.results.formatting import decimal, in_words
+from lmstages.results.formatting import decimal, in_words, markdown_cell
 
 SHORTEST_FENCE = 3
 
 
 def samples_markdown(run: str, entries: Sequence[Entry]) -> str:
     """All samples of a run."""
-    return "\n".join([f"# Samples of the run {markdown_text(run)}", "", INTRODUCTION, *_texts(entries)])
+    return "\n".join([f"# Samples of the run {markdown_cell(run)}", "", INTRODUCTION, *_texts(entries)])
 
 
 INTRODUCTION = """\
@@ -27,7 +26,7 @@ ladder, from guessing up. Characters that cannot be seen are written as escapes,
 
 def _texts(entries: Sequence[Entry]) -> Iterator[str]:
     for (corpus, tokenizer), same in _by_corpus_and_tokenizer(entries).items():
-        yield f"## {markdown_text(corpus)}, tokenizer {markdown_text(tokenizer)}\n"
+        yield f"## {markdown_cell(corpus)}, tokenizer {markdown_cell(tokenizer)}\n"
         for temperature in sorted({sample.temperature for entry in same for sample in entry.samples}):
             yield f"### Temperature {in_words(temperature)}\n"
             for entry in same:
@@ -49,7 +48,7 @@ def _by_corpus_and_tokenizer(entries: Sequence[Entry]) -> dict[tuple[str, str], 
 def _model(entry: Entry, temperature: float) -> Iterator[str]:
     texts = entry.texts_by_temperature().get(temperature, [])
     if texts:
-        yield f"#### {markdown_text(entry.name)}, {decimal(entry.row.bits_per_byte)} bits per byte\n"
+        yield f"#### {markdown_cell(entry.name)}, {decimal(entry.row.bits_per_byte)} bits per byte\n"
     yield from (f"{fenced(text)}\n" for text in texts)
 
 

@@ -15,8 +15,8 @@ from lmstages.core.visible import visible
 from lmstages.report import display
 from lmstages.report.display import TEXTS, display_frame, published_cells, published_frame
 from lmstages.report.entries import best_static, by_text, published_by_row
-from lmstages.results.formatting import DASH, MINUS, spreadsheet_text
-from lmstages.results.frame import Results
+from lmstages.results.formatting import DASH, INFINITY, MINUS, markdown_cell
+from lmstages.results.frame import Results, csv_text
 from lmstages.results.schema import PublishedFigure, Result
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ def table_markdown(results: Results) -> str:
     shown = display_frame(rows, display.MARKDOWN)
     shown["published"] = published_cells(rows, published_by_row(results))
     shown.loc[[row.status != "ok" for row in rows], "published"] = [row.status for row in rows if row.status != "ok"]
-    shown = shown.map(markdown_text)
+    shown = shown.map(markdown_cell)
     best = {id(best_static(text)) for text in by_text(rows)}
     shown["bits/byte"] = [
         f"**{cell}**" if id(row) in best else cell for row, cell in zip(rows, shown["bits/byte"], strict=True)
@@ -47,7 +47,7 @@ def table_markdown(results: Results) -> str:
 
 def published_markdown(figures: Sequence[PublishedFigure]) -> str:
     """What others printed, beside ours."""
-    return markdown(published_frame(figures).map(markdown_text), ("what", "set-up", "verdict", "why"))
+    return markdown(published_frame(figures).map(markdown_cell), ("what", "set-up", "verdict", "why"))
 
 
 def markdown(frame: pd.DataFrame, texts: Collection[str]) -> str:
@@ -62,21 +62,13 @@ def markdown(frame: pd.DataFrame, texts: Collection[str]) -> str:
     return "".join(f"{line}\n" for line in (head, f"| {rule} |", *body))
 
 
-def markdown_text(text: str) -> str:
-    """Text that is nothing but text inside a line of Markdown."""
-    flat = " ".join(visible(text).split())
-    for command in "\\|`*[]<":
-        flat = flat.replace(command, "\\" + command)
-    return flat
-
-
 # LaTeX
 
 LATEX_TEXT = {
     **{character: "\\" + character for character in "&%$#_{}"},
     **{"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "<": r"\textless{}"},
     **{">": r"\textgreater{}", "|": r"\textbar{}", '"': r"\textquotedbl{}", MINUS: "$-$", DASH: "--", "±": r"$\pm$"},
-    **{"`": r"\textasciigrave{}", "'": r"\textquotesingle{}", "∞": r"$\infty$"},
+    **{"`": r"\textasciigrave{}", "'": r"\textquotesingle{}", INFINITY: r"$\infty$"},
 }
 NO_CELL = "\x00"  # a cell that a wider one covers; no text holds this character, since ``visible`` writes it out
 
@@ -117,7 +109,7 @@ def table_csv(results: Results) -> str:
     """All rows with all digits, without the long texts; timings, which differ from run to run, last."""
     data = results.table("results")
     columns = [name for name in data if name not in (*LONG, *TIMINGS)]
-    return data[[*columns, *TIMINGS]].map(spreadsheet_text).to_csv(index=False, lineterminator="\n")
+    return csv_text(data[[*columns, *TIMINGS]])
 
 
 # The terminal
