@@ -52,7 +52,7 @@ rule summarize:
         inspections,
     output:
         results=f"{ROOT}/results.parquet",
-        csv=f"{ROOT}/results.csv",
+        csv=report(f"{ROOT}/results.csv", caption="../report/table.rst", category="Tables"),
         facts=f"{ROOT}/run.json",
         tables=expand(f"{ROOT}/tables/{{name}}.parquet", name=[name for name in TABLES if name != "results"]),
     log:
@@ -72,27 +72,28 @@ rule summarize:
 
 rule report:
     input:
-        f"{ROOT}/comparison.json",
+        results=f"{ROOT}/results.parquet",
+        figures=f"{ROOT}/figures",
     output:
         page=report(f"{ROOT}/report.html", caption="../report/page.rst", category="Tables"),
-        table=report(f"{ROOT}/table.csv", caption="../report/table.rst", category="Tables"),
         markdown=f"{ROOT}/table.md",
         latex=f"{ROOT}/table.tex",
-        sweeps=sweep_files(),
+        samples=f"{ROOT}/samples.md",
     log:
         f"logs/{RUN.name}/report.log",
     localrule: True
     params:
-        out=subpath(output.page, parent=True),
+        folder=subpath(output.page, parent=True),
         code=code_hash("report"),
     shell:
-        "python -m lmstages report --comparison {input:q} --out {params.out:q} --code {params.code:q}"
-        " 2>&1 | tee -i {log:q} >&2"
+        "python -m lmstages report --results {params.folder:q} --out {params.folder:q}"
+        " --code {params.code:q} 2>&1 | tee -i {log:q} >&2"
 
 
 rule figures:
     input:
-        f"{ROOT}/comparison.json",
+        results=f"{ROOT}/results.parquet",
+        facts=f"{ROOT}/run.json",
     output:
         report(
             directory(f"{ROOT}/figures"),
@@ -106,15 +107,16 @@ rule figures:
         f"logs/{RUN.name}/figures.log",
     localrule: True
     params:
+        folder=subpath(output[0], parent=True),
         code=code_hash("figures"),
     shell:
-        "python -m lmstages figures --comparison {input:q} --out {output:q} --code {params.code:q}"
-        " 2>&1 | tee -i {log:q} >&2"
+        "python -m lmstages figures --results {params.folder:q} --out {output:q}"
+        " --code {params.code:q} 2>&1 | tee -i {log:q} >&2"
 
 
 rule verdict:
     input:
-        comparison=f"{ROOT}/comparison.json",
+        results=f"{ROOT}/results.parquet",
         page=f"{ROOT}/report.html",
     output:
         f"{ROOT}/verdict.txt",
@@ -122,10 +124,11 @@ rule verdict:
         f"logs/{RUN.name}/verdict.log",
     localrule: True
     params:
+        folder=subpath(output[0], parent=True),
         code=code_hash("verdict"),
     shell:
-        "python -m lmstages verdict --comparison {input.comparison:q} --out {output:q} --code {params.code:q}"
-        " 2>&1 | tee -i {log:q} >&2"
+        "python -m lmstages verdict --results {params.folder:q} --out {output:q}"
+        " --code {params.code:q} 2>&1 | tee -i {log:q} >&2"
 
 
 # Prints what is there and makes nothing, so that it may be called while another run is in progress.
