@@ -44,8 +44,8 @@ def front(frame: pd.DataFrame, cost: str, axis: str) -> "Figure | None":
         level(axes, lowest.bits, f"{lowest.name}, {lowest.bits:.2f}")
         handles.append(axes.lines[-1])
     axes.set(xlabel=f"{axis} (log scale)", ylabel=f"bits per byte ({scale})")
-    _label(axes, rows, cost, handles)
     legend_below(figure, handles, columns=4)
+    _label(axes, rows, cost, handles)
     return figure
 
 
@@ -113,9 +113,10 @@ def _label(axes: "Axes", rows: pd.DataFrame, cost: str, handles: list[Any]) -> N
     points = [(float(row[cost]), float(row["bits_per_byte"]), row["name"]) for row in rows.to_dict("records")]
     if label_points(axes, points, axes.lines[-2:]):
         return
-    numbered = [(x, y, str(number)) for number, (x, y, _) in enumerate(points, start=1)]
-    label_points(axes, numbered)
-    handles += [sample_of("", f"{number} {name}") for number, (_, _, name) in enumerate(points, start=1)]
+    key = [sample_of("", f"{number} {name}") for number, (_, _, name) in enumerate(points, start=1)]
+    axes.figure.legends.clear()
+    legend_below(axes.figure, [*handles, *key], columns=3)
+    label_points(axes, [(x, y, str(number)) for number, (x, y, _) in enumerate(points, start=1)])
 
 
 def front_caption(frame: pd.DataFrame, cost: str, axis: str) -> str:

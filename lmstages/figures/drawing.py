@@ -41,6 +41,7 @@ MARKERS = "osD^vPX<"
 DASHES: tuple[Any, ...] = ("-", (0, (5, 2)), (0, (4, 2, 1, 2)), (0, (1, 1.4)))
 WIDTH = 5.6  # inches of a figure: 403 points, so that a point is a pixel where a page is 400 pixels wide
 SMALL = 7.5  # points of the smallest text
+TITLE: Any = {"x": 0.012, "ha": "left", "fontweight": "bold", "fontsize": 10.5}
 SETTINGS: Any = {
     "svg.fonttype": "none",
     "svg.hashsalt": "lmstages",
@@ -84,7 +85,7 @@ class Drawing:
         width = int(self.figure.get_figwidth() * 72 / 6.6)  # letters of the bold title, 6.6 points each
         wrapped = textwrap.fill(self.title, width)
         with settings(), _fonts_unknown():
-            self.figure.suptitle(wrapped, x=0.012, ha="left", fontweight="bold", fontsize=10.5)
+            self.figure.suptitle(wrapped, **TITLE)
             if self.figure.get_layout_engine() is not None:
                 self.figure.draw_without_rendering()
                 self.figure.set_layout_engine("none")  # the layout is computed once and not again for each format
@@ -138,7 +139,9 @@ def sheet(height: float, width: float = WIDTH, layout: Any = "constrained") -> "
     """Inches -> an empty sheet; one that places its own panels (layout "none") is drawn in half the time."""
     from matplotlib.figure import Figure
 
-    return Figure(figsize=(width, height), layout=layout)
+    figure = Figure(figsize=(width, height), layout=layout)
+    figure.suptitle(" ", **TITLE)  # its room is known before labels are placed
+    return figure
 
 
 def canvas(height: float, grid: Any = "y") -> tuple["Figure", "Axes"]:
@@ -170,12 +173,12 @@ def look(rank: int) -> dict[str, Any]:
 UNITS = ((1e15, " P"), (1e12, " T"), (1e9, " G"), (1e6, " M"), (1e3, " k"), (0.0, ""))
 
 
-def logarithmic(axis: Any) -> None:
-    """An axis of decades, written ``0.01``, ``1``, ``10 k``, ``1 M``: never as mathematics."""
+def logarithmic(axis: Any, steps: Sequence[float] = (1,)) -> None:
+    """An axis of decades, written ``0.01``, ``1``, ``10 k``, ``1 M``: never as mathematics; ticks at ``steps`` of each."""
     from matplotlib.ticker import LogLocator, NullFormatter
 
     axis.axes.set(**{f"{axis.axis_name}scale": "log"})
-    axis.set_major_locator(LogLocator(numticks=6))
+    axis.set_major_locator(LogLocator(subs=steps, numticks=6))
     axis.set_major_formatter(lambda value, _: in_units(value))
     axis.set_minor_formatter(NullFormatter())
 
@@ -288,8 +291,7 @@ def label_points(axes: "Axes", points: Sequence[tuple[float, float, str]], lines
 
     The limits of the axes must be final. ``lines`` are upright or level. A label away from its point has a fine line to it.
     """
-    with _fonts_unknown():
-        axes.figure.draw_without_rendering()  # type: ignore[union-attr]
+    _lay_out(axes)
     unit = axes.figure.dpi / 72  # pixels a point
     centres = [axes.transData.transform(point[:2]) for point in points]
     taken: list[Box] = [(x - 3 * unit, y - 3 * unit, x + 3 * unit, y + 3 * unit) for x, y in centres]
@@ -305,6 +307,12 @@ def label_points(axes: "Axes", points: Sequence[tuple[float, float, str]], lines
     for (x, y, text), offset in zip(points, offsets, strict=True):
         _annotate(axes, text, (x, y), offset)
     return True
+
+
+def _lay_out(axes: "Axes") -> None:
+    """Puts the panels of a sheet where they will be."""
+    with _fonts_unknown():
+        axes.figure.draw_without_rendering()  # type: ignore[union-attr]
 
 
 def _boxes(line: Any) -> Iterator[Box]:
@@ -351,28 +359,25 @@ def label_ends(axes: "Axes", ends: Sequence[tuple[float, float, str, str]]) -> N
 
     The limits of the axes must be final. A fine line of the end's colour leads to its label.
     """
-    with _fonts_unknown():
-        axes.figure.draw_without_rendering()  # type: ignore[union-attr]
-    gap = (SMALL + 2) * axes.figure.dpi / 72 / axes.get_window_extent().height
+    _lay_out(axes)
+    to_fraction = axes.transData - axes.transAxes
+    line_height = (SMALL + 1.5) * axes.figure.dpi / 72 / axes.get_window_extent().height
     ends = sorted(ends, key=lambda end: end[1])
-    heights = spread([axes.transAxes.inverted().transform(axes.transData.transform(end[:2]))[1] for end in ends], gap)
-    for (x, y, text, colour), height in zip(ends, heights, strict=True):
+    labels = [textwrap.fill(end[2], 20, break_long_words=False) for end in ends]
+    sizes = [line_height * (label.count("\n") + 1) for label in labels]
+    heights = spread([float(to_fraction.transform(end[:2])[1]) for end in ends], sizes)
+    for (x, y, _, colour), label, height in zip(ends, labels, heights, strict=True):
         line = {"arrowstyle": "-", "linewidth": 0.7, "color": colour, "alpha": 0.8, "shrinkA": 0, "shrinkB": 2}
-        where = {"xycoords": "data", "textcoords": "axes fraction", "va": "center", "fontsize": SMALL}
-        axes.annotate(text, (x, y), (1.04, height), arrowprops=line, annotation_clip=False, **where)  # type: ignore[arg-type]
+        where: Any = {"xycoords": "data", "textcoords": "axes fraction", "va": "center", "fontsize": SMALL}
+        axes.annotate(label, (x, y), (1.05, height), arrowprops=line, annotation_clip=False, **where)
 
 
-def spread(heights: Sequence[float], gap: float) -> list[float]:
-    """Rising heights -> the same, moved as little as may be so that each is ``gap`` above the one before it."""
-    groups: list[tuple[float, int]] = []  # mean of the wanted first heights, how many labels
-    for height in heights:
-        start, count = height, 1
-        while groups and groups[-1][0] + groups[-1][1] * gap > start:
-            before, size = groups.pop()
-            start = (before * size + (start - size * gap) * count) / (size + count)
-            count += size
-        groups.append((start, count))
-    return [start + index * gap for start, count in groups for index in range(count)]
+def spread(centres: Sequence[float], sizes: Sequence[float]) -> list[float]:
+    """Rising centres of labels -> the same, moved as little as may be so that none lies upon another."""
+    from scipy.optimize import isotonic_regression
+
+    before = np.cumsum(sizes) - np.array(sizes) / 2  # where the centres are if the labels lie one upon the other
+    return [float(value) for value in isotonic_regression(np.array(centres) - before).x + before]
 
 
 # ---------------------------------------------------------------- embedding in a page
@@ -398,7 +403,13 @@ def _plain_tag(tag: str, prefix: str, wanted: Container[str]) -> str:
     tag = re.sub(r' style="([^"]*)"', lambda match: _attributes(match[1]), tag)
     tag = re.sub(r' id="([^"]*)"', lambda match: f' id="{prefix}{match[1]}"' if match[1] in wanted else "", tag)
     tag = re.sub(r'(href="#|url\(#)', rf"\g<1>{prefix}", tag)
+    tag = re.sub(r'(?<= )(?:d|x|y|transform)="[^"]*"', lambda match: _hundredths(match[0]), tag)
     return tag.replace("xlink:href=", "href=").replace(INK, "currentColor")
+
+
+def _hundredths(attribute: str) -> str:
+    """Numbers of more than two decimals rounded to that; a point is a pixel on a narrow page."""
+    return re.sub(r"-?\d+\.\d{3,}", lambda match: f"{float(match[0]):.2f}".rstrip("0").rstrip("."), attribute)
 
 
 def _attributes(style: str) -> str:

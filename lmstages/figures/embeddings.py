@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from lmstages.figures.drawing import COLOURS, INK, SMALL, fine_grid, sample_of, sheet
+from lmstages.figures.drawing import COLOURS, fine_grid, label_points, sample_of, sheet
 from lmstages.figures.rows import as_floats
 
 if TYPE_CHECKING:
@@ -72,13 +72,11 @@ def _scatter(axes: "Axes", points: pd.DataFrame, marks: dict[str, tuple[str, str
     )
     style = {"hue": "group", "palette": colours, "style": "group", "markers": markers}
     seaborn.scatterplot(data, x="x", y="y", **style, s=22, linewidth=0, alpha=0.85, legend=False, ax=axes)
-    for x, y, token in zip(data["x"], data["y"], points["token"], strict=True):
-        where = {"textcoords": "offset points", "fontsize": SMALL, "color": INK}
-        axes.annotate(token, (x, y), (3, 2.4), **where)
     fine_grid(axes, "both", heading)
     axes.set(xlabel="", ylabel="")
     axes.tick_params(labelbottom=False, labelleft=False)
     axes.margins(0.08)
+    label_points(axes, [*zip(data["x"], data["y"], points["token"], strict=True)])
 
 
 def _legend(figure: "Figure", marks: dict[str, tuple[str, str]]) -> None:

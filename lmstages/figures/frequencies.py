@@ -27,7 +27,7 @@ def draw(frame: pd.DataFrame) -> "Figure | None":
     axes.set_xticks(range(len(ranked)), ranked["token"], fontsize=SMALL)
     axes.tick_params(axis="x", labelrotation=90 if ranked["token"].str.len().max() > 1 else 0, pad=2)
     axes.set_xlim(-0.7, len(ranked) - 0.3)
-    axes.set(xlabel="token, the most frequent first (␣ space, ↵ end of line)", ylabel="of all in this table, %")
+    axes.set(xlabel="token, the most frequent first (␣ space, ↵ end of line)", ylabel="% of all counted tokens")
     return figure
 
 

@@ -30,7 +30,7 @@ def draw(frame: pd.DataFrame) -> "Figure | None":
     scale = bits_axis(axes.yaxis, losses)
     handles = [_draw_model(axes, str(name), curve) for name, curve in points.groupby("name", sort=False)]
     handles += axes.plot([], [], color=INK, linewidth=1, alpha=0.7, linestyle=(0, (1, 1.4)), label="the same on train")
-    logarithmic(axes.xaxis)
+    logarithmic(axes.xaxis, (1, 2, 5))
     axes.set(xlabel=f"{STEPS} (log scale)", ylabel=f"nats per token ({scale})")
     legend_below(figure, handles, columns=4)
     return figure

@@ -15,6 +15,7 @@ TITLE = "Which token follows which: {corpus}, tokens: {tokenizer}"
 TABLE = "pairs"
 BY = ("corpus", "tokenizer")
 COLUMNS = ("model", "first", "second", "count")
+PANEL = 5.65  # inches of height of a matrix with its labels
 COUNTED = ""  # the model of the rows that were counted in train
 
 
@@ -24,11 +25,11 @@ def draw(frame: pd.DataFrame) -> "Figure | None":
     most = max((float(np.log1p(values.to_numpy()).max()) for values in matrices.values()), default=0.0)
     if not most:
         return None
-    figure = sheet(0.9 + 5.1 * len(matrices), layout="none")
+    figure = sheet(0.4 + PANEL * len(matrices), layout="none")
     high = figure.get_figheight()
     for index, (model, values) in enumerate(matrices.items()):
-        place = (0.6 / WIDTH, 1 - (0.65 + 5.1 * (index + 1) - 0.35) / high, 4.75 / WIDTH, 4.65 / high)
-        axes = figure.add_axes(place, anchor="W")
+        bottom = high - 0.4 - PANEL * (index + 1) + 0.5
+        axes = figure.add_axes((0.6 / WIDTH, bottom / high, 4.85 / WIDTH, 4.85 / high), anchor="W")
         shades(axes, np.log1p(values.to_numpy()) / most)
         label_fields(axes, list(values.columns), list(values.index))
         axes.set_title("counted in train" if model == COUNTED else f"expected by {model}", loc="left", fontsize=9)

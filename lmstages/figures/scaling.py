@@ -49,7 +49,7 @@ def _draw(axes: "Axes", points: pd.DataFrame, axis: str) -> None:
         axes.plot(size, as_floats(line["bits_per_byte"]), label=str(name), **style)
         band = (as_floats(line[f"bits_per_byte_{end}"]) for end in ("low", "high"))
         axes.fill_between(size, *band, color=style["color"], alpha=0.2, linewidth=0)
-    logarithmic(axes.xaxis)
+    logarithmic(axes.xaxis, (1, 3))
     axes.set_xlabel(f"{AXES[axis]}\n(log scale)")
 
 

@@ -40,9 +40,7 @@ def draw(frame: pd.DataFrame) -> "Figure | None":
     ends = rows[["bits_per_byte", "bits_per_byte_low", "bits_per_byte_high"]].to_numpy(
         dtype=float, na_value=float("nan")
     )
-    axes.set(
-        xlabel=in_words(key.replace("_", " ")), ylabel=f"bits per byte of text ({bits_axis(axes.yaxis, ends.ravel())})"
-    )
+    axes.set(xlabel=in_words(key.replace("_", " ")), ylabel=f"bits per byte ({bits_axis(axes.yaxis, ends.ravel())})")
     if len(lines) > 1:
         legend_below(figure, axes.get_legend_handles_labels()[0])
     return figure
