@@ -528,7 +528,7 @@ def test_a_checkpoint_that_gguf_cannot_hold_is_one_line(tmp_path):
     definition = json.loads(path.read_text())
     definition["pre_tokenizer"] = {**json.loads(library(RULE).to_str())["pre_tokenizer"]}
     path.write_text(json.dumps({**definition, "normalizer": {"type": "Lowercase"}}))
-    with pytest.raises(UserError, match=r"cuts .The 1234 .* by a rule that GGUF has no word for; use llama.cpp's own"):
+    with pytest.raises(UserError, match=r"cuts .The 1234 .* by a rule that GGUF has no name for; use llama.cpp's own"):
         export_checkpoint(tmp_path / "a", tmp_path / "m.gguf", section("gguf"), {})
     path.write_text(json.dumps({**definition, "model": {"type": "WordLevel", "vocab": {"a": 0}, "unk_token": "a"}}))
     with pytest.raises(UserError, match=r"a vocabulary of kind 'WordLevel'; allowed: BPE"):
@@ -624,7 +624,7 @@ def test_a_text_outside_the_vocabulary_is_refused_and_shown(tmp_path):
     ours = learnt("char")
     path = written(tmp_path / "m.gguf", fitted(vocab_size=ours.vocab_size), of_tokenizer(ours.to_json()))
     theirs = from_vocabulary(path, gguf_file.vocabulary_of(gguf_file.opened(path)))
-    with pytest.raises(UserError, match=r"does not give back the text: 'Ж mat' becomes"):
+    with pytest.raises(UserError, match=r"decoding changes the text: 'Ж mat' becomes"):
         theirs.encode("the Ж mat")
 
 

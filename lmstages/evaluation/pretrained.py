@@ -23,19 +23,20 @@ from torch import nn
 from lmstages.config.hyperparameters.attention import Llama
 from lmstages.config.sections import Pretrained
 from lmstages.core import artifacts
+from lmstages.core.documents import BOUNDARY
 from lmstages.core.errors import UserError
 from lmstages.core.progress import LOGGER, clock
 from lmstages.core.provenance import versions
 from lmstages.corpora.splits import SplitText
 from lmstages.evaluation import scoring
-from lmstages.evaluation.experiment import evaluated
+from lmstages.evaluation.experiment import evaluate_model
 from lmstages.models.external import gguf_file, huggingface
 from lmstages.models.external.llama_cpp import Engine
 from lmstages.models.external.llama_tensors import shapes
 from lmstages.models.external.mapped import FittedElsewhere, PretrainedModel, TheirTokens, mapped, renumbered
 from lmstages.tokenizers import streams
-from lmstages.tokenizers.base import BOUNDARY, Encoded
-from lmstages.tokenizers.vocabularies import OwnTokenizer, from_folder, from_vocabulary
+from lmstages.tokenizers.base import Encoded
+from lmstages.tokenizers.vocabularies import CheckpointTokenizer, from_folder, from_vocabulary
 
 LONGEST_WINDOW = 2048  # tokens; the default where the checkpoint has a longer context
 PATTERNS = ("*.safetensors", "*.safetensors.index.json", "config.json", "tokenizer.json", "tokenizer.model")
@@ -56,7 +57,7 @@ class OurNumbers:
 
     escape: int | None = None
 
-    def __init__(self, own: OwnTokenizer, vocab_size: int) -> None:
+    def __init__(self, own: CheckpointTokenizer, vocab_size: int) -> None:
         self.own, self.vocab_size = own, vocab_size
         self.theirs = renumbered(vocab_size, own.end).numpy()
 
@@ -91,7 +92,7 @@ def score_pretrained(
         _log_estimate(loaded.model, Path(folder), section["splits"], protocol, needed)
         settings = {**section, "scoring": protocol, "sampling": _sampling(section["sampling"], chosen)}
         model: Any = loaded.model
-        evaluated(model, loaded.tokenizer, (Path(folder), text, out), settings, made, experiment)
+        evaluate_model(model, loaded.tokenizer, (Path(folder), text, out), settings, made, experiment)
     artifacts.save_json(out / "fit.json", _facts(loaded, section, threads), made)
 
 
@@ -145,7 +146,13 @@ def _load_gguf(path: Path, chosen: Pretrained) -> Loaded:
 
 
 def _loaded(
-    path: Path, config: Llama, rows: int, network: nn.Module, own: OwnTokenizer, size: int, count: int | None = None
+    path: Path,
+    config: Llama,
+    rows: int,
+    network: nn.Module,
+    own: CheckpointTokenizer,
+    size: int,
+    count: int | None = None,
 ) -> Loaded:
     if own.vocab_size > rows:
         problem = f"its vocabulary has {own.vocab_size:,} pieces, its embedding {rows:,} rows"

@@ -7,6 +7,7 @@ record re-fits exactly the models it changes. Knows nothing of tokens, arrays or
 from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
+from pydantic_core import to_jsonable_python
 
 Positive = Annotated[int, Field(ge=1)]
 
@@ -21,6 +22,9 @@ Schedule = Literal["constant", "cosine", "linear", "step", "stable"]
 
 
 Category = Literal["static", "online", "bound", "compressor", "pretrained"]
+
+
+FOR_READERS = ("name", "title", "source")  # constants of a record that no fit depends on
 
 
 class ModelConfig(BaseModel):
@@ -49,6 +53,13 @@ class ModelConfig(BaseModel):
     def fitted_by(self) -> str:
         """Name of the class in ``module`` that fits this record."""
         return self.model
+
+    def properties(self) -> dict[str, Any]:
+        """What code derives from the hyperparameters, as JSON: every property and every constant a fit depends on."""
+        records = [record for record in type(self).__mro__ if issubclass(record, ModelConfig)]
+        names = {name for record in records for name, member in vars(record).items() if isinstance(member, property)}
+        names |= {name for record in records for name in record.__class_vars__ if hasattr(self, name)}
+        return {name: to_jsonable_python(getattr(self, name)) for name in sorted(names.difference(FOR_READERS))}
 
 
 def as_tuple(value: Any) -> tuple[Any, ...]:
