@@ -28,9 +28,9 @@ from lmstages.models.quantized.gptq import rounded
 from lmstages.models.quantized.model import rotation_in_32_bits, rounded_to_8_bits
 from lmstages.tokenizers import learn
 from lmstages.tokenizers.vocabularies import (
+    BYTE_ALPHABET,
     NO_VOCABULARY,
     SPACE,
-    STAND_INS,
     WORDS,
     definition_of,
     from_folder,
@@ -344,7 +344,7 @@ MERGES = ["t h", "th e", "\u0120 the", "1 2", "12 3", "123 4", "' s"]
     ],
 )
 def test_a_byte_level_vocabulary_in_gguf_cuts_words_and_joins_by_its_rule(tmp_path, words, text, pieces):
-    known = [*STAND_INS, *(merge.replace(" ", "", 1) for merge in MERGES), "xyz", "<|end|>"]
+    known = [*BYTE_ALPHABET, *(merge.replace(" ", "", 1) for merge in MERGES), "xyz", "<|end|>"]
     types = [1] * (len(known) - 1) + [3]
     facts = {"tokenizer_pre": words, "token_merges": MERGES, "bos_token_id": len(known) - 1}
     theirs = vocabulary_file(tmp_path / "m.gguf", "gpt2", known, types, **facts)
