@@ -261,12 +261,12 @@ def run_of(tmp_path):
         ),
         (
             {"corpus": "{count: 100, models: [bigram]}"},
-            "mixtures.both: no corpus runs all of bigram, mlp; name them under its models",
+            "mixtures.both: no corpus runs all of bigram, mlp; list them under its models",
         ),
-        ({"mlp": ", scoring: {skip: 3}"}, "leave other tokens unscored (scoring.skip: bigram 0, mlp 3); give them the"),
+        ({"mlp": ", scoring: {skip: 3}"}, "leave different tokens unscored (scoring.skip: bigram 0, mlp 3); give them the"),
         (
             {"mlp": ", seeds: [5]", "mixtures": "{both: {of: [mlp, rnn]}}"},
-            "mixtures.both: its networks have other seeds each (mlp [5], rnn [0, 1]); give them the same seeds",
+            "mixtures.both: its networks have different seeds (mlp [5], rnn [0, 1]); give them the same seeds",
         ),
     ],
 )
@@ -308,7 +308,7 @@ def test_a_mixture_stands_above_its_models_in_a_class_as_strict_as_theirs(run_of
 
 def test_an_adaptive_part_makes_the_mixture_adaptive(tmp_path):
     path = tmp_path / "run.yaml"
-    models = "models: {bigram: , ppm: {learns: true}}\nmixtures: {both: {of: [bigram, ppm]}}"
+    models = "models: {bigram: , ppm: {online: true}}\nmixtures: {both: {of: [bigram, ppm]}}"
     path.write_text(f"corpora: {{coined: {{count: 100}}}}\ntokenizers: {{char: {{kind: char}}}}\n{models}\n")
     assert json.loads(read_run(path).comparison_section())["told"]["both"]["category"] == "online"
 
