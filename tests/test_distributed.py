@@ -32,8 +32,8 @@ DOCUMENTS = Documents.of([[1, 2, 3, 4, 5, 0], [6, 0], [2, 3, 4, 5, 6, 1, 2, 3, 0
 
 
 def test_the_shares_of_all_processes_are_the_batch():
-    whole = Rows(DOCUMENTS, 2, 3).whole()
-    shares = [Rows(DOCUMENTS, 2, 3, processes=Processes(rank, 3)).whole() for rank in range(3)]
+    whole = Rows(DOCUMENTS, 2, 3).full_batch()
+    shares = [Rows(DOCUMENTS, 2, 3, processes=Processes(rank, 3)).full_batch() for rank in range(3)]
     dealt = torch.cat([share.targets for share in shares])
     assert sorted(map(tuple, dealt.tolist())) == sorted(map(tuple, whole.targets.tolist()))
     assert {share.targets_of_all for share in shares} == {whole.targets_of_all} == {len(DOCUMENTS)}
@@ -57,8 +57,8 @@ def test_the_gradients_of_shares_add_up_to_that_of_the_batch():
         (loss_of(network, batch) / batch.targets_of_all).backward()
         return network.weight.grad.clone()
 
-    shares = [gradient(Rows(DOCUMENTS, 1, 3, processes=Processes(rank, 2)).whole()) for rank in range(2)]
-    torch.testing.assert_close(sum(shares), gradient(Rows(DOCUMENTS, 1, 3).whole()))
+    shares = [gradient(Rows(DOCUMENTS, 1, 3, processes=Processes(rank, 2)).full_batch()) for rank in range(2)]
+    torch.testing.assert_close(sum(shares), gradient(Rows(DOCUMENTS, 1, 3).full_batch()))
 
 
 def test_valid_counts_every_target_once():
@@ -70,8 +70,8 @@ def test_valid_counts_every_target_once():
 def test_batch_statistics_are_not_shared_out():
     network = torch.nn.Sequential(torch.nn.Linear(2, 2), torch.nn.BatchNorm1d(2))
     with pytest.raises(UserError, match="2 processes: its BatchNorm takes its statistics from a whole batch"):
-        Processes(0, 2).together(network)
-    assert Processes().together(network) is network
+        Processes(0, 2).wrap_model(network)
+    assert Processes().wrap_model(network) is network
 
 
 # Two processes, over the loopback
