@@ -4,9 +4,11 @@ from pathlib import Path
 
 import pytest
 import yaml
+from typed_rows import result
 
 from lmstages.config.reading import read_run
 from lmstages.results.published import set_beside, verdict
+from lmstages.results.schema import PublishedFigure
 
 FIGURE = {
     **{"corpus": "names", "tokenizer": None, "model": "bigram", "split": "test", "measure": "perplexity"},
@@ -19,7 +21,7 @@ CLAIM = (
 
 
 def row(**changed):
-    return {"corpus": "names", "tokenizer": "char", "model": "bigram", "split": "test", "perplexity": 12.05, **changed}
+    return result(corpus="names", **{"perplexity": 12.05, **changed})
 
 
 @pytest.mark.parametrize(
@@ -39,28 +41,31 @@ def test_a_figure_gets_one_verdict(changed, ours, expected):
     assert verdict(FIGURE | changed, ours) == expected
 
 
-def test_a_figure_stands_in_the_list_and_beside_its_row():
+def beside(rows, *published):
+    return list(set_beside(rows, published))
+
+
+def test_a_figure_stands_beside_the_one_row_it_concerns():
     rows = [row(), row(split="valid"), row(model="mlp")]
-    figures = set_beside(rows, [FIGURE])
-    assert figures == rows[0]["published"] == [FIGURE | {"tokenizer": "char", "ours": 12.05, "verdict": "reproduced"}]
-    assert rows[1]["published"] == rows[2]["published"] == []
+    assert beside(rows, FIGURE) == [
+        PublishedFigure(**FIGURE | {"tokenizer": "char"}, ours=12.05, verdict="reproduced"),
+    ]
 
 
 def test_a_figure_without_a_tokenizer_concerns_all_of_them():
     rows = [row(), row(tokenizer="bpe", perplexity=30.0)]
-    assert [figure["verdict"] for figure in set_beside(rows, [FIGURE])] == ["reproduced", "differs"]
-    assert [figure["tokenizer"] for figure in set_beside(rows, [FIGURE | {"tokenizer": "bpe"}])] == ["bpe"]
+    assert [figure.verdict for figure in beside(rows, FIGURE)] == ["reproduced", "differs"]
+    assert [figure.tokenizer for figure in beside(rows, FIGURE | {"tokenizer": "bpe"})] == ["bpe"]
 
 
 def test_what_was_not_run_is_not_lost():
-    rows = [row()]
-    figures = set_beside(rows, [FIGURE | {"model": "gpt"}, CLAIM, CLAIM | {"impossible": True}])
-    assert [figure["verdict"] for figure in figures] == ["not run", "not run", "impossible as published"]
-    assert rows[0]["published"] == [] and all(figure["ours"] is None for figure in figures)
+    figures = beside([row()], FIGURE | {"model": "gpt"}, CLAIM, CLAIM | {"impossible": True})
+    assert [figure.verdict for figure in figures] == ["not run", "not run", "impossible as published"]
+    assert all(figure.ours is None for figure in figures)
 
 
 def test_a_model_that_failed_was_not_run():
-    assert [figure["verdict"] for figure in set_beside([row(perplexity=None)], [FIGURE])] == ["not run"]
+    assert [figure.verdict for figure in beside([row(perplexity=None)], FIGURE)] == ["not run"]
 
 
 RUNS = Path(__file__).resolve().parents[1] / "runs"
