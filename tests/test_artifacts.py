@@ -13,7 +13,7 @@ import pytest
 from lmstages.core import artifacts
 from lmstages.core.errors import UserError
 
-MADE = {"verb": "test"}
+MADE = {"command": "test"}
 HEADER = 128  # bytes that an .npy file of one dimension begins with
 
 
@@ -58,7 +58,7 @@ def test_nothing_has_the_name_before_the_block_ends(tmp_path):
 KILLED = """
 import os, signal, sys
 from pathlib import Path
-from lmstages import artifacts
+from lmstages.core import artifacts
 with artifacts.saving(Path(sys.argv[1]), {}) as file:
     file.write(bytes(1 << 20))
     os.kill(os.getpid(), signal.SIGKILL)
@@ -73,7 +73,7 @@ def test_a_kill_while_writing_leaves_the_old_file(old):
 KILLED_BETWEEN = """
 import os, signal, sys
 from pathlib import Path
-from lmstages import artifacts
+from lmstages.core import artifacts
 rename, done = os.replace, []
 def replace(*paths):
     if done:
@@ -92,8 +92,8 @@ def test_a_kill_between_the_sidecar_and_the_file_is_seen(old):
 FULL = """
 import resource, sys
 from pathlib import Path
-from lmstages import artifacts
-from lmstages.errors import UserError
+from lmstages.core import artifacts
+from lmstages.core.errors import UserError
 resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 16, 1 << 16))
 try:
     artifacts.save_bytes(Path(sys.argv[1]), bytes(1 << 20), {})

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from scipy.optimize import minimize_scalar
 
-from lmstages.__main__ import main
+from lmstages.cli import main
 from lmstages.config.reading import read_run
 from lmstages.core import artifacts
 from lmstages.core.errors import UserError

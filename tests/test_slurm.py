@@ -78,7 +78,7 @@ def prepared(folder, environment):
 def on_slurm(folder, environment):
     command = [sys.executable, "-m", "snakemake", "--workflow-profile", "profiles/slurm", "--config", "run=cluster"]
     command += ["--slurm-status-command", "squeue", "--slurm-init-seconds-before-status-checks", "7"]
-    command += ["--latency-wait", "5", "--retries", "2", "--group-components", "small_cells=1"]
+    command += ["--latency-wait", "5", "--retries", "2", "--group-components", "small_experiments=1"]
     command += ["--set-resources", "fit:runtime=1", GPU_FOR_THE_GPT]
     return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
 

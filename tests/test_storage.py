@@ -12,7 +12,7 @@ from lmstages.evaluation import score_files
 from lmstages.models import storage as model_storage
 from lmstages.tokenizers import BPETokenizer, ByteTokenizer, learn, streams
 
-MADE = {"verb": "test"}
+MADE = {"command": "test"}
 
 
 @pytest.fixture
