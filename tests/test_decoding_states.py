@@ -11,7 +11,7 @@ from lmstages.core.documents import Documents
 from lmstages.evaluation.sampling import sample
 from lmstages.evaluation.scoring import score, windows_of
 from lmstages.models.base import IncrementalModel, Recompute, build, decoding_state
-from lmstages.models.neural import attention as attention_module
+from lmstages.models.neural import decoding
 
 V = 7
 SHAPE = {"layers": 2, "heads": 2, "width": 16, "window": 8, "row_length": 8}
@@ -109,12 +109,12 @@ def test_a_cache_never_holds_more_than_the_window(attention):
     read = decoding_state(attention, drawn(6, 2, 3))
     for token in drawn(7, 30, 2):
         read.append(token)
-        assert read.cache.length == read.length <= attention.config.window
+        assert read.decoder.length == read.length <= attention.config.window
 
 
-@pytest.mark.parametrize("band", [1, 10, attention_module.BAND])
+@pytest.mark.parametrize("band", [1, 10, decoding.BAND])
 def test_rows_of_a_batch_are_read_as_each_alone(attention, band, monkeypatch):
-    monkeypatch.setattr(attention_module, "BAND", band)
+    monkeypatch.setattr(decoding, "BAND", band)
     x = drawn(8, 4, 20)
     together, alone = decoding_state(attention, x[:, :3]), [decoding_state(attention, row[None, :3]) for row in x]
     for place in range(3, 20):

@@ -29,7 +29,6 @@ from lmstages.core.progress import Progress
 from lmstages.models.counts.counting import Rows
 from lmstages.models.counts.distributions import Distributions, contexts_after
 from lmstages.models.counts.ngram import InterpolatedModel
-from lmstages.models.neural.attention import Cache
 from lmstages.models.neural.base import NeuralModel
 from lmstages.models.neural.modern_gpt import Network
 
@@ -92,9 +91,9 @@ class ResidualNetwork(Network):
         super().__init__(config, vocab_size)
         self.vocab_size, self.expert = vocab_size, expert
 
-    def forward(self, inputs: torch.Tensor, cache: Cache | None = None) -> torch.Tensor:
+    def forward(self, inputs: torch.Tensor) -> torch.Tensor:
         """Inputs are tokens, with or without their places."""
-        change = super().forward(inputs % self.vocab_size, cache)
+        change = super().forward(inputs % self.vocab_size)
         return change + torch.from_numpy(self.expert(inputs.cpu().numpy())).to(change)
 
 

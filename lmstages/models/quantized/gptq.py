@@ -33,22 +33,22 @@ SAME_INPUTS = (
 def rounded_by_inputs(network: nn.Module, rows: torch.Tensor) -> Arrays:
     """(B, T) calibration tokens -> the blocks of every layer's matrices; the network's own are replaced by them."""
     inputs = torch.cat([torch.full((len(rows), 1), BOUNDARY), rows[:, :-1]], dim=1)
-    turn = network.turn[:, : inputs.shape[1]]  # type: ignore[index]
+    cos_sin = network.cos_sin[:, : inputs.shape[1]]  # type: ignore[index]
     streams = [network.embedding(part) for part in inputs.split(ROWS_AT_ONCE)]  # type: ignore[operator]
     found: Arrays = {}
     for depth, block in enumerate(network.blocks):  # type: ignore[arg-type]
-        for name, blocks in _rounded_block(block, streams, turn):
+        for name, blocks in _rounded_block(block, streams, cos_sin):
             found[f"blocks.{depth}.{name}.weight"] = blocks
-        streams = [block(x, None, turn) for x in streams]
+        streams = [block(x, cos_sin) for x in streams]
     return found
 
 
 def _rounded_block(
-    block: nn.Module, streams: list[torch.Tensor], turn: torch.Tensor
+    block: nn.Module, streams: list[torch.Tensor], cos_sin: torch.Tensor
 ) -> Iterator[tuple[str, np.ndarray]]:
     """Matrices that read the same inputs are rounded together, the first to read first."""
     for group in SAME_INPUTS:
-        products = _products(block, group[0], streams, turn)
+        products = _products(block, group[0], streams, cos_sin)
         for name in group:
             layer: Any = block.get_submodule(name)
             blocks = q4_0_of(*rounded(layer.weight.double(), products))
@@ -56,7 +56,7 @@ def _rounded_block(
             yield name, blocks
 
 
-def _products(block: nn.Module, name: str, streams: list[torch.Tensor], turn: torch.Tensor) -> torch.Tensor:
+def _products(block: nn.Module, name: str, streams: list[torch.Tensor], cos_sin: torch.Tensor) -> torch.Tensor:
     """(C, C): x x' summed over all inputs of a layer."""
     layer: Any = block.get_submodule(name)
     total = torch.zeros(layer.in_features, layer.in_features, dtype=torch.float64)
@@ -67,7 +67,7 @@ def _products(block: nn.Module, name: str, streams: list[torch.Tensor], turn: to
 
     watching = layer.register_forward_pre_hook(add)
     for x in streams:
-        block(x, None, turn)
+        block(x, cos_sin)
     watching.remove()
     return total
 

@@ -83,7 +83,7 @@ def _compute_as_llama_cpp(network: nn.Module, config: Llama) -> None:
     A number that lies between two codes falls to either side by its last bit, so that what else differs is kept small:
     products, which llama.cpp sums as whole numbers, are summed in 64 bits, and angles are its own.
     """
-    network.turn = rotation_in_32_bits(config.window, config.width // config.heads, config.rope_base)
+    network.cos_sin = rotation_in_32_bits(config.window, config.width // config.heads, config.rope_base)
     for module in network.modules():
         if isinstance(module, nn.Linear):
             module.double()
@@ -94,7 +94,7 @@ def _compute_as_llama_cpp(network: nn.Module, config: Llama) -> None:
 
 
 def rotation_in_32_bits(length: int, width: int, base: float) -> torch.Tensor:
-    """(2, T, W) as ``attention.rotation``, each pair's angle the last one's times one factor, as llama.cpp does."""
+    """(2, T, W) as ``rotary_cos_sin``, each pair's angle the last one's times one factor, as llama.cpp does."""
     factor = np.float32(base) ** np.float32(-2 / width)
     angles = [np.arange(length, dtype=np.float32)]
     for _ in range(width // 2 - 1):
