@@ -14,7 +14,7 @@ from lmstages.config.reading import read_run
 from lmstages.config.sections import to_section
 from lmstages.core.documents import Documents
 from lmstages.core.errors import UserError
-from lmstages.models.neural.residual import Placed
+from lmstages.models.neural.residual import PositionedDocuments
 from lmstages.training.batches import Rows
 from lmstages.training.distributed import Processes
 from lmstages.training.loop import loss_of, valid_loss
@@ -39,7 +39,10 @@ def test_the_shares_of_all_processes_are_the_batch():
     assert {share.targets_of_all for share in shares} == {whole.targets_of_all} == {len(DOCUMENTS)}
 
 
-@pytest.mark.parametrize("documents", [DOCUMENTS, Placed.of_documents(DOCUMENTS, 0, 7)], ids=["tokens", "places"])
+POSITIONED = PositionedDocuments.of_documents(DOCUMENTS, 0, 7)
+
+
+@pytest.mark.parametrize("documents", [DOCUMENTS, POSITIONED], ids=["tokens", "positions"])
 @pytest.mark.parametrize("window", [1, 4])
 def test_a_batch_gathered_on_a_device_is_the_batch_gathered_on_the_host(window, documents):
     rows = Rows(documents, window, 3)

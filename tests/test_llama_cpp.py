@@ -131,7 +131,7 @@ def test_the_engines_angles_are_products_in_32_bits():
     x = torch.from_numpy(np.random.default_rng(1).integers(0, V, (3, 256)))
     with torch.inference_mode():
         ours, theirs = model.logits(x), through_llama_cpp(model).logits(x)
-        model.network.turn = rotation_in_32_bits(256, SHAPE["width"], model.config.rope_base)
+        model.network.cos_sin = rotation_in_32_bits(256, SHAPE["width"], model.config.rope_base)
         assert (model.logits(x) - theirs).abs().mean() < 0.7 * (ours - theirs).abs().mean()
 
 
