@@ -1,12 +1,13 @@
-# One target regenerates the comparison. This file reads the config, says what is wanted and includes the
-# rules; the rules say what is made from what; how it is made is lmstages' own business.
+# One target regenerates the comparison. This file says what is wanted and includes the rules; the rules say which
+# command makes what from what; the package lmstages holds the commands.
 
 from snakemake.utils import min_version
 
 min_version("9.0")
 
 
-container: "docker://python:3.11-slim"
+# Built on this machine by ``make image``; only ``snakemake --sdm apptainer`` opens it.
+container: "lmstages.sif"
 
 
 include: "workflow/rules/common.smk"
@@ -17,19 +18,18 @@ include: "workflow/rules/pretrained.smk"
 include: "workflow/rules/mixtures.smk"
 include: "workflow/rules/analyses.smk"
 include: "workflow/rules/inspection.smk"
-include: "workflow/rules/comparison.smk"
+include: "workflow/rules/results.smk"
 
 
 rule all:
     default_target: True
     input:
-        comparison=f"results/{RUN.name}/comparison.json",
+        results=f"results/{RUN.name}/results.parquet",
         report=f"results/{RUN.name}/report.html",
-        table=f"results/{RUN.name}/table.csv",
+        table=f"results/{RUN.name}/results.csv",
         markdown=f"results/{RUN.name}/table.md",
         latex=f"results/{RUN.name}/table.tex",
         figures=f"results/{RUN.name}/figures",
-        sweeps=sweep_files(),
-        scaling=scaling_files(),
+        samples=f"results/{RUN.name}/samples.md",
         verdict=f"results/{RUN.name}/verdict.txt",
     localrule: True

@@ -10,10 +10,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 from pydantic import ValidationError
+from typed_rows import result
 
-from lmstages.__main__ import main
-from lmstages.analyses.scaling import crossing_points, drawn, learning_curves, table
-from lmstages.analyses.scores import by_position, couple_costs, gaps, transfer, unseen
+from lmstages.analyses.scores import positions, unseen
+from lmstages.analyses.transfer import Costs, couple_costs
+from lmstages.cli import main
 from lmstages.config.ladder import MODEL_TYPES
 from lmstages.config.sections import Corpus, Split
 from lmstages.core import artifacts
@@ -23,6 +24,9 @@ from lmstages.corpora.splits import SplitText
 from lmstages.evaluation.score_files import Scores
 from lmstages.models.base import build
 from lmstages.results.explaining import commands, explained
+from lmstages.results.findings import gaps, transfer
+from lmstages.results.schema import Corpora
+from lmstages.results.sweeps import crossing_points, crossings, scaling_points
 from lmstages.training.flops import forward_flops, of_fit
 
 BIT = math.log(2)
@@ -38,7 +42,7 @@ def scores(bits, documents, lengths=None):
 
 def test_the_unseen_part_by_hand():
     found = unseen(scores([1, 1, 3, 5], [0, 0, 1, 1], [1, 1, 2, 2]), np.array([True, False]), np.array([2, 3]))
-    assert found["share_bytes"] == 4 / 6 and found["bits_per_byte"] == pytest.approx(2) and found["documents"] == 1
+    assert found["byte_fraction"] == 4 / 6 and found["bits_per_byte"] == pytest.approx(2) and found["documents"] == 1
     assert found["nats_per_character"] == pytest.approx(8 * BIT / 3)
     assert found["nats_per_token"] == pytest.approx(4 * BIT)
 
@@ -51,9 +55,9 @@ def test_where_nothing_is_seen_the_unseen_part_is_all_and_where_all_is_seen_ther
 
 
 def test_positions_by_hand():
-    found = by_position(scores([8, 4, 2, 1, 6, 2], [0, 0, 0, 0, 1, 1]))
-    assert [(row["from"], row["to"], row["bytes"]) for row in found] == [(0, 1, 2), (1, 2, 2), (2, 4, 2)]
-    assert [row["bits_per_byte"] for row in found] == pytest.approx([7, 3, 1.5])
+    bins = positions(scores([8, 4, 2, 1, 6, 2], [0, 0, 0, 0, 1, 1]))
+    assert [(row["low"], row["high"], row["bytes"]) for row in bins] == [(0, 1, 2), (1, 2, 2), (2, 4, 2)]
+    assert [row["bits_per_byte"] for row in bins] == pytest.approx([7, 3, 1.5])
 
 
 # Near transfer
@@ -78,16 +82,24 @@ def test_gaps_by_hand():
     assert found["gap_bits"] == [1] and found["gap_closed"] == [0.5]
 
 
-def test_transfer_has_an_interval_about_its_gap_and_none_where_the_partner_is_out_of_sight():
+def transferred(context):
     documents = np.repeat(np.arange(40), 2)
-    draws = np.random.default_rng(0)
-    bits = np.where(documents % 2, 4.0, 3.0) + draws.normal(0, 0.1, 80)
-    couples = [[d, 1, 2, d % 2, 0] for d in range(40)]
-    found = transfer(scores(bits, documents), couples, {"gap_bits": 2.0}, None)
-    low, high = found["gap_bits_interval"]
-    assert low < found["gap_bits"] < high and found["gap_closed"] == pytest.approx(0.5, abs=0.05)
-    blind = transfer(scores(bits, documents), couples, {"gap_bits": 2.0}, 0)
-    assert blind["sees"] == 0 and blind["gap_closed"] is None
+    bits = np.where(documents % 2, 4.0, 3.0) + np.random.default_rng(0).normal(0, 0.1, 80)
+    costs = Costs()
+    couples = [[document, 1, 2, document % 2, 0] for document in range(40)]
+    costs.add({"tokenizer": "char", "model": "bigram", "split": "test"}, scores(bits, documents), couples, context)
+    return transfer(result(), costs.rows[0], costs.sums["char/bigram/test"], 2.0)
+
+
+def test_transfer_has_an_interval_about_its_gap():
+    row = transferred(None)
+    assert row.gap_bits_low < row.gap_bits < row.gap_bits_high and row.gap_closed == pytest.approx(0.5, abs=0.05)
+    assert row.gap_closed_low < row.gap_closed < row.gap_closed_high and (row.couples, row.withheld) == (20, 20)
+
+
+def test_a_model_that_cannot_see_the_partner_closes_no_gap():
+    row = transferred(0)
+    assert row.sees == 0 and row.gap_closed is row.gap_closed_low is None and row.gap_bits is not None
 
 
 # Splits without copies, and a share of train
@@ -199,37 +211,46 @@ def test_lines_cross_where_they_are_drawn_to_cross():
     assert crossing_points([(1, 4.0), (100, 2.0)], [(1, 5.0), (100, 3.0)]) == []
 
 
-def comparison_of(bits):
-    rows, corpora, swept = [], {}, []
-    for use, several in bits.items():
+def points_of(bits):
+    rows, corpora = [], []
+    for use, models in bits.items():
         name = f"toy-{use}"
-        corpora[name] = {"splits": {"train": {"bytes": int(use * 1000)}}}
-        for rank, (model, value) in enumerate(several.items()):
-            named = {"corpus": name, "split": "test", "tokenizer": "char", "model": model, "title": model, "rank": rank}
-            rows.append({**named, "family": "counts", "bits_per_byte": value, "flops": None, "interval": None})
-            swept.append({**named, "use": use})
-    sweep = {"name": "toy", "section": "corpora", "keys": ["use"], "rows": swept}
-    return {"corpora": corpora, "rows": rows, "sweeps": [sweep]}
+        facts = {"corpus": name, "split": "train", "description": "", "origin": "", "licence": "", "documents": 1}
+        corpora.append(Corpora(**facts, characters=1, bytes=int(use * 1000)))
+        for rank, (model, value) in enumerate(models.items()):
+            rows.append(result(corpus=name, model=model, title=model, rank=rank, bits_per_byte=value))
+    cells = [[f"toy-{use}", [use]] for use in bits]
+    return list(scaling_points({"name": "toy", "section": "corpora", "keys": ["use"], "cells": cells}, rows, corpora))
 
 
 def test_learning_curves_say_where_one_overtakes_the_next():
-    [curves] = learning_curves(comparison_of({1.0: {"low": 3.0, "high": 2.0}, 0.01: {"low": 3.0, "high": 4.0}}))
-    assert curves["sizes"] == [10, 1000] and [m["model"] for m in curves["models"]] == ["low", "high"]
-    [crossing] = curves["crossings"]
-    assert crossing["ahead"] == "char/low" and crossing["at"] == pytest.approx([100])
-    assert "| char/low, char/high | char/low | 100 bytes |" in table(curves)
-    assert "char/high and char/low at 100 bytes" in drawn(curves).sentence and "<svg" in drawn(curves).svg()
+    points = points_of({1.0: {"low": 3.0, "high": 2.0}, 0.01: {"low": 3.0, "high": 4.0}})
+    assert [(point.model, point.bytes) for point in points] == [
+        ("low", 10),
+        ("low", 1000),
+        ("high", 10),
+        ("high", 1000),
+    ]
+    [crossing] = crossings(points)
+    assert (crossing.lower, crossing.upper, crossing.ahead) == ("char/low", "char/high", "char/low")
+    assert crossing.bytes == pytest.approx(100)
 
 
-def test_a_run_without_such_a_sweep_has_no_learning_curves():
-    assert learning_curves({"sweeps": [], "rows": [], "corpora": {}}) == []
+def test_lines_that_do_not_cross_have_no_size():
+    [crossing] = crossings(points_of({1.0: {"low": 3.0, "high": 2.0}, 0.01: {"low": 5.0, "high": 4.0}}))
+    assert crossing.bytes is None and crossing.ahead == "char/high"
+
+
+def test_another_sweep_is_no_learning_curve():
+    sweep = {"name": "toy", "section": "models", "keys": ["hidden"], "cells": []}
+    assert list(scaling_points(sweep, [result()], [])) == []
 
 
 # Where a figure comes from
 
 
 @pytest.fixture
-def cell(tmp_path, monkeypatch):
+def experiment(tmp_path, monkeypatch):
     """A fitted bigram as the verbs leave it, below results/tiny."""
     monkeypatch.chdir(tmp_path)
     base = Path("results/tiny/coined")
@@ -245,45 +266,47 @@ def cell(tmp_path, monkeypatch):
     return folder
 
 
-def test_a_cell_tells_what_it_was_made_of(cell):
-    told = explained(cell)
+def test_a_cell_tells_what_it_was_made_of(experiment):
+    told = explained(experiment)
     for part in ("corpus       coined", "type", "parameters", "tokens_seen", "device", "train.npy: the same"):
         assert part in told
-    assert explained(cell / "fit.json") == told == explained(cell.parent)
+    assert explained(experiment / "fit.json") == told == explained(experiment.parent)
 
 
-def test_what_changed_since_is_said(cell):
-    tokens = cell.parents[1] / "tokens" / "train.npy"
+def test_what_changed_since_is_said(experiment):
+    tokens = experiment.parents[1] / "tokens" / "train.npy"
     tokens.write_bytes(tokens.read_bytes()[:-1] + b"x")
-    assert "DAMAGED" in explained(cell)
+    assert "DAMAGED" in explained(experiment)
     artifacts.save_bytes(tokens, b"other", {})
-    assert "train.npy: CHANGED since, now" in explained(cell)
+    assert "train.npy: CHANGED since, now" in explained(experiment)
     tokens.unlink()
-    assert "train.npy: gone" in explained(cell)
+    assert "train.npy: gone" in explained(experiment)
 
 
-def test_the_plain_command_makes_the_same_bytes(cell):
-    before = (cell / "model.safetensors").read_bytes()
-    (cell / "model.safetensors").unlink()
-    *_, alone = commands(cell)
-    assert main(shlex.split(alone)[3:]) == 0 and (cell / "model.safetensors").read_bytes() == before
+def test_the_plain_command_makes_the_same_bytes(experiment):
+    before = (experiment / "model.safetensors").read_bytes()
+    (experiment / "model.safetensors").unlink()
+    *_, alone = commands(experiment)
+    assert main(shlex.split(alone)[3:]) == 0 and (experiment / "model.safetensors").read_bytes() == before
 
 
-def test_snakemake_accepts_the_command_that_regenerates(cell):
+def test_snakemake_accepts_the_command_that_regenerates(experiment):
     project = Path(__file__).parents[1]
     for part in ("Snakefile", "workflow", "profiles", "runs", "lmstages", "config.yaml"):
         Path(part).symlink_to(project / part)
-    workflow, _ = commands(cell)
+    workflow, _ = commands(experiment)
     arguments = [sys.executable, "-m", *shlex.split(workflow), "-n", "--nolock"]
     done = subprocess.run(arguments, capture_output=True, text=True, check=False)
-    assert done.returncode == 0 and "rule fit:" in done.stdout and str(cell) in done.stdout, done.stderr
+    assert done.returncode == 0 and "rule fit:" in done.stdout and str(experiment) in done.stdout, done.stderr
 
 
-def test_a_wrong_path_says_what_is_there(cell, capsys):
-    assert main(["explain", str(cell).replace("bigram", "bigrm")]) == 1
+def test_a_wrong_path_says_what_is_there(experiment, capsys):
+    assert main(["explain", str(experiment).replace("bigram", "bigrm")]) == 1
     assert "bigrm: no such folder (did you mean 'bigram'?); there are: bigram, tokens" in capsys.readouterr().err
 
 
-def test_a_folder_without_cells_is_one_clear_error(cell):
-    with pytest.raises(UserError, match="no fitted cell lies here; a cell is results/RUN/CORPUS/TOKENIZER/MODEL/seedN"):
-        explained(cell.parents[1] / "tokens")
+def test_a_folder_without_cells_is_one_clear_error(experiment):
+    with pytest.raises(
+        UserError, match="no fitted experiment lies here; an experiment is results/RUN/CORPUS/TOKENIZER/MODEL/seedN"
+    ):
+        explained(experiment.parents[1] / "tokens")

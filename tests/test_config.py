@@ -9,9 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
+from lmstages.config.jobs import Run
 from lmstages.config.ladder import LADDER, MODEL_TYPES
 from lmstages.config.reading import read_run, safe_name, text_run
-from lmstages.config.run import Run
 from lmstages.config.sections import Corpus, Scoring, Tokenizer, config_of, from_section, to_section
 from lmstages.config.strict_yaml import load_yaml
 from lmstages.core.errors import UserError, did_you_mean
@@ -51,22 +51,22 @@ def refusal(write):
 
 @pytest.mark.parametrize("path", [PROJECT / "config.yaml", *sorted((PROJECT / "runs").glob("*.yaml"))], ids=str)
 def test_every_config_of_the_project_is_right(path):
-    assert read_run(path).cells()
+    assert read_run(path).experiments()
 
 
 def test_the_smallest_config_is_one_cell(write):
-    assert read_run(write()).cells() == [("coined", "char", "bigram", 0)]
+    assert read_run(write()).experiments() == [("coined", "char", "bigram", 0)]
 
 
 def test_only_neural_models_have_several_seeds(write):
-    cells = read_run(write(models="{bigram: , mlp: }", seeds="[3, 1]")).cells()
+    cells = read_run(write(models="{bigram: , mlp: }", seeds="[3, 1]")).experiments()
     assert [cell[2:] for cell in cells] == [("bigram", 3), ("mlp", 3), ("mlp", 1)]
 
 
 def test_a_corpus_may_choose_its_models_and_tokenizers(write):
     sections = {"tokenizers": "{char: {kind: char}, byte: {kind: byte}}", "models": "{unigram: , bigram: }"}
     run = read_run(write(corpora="{coined: {models: [bigram], tokenizers: [byte]}}", **sections))
-    assert run.cells() == [("coined", "byte", "bigram", 0)]
+    assert run.experiments() == [("coined", "byte", "bigram", 0)]
 
 
 def test_config_yaml_is_the_run_called_default(write):
@@ -113,7 +113,7 @@ def test_a_typo_is_refused_with_a_suggestion(refusal, sections, place, hint):
     ("sections", "told"),
     [
         ({"models": "{gtp: }"}, "models.gtp: unknown model 'gtp'; allowed: uniform, "),
-        ({"models": "{big: {model: [gpt]}}"}, "models.big: unknown model ['gpt']; allowed: "),
+        ({"models": "{big: {type: [gpt]}}"}, "models.big: unknown model ['gpt']; allowed: "),
         ({"corpora": "{coind: }"}, "corpora.coind: source 'coind' is unknown; known: ["),
         ({"corpora": "{coined: {models: [bigam]}}"}, "corpora.coined.models: 'bigam' is not defined under models"),
         ({"corpora": "{coined: {tokenizers: [chr]}}"}, "corpora.coined.tokenizers: 'chr' is not defined under"),
@@ -236,9 +236,9 @@ def test_best_weights_need_a_valid_part_to_be_chosen_on(refusal, write):
 @pytest.mark.parametrize(
     ("model", "key"),
     [
-        ("{model: ngram, order: [2, 3]}", "order"),
-        ("{model: ngram, add: [0.1, 0.2]}", "add"),
-        ("{model: ngram, smoothing: jelinek_mercer}", "smoothing"),
+        ("{type: ngram, order: [2, 3]}", "order"),
+        ("{type: ngram, add: [0.1, 0.2]}", "add"),
+        ("{type: ngram, smoothing: jelinek_mercer}", "smoothing"),
     ],
 )
 def test_what_valid_chooses_needs_one(refusal, model, key):
@@ -270,7 +270,7 @@ def test_all_mistakes_come_at_once(refusal):
 def test_a_name_that_is_no_folder_is_refused(refusal, name):
     quoted = name if name.startswith('"') else f'"{name}"'
     for section, entry in (
-        ("models", "{model: bigram}"),
+        ("models", "{type: bigram}"),
         ("corpora", "{source: coined}"),
         ("tokenizers", "{kind: byte}"),
     ):
@@ -281,7 +281,7 @@ def test_a_name_that_is_no_folder_is_refused(refusal, name):
 
 def test_a_name_may_have_64_characters(write):
     name = "x" * 64
-    assert read_run(write(models=f"{{{name}: {{model: bigram}}}}")).cells()[0][2] == name
+    assert read_run(write(models=f"{{{name}: {{type: bigram}}}}")).experiments()[0][2] == name
 
 
 def test_a_file_whose_name_is_none_is_refused(refusal):
@@ -378,7 +378,7 @@ def test_a_text_names_its_run_and_its_corpus(write, tmp_path):
     text = tmp_path / "My Text.txt"
     text.write_text("text")
     run = text_run(write(corpora="{coined: {models: [bigram]}}"), str(text), {"newlines": "unix", "mirror": "m"})
-    assert run.name == "my_text" and run.cells() == [("my_text", "char", "bigram", 0)]
+    assert run.name == "my_text" and run.experiments() == [("my_text", "char", "bigram", 0)]
     assert run.corpora["my_text"].newlines == "unix" and run.layout("my_text") == "stream"
 
 

@@ -82,7 +82,7 @@ def tokens(tmp_path_factory):
     folder = tmp_path_factory.mktemp("shared")
     (folder / "run.yaml").write_text(CONFIG)
     run = read_run(folder / "run.yaml")
-    from lmstages.__main__ import main
+    from lmstages.cli import main
 
     assert main(["prepare", "--out", str(folder / "text"), "--section", run.prepare_section("coined")]) == 0
     options = ["--text", str(folder / "text"), "--layout", "lines", "--out", str(folder / "tokens")]

@@ -99,6 +99,6 @@ def test_the_report_closes_with_estimation_only_where_asked():
 def test_the_config_asks_for_estimation(tmp_path):
     config = tmp_path / "config.yaml"
     config.write_text("corpora: {coined: }\ntokenizers: {char: {kind: char}}\nmodels: {bigram: }\n")
-    assert json.loads(read_run(config).comparison_section())["estimation"] is False
+    assert json.loads(read_run(config).summary_section())["estimation"] is False
     config.write_text(config.read_text() + "estimation: true\n")
-    assert json.loads(read_run(config).comparison_section())["estimation"] is True
+    assert json.loads(read_run(config).summary_section())["estimation"] is True

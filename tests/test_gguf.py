@@ -414,8 +414,8 @@ def test_transformers_cuts_text_with_an_exported_vocabulary(tmp_path):
 def test_an_exported_file_says_what_made_it_and_is_rounded_as_asked(tmp_path):
     ours = learnt("char")
     model = fitted(vocab_size=ours.vocab_size)
-    export(*cell(tmp_path, model, ours), tmp_path / "m.gguf", section("gguf", "q4_0", "q8_0"), {"verb": "export"})
-    assert artifacts.made_of(artifacts.verified(tmp_path / "m.gguf"))["made"] == {"verb": "export"}
+    export(*cell(tmp_path, model, ours), tmp_path / "m.gguf", section("gguf", "q4_0", "q8_0"), {"command": "export"})
+    assert artifacts.made_of(artifacts.verified(tmp_path / "m.gguf"))["made"] == {"command": "export"}
     _, tensors = gguf_file.llama_of(gguf_file.opened(tmp_path / "m.gguf"))
     expected = derived(model, LlamaQ4).stored()
     assert all(np.array_equal(tensors[n].all(), unpacked(expected[n].rows, expected[n].kind)) for n in expected)
@@ -495,7 +495,7 @@ RULE = WORDS["llama-bpe"]
 @pytest.mark.parametrize("kind", ["f32", "q8_0"])
 def test_a_checkpoint_from_elsewhere_is_written_with_its_vocabulary(tmp_path, definition, kind):
     read = checkpoint(tmp_path / "theirs", definition and definition())
-    export_checkpoint(tmp_path / "theirs", tmp_path / "m.gguf", section("gguf", kind), {"verb": "export"})
+    export_checkpoint(tmp_path / "theirs", tmp_path / "m.gguf", section("gguf", kind), {"command": "export"})
     file = gguf_file.opened(tmp_path / "m.gguf")
     config, tensors = gguf_file.llama_of(file)
     assert config.model_copy(update={"norm_epsilon": read.config.norm_epsilon}) == read.config
@@ -523,7 +523,7 @@ def test_a_checkpoint_that_gguf_cannot_hold_is_one_line(tmp_path):
     told = json.loads(path.read_text())
     told["pre_tokenizer"] = {**json.loads(library(RULE).to_str())["pre_tokenizer"]}
     path.write_text(json.dumps({**told, "normalizer": {"type": "Lowercase"}}))
-    with pytest.raises(UserError, match=r"cuts .The 1234 .* by a rule that GGUF has no word for; use llama.cpp's own"):
+    with pytest.raises(UserError, match=r"cuts .The 1234 .* by a rule that GGUF has no name for; use llama.cpp's own"):
         export_checkpoint(tmp_path / "a", tmp_path / "m.gguf", section("gguf"), {})
     path.write_text(json.dumps({**told, "model": {"type": "WordLevel", "vocab": {"a": 0}, "unk_token": "a"}}))
     with pytest.raises(UserError, match=r"a vocabulary of kind 'WordLevel'; allowed: BPE"):
@@ -619,7 +619,7 @@ def test_a_text_outside_the_vocabulary_is_refused_and_shown(tmp_path):
     ours = learnt("char")
     path = written(tmp_path / "m.gguf", fitted(vocab_size=ours.vocab_size), of_tokenizer(ours.to_json()))
     theirs = from_vocabulary(path, gguf_file.vocabulary_of(gguf_file.opened(path)))
-    with pytest.raises(UserError, match=r"does not give back the text: 'Ж mat' becomes"):
+    with pytest.raises(UserError, match=r"decoding changes the text: 'Ж mat' becomes"):
         theirs.encode("the Ж mat")
 
 

@@ -4,15 +4,14 @@
 the vocabulary is numbered as train brings it, as KenLM does, with one number more for what it calls <unk>.
 """
 
-import os
 import re
 import subprocess
 from functools import cache
-from pathlib import Path
 from random import Random
 
 import numpy as np
 import pytest
+from conftest import KENLM
 from tokenizers import ByteLevelBPETokenizer
 
 from lmstages.config.hyperparameters.counts import KneserNey
@@ -22,10 +21,7 @@ from lmstages.models.base import build
 from lmstages.models.counts import counting
 from lmstages.models.counts.smoothing import closed_form
 
-BIN = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache", "lmstages", "kenlm", "bin")
-if not (BIN / "lmplz").is_file():
-    pytest.skip(f"KenLM is not built in {BIN}; tests/kenlm.sh does that", allow_module_level=True)
-
+pytestmark = pytest.mark.needs("kenlm")
 UNITS = ["characters", "words", "bpe"]
 ORDERS = [2, 3, 4, 5, 6]
 STORIES, TRAIN = 360, 4000  # of all sentences so many are for training; the others are scored
@@ -63,9 +59,9 @@ def both(request, tmp_path):
     unit, order = request.param
     train, test, vocab_size = numbered(unit)
     arpa = tmp_path / "model.arpa"
-    arguments = [BIN / "lmplz", "-o", str(order), "-S", "200M", "-T", tmp_path, "--discount_fallback", "--arpa", arpa]
+    arguments = [KENLM / "lmplz", "-o", str(order), "-S", "200M", "-T", tmp_path, "--discount_fallback", "--arpa", arpa]
     told = subprocess.run(arguments, input=lines(train), capture_output=True, text=True, check=True).stderr
-    query = [BIN / "query", "-v", "summary", arpa]
+    query = [KENLM / "query", "-v", "summary", arpa]
     summary = subprocess.run(query, input=lines(test), capture_output=True, text=True, check=True).stdout
     model = build(KneserNey(order=order), vocab_size)
     model.fit(train, test, 0)
@@ -78,7 +74,7 @@ def with_kenlms_last_counts(model, train):
     plain = counting.count(train, model.config.order, model.vocab_size, adjusted=False)
     discounts = model.constants.copy()
     for n in range(1, model.config.order):
-        adjusted = model.levels[n].counting.astype(np.int64)
+        adjusted = model.levels[n].counts.astype(np.int64)
         last = np.flatnonzero(adjusted)[-1]
         adjusted[last] = plain[n].counts[last]
         discounts[n - 1] = closed_form("modified_kneser_ney", adjusted)

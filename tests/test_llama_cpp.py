@@ -3,10 +3,8 @@
 Needs llama-cpp-python: tests/llama_cpp.sh builds it where these tests look, or install the extra llama-cpp.
 """
 
-import os
 import subprocess
 import sys
-from importlib.util import find_spec
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -14,6 +12,7 @@ import gguf
 import numpy as np
 import pytest
 import torch
+from conftest import LLAMA_CPP
 
 from lmstages.config.hyperparameters.attention import Llama
 from lmstages.config.hyperparameters.quantized import LlamaCpp, LlamaQ4, LlamaQ8
@@ -29,21 +28,9 @@ from lmstages.models.quantized.derived import as_stored
 from lmstages.models.quantized.model import rotation_in_32_bits
 from lmstages.tokenizers.vocabularies import NO_VOCABULARY, from_vocabulary
 
-BUILT = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache"), "lmstages/llama_cpp")
-HERE = find_spec("llama_cpp") is not None or (BUILT / "llama_cpp/__init__.py").is_file()
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.skipif(not HERE, reason="llama-cpp-python is not installed: tests/llama_cpp.sh builds it"),
-]
+pytestmark = [pytest.mark.slow, pytest.mark.needs("llama_cpp")]
 V = 65
 SHAPE = {"layers": 2, "heads": 4, "key_value_heads": 2, "width": 64, "hidden": 96, "window": 256, "row_length": 16}
-
-
-@pytest.fixture(autouse=True)
-def built(monkeypatch):
-    """What the script has built can be found, here and in processes of their own."""
-    if find_spec("llama_cpp") is None:
-        monkeypatch.setenv("PYTHONPATH", f"{BUILT}{os.pathsep}{os.environ.get('PYTHONPATH', '')}")
 
 
 def fitted(tied=False):
@@ -112,7 +99,7 @@ def test_k_quants_are_read_as_llama_cpp_unpacks_them(tmp_path, kind):
 
 @pytest.mark.parametrize("name", ["llama-spm", "llama-bpe"])
 def test_the_vocabularies_of_llama_2_and_3_cut_text_as_llama_cpp_wants(name):
-    path = BUILT / f"vocabularies/ggml-vocab-{name}.gguf"
+    path = LLAMA_CPP / f"vocabularies/ggml-vocab-{name}.gguf"
     if not path.is_file():
         pytest.skip("llama.cpp's vocabularies are not there: tests/llama_cpp.sh brings them")
     facts = gguf_file.opened(path).facts  # these files hold no matrix, so that the size is told for them

@@ -7,7 +7,7 @@ from importlib.util import find_spec
 import numpy as np
 import pytest
 
-from lmstages.__main__ import main
+from lmstages.cli import main
 from lmstages.config.hyperparameters.attention import Llama
 from lmstages.config.reading import read_run
 from lmstages.config.sections import Pretrained, to_section
@@ -27,7 +27,7 @@ tokenizers: {char: {kind: char, alphabet: corpus}}
 models:
   llama: {layers: 1, heads: 2, key_value_heads: 1, width: 32, hidden: 32, window: 16, row_length: 16}
   llama_q4: {of: llama}
-  better: {model: llama_q4, rounding: gptq, output: q4_0}
+  better: {type: llama_q4, rounding: gptq, output: q4_0}
 sampling: {count: 1, length: 10}
 """
 CELL = "results/words/char/llama/seed0"
@@ -198,8 +198,8 @@ def test_a_derived_model_has_the_record_and_the_seeds_of_its_base(here):
 def test_a_pretrained_model_is_a_cell_of_a_class_of_its_own(here):
     (here / "more.yaml").write_text(CONFIG + "pretrained: {theirs: {path: llama}}\n")
     run = read_run(here / "more.yaml")
-    assert run.cells()[-1] == ("words", "own", "theirs", 0)
-    told = json.loads(run.comparison_section())["told"]
+    assert run.experiments()[-1] == ("words", "own", "theirs", 0)
+    told = json.loads(run.summary_section())["models"]
     assert told["theirs"]["category"] == "pretrained" and told["llama_q4"]["of"] == "llama"
 
 

@@ -74,5 +74,5 @@ def test_what_is_impossible_or_was_not_run_has_its_reason(path):
 @pytest.mark.parametrize("path", RUNS, ids=lambda path: path.stem)
 def test_every_published_figure_stands_beside_a_cell(path):
     run = read_run(path)
-    cells = {(corpus, model) for corpus, _, model, _ in run.cells()}
+    cells = {(corpus, model) for corpus, _, model, _ in run.experiments()}
     assert all((figure.corpus, figure.model) in cells for figure in run.published if figure.model)

@@ -27,14 +27,12 @@ SCRIPT = PROJECT / "tests" / "slurm.sh"
 GPU_FOR_THE_GPT = "fit:gpu=int(wildcards.model == 'gpt')"
 SECONDS = 80  # that the GPT takes by itself, so that a limit of a minute cuts it
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(1500)]
+pytestmark = [pytest.mark.slow, pytest.mark.needs("slurm"), pytest.mark.timeout(1500)]
 
 
 @pytest.fixture(scope="module")
 def slurm(tmp_path_factory):
     """The environment in which sbatch finds a Slurm of one node with one GPU."""
-    if not all(Path(folder, "slurmctld").exists() for folder in ("/usr/sbin",)):
-        pytest.skip("no Slurm on this machine; tests/slurm.sh install installs Debian's")
     folder = tmp_path_factory.mktemp("slurm")
     started = subprocess.run([SCRIPT, "up", folder], capture_output=True, text=True, check=False)
     if started.returncode:
@@ -80,7 +78,7 @@ def prepared(folder, environment):
 def on_slurm(folder, environment):
     command = [sys.executable, "-m", "snakemake", "--workflow-profile", "profiles/slurm", "--config", "run=cluster"]
     command += ["--slurm-status-command", "squeue", "--slurm-init-seconds-before-status-checks", "7"]
-    command += ["--latency-wait", "5", "--retries", "2", "--group-components", "small_cells=1"]
+    command += ["--latency-wait", "5", "--retries", "2", "--group-components", "small_experiments=1"]
     command += ["--set-resources", "fit:runtime=1", GPU_FOR_THE_GPT]
     return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
 

@@ -5,14 +5,15 @@ text, a token or a model.
 """
 
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from lmstages.config.hyperparameters.base import ModelConfig
+from lmstages.config.jobs import MIXED_CATEGORIES, Run
 from lmstages.config.ladder import MODEL_TYPES
+from lmstages.config.overrides import merge, override
 from lmstages.config.references import left_alone, with_bases, wrong_checkpoints
-from lmstages.config.run import STRICTEST, Run
 from lmstages.config.sections import (
     NAME,
     Basics,
@@ -34,14 +35,22 @@ from lmstages.config.strict_yaml import load_yaml
 from lmstages.config.sweeps import expanded
 from lmstages.core.errors import UserError, did_you_mean
 
+SECTIONS = [field for field in Run.model_fields if field not in ("name", "sweeps")]
 
-def read_run(path: Path, overrides: Mapping[str, Any] | None = None) -> Run:
-    """The run a config file describes, with ``--config`` overrides, or one UserError for all mistakes."""
-    raw = load_yaml(path)
+
+def read_run(paths: Path | Sequence[Path], overrides: Mapping[str, Any] | None = None) -> Run:
+    """The run that config files describe, later ones over earlier ones, with ``--config`` overrides over all.
+
+    Named after the last file. Raises one UserError that lists every mistake.
+    """
+    files = [paths] if isinstance(paths, Path) else list(paths)
+    content = _merged(files)
     problems: list[str] = []
-    run = _parse_run(run_name(path), _override(raw, dict(overrides or {}), problems), problems)
+    content = override(content, overrides or {}, SECTIONS, problems)
+    run = _parse_run(run_name(files[-1]) if files else "default", content, problems)
     if problems or run is None:
-        raise UserError(path, "\n  ".join(["cannot be used:", *problems]) if len(problems) > 1 else problems[0])
+        where = " with ".join(map(str, files)) or "config"
+        raise UserError(where, "\n  ".join(["cannot be used:", *problems]) if len(problems) > 1 else problems[0])
     return run
 
 
@@ -50,40 +59,33 @@ def run_name(path: Path) -> str:
     return "default" if path.stem == "config" else path.stem
 
 
-def text_run(path: Path, text: str, overrides: Mapping[str, Any] | None = None) -> Run:
-    """The ladder of a config on the user's own text and nothing else; corpus and run are named after the file."""
-    raw = load_yaml(path)
-    extra = dict(overrides or {})
-    documents = extra.pop("documents", "stream")
-    corpus = {"path": text, "documents": documents}
-    corpus |= {key: str(extra.pop(key)) for key in ("newlines", "separator") if key in extra}
+def text_run(paths: Path | Sequence[Path], text: str, overrides: Mapping[str, Any] | None = None) -> Run:
+    """The models of a config on the user's own text and nothing else; corpus and run are named after that file."""
+    files = [paths] if isinstance(paths, Path) else list(paths)
+    settings = dict(overrides or {})
+    corpus = {"path": text, "documents": settings.pop("documents", "stream")}
+    corpus |= {key: str(settings.pop(key)) for key in ("newlines", "separator") if key in settings}
     name = safe_name(Path(text).stem)
-    name += "-text" if name in ("default", *(run.stem for run in path.parent.rglob("*.yaml"))) else ""
-    raw |= {"corpora": {name: corpus}, "published": []}
+    runs = {"default", *(run.stem for file in files for run in file.parent.rglob("*.yaml"))}
+    name += "-text" if name in runs else ""
+    content = _merged(files) | {"corpora": {name: corpus}, "published": []}
     problems: list[str] = []
-    run = _parse_run(name, _override(raw, extra, problems), problems)
+    run = _parse_run(name, override(content, settings, SECTIONS, problems), problems)
     if problems or run is None:
         raise UserError(text, "; ".join(problems))
     return run
 
 
+def _merged(files: Sequence[Path]) -> dict[str, Any]:
+    content: dict[str, Any] = {}
+    for file in files:
+        content = merge(content, load_yaml(file))
+    return content
+
+
 def safe_name(stem: str) -> str:
     """``My Text`` -> ``my_text``: a file's name as a name of ours."""
     return re.sub(r"[^a-z0-9_-]+", "_", stem.lower()).strip("_-")[:64] or "text"
-
-
-def _override(raw: dict[str, Any], overrides: dict[str, Any], problems: list[str]) -> dict[str, Any]:
-    """Snakemake hands over a number where a value looks like one, and a list's entries as text."""
-    known = ["run", "text", "mirror", "seeds", "documents", "newlines", "separator"]
-    for key, value in overrides.items():
-        if key == "mirror":
-            raw[key] = str(value)
-        elif key == "seeds":
-            seeds = value if isinstance(value, list) else [value]
-            raw[key] = [int(seed) if str(seed).isdecimal() else seed for seed in seeds]
-        else:
-            problems.append(f"--config {key}: unknown key; allowed: {', '.join(known)}{did_you_mean(key, known)}")
-    return raw
 
 
 def _parse_run(name: str, raw: dict[str, Any], problems: list[str]) -> Run | None:
@@ -92,10 +94,9 @@ def _parse_run(name: str, raw: dict[str, Any], problems: list[str]) -> Run | Non
     except UserError as error:
         problems.append(str(error))
         return None
-    fields = [field for field in Run.model_fields if field not in ("name", "sweeps")]
     for key in raw:
-        if key not in fields:
-            problems.append(f"{key}: unknown key; allowed: {', '.join(fields)}{did_you_mean(str(key), fields)}")
+        if key not in SECTIONS:
+            problems.append(f"{key}: unknown key; allowed: {', '.join(SECTIONS)}{did_you_mean(str(key), SECTIONS)}")
     if not re.fullmatch(NAME, name):
         problems.append(f"run name {name!r} (from the file's name) is no name; {NAME_RULE}")
     sections: dict[str, Any] = {
@@ -167,7 +168,7 @@ def _parse_model(entry: Any, where: str, problems: list[str]) -> Model | None:
         hint = did_you_mean(str(type_name), MODEL_TYPES)
         problems.append(f"{where}: unknown model {type_name!r}; allowed: {', '.join(MODEL_TYPES)}{hint}")
         return None
-    config = parsed(MODEL_TYPES[type_name], keys, where, problems, besides=("type", "scoring", "seeds"))
+    config = parsed(MODEL_TYPES[type_name], keys, where, problems, other_keys=("type", "scoring", "seeds"))
     scored = parsed(Scoring, scoring, f"{where}.scoring", problems)
     own = parsed(OwnSeeds, {"seeds": seeds}, where, problems)
     if config is None or scored is None or own is None:
@@ -240,7 +241,7 @@ def _unmixable(sections: Mapping[str, dict[str, Any]], seeds: Any) -> Iterator[s
 def _mixing_problems(records: Mapping[str, Model], seeds: Any) -> Iterator[str]:
     """Only probabilities of the same tokens have a mean, and only fits of the same seed are one mixture."""
     for model, record in records.items():
-        if record.config.category not in STRICTEST:
+        if record.config.category not in MIXED_CATEGORIES:
             yield f"{model} is a {record.config.category}; allowed: models that give every token a probability"
     skips = {model: record.scoring.skip for model, record in records.items()}
     if len(set(skips.values())) > 1:

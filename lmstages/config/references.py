@@ -74,7 +74,7 @@ def _completed(model: Model, models: Mapping[str, Model | None]) -> Model | None
         update: dict[str, Any] = {"base": below.config.base, "weights": below.config}
     else:
         update = {"base": below.config}
-    return model.model_copy(update={"type": config.model_copy(update=update)})
+    return model.model_copy(update={"config": config.model_copy(update=update)})
 
 
 def left_alone(sections: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
@@ -82,7 +82,7 @@ def left_alone(sections: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
     for name, corpus in sections["corpora"].items():
         run = chosen(corpus.models, sections["models"]) if corpus else []
         for model in run:
-            config = getattr(sections["models"].get(model), "type", None)
+            config = getattr(sections["models"].get(model), "config", None)
             if isinstance(config, DerivedLlama) and config.of not in run:
                 yield f"corpora.{name}.models: {model} is made of {config.of}, which is not named; name both"
 

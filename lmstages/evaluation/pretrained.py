@@ -22,19 +22,20 @@ from torch import nn
 from lmstages.config.hyperparameters.attention import Llama
 from lmstages.config.sections import Pretrained
 from lmstages.core import artifacts
+from lmstages.core.documents import BOUNDARY
 from lmstages.core.errors import UserError
 from lmstages.core.progress import LOGGER, clock
 from lmstages.core.provenance import versions
 from lmstages.corpora.splits import SplitText
 from lmstages.evaluation import scoring
-from lmstages.evaluation.experiment import evaluated
+from lmstages.evaluation.experiment import evaluate_model
 from lmstages.models.external import gguf_file, huggingface
 from lmstages.models.external.llama_cpp import Engine
 from lmstages.models.external.llama_tensors import shapes
 from lmstages.models.external.mapped import FittedElsewhere, PretrainedModel, TheirTokens, mapped, renumbered
 from lmstages.tokenizers import streams
-from lmstages.tokenizers.base import BOUNDARY, Encoded
-from lmstages.tokenizers.vocabularies import OwnTokenizer, from_folder, from_vocabulary
+from lmstages.tokenizers.base import Encoded
+from lmstages.tokenizers.vocabularies import CheckpointTokenizer, from_folder, from_vocabulary
 
 LONGEST_WINDOW = 2048  # where the config names none and the checkpoint can read more
 WANTED = ("*.safetensors", "*.safetensors.index.json", "config.json", "tokenizer.json", "tokenizer.model")
@@ -55,7 +56,7 @@ class OurNumbers:
 
     escape: int | None = None
 
-    def __init__(self, own: OwnTokenizer, vocab_size: int) -> None:
+    def __init__(self, own: CheckpointTokenizer, vocab_size: int) -> None:
         self.own, self.vocab_size = own, vocab_size
         self.theirs = renumbered(vocab_size, own.end).numpy()
 
@@ -90,7 +91,7 @@ def score_pretrained(
         _tell_time(loaded.model, Path(folder), section["splits"], protocol, needed)
         asked = {**section, "scoring": protocol, "sampling": _samples(section["sampling"], chosen)}
         model: Any = loaded.model
-        evaluated(model, loaded.tokenizer, (Path(folder), text, out), asked, made, cell)
+        evaluate_model(model, loaded.tokenizer, (Path(folder), text, out), asked, made, cell)
     artifacts.save_json(out / "fit.json", _facts(loaded, section, threads), made)
 
 
@@ -144,7 +145,13 @@ def _load_gguf(path: Path, chosen: Pretrained) -> Loaded:
 
 
 def _loaded(
-    path: Path, config: Llama, rows: int, network: nn.Module, own: OwnTokenizer, size: int, count: int | None = None
+    path: Path,
+    config: Llama,
+    rows: int,
+    network: nn.Module,
+    own: CheckpointTokenizer,
+    size: int,
+    count: int | None = None,
 ) -> Loaded:
     if own.vocab_size > rows:
         found = f"its vocabulary has {own.vocab_size:,} pieces, its embedding {rows:,} rows"

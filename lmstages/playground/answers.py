@@ -17,10 +17,10 @@ from lmstages.config.ladder import MODEL_TYPES
 from lmstages.config.sections import Record
 from lmstages.core import artifacts
 from lmstages.core.errors import UserError, did_you_mean
+from lmstages.core.visible import visible
 from lmstages.evaluation import sampling
 from lmstages.models import storage as model_storage
 from lmstages.models.base import LanguageModel
-from lmstages.report.shown import visible
 from lmstages.results.explaining import existing
 from lmstages.tokenizers import TextTokenizer, streams
 
@@ -59,7 +59,9 @@ class Playground:
             raise UserError(asked.model, f"no such model here{did_you_mean(asked.model, self.cells)}")
         model, tokenizer, documents = self.loaded(asked.model)
         tokens, notes = encoded(tokenizer, asked.prompt)
-        chances = sampling.narrowed(model.next_log_probs(tokens[None]), asked.temperature, asked.top_k, asked.top_p)[0]
+        chances = sampling.filter_logits(
+            model.next_log_probs(tokens[None]), asked.temperature, asked.top_k, asked.top_p
+        )[0]
         ranked = np.argsort(-chances, kind="stable")[:LIKELIEST]
         settings = (asked.temperature, asked.top_k, asked.top_p, documents)
         drawn = sampling.sample(model, 1, asked.length, asked.seed, tokens, *settings)[0][len(tokens) :]

@@ -1,1 +1,4 @@
-"""A comparison, told: ``page`` is one file that needs nothing else, ``tables`` are to paste: Markdown, LaTeX, CSV."""
+"""Pages and tables made from a results folder: ``page`` is one self-contained HTML file, ``tables`` are to paste.
+
+Imports no plotting package: figures are read as the SVG files that ``lmstages figures`` wrote.
+"""

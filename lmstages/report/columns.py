@@ -1,89 +1,105 @@
-"""The table of all rows: its columns, sensible ones first, and where each figure comes from.
+"""The table of all rows on the page: its columns, the most read first, and where each figure comes from.
 
 A column that no row of the run fills is left out. Knows rows; never a template.
 """
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TypeGuard
 
-from lmstages.figures.rows import Row, best_of, grouped, named, told
-from lmstages.report.shown import DASH, count, decimal, duration, interval, published
+from lmstages.report.entries import Entry, best_static, by_text, differs_from_below
+from lmstages.results import formatting
+from lmstages.results.formatting import DASH, INFINITY, count, decimal, duration, interval, significant
+from lmstages.results.schema import Result
 
 
 @dataclass(frozen=True)
 class Cell:
-    """What sorts, what is read, and a small line under it."""
+    """What a column is sorted by, what is read, and a small line under it."""
 
-    value: Any
-    shown: str
+    value: float | None
+    text: str
     small: str = ""
 
 
 @dataclass(frozen=True)
 class Column:
-    """One column: ``more`` where it is a click away; ``origin`` says how its figures come about."""
+    """One column: ``more`` where it is a click away; ``origin`` says where its figures come from."""
 
     key: str
     head: str
     small: str
-    cell: Callable[[Row], Cell]
+    cell: Callable[[Entry], Cell]
     origin: str
     number: bool = True
     more: bool = False
 
 
-def _number(key: str, write: Callable[[Any], str]) -> Callable[[Row], Cell]:
-    return lambda row: Cell(row.get(key), write(row.get(key)))
+def _number(key: str, write: Callable[[float | None], str]) -> Callable[[Entry], Cell]:
+    return lambda entry: Cell(getattr(entry.row, key), write(getattr(entry.row, key)))
 
 
-def _word(key: str) -> Callable[[Row], Cell]:
-    return lambda row: Cell(None, DASH if row.get(key) in (None, "-", "") else told(row[key]))
+def _text(key: str) -> Callable[[Entry], Cell]:
+    return lambda entry: Cell(None, DASH if getattr(entry.row, key) in (None, "-", "") else getattr(entry.row, key))
 
 
-def _bits(row: Row) -> Cell:
-    spread = row.get("bits_per_byte_std")
-    return Cell(row["bits_per_byte"], decimal(row["bits_per_byte"]), "" if spread is None else f"± {decimal(spread)}")
+def _bits(entry: Entry) -> Cell:
+    spread = entry.row.bits_per_byte_std
+    small = "" if spread is None else f"± {decimal(spread)}"
+    return Cell(entry.row.bits_per_byte, decimal(entry.row.bits_per_byte), small)
 
 
-def _interval(row: Row) -> Cell:
-    bounds = row.get("interval")
-    return Cell(bounds[0] if bounds else None, interval(bounds))
+def _interval(entry: Entry) -> Cell:
+    bounds = entry.row.bits_per_byte_low, entry.row.bits_per_byte_high
+    return Cell(bounds[0], interval(bounds))
 
 
-def _step(row: Row) -> Cell:
+def _step(entry: Entry) -> Cell:
     """The difference from the model below, and whether it is one."""
-    below = row.get("below")
-    if not below or below.get("difference") is None:
-        return Cell(None, DASH)
-    verdict = {True: "differs", False: "may be chance", None: ""}[below.get("differs")]
-    return Cell(below["difference"], decimal(below["difference"]), verdict)
+    row = entry.row
+    verdict = {True: "differs", False: "may be chance", None: ""}[differs_from_below(row)]
+    return Cell(row.below_difference, decimal(row.below_difference), "" if row.below_difference is None else verdict)
 
 
-def _fit(row: Row) -> Cell:
-    threads = row.get("threads")
-    where = [str(row["device"])] if row.get("device") is not None else []
-    where += [f"{threads} thread{'' if threads == 1 else 's'}"] if threads is not None else []
-    return Cell(row["fit_seconds"], duration(row["fit_seconds"]), ", ".join(where))
+def _fit(entry: Entry) -> Cell:
+    row = entry.row
+    machine = [] if row.device is None else [row.device]
+    machine += [] if row.threads is None else [f"{row.threads} thread{'' if row.threads == 1 else 's'}"]
+    return Cell(row.fit_seconds, duration(row.fit_seconds), ", ".join(machine))
 
 
-def _published(row: Row) -> Cell:
-    return Cell(None, "; ".join(map(published, row["published"])) or DASH)
+def _published(entry: Entry) -> Cell:
+    return Cell(None, "; ".join(map(formatting.published, entry.published)) or DASH)
 
 
-def _seeds(row: Row) -> Cell:
-    return Cell(len(row["seeds"]), ", ".join(map(str, row["seeds"])) or DASH)
+def _seeds(entry: Entry) -> Cell:
+    seeds = entry.row.seeds.split()
+    return Cell(len(seeds), ", ".join(seeds) or DASH)
+
+
+def _unseen(entry: Entry) -> Cell:
+    """Says nothing where all documents are unseen: the figure is that of the whole text."""
+    row = entry.row
+    some = row.unseen_byte_fraction is not None and row.unseen_byte_fraction < 1
+    bits = row.unseen_bits_per_byte if some else None
+    return Cell(bits, decimal(bits), "" if bits is None else f"{percent(row.unseen_byte_fraction)} % of the bytes")
+
+
+def percent(fraction: float | None) -> str:
+    """A fraction as a number of hundredths, three significant digits."""
+    return significant(None if fraction is None else 100 * fraction)
 
 
 def _power(value: float | None) -> str:
-    return DASH if value is None else f"{value:.2e}" if value >= 1e6 else f"{value:,.0f}"
+    return f"{value:.2e}" if value is not None and 1e6 <= value < math.inf else decimal(value, 0)
 
 
 SUM = "− Σ log p over the scored tokens of the score files"
 COLUMNS = (
-    Column("corpus", "Corpus", "", _word("corpus"), "the config", number=False),
-    Column("split", "Split", "", _word("split"), "the config", number=False),
-    Column("tokenizer", "Tokens", "", _word("tokenizer"), "the config", number=False),
+    Column("corpus", "Corpus", "", _text("corpus"), "the config", number=False),
+    Column("split", "Split", "", _text("split"), "the config", number=False),
+    Column("tokenizer", "Tokens", "", _text("tokenizer"), "the config", number=False),
     Column("bits_per_byte", "Bits/byte", "", _bits, f"{SUM}, by bytes × ln 2; mean and deviation over seeds"),
     Column("interval", "Interval", "95 %", _interval, "block bootstrap over the held-out text"),
     Column(
@@ -96,29 +112,62 @@ COLUMNS = (
     ),
     Column("parameters", "Parameters", "", _number("parameters", count), "fit.json: free numbers fitted"),
     Column("fit_seconds", "Fit time", "", _fit, "fit.json: wall time of the fit, mean over seeds"),
-    Column("family", "Kind", "", _word("family"), "the ladder", number=False, more=True),
-    Column("category", "Class", "", _word("category"), "the ladder", number=False, more=True),
-    Column("protocol", "Protocol", "history given", _word("protocol"), "the score file", number=False, more=True),
+    Column("family", "Family", "", _text("family"), "the ladder", number=False, more=True),
+    Column("category", "Category", "", _text("category"), "the ladder", number=False, more=True),
+    Column("protocol", "Protocol", "history given", _text("protocol"), "the score file", number=False, more=True),
     Column("seeds", "Seeds", "", _seeds, "the config", more=True),
     Column("tokens_seen", "Tokens seen", "in the fit", _number("tokens_seen", count), "fit.json", more=True),
     Column("flops", "Compute", "operations", _number("flops", _power), "fit.json", more=True),
     Column("score_seconds", "Score time", "", _number("score_seconds", duration), "evaluation.json", more=True),
     Column("published", "Published", "", _published, "the config, beside ours", number=False, more=True),
 )
+FACTS = (  # what few rows have: it stands in what a click on a row shows, not in the table
+    Column(
+        "unseen_bits_per_byte",
+        "Bits/byte",
+        "of documents that train lacks",
+        _unseen,
+        "the same sum over held-out documents that are no document of train",
+    ),
+    Column("made_of", "Made of", "without training", _text("made_of"), "the config", number=False),
+    Column("file_bytes", "File", "bytes", _number("file_bytes", count), "size of the GGUF file"),
+    Column("bits_per_weight", "Bits/weight", "", _number("bits_per_weight", lambda x: decimal(x, 2)), "the file"),
+    Column(
+        "divergence",
+        "KL",
+        "nats/token",
+        _number("divergence", significant),
+        "against the model it was made from",
+    ),
+    Column(
+        "top1_agreement",
+        "Top-1 agreement",
+        "%",
+        _number("top1_agreement", percent),
+        "both find the same next token likeliest",
+    ),
+    Column(
+        "tokens_per_second",
+        "Speed",
+        "tokens/s",
+        _number("tokens_per_second", lambda x: decimal(x, 0)),
+        "wall time of scoring",
+    ),
+)
 ALWAYS = ("corpus", "tokenizer", "bits_per_byte")
 
 
 @dataclass(frozen=True)
 class Line:
-    """One row of the table; ``mark`` best, oracle or failed; ``numbers`` is how many columns a failure spans."""
+    """One row of the table; ``mark`` best, oracle, compressor, failed or nothing; ``bar`` the length of its bar."""
 
-    row: Row
-    name: str
+    entry: Entry
     mark: str
     cells: Sequence[Cell]
     digits: Sequence[tuple[Column, str]]
+    command: str
     files: Sequence[str]
-    share: str
+    bar: str
 
 
 @dataclass(frozen=True)
@@ -130,51 +179,60 @@ class Table:
     filters: Mapping[str, Sequence[str]]
 
 
-FILTERS = {"corpus": "Corpus", "tokenizer": "Tokens", "category": "Class", "family": "Kind"}
+FILTERS = {"corpus": "Corpus", "tokenizer": "Tokens", "category": "Category", "family": "Family"}
 
 
-def table(run: str, rows: Sequence[Row]) -> Table:
+def table(run: str, entries: Sequence[Entry]) -> Table:
     """All rows of a run."""
-    columns = [column for column in COLUMNS if column.key in ALWAYS or _filled(column, rows)]
-    best = {id(found) for same in _texts(rows) if (found := best_of(same))}
-    top = max((row["bits_per_byte"] for row in rows if row["bits_per_byte"] is not None), default=1.0) or 1.0
-    choices = {key: sorted({row[key] for row in rows if row[key] != "-"}) for key in FILTERS}
-    return Table(columns, [_line(run, row, columns, id(row) in best, top) for row in rows], choices)
+    columns = [column for column in COLUMNS if column.key in ALWAYS or _filled(column, entries)]
+    rows = [entry.row for entry in entries]
+    best = {row.key for text in by_text(rows) if (row := best_static(text))}
+    longest = max((bits for row in rows if _is_finite(bits := row.bits_per_byte)), default=1.0) or 1.0
+    choices = {key: sorted({getattr(row, key) for row in rows} - {"-"}) for key in FILTERS}
+    return Table(columns, [_line(run, entry, columns, entry.row.key in best, longest) for entry in entries], choices)
 
 
-def _texts(rows: Sequence[Row]) -> list[list[Row]]:
-    return list(grouped(rows, lambda row: (row["corpus"], row["split"])).values())
+def _is_finite(value: float | None) -> TypeGuard[float]:
+    return value is not None and math.isfinite(value)
 
 
-def _filled(column: Column, rows: Sequence[Row]) -> bool:
+def _filled(column: Column, entries: Sequence[Entry]) -> bool:
     """Whether any row has something there; one split for all needs no column."""
     if column.key == "split":
-        return len({row["split"] for row in rows}) > 1
-    return any(column.cell(row).shown != DASH for row in rows)
+        return len({entry.row.split for entry in entries}) > 1
+    return any(column.cell(entry).text != DASH for entry in entries)
 
 
-def _line(run: str, row: Row, columns: Sequence[Column], best: bool, top: float) -> Line:
-    besides = row["family"] if row["family"] in ("oracle", "compressor") else ""
-    mark = "failed" if row["status"] != "ok" else "best" if best else besides
-    cells = [column.cell(row) for column in columns]
-    digits = [(column, _digits(cell)) for column, cell in zip(columns, cells, strict=True) if cell.shown != DASH]
-    share = "" if row["bits_per_byte"] is None else f"{100 * row['bits_per_byte'] / top:.2f}"
-    return Line(row, named(row), mark, cells, digits, files(run, row), share)
+def _line(run: str, entry: Entry, columns: Sequence[Column], best: bool, longest: float) -> Line:
+    row = entry.row
+    mark = "failed" if row.status != "ok" else "best" if best else "" if entry.is_model else row.family
+    cells = [column.cell(entry) for column in columns]
+    facts = [*zip(columns, cells, strict=True), *((column, column.cell(entry)) for column in FACTS)]
+    digits = [(column, _digits(cell)) for column, cell in facts if cell.text != DASH]
+    bar = f"{100 * bits / longest:.2f}" if _is_finite(bits := row.bits_per_byte) else ""
+    folders = experiments(run, row)
+    command = f"python -m lmstages explain {folders[0]}" if folders else ""
+    return Line(entry, mark, cells, digits, command, files(run, row), bar)
 
 
 def _digits(cell: Cell) -> str:
     """All digits of a number, and what stands under it."""
-    whole = repr(cell.value) if isinstance(cell.value, float) else cell.shown
-    return f"{whole} ({cell.small})" if cell.small else whole
+    number = repr(cell.value) if isinstance(cell.value, float) and INFINITY not in cell.text else cell.text
+    return f"{number} ({cell.small})" if cell.small else number
 
 
-def files(run: str, row: Row) -> list[str]:
+def experiments(run: str, row: Result) -> list[str]:
+    """The folders of the experiments that a row was made of, one a seed."""
+    model = row.ensemble_of or row.model
+    return [f"results/{run}/{row.corpus}/{row.tokenizer}/{model}/seed{seed}" for seed in row.seeds.split()]
+
+
+def files(run: str, row: Result) -> list[str]:
     """The files that a row's figures were read from; each has its sha256 and making beside it."""
-    root = f"results/{run}/{row['corpus']}"
-    if row["family"] == "oracle":
+    root = f"results/{run}/{row.corpus}"
+    if row.family == "oracle":
         return [f"{root}/oracle/scores.safetensors"]
-    if row["family"] == "compressor":
+    if row.family == "compressor":
         return [f"{root}/compressors.json"]
-    model = row.get("ensemble_of") or row["model"]
-    folders = [f"{root}/{row['tokenizer']}/{model}/seed{seed}" for seed in row["seeds"]]
-    return [f"{folder}/{name}" for folder in folders for name in ("fit.json", "scores.safetensors", "evaluation.json")]
+    names = ("fit.json", "scores.safetensors", "evaluation.json")
+    return [f"{folder}/{name}" for folder in experiments(run, row) for name in names]

@@ -1,17 +1,16 @@
-"""A passage of held-out text coloured by what a model found surprising in it: nats per character, in six levels.
+"""A passage of held-out text highlighted by a model's surprise: nats per character, in six levels.
 
-The nats of a token are spread evenly over its characters. A level is a tint and an underline, so that it is told
-neither by colour alone nor by the underline alone; each word says its nats when pointed at.
-
-Knows pieces [text, nats]; never a model.
+The nats of a token are spread evenly over its characters. A level is a tint and an underline, so that neither colour
+alone nor the underline alone carries it; a word's nats are shown when it is pointed at. Knows pieces (text, nats).
 """
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import groupby, islice, pairwise
-from typing import Any
 
-from lmstages.report.shown import decimal, visible
+from lmstages.core.visible import visible
+from lmstages.report.entries import Piece
+from lmstages.results.formatting import decimal
 
 LEVELS = (0.1, 0.5, 1.0, 2.0, 4.0)  # nats per character at which the next level begins
 END = "∎"  # stands for a token that covers no text: the end of a document
@@ -22,22 +21,27 @@ STRIP = 96  # characters of a passage that stand in one line
 
 @dataclass(frozen=True)
 class Word:
-    """Runs (level, text) that stand together, and what the whole of it cost."""
+    """Runs (level, text) that stand together, and the code length of the whole."""
 
     runs: Sequence[tuple[int, str]]
-    told: str
+    nats: str
+
+    @property
+    def is_plain(self) -> bool:
+        """White space that was expected: there is nothing to say of it."""
+        return all(number == 0 and text.isspace() for number, text in self.runs)
 
 
 Character = tuple[str, float | None]
 
 
-def words(pieces: Iterable[Sequence[Any]]) -> list[Word]:
-    """Pieces [text, nats] -> words with their levels, spaces by themselves; newlines and ends have signs."""
-    characters = list(_characters(pieces))
-    return [_word(list(group)) for _, group in groupby(_numbered(characters), key=lambda each: each[0])]
+def words(pieces: Iterable[Piece]) -> list[Word]:
+    """Pieces -> words with their levels, white space by itself; newlines and ends of documents have signs."""
+    numbered = _numbered(_characters(pieces))
+    return [_word([character for _, character in word]) for _, word in groupby(numbered, key=lambda item: item[0])]
 
 
-def strip(pieces: Iterable[Sequence[Any]]) -> list[tuple[int, str]]:
+def strip(pieces: Iterable[Piece]) -> list[tuple[int, str]]:
     """The first characters of a passage in one line: runs (level, text)."""
     first = islice(_characters(pieces), STRIP)
     return _runs([(IN_LINE.get(character, character), nats) for character, nats in first])
@@ -51,35 +55,34 @@ def legend() -> list[tuple[int, str]]:
 
 
 def level(nats: float | None) -> int:
-    """Nats of a character -> 0 for what was expected, to 5; what was impossible is the last too."""
+    """Nats of a character -> 0 for what was expected, to 5; what the model held to be impossible is 5 too."""
     return len(LEVELS) if nats is None else sum(nats >= bound for bound in LEVELS)
 
 
-def _characters(pieces: Iterable[Sequence[Any]]) -> Iterable[Character]:
-    """Each character with its share; a piece without text is one character of its own, the empty one."""
+def _characters(pieces: Iterable[Piece]) -> Iterable[Character]:
+    """Each character with its part of the nats; a piece without text is one character of its own, the empty one."""
     for text, nats in pieces:
         for character in text or [""]:
             yield character, None if nats is None else nats / max(1, len(text))
 
 
 def _numbered(characters: Iterable[Character]) -> Iterable[tuple[tuple[int, bool], Character]]:
-    """Characters with the word they belong to."""
-    number, before = 0, False
+    """Characters with (number of the word they belong to, whether it is white space)."""
+    number, was_space = 0, False
     for character, nats in characters:
-        apart = not character or character.isspace()
-        number += apart != before
-        before = apart
-        yield (number, apart), (character, nats)
+        is_space = not character or character.isspace()
+        number += is_space != was_space
+        was_space = is_space
+        yield (number, is_space), (character, nats)
 
 
-def _word(group: Sequence[tuple[Any, Character]]) -> Word:
-    characters = [character for _, character in group]
+def _word(characters: Sequence[Character]) -> Word:
     total = None if any(nats is None for _, nats in characters) else sum(nats or 0.0 for _, nats in characters)
     runs = _runs([(SIGNS.get(character, visible(character)), nats) for character, nats in characters])
     return Word(runs, "held to be impossible" if total is None else f"{decimal(total, 2)} nats")
 
 
 def _runs(characters: Iterable[Character]) -> list[tuple[int, str]]:
-    """Neighbours of one level as one."""
+    """Neighbouring characters of one level as one text."""
     leveled = ((level(nats), visible(character) or END) for character, nats in characters)
-    return [(each, "".join(text for _, text in run)) for each, run in groupby(leveled, key=lambda pair: pair[0])]
+    return [(number, "".join(text for _, text in run)) for number, run in groupby(leveled, key=lambda pair: pair[0])]

@@ -1,193 +1,182 @@
-"""What changed from one finished run to another: a line for every row that either has.
+"""What changed from one finished run to others: a line for every row that either has.
 
-    difference   bits per byte in the second run less those in the first, over the very same blocks of the same text
+    difference   bits per byte in the later run less those in the first, over the very same blocks of the same text
 
 Rows are the same where corpus, split, tokenizer and model are called the same. They are paired where both were scored
-on the same bytes, and the p-values of all pairs are corrected together (Holm 1979). Where the texts differ there is no
-difference to speak of. Knows comparisons and score files; never a model.
+on the same bytes, and the p-values of all pairs are corrected together (Holm 1979). Rows on different texts have no
+difference. Knows results folders and score files; never a model.
 """
 
+import json
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 
-from lmstages.core import artifacts
 from lmstages.core.errors import UserError
-from lmstages.evaluation.score_files import Scores, load_scores
-from lmstages.report.shown import DASH, chance, decimal, interval, visible
-from lmstages.results import statistics
-from lmstages.results.explaining import existing
-from lmstages.results.intervals import LEVEL, Profile, Text, ensemble_of, in_blocks, key, mean_of, profile
+from lmstages.core.visible import visible
+from lmstages.evaluation.score_files import ensemble_of, load_scores, mean_of
+from lmstages.results import formatting, statistics
+from lmstages.results.formatting import DASH, markdown_cell
+from lmstages.results.frame import Results, hyperparameters
+from lmstages.results.intervals import Profile, Text, in_blocks, profile
+from lmstages.results.schema import Change, Result
 
-Row = dict[str, Any]
 FACTS = ("type", "protocol", "seeds", "parameters", "status")  # besides hyperparameters, what may explain a difference
-PAIRED = dict.fromkeys(["difference", "interval", "p", "p_holm"])
+Texts = dict[tuple[Path, str, str], Text]
 
 
-def between(before: Path, after: Path) -> dict[str, Any]:
-    """Two folders of finished runs -> {before, after, rows}; a UserError where one is none."""
-    runs = [_comparison(folder) for folder in (before, after)]
-    first, second = ({key(row): row for row in run["rows"]} for run in runs)
-    places = list(dict.fromkeys([*second, *first]))
-    rows = [_line(first.get(place), second.get(place)) for place in places]
-    texts = _texts((before, after), rows)
-    for row in rows:
-        if row["state"] == "both":
-            row |= _paired((before, after), row, first, second, texts)
-    _correct(rows)
-    return {"before": str(before), "after": str(after), "rows": rows}
+@dataclass(frozen=True)
+class Pair:
+    """Two runs side by side."""
+
+    before: Results
+    after: Results
+
+    def changes(self) -> list[Change]:
+        """A line for every row of either, in the order of the later run."""
+        first, second = ({row.key: row for row in run.rows} for run in (self.before, self.after))
+        keys = list(dict.fromkeys([*second, *first]))
+        texts: Texts = {}
+        return [self._change(first.get(key), second.get(key), texts) for key in keys]
+
+    def _change(self, first: Result | None, second: Result | None, texts: Texts) -> Change:
+        """What both say, and their difference where they can be paired."""
+        row = second or first
+        assert row is not None, "a key comes from one of the two"
+        change = Change(
+            run=str(self.after.folder),
+            **{name: getattr(row, name) for name in ("corpus", "split", "tokenizer", "model", "title", "family")},
+            state="both" if first and second else "only after" if second else "only before",
+            before=first.bits_per_byte if first else None,
+            after=second.bits_per_byte if second else None,
+        )
+        if first and second:
+            change.changed = "; ".join(changed_facts(first, second))
+            self._set_difference(change, first, second, texts)
+        return change
+
+    def _set_difference(self, change: Change, first: Result, second: Result, texts: Texts) -> None:
+        pair = [_text(run.folder, change.corpus, change.split, texts) for run in (self.before, self.after)]
+        change.same_text = pair[0].sha256 == pair[1].sha256
+        if not change.same_text:
+            return
+        if change.before is not None and change.after is not None:
+            change.difference = change.after - change.before
+        rows = zip((self.before, self.after), (first, second), pair, strict=True)
+        profiles = [_profile(*run_row_text) for run_row_text in rows]
+        known = [blocks for blocks in profiles if blocks is not None and np.isfinite(blocks.nats).all()]
+        tested = statistics.differences(*in_blocks(known[::-1])) if len(known) == 2 else []
+        for result in tested:
+            change.difference, change.low, change.high = result.difference, result.low, result.high
+            change.p = result.p
 
 
-def _comparison(folder: Path) -> dict[str, Any]:
-    path = existing(folder) / "comparison.json"
-    if not path.is_file():
-        told = "a finished run's folder is results/RUN, with its comparison.json"
-        raise UserError(folder, "no finished run lies here", told, "run snakemake to make it")
-    found: dict[str, Any] = artifacts.load_json(path)
-    return found
+def between(folders: Sequence[Path]) -> list[Change]:
+    """The first run against each of the others; an error where one is none."""
+    if len(folders) < 2:
+        raise UserError("diff", "one run found", "", "give two or more folders of finished runs")
+    first, *others = (Results.open(folder) for folder in folders)
+    changes = [change for other in others for change in Pair(first, other).changes()]
+    tested = [change for change in changes if change.p is not None]
+    corrected = statistics.holm(np.array([change.p for change in tested], dtype=float)).tolist()
+    for change, p_holm in zip(tested, corrected, strict=True):
+        change.p_holm = p_holm
+    return changes
 
 
-def _line(first: Row | None, second: Row | None) -> dict[str, Any]:
-    """What both say, the state of the row, and which of its facts are others."""
-    told = second or first or {}
-    named = {name: told[name] for name in ("corpus", "split", "tokenizer", "model", "title", "family")}
-    state = "both" if first and second else "only after" if second else "only before"
-    bits = {when: row["bits_per_byte"] if row else None for when, row in (("before", first), ("after", second))}
-    facts = _facts(first, second) if first and second else []
-    return {**named, "state": state, **bits, "same_text": None, **PAIRED, "changed": facts}
-
-
-def _facts(first: Row, second: Row) -> list[str]:
+def changed_facts(first: Result, second: Result) -> list[str]:
     """``hidden: 256, was 128``, for every hyperparameter and fact that differs."""
-    pairs = [(name, first.get(name), second.get(name)) for name in FACTS]
-    old, new = first["hyperparameters"], second["hyperparameters"]
+    pairs = [(name, getattr(first, name), getattr(second, name)) for name in FACTS]
+    old, new = hyperparameters(first), hyperparameters(second)
     pairs += [(name, old.get(name, DASH), new.get(name, DASH)) for name in sorted({*old, *new})]
-    return [f"{name}: {now}, was {then}" for name, then, now in pairs if then != now]
+    return [f"{name}: {_written(now)}, was {_written(before)}" for name, before, now in pairs if before != now]
 
 
-# ---------------------------------------------------------------- pairs
+def _written(value: Any) -> str:
+    return json.dumps(value) if isinstance(value, dict | list) else str(value)
 
 
-def _texts(folders: Sequence[Path], rows: Sequence[Row]) -> dict[tuple[str, str], list[Text]]:
-    """Each held-out text that both runs scored, as either has it."""
-    places = dict.fromkeys((row["corpus"], row["split"]) for row in rows if row["state"] == "both")
-    return {
-        (corpus, split): [Text.open(folder / corpus / "text", split) for folder in folders] for corpus, split in places
-    }
+def _text(folder: Path, corpus: str, split: str, texts: Texts) -> Text:
+    key = (folder, corpus, split)
+    if key not in texts:
+        texts[key] = Text.open(folder / corpus / "text", split)
+    return texts[key]
 
 
-def _paired(
-    folders: Sequence[Path],
-    row: Row,
-    first: Mapping[Any, Row],
-    second: Mapping[Any, Row],
-    texts: Mapping[tuple[str, str], list[Text]],
-) -> dict[str, Any]:
-    """Whether the text is the same, and the difference of a row over its blocks, if it can be had."""
-    pair = texts[row["corpus"], row["split"]]
-    if pair[0].sha256 != pair[1].sha256:
-        return {"same_text": False}
-    told = [run[key(row)] for run in (first, second)]
-    profiles = [_profile(*each) for each in zip(folders, told, pair, strict=True)]
-    known = [each for each in profiles if each is not None and np.isfinite(each.nats).all()]
-    if len(known) < 2:
-        return {"same_text": True, "difference": _plain(row)}
-    found = statistics.differences(*in_blocks(known[::-1]))
-    if not found:
-        return {"same_text": True, "difference": _plain(row)}
-    one = found[0]
-    return {"same_text": True, "difference": one.difference, "interval": [one.low, one.high], "p": one.p}
-
-
-def _plain(row: Row) -> float | None:
-    """Of what no blocks are known, as of code lengths of compressors, or too few."""
-    both = row["before"], row["after"]
-    return None if None in both else both[1] - both[0]
-
-
-def _profile(folder: Path, row: Row, text: Text) -> Profile | None:
-    """A row's code lengths, from the score files of its cells; None where it has none."""
-    if row["bits_per_byte"] is None or row["family"] == "compressor":
+def _profile(run: Results, row: Result, text: Text) -> Profile | None:
+    """A row's code lengths, from the score files of its experiments; None where it has none."""
+    if row.bits_per_byte is None or row.family == "compressor":
         return None
-    where = folder / row["corpus"]
-    if row["family"] == "oracle":
-        cells = [where / "oracle"]
-    else:
-        model = row.get("ensemble_of") or row["model"]
-        cells = [where / row["tokenizer"] / model / f"seed{seed}" for seed in row["seeds"]]
-    scores: list[Scores] = [load_scores(cell / "scores.safetensors")[row["split"]] for cell in cells]
-    joined = ensemble_of(scores) if row.get("ensemble_of") else mean_of(scores)
-    return profile(joined, text, str(cells[0]))
+    folders = [run.folder / row.corpus / "oracle"] if row.family == "oracle" else run.experiments(row)
+    scores = [load_scores(folder / "scores.safetensors")[row.split] for folder in folders]
+    return profile(ensemble_of(scores) if row.ensemble_of else mean_of(scores), text, str(folders[0]))
 
 
-def _correct(rows: Sequence[dict[str, Any]]) -> None:
-    """Holm's correction over all pairs."""
-    tested = [row for row in rows if row["p"] is not None]
-    for row, p in zip(tested, statistics.holm(np.array([row["p"] for row in tested])).tolist(), strict=True):
-        row["p_holm"] = p
+# ---------------------------------------------------------------- as text
+
+COLUMNS = ("corpus", "tokens", "model", "before", "after", "difference", "95 % interval", "p", "what changed")
+ALIGNED = ("left",) * 3 + ("right",) * 5 + ("left",)
 
 
-# ---------------------------------------------------------------- told
+def display(changes: Sequence[Change]) -> pd.DataFrame:
+    """Every change as words and numbers to read."""
+    return pd.DataFrame([_cells(change) for change in changes], columns=list(COLUMNS))
 
 
-HEAD = ("corpus", "tokens", "model", "before", "after", "difference", "95 % interval", "p", "what changed")
+def _cells(change: Change) -> list[str]:
+    numbers = [formatting.decimal(change.before, 4), formatting.decimal(change.after, 4)]
+    bounds = formatting.interval((change.low, change.high))
+    numbers += [formatting.signed(change.difference, 4), bounds, formatting.chance(change.p_holm)]
+    text = f"{change.corpus}, {change.split}"
+    return [visible(cell) for cell in (text, change.tokenizer, change.model, *numbers, remark(change))]
 
 
-def _cells(row: Row) -> list[str]:
-    text = f"{row['corpus']}, {row['split']}"
-    numbers = [decimal(row["before"], 4), decimal(row["after"], 4), _difference(row), interval(row["interval"])]
-    return [text, row["tokenizer"], row["model"], *numbers, chance(row["p_holm"]), _remark(row)]
+def remark(change: Change) -> str:
+    """What explains the difference, or why there is none."""
+    if change.state != "both":
+        return change.state
+    unpaired = ["another text: not paired"] if change.same_text is False else []
+    return "; ".join([*unpaired, *([change.changed] if change.changed else [])])
 
 
-def _difference(row: Row) -> str:
-    return (
-        DASH if row["difference"] is None else f"{'+' if row['difference'] > 0 else ''}{decimal(row['difference'], 4)}"
-    )
-
-
-def _remark(row: Row) -> str:
-    if row["state"] != "both":
-        return str(row["state"])
-    told = ["another text: not paired"] if row["same_text"] is False else []
-    return "; ".join([*told, *row["changed"]])
-
-
-def summary(found: Mapping[str, Any]) -> str:
+def summary(changes: Sequence[Change]) -> str:
     """One sentence: how many rows, how many of them better and worse beyond chance."""
-    rows = found["rows"]
-    sure = [row for row in rows if row["p_holm"] is not None and row["p_holm"] < LEVEL]
-    better = sum(row["difference"] < 0 for row in sure)
-    states = [sum(row["state"] == state for row in rows) for state in ("both", "only before", "only after")]
-    other = sum(row["same_text"] is False for row in rows)
-    told = f"{states[0]} rows in both runs, {states[1]} only before, {states[2]} only after"
-    told += f"; {other} on another text, which cannot be paired" if other else ""
-    return f"{told}. Better beyond chance: {better}; worse: {len(sure) - better} (p below {LEVEL}, Holm's correction)."
+    sure = [c for c in changes if c.p_holm is not None and c.p_holm < statistics.LEVEL and c.difference is not None]
+    better = sum(change.difference < 0 for change in sure if change.difference is not None)
+    states = [sum(change.state == state for change in changes) for state in ("both", "only before", "only after")]
+    other = sum(change.same_text is False for change in changes)
+    counts = f"{states[0]} rows in both runs, {states[1]} only before, {states[2]} only after"
+    counts += f"; {other} on another text, which cannot be paired" if other else ""
+    significance = f"(p below {statistics.LEVEL}, Holm's correction)"
+    return f"{counts}. Better beyond chance: {better}; worse: {len(sure) - better} {significance}."
 
 
-def table_markdown(found: Mapping[str, Any]) -> str:
-    """A table to paste; bits per byte, a difference below 0 where the second run is better."""
-    lines = [f"# {found['before']} → {found['after']}", "", summary(found), ""]
-    rows = [HEAD, ["---"] * 3 + ["--:"] * 5 + ["---"], *map(_cells, found["rows"])]
-    escaped = [[visible(str(cell)).replace("|", "\\|").replace("\n", " ") for cell in row] for row in rows]
-    return visible("\n".join([*lines, *(f"| {' | '.join(row)} |" for row in escaped)])) + "\n"
+def by_run(changes: Sequence[Change]) -> Mapping[str, list[Change]]:
+    """The changes of each later run."""
+    grouped: dict[str, list[Change]] = {}
+    for change in changes:
+        grouped.setdefault(change.run, []).append(change)
+    return grouped
 
 
-def table_terminal(found: Mapping[str, Any]) -> str:
-    """The rows that changed, then the summary; no colours, no commands."""
-    moved = [row for row in found["rows"] if row["difference"] or row["changed"] or _remark(row)]
-    rows = [list(HEAD[:-1]), *([*_cells(row)[:-1]] for row in moved)]
-    shown = [[visible(cell).replace("\n", " ") for cell in row] for row in rows]
-    widths = [max(map(len, column)) for column in zip(*shown, strict=True)]
-    lines = []
-    for place, row in enumerate(shown):
-        aligned = [
-            cell.ljust(wide) if at < 3 else cell.rjust(wide)
-            for at, (cell, wide) in enumerate(zip(row, widths, strict=True))
-        ]
-        lines.append("  ".join(aligned).rstrip())
-        if place and (remark := _remark(moved[place - 1])):
-            lines.append(f"    {visible(remark)}")
-    title = f"bits per byte, {found['before']} -> {found['after']}"
-    return "\n".join([visible(title), *(lines if moved else ["no row changed"]), summary(found)])
+def markdown(before: Path, changes: Sequence[Change]) -> str:
+    """Tables to paste, one for each later run; a difference below 0 where that run is better."""
+    parts = []
+    for run, several in by_run(changes).items():
+        table = display(several).map(markdown_cell).to_markdown(index=False, colalign=ALIGNED)
+        parts.append(f"# {visible(str(before))} → {visible(run)}\n\n{summary(several)}\n\n{table}\n")
+    return "\n".join(parts)
+
+
+def terminal(before: Path, changes: Sequence[Change]) -> str:
+    """The rows that changed, then the summary; no colours."""
+    parts = []
+    for run, several in by_run(changes).items():
+        moved = [change for change in several if change.difference or remark(change)]
+        table = display(moved).to_string(index=False, max_colwidth=60) if moved else "no row changed"
+        parts.append(f"bits per byte, {visible(str(before))} -> {visible(run)}\n{table}\n{summary(several)}")
+    return "\n\n".join(parts)

@@ -1,6 +1,6 @@
-"""Where a figure comes from: all that is known of a cell, and the commands that make it again.
+"""Where a figure comes from: what is known of an experiment, and the commands that make it again.
 
-What stands beside every file (its sha256; the section, inputs and code it was made from) is told, and held against
+What stands beside every file (its sha256; the section, inputs and code it was made from) is printed, and compared with
 the files and the code as they are now. Knows what lies in a run's folder; it loads no model.
 """
 
@@ -14,23 +14,28 @@ from lmstages.config.ladder import MODEL_TYPES
 from lmstages.core import artifacts
 from lmstages.core.errors import UserError, did_you_mean
 from lmstages.core.provenance import code_hash
+from lmstages.results.frame import Results
 from lmstages.training.flops import FORMULA
 
 FILES = ("model.safetensors", "fit.json", "scores.safetensors", "evaluation.json", "samples.json", "probe.json")
 PARTS = ("run", "corpus", "tokenizer", "model", "seed")
-TOLD = ("status", "parameters", "tokens_seen", "flops", "fit_seconds", "device", "threads", "vocab_size", "environment")
+COST = ("status", "parameters", "tokens_seen", "flops", "fit_seconds")
+FACTS = (*COST, "device", "threads", "vocab_size", "environment")
 MEANING = {"flops": FORMULA, "parameters": "free numbers that were fitted", "tokens_seen": "of train, repeats counted"}
 
 
 def explained(path: Path) -> str:
-    """A cell ``results/RUN/CORPUS/TOKENIZER/MODEL/seedN``, a file in it, or the cells below the path's beginning."""
+    """An experiment ``results/RUN/CORPUS/TOKENIZER/MODEL/seedN``, a file in it, or those below the path's beginning."""
     folder = existing(path)
-    cells = [folder] if (folder / "fit.json").is_file() else sorted(each.parent for each in folder.rglob("fit.json"))
-    if not cells:
-        raise UserError(path, "no fitted cell lies here", "a cell is results/RUN/CORPUS/TOKENIZER/MODEL/seedN")
-    if len(cells) > 1:
-        return "\n".join([f"{folder}: {len(cells)} cells; explain one of them:", *(f"  {cell}" for cell in cells)])
-    return "\n".join(_lines(cells[0]))
+    here = (folder / "fit.json").is_file()
+    experiments = [folder] if here else sorted(fit.parent for fit in folder.rglob("fit.json"))
+    if not experiments:
+        allowed = "an experiment is results/RUN/CORPUS/TOKENIZER/MODEL/seedN"
+        raise UserError(path, "no fitted experiment lies here", allowed)
+    if len(experiments) > 1:
+        heading = f"{folder}: {len(experiments)} experiments; explain one of them:"
+        return "\n".join([heading, *(f"  {experiment}" for experiment in experiments)])
+    return "\n".join(_lines(experiments[0]))
 
 
 def existing(path: Path) -> Path:
@@ -42,50 +47,58 @@ def existing(path: Path) -> Path:
     above = path.parent
     while not above.is_dir():
         path, above = above, above.parent
-    known = sorted(each.name for each in above.iterdir() if each.is_dir() or each.name in FILES)
+    folders = {entry.name for entry in above.iterdir() if entry.is_dir() and entry.name != artifacts.RECORDS}
+    known = sorted(folders | {name for name in FILES if (above / name).is_file()})
     allowed = f"there are: {', '.join(known)}" if known else "the folder is empty"
     raise UserError(path, f"no such folder{did_you_mean(path.name, known)}", allowed, "run snakemake to make it")
 
 
-def _lines(cell: Path) -> Iterator[str]:
-    named = dict(zip(PARTS, cell.parts[-5:], strict=True))
-    record = artifacts.made_of(cell / "fit.json")
-    fit, made = artifacts.load_json(cell / "fit.json"), record["made"]
-    yield str(cell)
+def _lines(experiment: Path) -> Iterator[str]:
+    identity = dict(zip(PARTS, experiment.parts[-5:], strict=True))
+    record = artifacts.made_of(experiment / "fit.json")
+    fit, made = artifacts.load_json(experiment / "fit.json"), record["made"]
+    yield str(experiment)
     yield from ("", "what")
-    yield from (f"  {key:<12} {value}" for key, value in named.items())
+    yield from (f"  {key:<12} {value}" for key, value in identity.items())
     yield f"  {'section':<12} {json.dumps(made['section'], sort_keys=True)}"
     yield from ("", "how it went")
-    yield from (f"  {key:<12} {_told(key, fit[key])}" for key in TOLD if key in fit)
-    yield from ("", "from what; by its sha256 then, held against the file as it is now")
-    yield from (f"  {line}" for line in _inputs(cell, made))
+    yield from (f"  {key:<12} {_with_meaning(key, fit[key])}" for key in FACTS if key in fit)
+    yield from ("", "made from; sha256 at that time, compared with the file as it is now")
+    yield from (f"  {line}" for line in _inputs(experiment, made))
     yield from ("", "by which code")
     yield f"  {_code(made, fit)}"
     yield from ("", "files")
-    yield from (f"  {_state(cell / name)}" for name in FILES if (cell / name).is_file())
+    yield from (f"  {_state(experiment / name)}" for name in FILES if (experiment / name).is_file())
     yield from ("", "where the figures stand")
-    yield from (f"  {line}" for line in _figures(cell, named))
+    yield from (f"  {line}" for line in _figures(experiment, identity))
     yield from ("", "to make it again")
-    yield from (f"  {line}" for line in commands(cell))
+    yield from (f"  {line}" for line in commands(experiment))
 
 
-def _told(key: str, value: Any) -> str:
+def _with_meaning(key: str, value: Any) -> str:
     shown = f"{value:,}" if isinstance(value, int) else f"{value:.4g}" if isinstance(value, float) else str(value)
     shown = json.dumps(value, sort_keys=True) if isinstance(value, dict) else shown
     return f"{shown}  ({MEANING[key]})" if key in MEANING and value is not None else shown
 
 
-def _inputs(cell: Path, made: Mapping[str, Any]) -> Iterator[str]:
-    corpus = cell.parents[2]
+def _inputs(experiment: Path, made: Mapping[str, Any]) -> Iterator[str]:
+    """Each input, and whether it is still the file that it was."""
     for name, recorded in sorted(made["inputs"].items()):
-        folders = (cell.parents[1] / "tokens", corpus / "text", cell, corpus)
-        found = next((folder / name for folder in folders if (folder / name).is_file()), None)
-        if found is None:
+        path = next((folder / name for folder in _sources(experiment, made) if (folder / name).is_file()), None)
+        if path is None:
             yield f"{recorded[:12]} {name}: gone"
             continue
-        same = artifacts.made_of(found)["sha256"] == recorded
-        state = _verdict(found) if same else f"CHANGED since, now {artifacts.made_of(found)['sha256'][:12]}"
-        yield f"{recorded[:12]} {found}: {state}"
+        now = artifacts.made_of(path)["sha256"]
+        state = _verdict(path) if now == recorded else f"CHANGED since, now {now[:12]}"
+        yield f"{recorded[:12]} {path}: {state}"
+
+
+def _sources(experiment: Path, made: Mapping[str, Any]) -> list[Path]:
+    """The folders an input may lie in; what is made of another experiment has that one's files, not its own."""
+    corpus, tokens = experiment.parents[2], experiment.parents[1] / "tokens"
+    folders = [tokens, corpus / "text", experiment, corpus]
+    of = (made["section"] or {}).get("hyperparameters", {}).get("of")
+    return [experiment.parents[1] / of / experiment.name, *folders] if isinstance(of, str) else folders
 
 
 def _verdict(path: Path) -> str:
@@ -103,42 +116,43 @@ def _state(path: Path) -> str:
 
 def _code(made: Mapping[str, Any], fit: Mapping[str, Any]) -> str:
     config = MODEL_TYPES.get(fit.get("type", ""))
-    now = code_hash("fit", config.module) if config and made["verb"] == "fit" else None
+    now = code_hash("fit", config.module) if config and made["command"] == "fit" else None
     recorded = made["code"] or "(called by hand, no hash kept)"
     state = "the same now" if now == made["code"] else f"now {now}" if now else "not compared"
-    return f"lmstages {made['lmstages']}, {made['verb']}: {recorded}, {state}"
+    return f"lmstages {made['lmstages']}, {made['command']}: {recorded}, {state}"
 
 
-def _figures(cell: Path, named: Mapping[str, str]) -> Iterator[str]:
-    comparison = cell.parents[3] / "comparison.json"
-    if not comparison.is_file():
-        yield f"{comparison}: not made yet"
+def _figures(experiment: Path, identity: Mapping[str, str]) -> Iterator[str]:
+    """The rows of the results that the experiment is part of."""
+    folder, seed = experiment.parents[3], identity["seed"].removeprefix("seed")
+    if not (folder / "results.parquet").is_file():
+        yield f"{folder / 'results.parquet'}: not made yet"
         return
-    for row in artifacts.load_json(comparison)["rows"]:
-        here = all(row[key] == named[key] for key in ("corpus", "tokenizer", "model"))
-        if here and int(named["seed"].removeprefix("seed")) in row["seeds"] and row["bits_per_byte"] is not None:
-            seeds = f", mean of seeds {row['seeds']}" if len(row["seeds"]) > 1 else ""
-            yield f"{row['split']}: {row['bits_per_byte']:.4f} bits/byte{seeds}, in {comparison}"
-    yield f"{comparison.with_name('table.csv')}, {comparison.with_name('report.html')}"
+    for row in Results.open(folder).rows:
+        here = all(getattr(row, name) == identity[name] for name in ("corpus", "tokenizer", "model"))
+        if here and seed in row.seeds.split() and row.bits_per_byte is not None:
+            seeds = f", mean of seeds {row.seeds}" if " " in row.seeds else ""
+            yield f"{row.split}: {row.bits_per_byte:.4f} bits/byte{seeds}, in {folder / 'results.parquet'}"
+    yield f"{folder / 'results.csv'}, {folder / 'report.html'}"
 
 
-def commands(cell: Path) -> list[str]:
+def commands(experiment: Path) -> list[str]:
     """The two ways: through the workflow, and the one job by itself, whose output is the same bytes."""
-    record = artifacts.made_of(cell / "fit.json")["made"]
-    fit, seed = artifacts.load_json(cell / "fit.json"), cell.name.removeprefix("seed")
-    first = str(cell / "fit.json")
-    workflow = ["snakemake", first, "--cores", "all", *_run_of(cell), "--forcerun", first]
-    if record["verb"] != "fit":
+    record = artifacts.made_of(experiment / "fit.json")["made"]
+    fit, seed = artifacts.load_json(experiment / "fit.json"), experiment.name.removeprefix("seed")
+    first = str(experiment / "fit.json")
+    workflow = ["snakemake", first, "--cores", "all", *_run_of(experiment), "--forcerun", first]
+    if record["command"] != "fit":
         return [shlex.join(workflow)]
-    section = json.dumps(record["section"], sort_keys=True)
-    alone = ["python", "-m", "lmstages", "fit", "--tokens", str(cell.parents[1] / "tokens"), "--out", str(cell)]
+    section, tokens = json.dumps(record["section"], sort_keys=True), experiment.parents[1] / "tokens"
+    alone = ["python", "-m", "lmstages", "fit", "--tokens", str(tokens), "--out", str(experiment)]
     alone += ["--section", section, "--seed", seed, "--threads", str(fit.get("threads", 1)), "--code", record["code"]]
     return [shlex.join(workflow), shlex.join(alone)]
 
 
-def _run_of(cell: Path) -> list[str]:
-    """How Snakemake is told which run it was: nothing for config.yaml, ``run=NAME`` for runs/NAME.yaml."""
-    folder = cell.parents[3]
+def _run_of(experiment: Path) -> list[str]:
+    """How Snakemake is given the run: nothing for config.yaml, ``run=NAME`` for runs/NAME.yaml."""
+    folder = experiment.parents[3]
     if folder.name == "default":
         return []
     if (folder.parent.parent / "runs" / f"{folder.name}.yaml").is_file():

@@ -19,15 +19,16 @@ import pandas as pd
 
 from lmstages.core import artifacts
 from lmstages.core.errors import UserError, did_you_mean
-from lmstages.results.schema import TABLES, Result, columns
+from lmstages.results.formatting import spreadsheet_text
+from lmstages.results.schema import OUTPUTS, Result, columns
 
 Row = TypeVar("Row")
 
 
 def frame(table: str, rows: Iterable[Any]) -> pd.DataFrame:
     """Rows of one table -> a frame whose columns have the declared types, also where there is no row."""
-    records, declared = list(rows), columns(TABLES[table])
-    assert all(type(row) is TABLES[table] for row in records), f"rows of {table} are {TABLES[table].__name__}"
+    records, declared = list(rows), columns(OUTPUTS[table])
+    assert all(type(row) is OUTPUTS[table] for row in records), f"rows of {table} are {OUTPUTS[table].__name__}"
     data = {column.name: [getattr(row, column.name) for row in records] for column in declared}
     return pd.DataFrame({c.name: pd.Series(data[c.name], dtype=c.dtype) for c in declared})
 
@@ -35,7 +36,7 @@ def frame(table: str, rows: Iterable[Any]) -> pd.DataFrame:
 def rows(table: str, data: pd.DataFrame) -> list[Any]:
     """The inverse of ``frame``: None where a cell is empty."""
     empty = data.astype(object).where(data.notna(), None)
-    return [TABLES[table](**dict(zip(data.columns, values, strict=True))) for values in empty.itertuples(False, None)]
+    return [OUTPUTS[table](**dict(zip(data.columns, values, strict=True))) for values in empty.itertuples(False, None)]
 
 
 def path_of(folder: Path, table: str) -> Path:
@@ -142,3 +143,14 @@ def groups(items: Sequence[Row], *names: str) -> dict[tuple[Any, ...], list[Row]
     for item in items:
         grouped.setdefault(tuple(getattr(item, name) for name in names), []).append(item)
     return grouped
+
+
+# ---------------------------------------------------------------- CSV
+
+
+def csv_text(data: pd.DataFrame) -> str:
+    """All rows with all digits; text that a spreadsheet would run as a formula gets an apostrophe before it."""
+    safe = data.copy()
+    for name in safe.columns[safe.dtypes == "string"]:
+        safe[name] = safe[name].map(spreadsheet_text, na_action="ignore")
+    return safe.to_csv(index=False, lineterminator="\n")

@@ -1,7 +1,7 @@
-"""Rows of a comparison get what makes them comparable: an interval each, a tested difference for every two, flags.
+"""Rows get what makes them comparable: an interval each, a tested difference for every pair, flags.
 
-Rows stand in one table, and are paired and corrected together, where they are scored on the same bytes, whatever
-the corpus is called there and whatever its tokens are. Knows rows and score files; ``uncertainty`` has the statistics.
+Rows stand in one table, and are paired and corrected together, where they are scored on the same bytes, whatever the
+corpus is called there and whatever its tokens are. ``statistics`` has the statistics.
 """
 
 import math
@@ -17,15 +17,11 @@ from lmstages.core.errors import UserError
 from lmstages.corpora import splits
 from lmstages.evaluation.score_files import Scores
 from lmstages.results import statistics
+from lmstages.results.schema import Difference, Result
 
-Row = dict[str, Any]
-PLACE = ("corpus", "tokenizer", "model")
-LEVEL = 0.05
-EMPTY: Row = dict.fromkeys(
-    ["interval", "nats_per_character_interval", "perplexity_interval", "below", "flag", "ensemble_of"]
-)
+Key = tuple[str, str, str, str]  # corpus, tokenizer, model, split
 BETTER_THAN_THE_SOURCE = "better than the source"
-REMEDY = "delete this cell's folder and run snakemake again"
+REMEDY = "delete this experiment's folder and run snakemake again"
 
 
 @dataclass(frozen=True)
@@ -54,90 +50,68 @@ class Profile(NamedTuple):
     span: float
 
 
-def mean_of(scores: Sequence[Scores]) -> Scores:
-    """Several fits as one row: the mean of their code lengths at every token."""
-    return _over(scores, np.mean([each.log_probs for each in scores], axis=0, dtype=np.float64))
-
-
-def ensemble_of(scores: Sequence[Scores]) -> Scores:
-    """Several fits as one predictor: the mean of their probabilities at every token."""
-    summed = np.logaddexp.reduce([each.log_probs.astype(np.float64) for each in scores])
-    return _over(scores, summed - math.log(len(scores)))
-
-
-def _over(scores: Sequence[Scores], log_probs: Any) -> Scores:
-    first = scores[0]
-    return Scores(log_probs, first.lengths, first.documents, first.characters, first.protocol, first.skipped)
-
-
 def profile(scores: Scores, text: Text, where: str) -> Profile:
-    """A score file's code lengths by the blocks of its text, once it is found to cover that text."""
+    """A score file's code lengths by the blocks of its text; an error where it does not cover that text."""
     must_cover(scores, text, where)
     nats, sizes = statistics.code_lengths(scores.log_probs, scores.lengths, scores.skipped, text.block_ends)
     if len(text.document_ends) >= statistics.FEWEST_DOCUMENTS:
         return Profile(nats, sizes, 1.0)
-    tokens_a_block = len(scores.log_probs) / max(1, len(text.block_ends))
-    return Profile(nats, sizes, statistics.automatic_length(scores.log_probs) / tokens_a_block)
+    tokens_per_block = len(scores.log_probs) / max(1, len(text.block_ends))
+    return Profile(nats, sizes, statistics.automatic_length(scores.log_probs) / tokens_per_block)
 
 
 def must_cover(scores: Scores, text: Text, where: str) -> None:
     """Every byte of the text once, document by document; what a table of token lengths says does not count."""
-    found = scores.skipped + int(scores.lengths.sum(dtype=np.int64))
+    covered = scores.skipped + int(scores.lengths.sum(dtype=np.int64))
     size = int(text.document_ends[-1])
-    if found != size:
-        raise UserError(where, f"its scores cover {found:,} bytes", f"the text has {size:,}", REMEDY)
+    if covered != size:
+        raise UserError(where, f"its scores cover {covered:,} bytes", f"the text has {size:,}", REMEDY)
     if scores.skipped:
         return
     sizes = np.bincount(scores.documents, scores.lengths, len(text.document_ends))[: len(text.document_ends)]
     for first in np.flatnonzero(np.cumsum(sizes) != text.document_ends)[:1]:
-        told = f"its scores end document {first} at byte {int(np.cumsum(sizes)[first]):,}"
-        raise UserError(where, told, f"in the text it ends at {int(text.document_ends[first]):,}", REMEDY)
+        problem = f"its scores end document {first} at byte {int(np.cumsum(sizes)[first]):,}"
+        raise UserError(where, problem, f"in the text it ends at {int(text.document_ends[first]):,}", REMEDY)
     if scores.characters != text.characters:
-        told = f"its scores divide by {scores.characters:,} characters"
-        raise UserError(where, told, f"the text has {text.characters:,}", REMEDY)
+        problem = f"its scores divide by {scores.characters:,} characters"
+        raise UserError(where, problem, f"the text has {text.characters:,}", REMEDY)
 
 
-# ---------------------------------------------------------------- a table
+# ---------------------------------------------------------------- all rows of a text
 
 
 def attach(
-    rows: Sequence[Row], profiles: Mapping[tuple[str, ...], Profile], texts: Mapping[tuple[str, str], Text]
-) -> list[Row]:
-    """Give every row its interval, the row below it and its flag; returns the differences of all tables."""
-    tables: dict[tuple[str, str], list[Row]] = {}
+    rows: Sequence[Result], profiles: Mapping[Key, Profile], texts: Mapping[tuple[str, str], Text]
+) -> list[Difference]:
+    """Give every row its interval, the row below it and its flag; returns the differences of all pairs."""
+    by_text: dict[tuple[str, str], list[Result]] = {}
     for row in rows:
-        found = profiles.get(key(row))
-        if found and np.isfinite(found.nats).all():
-            tables.setdefault((texts[row["corpus"], row["split"]].sha256, row["split"]), []).append(row)
-    return [difference for table in tables.values() for difference in _table(table, profiles, texts)]
+        blocks = profiles.get(row.key)
+        if blocks and np.isfinite(blocks.nats).all():
+            by_text.setdefault((texts[row.corpus, row.split].sha256, row.split), []).append(row)
+    return [difference for same in by_text.values() for difference in _of_one_text(same, profiles)]
 
 
-def key(row: Row) -> tuple[str, ...]:
-    """What tells a row from all others."""
-    return (*(row[name] for name in PLACE), row["split"])
-
-
-def _table(
-    rows: list[Row], profiles: Mapping[tuple[str, ...], Profile], texts: Mapping[tuple[str, str], Text]
-) -> list[Row]:
+def _of_one_text(rows: list[Result], profiles: Mapping[Key, Profile]) -> list[Difference]:
     """All rows over one text: the longest correlation among them decides the blocks of all."""
-    nats, sizes = in_blocks([profiles[key(row)] for row in rows])
-    for row, ends in zip(rows, statistics.row_intervals(nats, sizes).tolist(), strict=True):
-        _set_interval(row, ends)
-    kept = sorted(range(len(rows)), key=lambda place: rows[place]["family"] == "oracle")
-    last = len(rows) - max(0, sum(row["family"] == "oracle" for row in rows) - 1)  # a text has one source, told once
-    tested = statistics.differences(nats[kept[:last]], sizes[kept[:last]])
-    found = [_told(rows[kept[each.a]], rows[kept[each.b]], each) for each in tested]
-    _set_below(rows, found)
-    _flag_better(rows, found)
-    return found
+    nats, sizes = in_blocks([profiles[row.key] for row in rows])
+    for row, (low, high) in zip(rows, statistics.row_intervals(nats, sizes).tolist(), strict=True):
+        _set_interval(row, low, high)
+    order = sorted(range(len(rows)), key=lambda index: rows[index].family == "oracle")
+    oracles = sum(row.family == "oracle" for row in rows)
+    kept = order[: len(rows) - max(0, oracles - 1)]  # corpora that share a text have one source
+    tested = statistics.differences(nats[kept], sizes[kept])
+    differences = [_difference(rows[kept[pair.a]], rows[kept[pair.b]], pair) for pair in tested]
+    _set_below(rows, differences)
+    _flag_better(rows, differences)
+    return differences
 
 
 def in_blocks(profiles: Sequence[Profile]) -> tuple[np.ndarray, np.ndarray]:
     """Profiles of one text -> (M, K) nats and (M, K) bytes; the longest correlation decides how long a block is."""
     blocks = len(profiles[0].nats)
-    times = max(1, min(math.ceil(max(each.span for each in profiles)), blocks // statistics.FEWEST_BLOCKS))
-    nats, sizes = (_joined(np.stack(arrays), times) for arrays in zip(*(each[:2] for each in profiles), strict=True))
+    times = max(1, min(math.ceil(max(row.span for row in profiles)), blocks // statistics.FEWEST_BLOCKS))
+    nats, sizes = (_joined(np.stack(arrays), times) for arrays in zip(*(row[:2] for row in profiles), strict=True))
     return nats, sizes
 
 
@@ -148,92 +122,110 @@ def _joined(arrays: np.ndarray, times: int) -> np.ndarray:
     return np.add.reduceat(arrays, starts, axis=1)
 
 
-def _set_interval(row: Row, ends: list[float]) -> None:
+def _set_interval(row: Result, low: float, high: float) -> None:
     """In bits per byte, and from the same resamples in what is that figure times a constant, or the power of it."""
-    if not all(map(math.isfinite, ends)):
+    if not (math.isfinite(low) and math.isfinite(high)):
         return
-    row["interval"] = ends
-    nats = [end * math.log(2) * row["bytes"] for end in ends]
-    row["nats_per_character_interval"] = [each / row["characters"] for each in nats]
-    if row["perplexity"] is not None:
-        row["perplexity_interval"] = [math.exp(min(each / row["tokens"], 700.0)) for each in nats]
+    assert row.bytes is not None and row.characters is not None, "a scored row covers text"
+    row.bits_per_byte_low, row.bits_per_byte_high = low, high
+    nats_low, nats_high = (end * math.log(2) * row.bytes for end in (low, high))
+    row.nats_per_character_low, row.nats_per_character_high = nats_low / row.characters, nats_high / row.characters
+    if row.perplexity is not None and row.tokens is not None:
+        row.perplexity_low, row.perplexity_high = perplexity(nats_low / row.tokens), perplexity(nats_high / row.tokens)
 
 
-def _told(a: Row, b: Row, found: statistics.Difference) -> Row:
-    sides = {side: {name: row[name] for name in PLACE} for side, row in (("a", a), ("b", b))}
-    tested = {"difference": found.difference, "interval": [found.low, found.high], "p": found.p, "p_holm": found.p_holm}
-    return {"corpus": a["corpus"], "split": a["split"], **sides, **tested}
+def perplexity(nats_per_token: float) -> float:
+    """exp(nats per token); infinite beyond what a float holds."""
+    return math.exp(nats_per_token) if nats_per_token < 709 else math.inf
 
 
-def _set_below(rows: Sequence[Row], found: Iterable[Row]) -> None:
+def _difference(a: Result, b: Result, pair: statistics.PairedDifference) -> Difference:
+    sides: dict[str, Any] = {f"a_{name}": getattr(a, name) for name in ("corpus", "tokenizer", "model")}
+    sides |= {f"b_{name}": getattr(b, name) for name in ("corpus", "tokenizer", "model")}
+    tested: dict[str, Any] = {name: getattr(pair, name) for name in ("difference", "low", "high", "p", "p_holm")}
+    return Difference(corpus=a.corpus, split=a.split, **sides, **tested)
+
+
+def _set_below(rows: Sequence[Result], differences: Iterable[Difference]) -> None:
     """Each row against the one before it on the ladder: of its own tokenizer, or else the last of a lower rank.
 
     An ensemble stands beside the ladder, above its members: it is no other row's neighbour.
     """
-    tested = {(_side(each["a"]), _side(each["b"])): each for each in found}
-    places = {key(row): place for place, row in enumerate(rows)}
-    for place, row in enumerate(rows):
-        if row["family"] == "oracle":
+    tested = {(_side_a(pair), _side_b(pair)): pair for pair in differences}
+    for index, row in enumerate(rows):
+        if row.family == "oracle":
             continue
-        mine = [each for each in rows if each["corpus"] == row["corpus"] and not each["ensemble_of"]]
-        same = [each for each in mine if each["tokenizer"] == row["tokenizer"] and places[key(each)] < place]
-        others = sorted((each for each in mine if each["rank"] < row["rank"]), key=lambda each: each["rank"])
+        ladder = [other for other in rows if other.corpus == row.corpus and not other.ensemble_of]
+        before = {id(other) for other in rows[:index]}
+        same = [other for other in ladder if other.tokenizer == row.tokenizer and id(other) in before]
+        others = sorted((other for other in ladder if other.rank < row.rank), key=lambda other: other.rank)
         for below in (same or others)[-1:]:
-            row["below"] = _against(row, below, tested)
+            _compare(row, below, tested)
 
 
-def _against(row: Row, below: Row, tested: Mapping[Any, Row]) -> Row | None:
+def _compare(row: Result, below: Result, tested: Mapping[tuple[Any, Any], Difference]) -> None:
     """Row less the row below it; negative where it is better."""
-    forward, backward = ((_side(a), _side(b)) for a, b in ((row, below), (below, row)))
-    found = tested.get(forward) or tested.get(backward)
-    if found is None:
-        return None
+    forward, backward = (_side(row), _side(below)), (_side(below), _side(row))
+    pair = tested.get(forward) or tested.get(backward)
+    if pair is None:
+        return
     sign = 1 if forward in tested else -1
-    ends = sorted(sign * end for end in found["interval"])
-    told = {"model": below["model"], "tokenizer": below["tokenizer"], "difference": sign * found["difference"]}
-    return {**told, "interval": ends, "p": found["p"], "p_holm": found["p_holm"], "differs": found["p_holm"] < LEVEL}
+    row.below_model, row.below_tokenizer, row.below_difference = below.model, below.tokenizer, sign * pair.difference
+    row.below_low, row.below_high = sorted((sign * pair.low, sign * pair.high))
+    row.below_p, row.below_p_holm = pair.p, pair.p_holm
 
 
-def _side(row: Row) -> tuple[str, ...]:
-    return tuple(row[name] for name in PLACE)
+def _side(row: Result) -> tuple[str, str, str]:
+    return row.corpus, row.tokenizer, row.model
+
+
+def _side_a(pair: Difference) -> tuple[str, str, str]:
+    return pair.a_corpus, pair.a_tokenizer, pair.a_model
+
+
+def _side_b(pair: Difference) -> tuple[str, str, str]:
+    return pair.b_corpus, pair.b_tokenizer, pair.b_model
 
 
 # ---------------------------------------------------------------- flags
 
 
-def flag_worse(row: Row, guessing: float | None) -> None:
-    """A row that was fitted and is worse than not fitting; ``guessing``: nats a token where all are alike."""
-    if not row["parameters"] or guessing is None:
-        return
-    nats = row["nats_per_token"]
-    if nats is None:
-        row["flag"] = "worse than uniform: it gives no probability to some token of the text"
-    elif nats > guessing:
-        row["flag"] = (
-            f"worse than uniform: {nats:.4g} nats a token, where guessing among all tokens alike costs {guessing:.4g};"
-            " it is surer of wrong tokens than of right ones, as a fit is that diverged or learnt its text by heart"
+def flag_impossible_tokens(row: Result, scores: Scores) -> None:
+    """A row that gives some tokens of the text no probability: how many, and where the first stands."""
+    impossible = np.flatnonzero(np.isneginf(scores.log_probs))
+    if len(impossible):
+        byte = scores.skipped + int(scores.lengths[: impossible[0]].sum(dtype=np.int64))
+        row.flag = (
+            f"infinite: {len(impossible):,} of {len(scores.log_probs):,} tokens have probability zero, the first at"
+            f" byte {byte:,} of the text"
         )
 
 
-def _flag_better(rows: Sequence[Row], found: Iterable[Row]) -> None:
-    """Nobody can beat the source of a text on average, but on the text it was fitted on."""
+def flag_worse(row: Result, guessing: float | None) -> None:
+    """A row that was fitted and is worse than not fitting; ``guessing``: nats per token of the uniform model."""
+    nats = row.nats_per_token
+    if row.flag or not row.parameters or guessing is None or nats is None or nats <= guessing:
+        return
+    row.flag = (
+        f"worse than uniform: {nats:.4g} nats per token, where guessing costs {guessing:.4g}; the fit diverged or"
+        " overfitted"
+    )
+
+
+def _flag_better(rows: Sequence[Result], differences: Iterable[Difference]) -> None:
+    """No model can beat the source of a text on average, but on the text it was fitted on."""
     by_side = {_side(row): row for row in rows}
-    for each in found:
-        if (
-            each["split"] == "train"
-            or each["b"]["model"] != "oracle"
-            or by_side[_side(each["b"])]["family"] != "oracle"
-        ):
-            continue
-        if each["interval"][1] < 0:
-            row, (low, high) = by_side[_side(each["a"])], each["interval"]
-            row["flag"] = (
-                f"{BETTER_THAN_THE_SOURCE}: {each['difference']:.4f} bits per byte against the oracle, interval"
-                f" {low:.4f} to {high:.4f}; a probability or a byte count is wrong, or held-out text was learnt"
+    for pair in differences:
+        against_oracle = pair.b_model == "oracle" and by_side[_side_b(pair)].family == "oracle"
+        if pair.split != "train" and against_oracle and pair.high < 0:
+            by_side[_side_a(pair)].flag = (
+                f"{BETTER_THAN_THE_SOURCE}: {pair.difference:.4f} bits per byte against the oracle, interval"
+                f" {pair.low:.4f} to {pair.high:.4f}; a probability or a byte count is wrong, or held-out text was"
+                " learned"
             )
 
 
-def impossible(rows: Iterable[Row]) -> list[str]:
-    """What no honest run can show."""
-    flagged = (row for row in rows if (row["flag"] or "").startswith(BETTER_THAN_THE_SOURCE))
-    return [f"{'/'.join(_side(row))} on {row['split']}: {row['flag']}" for row in flagged]
+def impossible(rows: Iterable[Result]) -> list[str]:
+    """Rows that no honest run can show."""
+    flagged = (row for row in rows if (row.flag or "").startswith(BETTER_THAN_THE_SOURCE))
+    return [f"{row.corpus}/{row.tokenizer}/{row.model} on {row.split}: {row.flag}" for row in flagged]

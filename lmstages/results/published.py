@@ -4,39 +4,34 @@
     better                    ours is lower, where lower is better
     differs                   neither
     impossible as published   what was printed cannot come of what was described
-    not run                   no finished cell of this run has the figure
+    not run                   no finished row of this run has the figure
 
-Knows rows of a comparison and the figures of a config; never a score file.
+Knows rows and the figures of a config; never a score file.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-Row = dict[str, Any]
-PLACE = ("corpus", "tokenizer", "model", "split")
+from lmstages.results.schema import PublishedFigure, Result
+
+WHERE = ("corpus", "tokenizer", "model", "split")
 
 
-def set_beside(rows: Sequence[Row], published: Iterable[Mapping[str, Any]]) -> list[Row]:
-    """Every figure with ours and a verdict, once for each row it concerns; the row gets it too."""
-    for row in rows:
-        row["published"] = []
-    told: list[Row] = []
+def set_beside(rows: Sequence[Result], published: Iterable[Mapping[str, Any]]) -> Iterator[PublishedFigure]:
+    """Every figure with ours and a verdict, once for each row that it concerns."""
     for figure in published:
-        judged = {place: _judged(figure, row) for place, row in enumerate(rows) if _concerns(figure, row)}
-        for place, each in judged.items():
-            rows[place]["published"].append(each)
-        told += judged.values() or [{**figure, "ours": None, "verdict": verdict(figure, None)}]
-    return told
+        concerned = [row for row in rows if _concerns(figure, row)]
+        for row in concerned:
+            ours = getattr(row, figure["measure"])
+            facts = {**figure, "tokenizer": row.tokenizer}
+            yield PublishedFigure(**facts, ours=ours, verdict=verdict(figure, ours))
+        if not concerned:
+            yield PublishedFigure(**figure, ours=None, verdict=verdict(figure, None))
 
 
-def _judged(figure: Mapping[str, Any], row: Row) -> Row:
-    ours = row[figure["measure"]]
-    return {**figure, "tokenizer": row["tokenizer"], "ours": ours, "verdict": verdict(figure, ours)}
-
-
-def _concerns(figure: Mapping[str, Any], row: Row) -> bool:
+def _concerns(figure: Mapping[str, Any], row: Result) -> bool:
     """A claim concerns no row; a figure that names no tokenizer those of all."""
-    return figure["model"] is not None and all(figure[key] in (None, row[key]) for key in PLACE)
+    return figure["model"] is not None and all(figure[name] in (None, getattr(row, name)) for name in WHERE)
 
 
 def verdict(figure: Mapping[str, Any], ours: float | None) -> str:

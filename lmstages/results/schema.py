@@ -503,6 +503,31 @@ class AttentionWeight:
     weight: Annotated[float, column("fraction", "Attention weight; sums to one over keys.")]
 
 
+@dataclass(kw_only=True)
+class Change:
+    """A row of one run beside the same row of another: what ``lmstages diff`` writes."""
+
+    run: Annotated[str, column("", "Folder of the later run.")]
+    corpus: Corpus
+    split: Split
+    tokenizer: Tokenizer
+    model: Model
+    title: Title
+    family: Annotated[str, column("", "counts, neural, mixture, pretrained, compressor or oracle.")]
+    state: Annotated[str, column("", "both, only before or only after.")]
+    before: Annotated[float | None, column("bits/byte", "Bits per byte in the first run.")]
+    after: Annotated[float | None, column("bits/byte", "Bits per byte in the later run.")]
+    same_text: Annotated[bool | None, column("", "Whether both were scored on the same bytes.")] = None
+    difference: Annotated[float | None, column("bits/byte", "after less before, over the same blocks.")] = None
+    low: Annotated[float | None, column("bits/byte", "Lower end of its 95 % interval.")] = None
+    high: Annotated[float | None, column("bits/byte", "Upper end of it.")] = None
+    p: Annotated[float | None, column("", "Two-sided p-value by flipping the signs of whole blocks.")] = None
+    p_holm: Annotated[float | None, column("", "The same with Holm's correction for all rows of the comparison.")] = (
+        None
+    )
+    changed: Annotated[str, column("", "Hyperparameters and facts that differ.")] = ""
+
+
 TABLES: dict[str, type[Any]] = {  # by the name of the file; ``results`` lies at the top of the folder
     "results": Result,
     "corpora": Corpora,
@@ -525,6 +550,7 @@ TABLES: dict[str, type[Any]] = {  # by the name of the file; ``results`` lies at
     "embeddings": EmbeddingPoint,
     "attention": AttentionWeight,
 }
+OUTPUTS: dict[str, type[Any]] = TABLES | {"changes": Change}  # with what commands write besides
 DTYPES = {str: "string", int: "Int64", float: "float64", bool: "boolean"}
 
 

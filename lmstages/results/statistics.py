@@ -1,15 +1,16 @@
-"""How far a figure of a held-out text may be trusted: block bootstrap, paired differences, Holm's correction.
+"""How far a figure of held-out text may be trusted: block bootstrap, paired differences, Holm's correction.
 
-A text is cut into blocks, the same bytes for every model and tokenizer, and a block is the unit that chance deals:
+A text is cut into blocks, the same bytes for every model and tokenizer. Blocks are the resampling unit:
 
     blocks        documents, neighbours joined where there are more than enough; where there are few, runs of at
                   least 1,000 characters, longer where a model's code lengths are correlated for longer
     interval      2.5 % and 97.5 % of the figure over resamples of the blocks, widened for few blocks
     difference    bits per byte of a less those of b, over the very same resamples
-    p             how often a difference as large comes of flipping the sign of whole blocks
+    p             how often a difference as large results from flipping the sign of whole blocks
 
 Blocks do not overlap (Carlstein 1986; Kuensch 1989 lets them), so that the same ones serve intervals and signs. An
-interval speaks of other text from the same source, not of other seeds. Knows arrays of numbers; no file and no model.
+interval is about other text from the same source, not about other seeds. Every interval and test of the project is
+made here, from arrays of numbers alone.
 """
 
 import math
@@ -27,10 +28,10 @@ LEAST_CHARACTERS = 1000  # of a block that is no document
 FEWEST_DOCUMENTS = 20  # below that blocks are cut by length
 FEWEST_BLOCKS = 6  # below that no interval is given
 MOST_BLOCKS = 2000
-AT_ONCE = 1 << 21  # numbers drawn at a time
+DRAWN_AT_ONCE = 1 << 21  # random numbers, bounds memory
 
 
-class Difference(NamedTuple):
+class PairedDifference(NamedTuple):
     """Rows a < b of a table: mean of a less b in bits per byte, its 95 % interval, and two p-values."""
 
     a: int
@@ -63,7 +64,7 @@ def code_lengths(log_probs: np.ndarray, lengths: np.ndarray, begin: int, ends: n
     stops = begin + np.concatenate([[0], np.cumsum(lengths, dtype=np.int64)])
     nats = np.concatenate([[0.0], np.cumsum(-log_probs.astype(np.float64))])
     cuts = np.concatenate([[0], ends])
-    with np.errstate(invalid="ignore"):  # beyond a token that is held impossible nothing is a number
+    with np.errstate(invalid="ignore"):  # behind a token of probability zero nothing is a number
         return np.diff([np.interp(cuts, stops, nats), np.clip(cuts, begin, stops[-1])], axis=1)
 
 
@@ -74,31 +75,31 @@ def automatic_length(series: np.ndarray) -> float:
     & White 2009); at most 3 sqrt(N), as they have it.
     """
     n = len(series)
-    quiet = max(5, math.ceil(math.sqrt(math.log10(max(n, 10)))))
-    reach = math.ceil(math.sqrt(n)) + quiet
-    if n <= 2 * reach or not np.isfinite(series).all():
+    run_length = max(5, math.ceil(math.sqrt(math.log10(max(n, 10)))))
+    largest_lag = math.ceil(math.sqrt(n)) + run_length
+    if n <= 2 * largest_lag or not np.isfinite(series).all():
         return 1.0
-    covariance = _autocovariance(series, reach)
+    covariance = _autocovariance(series, largest_lag)
     if covariance[0] <= 0:
         return 1.0
-    loud = np.abs(covariance[1:] / covariance[0]) >= 2 * math.sqrt(math.log10(n) / n)
-    runs = np.convolve(~loud, np.ones(quiet, dtype=int), "valid")
-    still = np.flatnonzero(runs == quiet)  # the first lag after which nothing is correlated for a while
-    last = int(still[0]) if len(still) else int(np.flatnonzero(loud)[-1]) + 1
-    lags = np.arange(1, min(2 * max(last, 1), reach) + 1)
+    significant = np.abs(covariance[1:] / covariance[0]) >= 2 * math.sqrt(math.log10(n) / n)
+    runs = np.convolve(~significant, np.ones(run_length, dtype=int), "valid")
+    insignificant = np.flatnonzero(runs == run_length)  # lags after which a run of them is uncorrelated
+    last = int(insignificant[0]) if len(insignificant) else int(np.flatnonzero(significant)[-1]) + 1
+    lags = np.arange(1, min(2 * max(last, 1), largest_lag) + 1)
     window = np.minimum(1, 2 * (1 - lags / lags[-1]))
     spectrum = covariance[0] + 2 * float(window @ covariance[lags])
-    slope = 2 * float((window * lags) @ covariance[lags])
-    length = (2 * slope**2 / (4 / 3 * spectrum**2)) ** (1 / 3) * n ** (1 / 3) if spectrum else 1.0
+    derivative = 2 * float((window * lags) @ covariance[lags])
+    length = (2 * derivative**2 / (4 / 3 * spectrum**2)) ** (1 / 3) * n ** (1 / 3) if spectrum else 1.0
     return float(min(max(length, 1.0), math.ceil(min(3 * math.sqrt(n), n / 3))))
 
 
-def _autocovariance(series: np.ndarray, reach: int) -> np.ndarray:
-    """(N,) -> (reach + 1,) by the Wiener-Khinchin theorem."""
+def _autocovariance(series: np.ndarray, largest_lag: int) -> np.ndarray:
+    """(N,) -> (largest_lag + 1,) by the Wiener-Khinchin theorem."""
     centred = series.astype(np.float64) - series.mean(dtype=np.float64)
-    size = next_fast_len(len(series) + reach, real=True)
+    size = next_fast_len(len(series) + largest_lag, real=True)
     spectrum = np.abs(rfft(centred, size)) ** 2
-    return np.asarray(irfft(spectrum, size)[: reach + 1]) / len(series)
+    return np.asarray(irfft(spectrum, size)[: largest_lag + 1]) / len(series)
 
 
 # ---------------------------------------------------------------- resamples
@@ -106,17 +107,23 @@ def _autocovariance(series: np.ndarray, reach: int) -> np.ndarray:
 
 def resampled(nats: np.ndarray, sizes: np.ndarray, seed: int = 0) -> np.ndarray:
     """(M, K) nats, (M, K) bytes of M rows -> (R, M) bits per byte, every row over the same resampled blocks."""
-    blocks = nats.shape[1]
-    found = []
-    for count in _counts(RESAMPLES, blocks, np.random.default_rng([seed, 0])):
+    ratios = []
+    for counts in _counts(RESAMPLES, nats.shape[1], np.random.default_rng([seed, 0])):
         with np.errstate(invalid="ignore", divide="ignore"):
-            found.append(count @ nats.T / (count @ sizes.T) / math.log(2))
-    return np.concatenate(found)
+            ratios.append(counts @ nats.T / (counts @ sizes.T) / math.log(2))
+    return np.concatenate(ratios)
+
+
+def resampled_sums(sums: np.ndarray, seed: int = 0) -> np.ndarray:
+    """(K, ...) sums of each block -> (R, ...) sums over each resample of the blocks."""
+    flat = sums.reshape(len(sums), -1)
+    counts = _counts(RESAMPLES, len(sums), np.random.default_rng([seed, 0]))
+    return np.concatenate([count @ flat for count in counts]).reshape(RESAMPLES, *sums.shape[1:])
 
 
 def _counts(resamples: int, blocks: int, draws: np.random.Generator) -> Iterator[np.ndarray]:
-    """(r, K) how often each block is in each resample, as many rows at a time as memory likes."""
-    step = max(1, AT_ONCE // blocks)
+    """(r, K) how often each block is in each resample, some rows at a time, which bounds memory."""
+    step = max(1, DRAWN_AT_ONCE // blocks)
     for first in range(0, resamples, step):
         rows = min(step, resamples - first)
         drawn = draws.integers(0, blocks, (rows, blocks)) + blocks * np.arange(rows)[:, None]
@@ -126,8 +133,8 @@ def _counts(resamples: int, blocks: int, draws: np.random.Generator) -> Iterator
 def interval(ratios: np.ndarray, blocks: int) -> np.ndarray:
     """(R, ...) resampled figures -> (2, ...) the ends of a 95 % percentile interval.
 
-    Percentiles of K blocks are too narrow by sqrt(1 - 1/K) and by what Student's t is wider than the normal; they are
-    taken further out to make up for both (Hesterberg 2015, section 5.3).
+    Percentiles over K blocks are too narrow by sqrt(1 - 1/K), and by as much as the normal is narrower than Student's
+    t; wider percentiles make up for both (Hesterberg 2015, section 5.3).
     """
     outer = float(ndtr(math.sqrt(blocks / (blocks - 1)) * stdtrit(blocks - 1, LEVEL / 2)))
     return np.quantile(ratios, [outer, 1 - outer], axis=0)
@@ -143,8 +150,8 @@ def row_intervals(nats: np.ndarray, sizes: np.ndarray) -> np.ndarray:
 # ---------------------------------------------------------------- pairs
 
 
-def differences(nats: np.ndarray, sizes: np.ndarray) -> list[Difference]:
-    """(M, K), (M, K) -> every two of M rows, over the blocks of which all rows scored the same bytes."""
+def differences(nats: np.ndarray, sizes: np.ndarray) -> list[PairedDifference]:
+    """(M, K), (M, K) -> every pair of M rows, over the blocks of which all rows scored the same bytes."""
     shared = (sizes == sizes[0]).all(0) & (sizes[0] > 0)
     nats, sizes = nats[:, shared], sizes[:, shared]
     blocks = nats.shape[1]
@@ -156,11 +163,11 @@ def differences(nats: np.ndarray, sizes: np.ndarray) -> list[Difference]:
     low, high = np.concatenate(ends, axis=1)
     p = sign_flips(nats)
     rows = zip(first, second, means[first] - means[second], low, high, p, holm(p), strict=True)
-    return [Difference(int(a), int(b), *map(float, rest)) for a, b, *rest in rows]
+    return [PairedDifference(int(a), int(b), *map(float, rest)) for a, b, *rest in rows]
 
 
 def sign_flips(nats: np.ndarray, seed: int = 0, flips: int = FLIPS) -> np.ndarray:
-    """(M, K) -> (M (M - 1) / 2,) two-sided p of every two rows, under which each block is as likely to favour either.
+    """(M, K) -> (M (M - 1) / 2,) two-sided p of every pair; the null: each block is as likely to favour either row.
 
     (1 + flips at least as far) / (1 + flips), Phipson & Smyth 2010; where no flip comes as far, Hoeffding's bound
     2 exp(-t^2 / 2 sum d^2) (1963, theorem 2) where it is smaller, so that a large table does not exhaust the flips.
@@ -171,8 +178,8 @@ def sign_flips(nats: np.ndarray, seed: int = 0, flips: int = FLIPS) -> np.ndarra
     for signs in _signs(flips, nats.shape[1], np.random.default_rng([seed, 1])):
         sums = (signs @ nats.T).T
         for a in range(len(nats) - 1):
-            mine = slice(int(np.searchsorted(first, a)), int(np.searchsorted(first, a + 1)))
-            reached[mine] += (np.abs(sums[a] - sums[a + 1 :]) >= least[mine, None]).sum(1)
+            pairs = slice(int(np.searchsorted(first, a)), int(np.searchsorted(first, a + 1)))
+            reached[pairs] += (np.abs(sums[a] - sums[a + 1 :]) >= least[pairs, None]).sum(1)
     p = (1 + reached) / (1 + flips)
     squares = np.array([((nats[a] - nats[b]) ** 2).sum() for a, b in zip(first, second, strict=True)])
     bound = 2 * np.exp(-(observed**2) / np.maximum(2 * squares, 1e-300))
@@ -180,8 +187,8 @@ def sign_flips(nats: np.ndarray, seed: int = 0, flips: int = FLIPS) -> np.ndarra
 
 
 def _signs(flips: int, blocks: int, draws: np.random.Generator) -> Iterator[np.ndarray]:
-    """(f, K) of -1 and 1, as many rows at a time as memory likes."""
-    step = max(1, AT_ONCE // blocks)
+    """(f, K) of -1 and 1, some rows at a time, which bounds memory."""
+    step = max(1, DRAWN_AT_ONCE // blocks)
     for first in range(0, flips, step):
         rows = min(step, flips - first)
         bits = np.unpackbits(np.frombuffer(draws.bytes(-(-rows * blocks // 8)), dtype=np.uint8))
@@ -189,7 +196,7 @@ def _signs(flips: int, blocks: int, draws: np.random.Generator) -> Iterator[np.n
 
 
 def holm(p: np.ndarray) -> np.ndarray:
-    """(m,) p-values -> (m,) the same, adjusted so that at 5 % no more than one table in twenty errs (Holm 1979)."""
+    """(m,) p-values -> (m,) the same, adjusted for how many there are (Holm 1979)."""
     order = np.argsort(p, kind="stable")
     stepped = np.maximum.accumulate(p[order] * np.arange(len(p), 0, -1))
     adjusted = np.empty(len(p))

@@ -1,4 +1,4 @@
-# What is asked beside the scores: what test shares with train, what the grammar lets one ask, samples by the hundred.
+# Analyses beyond the scores: overlap of test with train, minimal pairs of a grammar, hundreds of samples.
 
 
 rule overlap:
@@ -10,14 +10,17 @@ rule overlap:
         documents=f"{ROOT}/{{corpus}}/overlap.safetensors",
     log:
         f"logs/{RUN.name}/{{corpus}}/overlap.log",
+    benchmark:
+        f"logs/{RUN.name}/{{corpus}}/overlap.benchmark.tsv"
     params:
-        section=splits_section,
+        section=section("splits"),
         text=subpath(input.facts, parent=True),
         out=subpath(output.shares, parent=True),
         code=code_hash("overlap"),
     shell:
         "python -m lmstages overlap --text {params.text:q} --out {params.out:q} --section {params.section:q}"
-        " --code {params.code:q} --log {log:q}"
+        " --code {params.code:q}"
+        " 2>&1 | tee -i {log:q} >&2"
 
 
 rule contrast:
@@ -28,13 +31,16 @@ rule contrast:
         f"{ROOT}/{{corpus}}/contrasts.json",
     log:
         f"logs/{RUN.name}/{{corpus}}/contrast.log",
+    benchmark:
+        f"logs/{RUN.name}/{{corpus}}/contrast.benchmark.tsv"
     params:
-        section=contrast_section,
+        section=section("contrast"),
         text=subpath(input.facts, parent=True),
         code=code_hash("contrast"),
     shell:
         "python -m lmstages contrast --text {params.text:q} --out {output:q} --section {params.section:q}"
-        " --code {params.code:q} --log {log:q}"
+        " --code {params.code:q}"
+        " 2>&1 | tee -i {log:q} >&2"
 
 
 rule probe:
@@ -49,47 +55,37 @@ rule probe:
         found=f"{ROOT}/{{corpus}}/{{tokenizer}}/{{model}}/seed{{seed}}/probe.json",
     log:
         f"logs/{RUN.name}/{{corpus}}/{{tokenizer}}/{{model}}/seed{{seed}}/probe.log",
+    benchmark:
+        f"logs/{RUN.name}/{{corpus}}/{{tokenizer}}/{{model}}/seed{{seed}}/probe.benchmark.tsv"
     threads: 1
     params:
-        section=probe_section,
+        section=section("probe"),
         tokens=subpath(input.tokens, parent=True),
         out=subpath(output.found, parent=True),
-        code=probe_code,
+        code=code("probe"),
     shell:
         "python -m lmstages probe --model {input.model:q} --tokens {params.tokens:q} --contrasts {input.contrasts:q}"
-        " --out {params.out:q} --section {params.section:q} --threads {threads} --code {params.code:q} --log {log:q}"
+        " --out {params.out:q} --section {params.section:q} --threads {threads} --code {params.code:q}"
+        " 2>&1 | tee -i {log:q} >&2"
 
 
 rule analyse:
     input:
         shares=f"{ROOT}/{{corpus}}/overlap.json",
         documents=f"{ROOT}/{{corpus}}/overlap.safetensors",
-        cells=analysed,
+        experiments=analysed_files,
     output:
-        f"{ROOT}/{{corpus}}/analyses.json",
+        rows=f"{ROOT}/{{corpus}}/analyses.json",
+        couples=f"{ROOT}/{{corpus}}/transfer.safetensors",
     log:
         f"logs/{RUN.name}/{{corpus}}/analyse.log",
+    benchmark:
+        f"logs/{RUN.name}/{{corpus}}/analyse.benchmark.tsv"
     params:
-        section=analyse_section,
-        corpus=subpath(output[0], parent=True),
+        section=section("analyse"),
+        corpus=subpath(output.rows, parent=True),
         code=code_hash("analyse"),
     shell:
-        "python -m lmstages analyse --corpus {params.corpus:q} --out {output:q} --section {params.section:q}"
-        " --code {params.code:q} --log {log:q}"
-
-
-if scaling_files():
-
-    rule scale:
-        input:
-            f"{ROOT}/comparison.json",
-        output:
-            scaling_files(),
-        log:
-            f"logs/{RUN.name}/scale.log",
-        localrule: True
-        params:
-            out=subpath(output[0], parent=True),
-            code=code_hash("scale"),
-        shell:
-            "python -m lmstages scale --comparison {input:q} --out {params.out:q} --code {params.code:q} --log {log:q}"
+        "python -m lmstages analyse --corpus {params.corpus:q} --out {output.rows:q} --section {params.section:q}"
+        " --code {params.code:q}"
+        " 2>&1 | tee -i {log:q} >&2"

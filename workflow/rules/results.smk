@@ -1,4 +1,4 @@
-# Score files become one comparison, and the comparison a table and a page.
+# Score files become a table of results, and the results figures and a page.
 
 
 rule oracle:
@@ -9,15 +9,18 @@ rule oracle:
         scores=f"{ROOT}/{{corpus}}/oracle/scores.safetensors",
     log:
         f"logs/{RUN.name}/{{corpus}}/oracle.log",
+    benchmark:
+        f"logs/{RUN.name}/{{corpus}}/oracle.benchmark.tsv"
     priority: 1  # early, since the last analysis waits for it
     params:
-        section=corpus_oracle,
+        section=section("oracle"),
         text=subpath(input.text, parent=True),
         out=subpath(output.expected, parent=True),
         code=code_hash("oracle"),
     shell:
         "python -m lmstages oracle --text {params.text:q} --out {params.out:q} --section {params.section:q}"
-        " --code {params.code:q} --log {log:q}"
+        " --code {params.code:q}"
+        " 2>&1 | tee -i {log:q} >&2"
 
 
 rule compress:
@@ -28,58 +31,69 @@ rule compress:
         f"{ROOT}/{{corpus}}/compressors.json",
     log:
         f"logs/{RUN.name}/{{corpus}}/compress.log",
+    benchmark:
+        f"logs/{RUN.name}/{{corpus}}/compress.benchmark.tsv"
     params:
-        section=compress_section,
+        section=section("compress"),
         text=subpath(input.facts, parent=True),
         code=code_hash("compress"),
     shell:
         "python -m lmstages compress --text {params.text:q} --out {output:q} --section {params.section:q}"
-        " --code {params.code:q} --log {log:q}"
+        " --code {params.code:q}"
+        " 2>&1 | tee -i {log:q} >&2"
 
 
-rule compare:
+rule summarize:
     input:
-        cells,
+        experiment_files,
         oracles,
         compressed,
         analyses,
         inspections,
     output:
-        f"{ROOT}/comparison.json",
+        results=f"{ROOT}/results.parquet",
+        csv=report(f"{ROOT}/results.csv", caption="../report/table.rst", category="Tables"),
+        facts=f"{ROOT}/run.json",
+        tables=expand(f"{ROOT}/tables/{{name}}.parquet", name=[name for name in TABLES if name != "results"]),
     log:
-        f"logs/{RUN.name}/compare.log",
+        f"logs/{RUN.name}/summarize.log",
+    benchmark:
+        f"logs/{RUN.name}/summarize.benchmark.tsv"
     localrule: True
     params:
-        section=RUN.comparison_section(),
-        results=subpath(output[0], parent=True),
+        section=RUN.summary_section(),
+        out=subpath(output.results, parent=True),
         code=code_hash("summarize"),
     shell:
-        "python -m lmstages summarize --results {params.results:q} --out {output:q} --section {params.section:q}"
-        " --code {params.code:q} --log {log:q}"
+        "python -m lmstages summarize --out {params.out:q} --section {params.section:q}"
+        " --code {params.code:q}"
+        " 2>&1 | tee -i {log:q} >&2"
 
 
 rule report:
     input:
-        f"{ROOT}/comparison.json",
+        results=f"{ROOT}/results.parquet",
+        figures=f"{ROOT}/figures",
     output:
         page=report(f"{ROOT}/report.html", caption="../report/page.rst", category="Tables"),
-        table=report(f"{ROOT}/table.csv", caption="../report/table.rst", category="Tables"),
         markdown=f"{ROOT}/table.md",
         latex=f"{ROOT}/table.tex",
-        sweeps=sweep_files(),
+        samples=f"{ROOT}/samples.md",
     log:
         f"logs/{RUN.name}/report.log",
     localrule: True
     params:
-        out=subpath(output.page, parent=True),
+        folder=subpath(output.page, parent=True),
         code=code_hash("report"),
     shell:
-        "python -m lmstages report --comparison {input:q} --out {params.out:q} --code {params.code:q} --log {log:q}"
+        "python -m lmstages report --results {params.folder:q} --out {params.folder:q}"
+        " --code {params.code:q} 2>&1 | tee -i {log:q} >&2"
 
 
 rule figures:
     input:
-        f"{ROOT}/comparison.json",
+        results=f"{ROOT}/results.parquet",
+        facts=f"{ROOT}/run.json",
     output:
         report(
             directory(f"{ROOT}/figures"),
@@ -93,14 +107,16 @@ rule figures:
         f"logs/{RUN.name}/figures.log",
     localrule: True
     params:
+        folder=subpath(output[0], parent=True),
         code=code_hash("figures"),
     shell:
-        "python -m lmstages figures --comparison {input:q} --out {output:q} --code {params.code:q} --log {log:q}"
+        "python -m lmstages figures --results {params.folder:q} --out {output:q}"
+        " --code {params.code:q} 2>&1 | tee -i {log:q} >&2"
 
 
 rule verdict:
     input:
-        comparison=f"{ROOT}/comparison.json",
+        results=f"{ROOT}/results.parquet",
         page=f"{ROOT}/report.html",
     output:
         f"{ROOT}/verdict.txt",
@@ -108,18 +124,19 @@ rule verdict:
         f"logs/{RUN.name}/verdict.log",
     localrule: True
     params:
+        folder=subpath(output[0], parent=True),
         code=code_hash("verdict"),
     shell:
-        "python -m lmstages verdict --comparison {input.comparison:q} --out {output:q} --code {params.code:q} --log {log:q}"
+        "python -m lmstages verdict --results {params.folder:q} --out {output:q}"
+        " --code {params.code:q} 2>&1 | tee -i {log:q} >&2"
 
 
+# Prints what is there and makes nothing, so that it may be called while another run is in progress.
 rule show:
-    input:
-        f"{ROOT}/verdict.txt",
     log:
         f"logs/{RUN.name}/show.log",
     localrule: True
     params:
-        results=subpath(input[0], parent=True),
+        results=ROOT,
     shell:
-        "python -m lmstages table {params.results:q} --log {log:q}"
+        "python -m lmstages table {params.results:q} 2>&1 | tee -i {log:q}"

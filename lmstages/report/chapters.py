@@ -1,0 +1,101 @@
+"""The page corpus by corpus: what the text is, and of each held-out split its scores as figures and tables."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from lmstages.core.visible import all_visible
+from lmstages.report import passages
+from lmstages.report.embedded import EmbeddedFigure, Figures
+from lmstages.report.entries import Entry, best_static
+from lmstages.report.grids import SUBJECTS, Topic, topics
+from lmstages.results.frame import Results, groups
+from lmstages.results.schema import Corpora, Result
+
+COSTS = ("parameters", "compute", "fit_time")
+COUNTS = ("frequencies", "pairs")
+PLACED = (
+    *("ladder", *COSTS, "differences", "positions", "learning", *COUNTS),
+    *(name for subject in SUBJECTS for name in subject.figures),
+)  # figures with a place of their own; all others of a corpus close its chapter
+
+
+@dataclass(frozen=True)
+class Strip:
+    """The first line of the passage as one model read it."""
+
+    name: str
+    model: str
+    tokenizer: str
+    bits: float | None
+    runs: Sequence[tuple[int, str]]
+
+
+@dataclass(frozen=True)
+class Split:
+    """One held-out text of a corpus: its best model, and what is drawn and tested of it."""
+
+    name: str
+    best: Result | None
+    ladder: Sequence[EmbeddedFigure]
+    costs: Sequence[EmbeddedFigure]
+    positions: Sequence[EmbeddedFigure]
+    differences: Sequence[EmbeddedFigure]
+    neighbours: Sequence[Entry]
+    strips: Sequence[Strip]
+
+
+@dataclass(frozen=True)
+class Chapter:
+    """Everything the page says of one corpus; ``sizes`` has a row for each of its splits."""
+
+    name: str
+    sizes: Sequence[Corpora]
+    splits: Sequence[Split]
+    curves: Sequence[EmbeddedFigure]
+    counts: Sequence[EmbeddedFigure]
+    topics: Sequence[Topic]
+    others: Sequence[EmbeddedFigure]
+
+
+def chapters(results: Results, entries: Sequence[Entry], figures: Figures) -> list[Chapter]:
+    """One for each corpus of the run, also where no row has a score."""
+    corpora: Mapping[str, list[Corpora]]
+    corpora = {name: same for (name,), same in groups(results.records("corpora"), "corpus").items()}
+    rows = {entry.row.corpus for entry in entries}
+    assert rows <= {*corpora}, f"every row's corpus is described; not so: {sorted(rows - {*corpora})}"
+    return [_chapter(results, sizes, entries, figures) for sizes in corpora.values()]
+
+
+def _chapter(results: Results, sizes: Sequence[Corpora], entries: Sequence[Entry], figures: Figures) -> Chapter:
+    corpus = sizes[0].corpus
+    own = [entry for entry in entries if entry.row.corpus == corpus]
+    splits = dict.fromkeys(entry.row.split for entry in own)
+    names = {(entry.row.tokenizer, entry.row.model): entry.name for entry in own}
+    others = [figure for figure in figures.besides(PLACED, corpus=corpus) if not {"model", "sweep"} & {*figure.group}]
+    return Chapter(
+        corpus,
+        [all_visible(size) for size in sizes],
+        [_split(corpus, name, [entry for entry in own if entry.row.split == name], figures) for name in splits],
+        figures.of("learning", corpus=corpus),
+        [figure for figure in figures.of(*COUNTS, corpus=corpus) if "model" not in figure.group],
+        topics(results, corpus, names, figures),
+        others,
+    )
+
+
+def _split(corpus: str, name: str, entries: Sequence[Entry], figures: Figures) -> Split:
+    return Split(
+        name,
+        best_static(entry.row for entry in entries),
+        figures.of("ladder", corpus=corpus, split=name),
+        figures.of(*COSTS, corpus=corpus, split=name),
+        figures.of("positions", corpus=corpus, split=name),
+        figures.of("differences", corpus=corpus, split=name),
+        [entry for entry in entries if entry.row.below_difference is not None],
+        [_strip(entry) for entry in entries if entry.passage],
+    )
+
+
+def _strip(entry: Entry) -> Strip:
+    row = entry.row
+    return Strip(entry.name, row.model, row.tokenizer, row.bits_per_byte, passages.strip(entry.passage))

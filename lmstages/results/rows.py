@@ -1,0 +1,227 @@
+"""Score files to rows: the one place where nats become bits, and tokens become bytes.
+
+    perplexity          exp(- sum log p / tokens)            comparable within one tokenizer only
+    nats per character  - sum log p / characters
+    bits per byte       - sum log p / (bytes ln 2)           the axis on which every row stands
+
+A model of several seeds is one row, the mean of their code lengths, never the best of them; a second row averages
+their probabilities. Knows score files and what the fits wrote beside them; never a model or a text.
+"""
+
+import json
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from lmstages.core import artifacts
+from lmstages.core.artifacts import finite_or_none
+from lmstages.evaluation.score_files import Scores, ensemble_of, load_scores, mean_of
+from lmstages.results.intervals import flag_impossible_tokens, flag_worse, perplexity
+from lmstages.results.schema import Result, Seed
+
+PREDICTS = ("static", "online", "pretrained")  # categories whose scores are probabilities of the next token
+BEYOND = 1000  # the oracle's rank: after every model
+ORACLE = "The source itself: the code length of a reader who knows the grammar; no model is better on average."
+NOT_ON_THE_LADDER = ("compressor", "oracle")  # families that close a table, in this order
+
+
+class Measures(NamedTuple):
+    """What one score file says of a text; infinite where a token has probability zero."""
+
+    tokens: int
+    bytes: int
+    characters: int
+    nats_per_token: float
+    perplexity: float
+    nats_per_character: float
+    bits_per_byte: float
+
+
+def measures(scores: Scores) -> Measures:
+    """Sums over all scored tokens, in double precision."""
+    nats = -float(scores.log_probs.sum(dtype=np.float64))
+    tokens, size = len(scores.log_probs), int(scores.lengths.sum(dtype=np.int64))
+    per_token = nats / tokens
+    return Measures(
+        tokens,
+        size,
+        scores.characters,
+        per_token,
+        perplexity(per_token),
+        nats / scores.characters,
+        nats / math.log(2) / size,
+    )
+
+
+@dataclass(frozen=True)
+class Scored:
+    """A row with the scores that it was made of, where it has any, and the score of each seed."""
+
+    row: Result
+    scores: Scores | None
+    seeds: Sequence[Seed] = ()
+
+
+# ---------------------------------------------------------------- models
+
+
+def model_rows(
+    folders: Sequence[Path], seeds: Sequence[int], splits: Sequence[str], facts: Mapping[str, Any]
+) -> Iterator[Scored]:
+    """A row for each split: a model, the mean over its seeds; ``facts``: what the ladder says of it."""
+    fits = [artifacts.load_json(folder / "fit.json") for folder in folders]
+    base = _base(folders[0], seeds, fits[0], facts)
+    failed = [fit["status"] for fit in fits if fit["status"] != "ok"]
+    if failed:
+        yield from (Scored(replace(base, split=split, status=failed[0]), None) for split in splits)
+        return
+    base = replace(base, **{name: fits[0][name] for name in ("parameters", "tokens_seen", "device", "threads")})
+    base.flops, base.fit_seconds = fits[0].get("flops"), _mean([fit["fit_seconds"] for fit in fits])
+    evaluations = [artifacts.load_json(folder / "evaluation.json") for folder in folders]
+    scores = [load_scores(folder / "scores.safetensors") for folder in folders]
+    for split in splits:
+        by_seed = [seed[split] for seed in scores]
+        row = replace(base, split=split)
+        row.score_seconds = _mean([evaluation["score_seconds"][split] for evaluation in evaluations])
+        guessing = evaluations[0].get("guessing", {}).get(split)
+        yield _scored(row, mean_of(by_seed), by_seed, guessing, folders, facts)
+        if len(seeds) > 1 and row.family == "neural" and row.category in PREDICTS:
+            yield _scored(_ensemble(row, fits, evaluations), ensemble_of(by_seed), [], guessing, [], {})
+
+
+def _base(folder: Path, seeds: Sequence[int], fit: Mapping[str, Any], facts: Mapping[str, Any]) -> Result:
+    """What all splits of a model share."""
+    corpus, tokenizer, model = folder.parts[-4:-1]
+    described = {name: facts[name] for name in ("type", "title", "family", "category", "rank", "adds", "source")}
+    return Result(
+        **{"corpus": corpus, "tokenizer": tokenizer, "model": model, "split": "-", **described},
+        status="ok",
+        protocol="-",
+        seeds=" ".join(map(str, seeds)),
+        hyperparameters=json.dumps(fit["hyperparameters"], sort_keys=True),
+        inputs=_inputs(folder),
+    )
+
+
+def _inputs(folder: Path) -> str:
+    """Short hashes of what the first fit was made from."""
+    made = artifacts.made_of(folder / "fit.json")["made"]
+    hashes = {name: sha256[:12] for name, sha256 in made["inputs"].items()}
+    return json.dumps({**hashes, "code": made["code"][:12], "lmstages": made["lmstages"]}, sort_keys=True)
+
+
+def _scored(
+    row: Result,
+    mean: Scores,
+    seeds: Sequence[Scores],
+    guessing: float | None,
+    folders: Sequence[Path],
+    facts: Mapping[str, Any],
+) -> Scored:
+    """The row with its figures, its flag, and how far bits per byte spread over seeds."""
+    row = replace(row, protocol=mean.protocol, **measures(mean)._asdict())
+    bits = [measures(seed).bits_per_byte for seed in seeds]
+    row.bits_per_byte_std = finite_or_none(float(np.std(bits, ddof=1))) if len(bits) > 1 else None
+    if "of" in facts:
+        _set_quantization(row, folders)
+    flag_impossible_tokens(row, mean)
+    flag_worse(row, guessing)
+    where = {"corpus": row.corpus, "split": row.split, "tokenizer": row.tokenizer, "model": row.model}
+    by_seed = [Seed(**where, seed=int(s), bits_per_byte=b) for s, b in zip(row.seeds.split(), bits, strict=False)]
+    return Scored(row, mean, by_seed)
+
+
+def _set_quantization(row: Result, folders: Sequence[Path]) -> None:
+    """Size of a derived model, and how far it is from what it was made of: means over its seeds."""
+    errors = [artifacts.load_json(folder / "quantization_error.json")[row.split] for folder in folders]
+    row.made_of = errors[0]["of"]
+    row.file_bytes = _mean([error["file_bytes"] for error in errors])
+    row.bits_per_weight = _mean([error["bits_per_weight"] for error in errors])
+    row.divergence = _mean([error["kl"] for error in errors])
+    row.top1_agreement = _mean([error["top1"] for error in errors])
+    if row.score_seconds and row.tokens:
+        row.tokens_per_second = row.tokens / row.score_seconds
+
+
+def _ensemble(row: Result, fits: Sequence[Mapping[str, Any]], evaluations: Sequence[Mapping[str, Any]]) -> Result:
+    """What sets the ensemble's row apart from that of its members; it takes all of them to have it."""
+    return replace(
+        row,
+        ensemble_of=row.model,
+        model=f"{row.model}_ensemble",
+        title=f"{row.title}, ensemble of {len(fits)}",
+        adds=f"Averages the probabilities of {len(fits)} fits that differ by their seed alone, at every token.",
+        fit_seconds=sum(fit["fit_seconds"] for fit in fits),
+        score_seconds=sum(evaluation["score_seconds"][row.split] for evaluation in evaluations),
+        parameters=sum(fit["parameters"] for fit in fits),
+        tokens_seen=sum(fit["tokens_seen"] for fit in fits),
+        flops=None,
+        inputs="{}",
+    )
+
+
+def _mean(values: Sequence[float]) -> float | None:
+    """The mean, or None where it is no finite number; equal values stay as they are."""
+    return finite_or_none(float(np.mean(values))) if len(set(values)) > 1 else finite_or_none(values[0])
+
+
+# ---------------------------------------------------------------- rows that are no models
+
+
+def _beside(**facts: Any) -> Result:
+    """A row without a fit."""
+    return Result(**facts, status="ok", protocol="stream", seeds="", hyperparameters="{}", inputs="{}", tokenizer="-")
+
+
+def oracle_rows(folder: Path, splits: Sequence[str]) -> Iterator[Scored]:
+    """The source of a text as a row for each split; none where it is not known."""
+    path = folder / "oracle" / "scores.safetensors"
+    scores = load_scores(path) if path.is_file() else {}
+    for split in splits if scores else ():
+        row = _beside(
+            corpus=folder.name,
+            split=split,
+            model="oracle",
+            type="oracle",
+            title="Oracle",
+            family="oracle",
+            category="oracle",
+            rank=BEYOND,
+            adds=ORACLE,
+            source="the corpus's own grammar",
+        )
+        yield Scored(replace(row, **{**measures(scores[split])._asdict(), "perplexity": None}), scores[split])
+
+
+def compressor_rows(folder: Path, corpus_facts: Mapping[str, Any]) -> Iterator[Scored]:
+    """Two rows for each compressor, alone and given train: code lengths without probabilities."""
+    for split, sizes in artifacts.load_json(folder / "compressors.json").items():
+        size, characters = (corpus_facts["splits"][split][name] for name in ("bytes", "characters"))
+        for rank, (name, lengths) in enumerate(sizes.items()):
+            row = _beside(
+                corpus=folder.name,
+                split=split,
+                model=name,
+                type=name,
+                title=f"{lengths['setting']}, alone",
+                family="compressor",
+                category="compressor",
+                rank=rank,
+                adds=f"A compressor of any bytes; it sees {lengths['sees']}.",
+                source=name,
+                bytes=size,
+                characters=characters,
+            )
+            yield Scored(_with_code_length(row, lengths["alone"]), None)
+            given = replace(row, model=f"{name}_train", title=f"{lengths['setting']}, after train")
+            yield Scored(_with_code_length(given, lengths["given_train"]), None)
+
+
+def _with_code_length(row: Result, size: int) -> Result:
+    assert row.bytes and row.characters, "a compressor has compressed something"
+    nats_per_character = 8 * math.log(2) * size / row.characters
+    return replace(row, bits_per_byte=8 * size / row.bytes, nats_per_character=nats_per_character)
