@@ -12,7 +12,7 @@ import io
 import re
 import textwrap
 import warnings
-from collections.abc import Container, Iterator, Sequence
+from collections.abc import Container, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from itertools import pairwise, product
@@ -174,7 +174,7 @@ UNITS = ((1e15, " P"), (1e12, " T"), (1e9, " G"), (1e6, " M"), (1e3, " k"), (0.0
 
 
 def logarithmic(axis: Any, steps: Sequence[float] = (1,)) -> None:
-    """An axis of decades, written ``0.01``, ``1``, ``10 k``, ``1 M``: never as mathematics; ticks at ``steps`` of each."""
+    """An axis of decades with ticks at ``steps`` of each, written ``0.01``, ``10 k``, ``1 M``: never as mathematics."""
     from matplotlib.ticker import LogLocator, NullFormatter
 
     axis.axes.set(**{f"{axis.axis_name}scale": "log"})
@@ -189,7 +189,7 @@ def in_units(value: float) -> str:
     return f"{value / (size or 1):g}{unit}"
 
 
-def bits_axis(axis: Any, values: Sequence[float]) -> str:
+def bits_axis(axis: Any, values: Iterable[float]) -> str:
     """An axis from the least to the largest number, logarithmic where all are above zero -> what to write beside it."""
     finite = np.array([value for value in values if np.isfinite(value)])
     low, high = (float(finite.min()), float(finite.max())) if len(finite) else (0.0, 1.0)
@@ -240,7 +240,7 @@ def sample_of(marker: str, label: str, color: str = INK, hollow: bool = False) -
     return Line2D([], [], linestyle="", marker=marker, color=color, markerfacecolor=fill, label=label)
 
 
-def legend_below(figure: "Figure", handles: Sequence[Any], columns: int = 3) -> None:
+def legend_below(figure: Any, handles: Sequence[Any], columns: int = 3) -> None:
     """One legend for all panels, each label once."""
     once = {handle.get_label(): handle for handle in handles}
     if once:
@@ -372,9 +372,9 @@ def _overlap(one: Sequence[float], two: Sequence[float]) -> bool:
 
 
 def label_ends(axes: "Axes", ends: Sequence[tuple[float, float, str, str]]) -> None:
-    """(x, y, label, colour) of the ends of lines -> labels right of the panel in the order of the ends, none upon another.
+    """(x, y, label, colour) of the ends of lines -> labels right of the panel in the order of the ends.
 
-    The limits of the axes must be final. A fine line of the end's colour leads to its label.
+    None lies upon another. The limits of the axes must be final. A fine line of the end's colour leads to its label.
     """
     _lay_out(axes)
     to_fraction = axes.transData - axes.transAxes

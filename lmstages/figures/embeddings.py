@@ -51,7 +51,7 @@ def _panels(figure: "Figure", letters: bool, tokens: bool) -> dict[str, Any]:
     high = figure.get_figheight()
     ratios = [2.6] * letters + [3.0] * tokens
     sides = {"left": 0.06, "right": 0.985, "top": 1 - 0.72 / high, "bottom": 0.62 / high, "hspace": 0.22, "wspace": 0.1}
-    return figure.subplot_mosaic(rows, height_ratios=ratios, gridspec_kw=sides)  # type: ignore[return-value, arg-type]
+    return figure.subplot_mosaic(rows, height_ratios=ratios, gridspec_kw=sides)
 
 
 def looks(frame: pd.DataFrame) -> dict[str, tuple[str, str]]:

@@ -64,7 +64,7 @@ def caption(frame: pd.DataFrame) -> str:
     half_width = 1.96 * np.sqrt(HALF * (1 - HALF) / max(1, pairs))  # normal approximation of the binomial
     guessing = f"{100 * max(0, HALF - half_width):.0f} to {100 * min(1, HALF + half_width):.0f} %"
     sentences = [
-        "Percentage of pairs of which the grammatical text is found likelier; blue above a half, orange below. In brackets "
+        "Percentage of pairs of which the grammatical text is likelier; blue above a half, orange below. In brackets "
         f"the number of pairs: of the {pairs:,} in {column}, guessing would get {guessing} right 95 times in 100."
     ]
     best = values[column].max()

@@ -3,7 +3,7 @@
 Imports no matplotlib.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -81,7 +81,7 @@ def names_with_tokenizer(frame: pd.DataFrame) -> pd.Series:
     return names(frame).where(~has_one, names(frame) + ", " + frame["tokenizer"])
 
 
-def listed(texts: Sequence[Any], most: int = 8) -> str:
+def listed(texts: Iterable[Any], most: int = 8) -> str:
     """``a``, ``a and b``, ``a, b and c``, ``a, b; c and d``; each once, and no more than ``most`` of them."""
     once = list(dict.fromkeys(map(str, texts)))
     between = "; " if any(", " in text for text in once) else ", "
