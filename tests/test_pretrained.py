@@ -219,7 +219,11 @@ LLAMA, Q4 = "  llama: {", "  llama_q4: {of: llama}"
         (Q4, "  llama_q4: {seeds: [1]}", "models.llama_q4.seeds: are those of llama; leave them out"),
         (Q4, "  llama_q4: {base: {}}", "models.llama_q4.base: is the record of the model under of; leave it out"),
         ("hidden: 32", "hidden: 40", "rows of 40 numbers (models.llama.hidden) are no whole blocks of 32"),
-        ("words.txt, ", "words.txt, models: [llama_q4], ", "llama_q4 is made from llama, which is not listed; list both"),
+        (
+            "words.txt, ",
+            "words.txt, models: [llama_q4], ",
+            "llama_q4 is made from llama, which is not listed; list both",
+        ),
         (Q4, "  llama_q8: {rounding: gptq}", "models.llama_q8.rounding: the text 'gptq' found"),
         ("sampling", "pretrained: {x: {path: lama}}\nsampling", "pretrained.x.path: 'lama' no such folder (did you"),
         ("sampling", "pretrained: {x: {gguf: q9.gguf}}\nsampling", "pretrained.x.gguf: 'q9.gguf' no such file (did"),
