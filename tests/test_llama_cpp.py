@@ -1,4 +1,4 @@
-"""llama.cpp itself as a witness: its own quantizer gives our bytes, its engine our logits and our samples.
+"""Compares with llama.cpp itself: its quantizer gives our bytes, its engine our logits and our samples.
 
 Needs llama-cpp-python: tests/llama_cpp.sh builds it where these tests look, or install the extra llama-cpp.
 """
@@ -49,13 +49,13 @@ def through_llama_cpp(model):
     return engine
 
 
-def rounded(model, kind, **keys):
-    found = build(kind.model_validate({"base": model.config, **keys}), V)
-    found.derive(model, Documents.single([]))
-    return found
+def quantized(model, record, **keys):
+    quantized_model = build(record.model_validate({"base": model.config, **keys}), V)
+    quantized_model.derive(model, Documents.single([]))
+    return quantized_model
 
 
-QUANTISE = """
+QUANTIZE = """
 import sys, llama_cpp
 settings = llama_cpp.llama_model_quantize_default_params()
 settings.ftype, settings.pure = getattr(llama_cpp, "LLAMA_FTYPE_" + sys.argv[3]), sys.argv[4] == "pure"
@@ -64,37 +64,37 @@ sys.exit(llama_cpp.llama_model_quantize(sys.argv[1].encode(), sys.argv[2].encode
 """
 
 
-def converted(path, out, kind, pure=True):
+def converted(path, out, format_name, pure=True):
     """By llama.cpp's own quantizer; pure: every matrix in the same format."""
-    command = [sys.executable, "-c", QUANTISE, str(path), str(out), kind, "pure" if pure else "mixed"]
+    command = [sys.executable, "-c", QUANTIZE, str(path), str(out), format_name, "pure" if pure else "mixed"]
     subprocess.run(command, check=True, capture_output=True)
     return out
 
 
-@pytest.mark.parametrize("kind", ["q8_0", "q4_0"])
-def test_blocks_are_those_of_llama_cpps_own_quantizer(tmp_path, kind):
+@pytest.mark.parametrize("format_name", ["q8_0", "q4_0"])
+def test_blocks_are_those_of_llama_cpps_own_quantizer(tmp_path, format_name):
     model = fitted()
     gguf_file.write(tmp_path / "f32.gguf", model.config, V, float32_tensors(model), NO_VOCABULARY)
-    path = converted(tmp_path / "f32.gguf", tmp_path / "theirs.gguf", f"MOSTLY_{kind.upper()}")
+    path = converted(tmp_path / "f32.gguf", tmp_path / "theirs.gguf", f"MOSTLY_{format_name.upper()}")
     theirs = {tensor.name: tensor for tensor in gguf.GGUFReader(path).tensors}
     for ours, (_, name) in names(model.config).items():
         array = model.arrays()[ours]
         order = gguf_order(ours, model.config)
-        rows = packed(array if order is None else array[order], kind if array.ndim == 2 else "f32")
+        rows = packed(array if order is None else array[order], format_name if array.ndim == 2 else "f32")
         assert np.array_equal(np.array(theirs[name].data), rows), name
 
 
-@pytest.mark.parametrize("kind", ["Q4_K_M", "Q5_K_S", "Q2_K"])
-def test_k_quants_are_read_as_llama_cpp_unpacks_them(tmp_path, kind):
+@pytest.mark.parametrize("format_name", ["Q4_K_M", "Q5_K_S", "Q2_K"])
+def test_k_quants_are_read_as_llama_cpp_unpacks_them(tmp_path, format_name):
     wide = build(Llama.model_validate({**SHAPE, "width": 256, "hidden": 512, "tied_output": False}), V)
     draws = np.random.default_rng(0)
     wide.restore({n: draws.normal(0, 0.2, shape).astype(np.float32) for n, shape in shapes(wide.config, V).items()})
     gguf_file.write(tmp_path / "f32.gguf", wide.config, V, float32_tensors(wide), NO_VOCABULARY)
-    few = gguf_file.opened(converted(tmp_path / "f32.gguf", tmp_path / "few.gguf", f"MOSTLY_{kind}", pure=False))
+    few = gguf_file.opened(converted(tmp_path / "f32.gguf", tmp_path / "few.gguf", f"MOSTLY_{format_name}", pure=False))
     assert len({tensor.tensor_type for tensor in few.tensors.values()}) > 2  # 32 bits and two of the K-quants
     back = gguf_file.opened(converted(few.path, tmp_path / "back.gguf", "ALL_F32"))
-    found, expected = gguf_file.llama_of(few)[1], gguf_file.llama_of(back)[1]
-    assert all(np.array_equal(found[name].all(), expected[name].all()) for name in expected)
+    ours, expected = gguf_file.llama_of(few)[1], gguf_file.llama_of(back)[1]
+    assert all(np.array_equal(ours[name].all(), expected[name].all()) for name in expected)
 
 
 @pytest.mark.parametrize("name", ["llama-spm", "llama-bpe"])
@@ -102,7 +102,7 @@ def test_the_vocabularies_of_llama_2_and_3_cut_text_as_llama_cpp_wants(name):
     path = LLAMA_CPP / f"vocabularies/ggml-vocab-{name}.gguf"
     if not path.is_file():
         pytest.skip("llama.cpp's vocabularies are not there: tests/llama_cpp.sh brings them")
-    facts = gguf_file.opened(path).facts  # these files hold no matrix, so that the size is told for them
+    facts = gguf_file.opened(path).facts  # these files have no matrix, so that the vocabulary gives its size
     embedding = SimpleNamespace(shape=(1, len(facts["tokenizer.ggml.tokens"])))
     whole = gguf_file.OpenFile(path, facts, {"token_embd.weight": embedding})
     theirs = from_vocabulary(path, gguf_file.vocabulary_of(whole))
@@ -110,8 +110,9 @@ def test_the_vocabularies_of_llama_2_and_3_cut_text_as_llama_cpp_wants(name):
     wanted = path.with_name(f"{path.name}.out").read_text().splitlines()
     assert len(texts) == len(wanted) > 40 and not rest
     for text, tokens in zip(texts, wanted, strict=True):
-        found, covered = theirs.encode(text)
-        assert found.tolist() == [int(token) for token in tokens.split()] and covered.sum() == len(text.encode()), text
+        encoded, covered = theirs.encode(text)
+        assert encoded.tolist() == [int(token) for token in tokens.split()], text
+        assert covered.sum() == len(text.encode()), text
 
 
 @pytest.mark.parametrize("tied", [True, False])
@@ -133,36 +134,37 @@ def test_the_engines_angles_are_products_in_32_bits():
         assert (model.logits(x) - theirs).abs().mean() < 0.7 * (ours - theirs).abs().mean()
 
 
-@pytest.mark.parametrize("kind", [LlamaQ8, LlamaQ4])
-def test_where_nothing_came_before_a_rounded_model_has_the_engines_logits(kind):
-    ours = rounded(fitted(), kind, activations="q8_0")
+@pytest.mark.parametrize("record", [LlamaQ8, LlamaQ4])
+def test_without_history_a_quantized_model_has_the_engines_logits(record):
+    ours = quantized(fitted(), record, activations="q8_0")
     x = torch.arange(V)[:, None]
     with torch.inference_mode():
-        parted = (ours.logits(x) - through_llama_cpp(ours).logits(x)).abs().amax(-1)
-    assert (parted < 1e-4).double().mean() > 0.7  # elsewhere a number lay between two codes
+        difference = (ours.logits(x) - through_llama_cpp(ours).logits(x)).abs().amax(-1)
+    assert (difference < 1e-4).double().mean() > 0.7  # elsewhere a number lay between two codes
 
 
-@pytest.mark.parametrize(("kind", "keys"), [(LlamaQ8, {}), (LlamaQ4, {}), (LlamaQ4, {"output": "q4_0"})])
-def test_rounded_models_with_rounded_activations_are_the_engines(kind, keys):
-    ours = rounded(fitted(), kind, activations="q8_0", **keys)
+@pytest.mark.parametrize(("record", "keys"), [(LlamaQ8, {}), (LlamaQ4, {}), (LlamaQ4, {"output": "q4_0"})])
+def test_quantized_models_with_quantized_activations_are_the_engines(record, keys):
+    ours = quantized(fitted(), record, activations="q8_0", **keys)
     x = torch.from_numpy(np.random.default_rng(1).integers(0, V, (3, 200)))
     with torch.inference_mode():
-        found, expected = ours.logits(x), through_llama_cpp(ours).logits(x)
-    assert (found - expected).abs().mean() < 0.1 * (rounded(fitted(), kind, **keys).logits(x) - expected).abs().mean()
+        logits, expected = ours.logits(x), through_llama_cpp(ours).logits(x)
+        without = quantized(fitted(), record, **keys).logits(x)
+    assert (logits - expected).abs().mean() < 0.1 * (without - expected).abs().mean()
 
 
-@pytest.mark.parametrize("kind", [None, LlamaQ8, LlamaQ4])
+@pytest.mark.parametrize("record", [None, LlamaQ8, LlamaQ4])
 @pytest.mark.parametrize("temperature", [1e-3, 1.0])
-def test_samples_are_the_engines_for_200_tokens(kind, temperature):
-    ours = rounded(fitted(), kind, activations="q8_0") if kind else fitted()
+def test_samples_are_the_engines_for_200_tokens(record, temperature):
+    ours = quantized(fitted(), record, activations="q8_0") if record else fitted()
     settings = {"count": 2, "length": 200, "seed": 3, "temperature": temperature, "stop_at_boundary": False}
-    found, expected = sample(ours, **settings), sample(through_llama_cpp(ours), **settings)
-    assert all(np.array_equal(a, b) for a, b in zip(found, expected, strict=True))
+    samples, expected = sample(ours, **settings), sample(through_llama_cpp(ours), **settings)
+    assert all(np.array_equal(a, b) for a, b in zip(samples, expected, strict=True))
 
 
-@pytest.mark.parametrize("kind", [LlamaQ8, LlamaQ4])
-def test_a_file_that_llama_cpp_unpacks_to_32_bits_writes_our_text_for_every_seed(tmp_path, kind):
-    ours = rounded(fitted(), kind)
+@pytest.mark.parametrize("record", [LlamaQ8, LlamaQ4])
+def test_a_file_that_llama_cpp_unpacks_to_32_bits_writes_our_text_for_every_seed(tmp_path, record):
+    ours = quantized(fitted(), record)
     theirs = through_llama_cpp(ours)
     unpacked = converted(Path(theirs.folder.name, "model.gguf"), tmp_path / "unpacked.gguf", "ALL_F32")
     theirs.network = Engine(unpacked, V, SHAPE["window"])
