@@ -472,11 +472,12 @@ def report(args: argparse.Namespace) -> None:
 @command(paths=["results"])
 def figures(args: argparse.Namespace) -> None:
     """Draw every figure of a run once, as SVG, PNG and PDF, with an index of titles and captions."""
-    from lmstages.figures.files import write
+    from lmstages.figures import files
     from lmstages.results.frame import Results
 
     results = Results.open(args.results)
-    write(results, args.out, _made(args, {}, [args.results / "results.parquet", args.results / "run.json"]))
+    made = _made(args, {}, [*files.inputs(args.results), args.results / "run.json"])
+    files.write(results, args.out, made)
 
 
 @command(paths=["results"])

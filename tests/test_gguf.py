@@ -22,7 +22,7 @@ from lmstages.models.external import gguf_file, huggingface
 from lmstages.models.external.exporting import export, export_checkpoint
 from lmstages.models.external.llama_tensors import gguf_order, names, our_order, shapes
 from lmstages.models.external.mapped import mapped
-from lmstages.models.neural.attention import rotation
+from lmstages.models.neural.attention import rotary_cos_sin
 from lmstages.models.quantized.blocks import packed, q4_0_of, q4_0_scales, unpacked
 from lmstages.models.quantized.derived import float32_tensors
 from lmstages.models.quantized.gptq import quantize_matrix
@@ -221,7 +221,7 @@ def test_rounded_activations_are_multiples_of_a_127th_of_the_largest():
 
 
 def test_angles_in_32_bits_are_nearly_those_of_the_network():
-    ours, theirs = rotation(2048, 32, 10000.0), rotation_in_32_bits(2048, 32, 10000.0)
+    ours, theirs = rotary_cos_sin(2048, 32, 10000.0), rotation_in_32_bits(2048, 32, 10000.0)
     assert torch.equal(ours[:, 0], theirs[:, 0]) and 0 < (ours - theirs).abs().max() < 2e-4
 
 

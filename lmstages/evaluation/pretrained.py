@@ -260,5 +260,5 @@ def seconds_a_row(model: FittedElsewhere) -> float:
             network(torch.zeros(1, model.config.window, dtype=torch.int64))
             return time.perf_counter() - started
         x = torch.zeros(1, model.config.window, model.config.width)
-        network.blocks[0](x, None, network.turn[:, : model.config.window])
+        network.blocks[0](x, network.cos_sin[:, : model.config.window])
     return (time.perf_counter() - started) * model.config.layers

@@ -1,4 +1,4 @@
-"""Bits per byte against what they cost, with the Pareto front: what ``parameters``, ``compute`` and ``fit_time`` share."""
+"""Bits per byte against a cost, with the Pareto front: what ``parameters``, ``compute`` and ``fit_time`` share."""
 
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
@@ -104,7 +104,7 @@ def _draw_family(axes: "Axes", rows: pd.DataFrame, cost: str, family: str) -> An
 def _draw_front(axes: "Axes", line: pd.DataFrame, cost: str) -> Sequence[Any]:
     if not len(line):
         return []
-    style = {"where": "post", "color": INK, "linewidth": 1, "alpha": 0.6, "label": "Pareto front", "zorder": 1}
+    style: Any = {"where": "post", "color": INK, "linewidth": 1, "alpha": 0.6, "label": "Pareto front", "zorder": 1}
     return axes.step(as_floats(line[cost]), as_floats(line["bits_per_byte"]), **style)
 
 

@@ -96,7 +96,7 @@ def shown(data: "pd.DataFrame") -> "pd.DataFrame":
     return data.assign(**{name: _visible(data[name]) for name in texts})
 
 
-def _visible(texts: "pd.Series") -> "pd.Series":
+def _visible(texts: "pd.Series[Any]") -> "pd.Series[Any]":
     written = {text: visible(text) for text in texts.dropna().unique()}
     changed = {text: escaped for text, escaped in written.items() if escaped != text}
     return texts.replace(changed) if changed else texts

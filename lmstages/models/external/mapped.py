@@ -14,8 +14,9 @@ from torch.nn import functional
 
 from lmstages.config.hyperparameters.attention import Llama
 from lmstages.core.documents import BOUNDARY
-from lmstages.models.neural.attention import AttentionNetwork, Cache, rotation
+from lmstages.models.neural.attention import rotary_cos_sin
 from lmstages.models.neural.base import NeuralModel
+from lmstages.models.neural.decoding import LlamaDecoder
 from lmstages.models.neural.llama import LlamaModel, Network
 
 
@@ -63,7 +64,7 @@ def mapped(config: Llama, vocab_size: int, matrices: Mapping[str, Matrix]) -> Ne
     """A network that holds only the weights of its norms; all other matrices are read at each call."""
     with torch.device("meta"):
         network = Network(config, vocab_size)
-    network.turn = rotation(config.window, config.width // config.heads, config.rope_base)
+    network.cos_sin = rotary_cos_sin(config.window, config.width // config.heads, config.rope_base)
     for name, matrix in matrices.items():
         parent, _, leaf = name.removesuffix(".weight").rpartition(".")
         module = network.get_submodule(parent)
@@ -77,7 +78,7 @@ def mapped(config: Llama, vocab_size: int, matrices: Mapping[str, Matrix]) -> Ne
     return network.eval()
 
 
-class TheirTokens(AttentionNetwork):
+class TheirTokens(nn.Module):
     """A network with its own token numbering, translated to ours: token 0 is read as ``begin`` and predicted as
     ``end``.
 
@@ -91,11 +92,22 @@ class TheirTokens(AttentionNetwork):
         self.inputs = self.theirs.clone()
         self.inputs[BOUNDARY] = begin
 
-    def forward(self, tokens: torch.Tensor, cache: Cache | None = None) -> torch.Tensor:
+    def forward(self, tokens: torch.Tensor) -> torch.Tensor:
         """Logits of the token after each input, in our numbering."""
-        inputs = self.inputs[tokens]
-        logits: torch.Tensor = self.network(inputs) if cache is None else self.network(inputs, cache)
+        logits: torch.Tensor = self.network(self.inputs[tokens])
         return logits[..., self.theirs]
+
+
+class TheirTokensDecoder(LlamaDecoder):
+    """Decodes the LLaMA within ``TheirTokens``, tokens and logits in our numbering."""
+
+    def __init__(self, network: TheirTokens, rows: int, window: int) -> None:
+        super().__init__(network.network, rows, window)
+        self.numbering = network
+
+    def read(self, tokens: torch.Tensor) -> torch.Tensor:
+        """(B, T) -> (B, V)."""
+        return super().read(self.numbering.inputs[tokens])[..., self.numbering.theirs]
 
 
 def renumbered(vocab_size: int, end: int) -> torch.Tensor:
@@ -121,3 +133,5 @@ class FittedElsewhere(NeuralModel):
 
 class PretrainedModel(FittedElsewhere, LlamaModel):  # type: ignore[misc]  # both bases declare config
     """A LLaMA that decodes incrementally from cached keys and values; another engine recomputes at every token."""
+
+    decoder = TheirTokensDecoder

@@ -33,22 +33,22 @@ SAME_INPUTS = (
 def quantize_layers(network: nn.Module, rows: torch.Tensor) -> Arrays:
     """(B, T) calibration tokens -> blocks of every layer's matrices, which replace those of the network."""
     inputs = torch.cat([torch.full((len(rows), 1), BOUNDARY), rows[:, :-1]], dim=1)
-    turn = network.turn[:, : inputs.shape[1]]  # type: ignore[index]
+    cos_sin = network.cos_sin[:, : inputs.shape[1]]  # type: ignore[index]
     streams = [network.embedding(part) for part in inputs.split(ROWS_AT_ONCE)]  # type: ignore[operator]
     arrays: Arrays = {}
     for depth, block in enumerate(network.blocks):  # type: ignore[arg-type]
-        for name, blocks in _rounded_block(block, streams, turn):
+        for name, blocks in _rounded_block(block, streams, cos_sin):
             arrays[f"blocks.{depth}.{name}.weight"] = blocks
-        streams = [block(x, None, turn) for x in streams]
+        streams = [block(x, cos_sin) for x in streams]
     return arrays
 
 
 def _rounded_block(
-    block: nn.Module, streams: list[torch.Tensor], turn: torch.Tensor
+    block: nn.Module, streams: list[torch.Tensor], cos_sin: torch.Tensor
 ) -> Iterator[tuple[str, np.ndarray]]:
     """Name and blocks of each matrix, in order of computation; matrices with the same inputs share their products."""
     for group in SAME_INPUTS:
-        products = _products(block, group[0], streams, turn)
+        products = _products(block, group[0], streams, cos_sin)
         for name in group:
             layer: Any = block.get_submodule(name)
             blocks = q4_0_of(*quantize_matrix(layer.weight.double(), products))
@@ -56,8 +56,8 @@ def _rounded_block(
             yield name, blocks
 
 
-def _products(block: nn.Module, name: str, streams: list[torch.Tensor], turn: torch.Tensor) -> torch.Tensor:
-    """(C, C): the sum of x x' over all inputs of a layer."""
+def _products(block: nn.Module, name: str, streams: list[torch.Tensor], cos_sin: torch.Tensor) -> torch.Tensor:
+    """(C, C): x x' summed over all inputs of a layer."""
     layer: Any = block.get_submodule(name)
     total = torch.zeros(layer.in_features, layer.in_features, dtype=torch.float64)
 
@@ -67,7 +67,7 @@ def _products(block: nn.Module, name: str, streams: list[torch.Tensor], turn: to
 
     handle = layer.register_forward_pre_hook(add)
     for x in streams:
-        block(x, None, turn)
+        block(x, cos_sin)
     handle.remove()
     return total
 

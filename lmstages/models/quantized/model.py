@@ -81,7 +81,7 @@ def _compute_as_llama_cpp(network: nn.Module, config: Llama) -> None:
     The last bit of a number halfway between two codes decides its rounding, so that other differences are kept small:
     products, which llama.cpp sums as integers, are summed in 64 bits, and angles are computed as llama.cpp does.
     """
-    network.turn = rotation_in_32_bits(config.window, config.width // config.heads, config.rope_base)
+    network.cos_sin = rotation_in_32_bits(config.window, config.width // config.heads, config.rope_base)
     for module in network.modules():
         if isinstance(module, nn.Linear):
             module.double()
@@ -92,7 +92,7 @@ def _compute_as_llama_cpp(network: nn.Module, config: Llama) -> None:
 
 
 def rotation_in_32_bits(length: int, width: int, base: float) -> torch.Tensor:
-    """(2, T, W) as ``attention.rotation``, but each angle is the previous pair's times a factor, as in llama.cpp."""
+    """(2, T, W) as ``rotary_cos_sin``, but each angle is the previous pair's times a factor, as in llama.cpp."""
     factor = np.float32(base) ** np.float32(-2 / width)
     angles = [np.arange(length, dtype=np.float32)]
     for _ in range(width // 2 - 1):
