@@ -154,7 +154,9 @@ def gpt2_names(arrays):
     }
     parts = (".attention.", ".feedforward.")  # whose matrices are stored transposed
     weights = {
-        renamed(name, names): torch.tensor(array.T if array.ndim == 2 and any(part in name for part in parts) else array)
+        renamed(name, names): torch.tensor(
+            array.T if array.ndim == 2 and any(part in name for part in parts) else array
+        )
         for name, array in arrays.items()
     }
     return with_head(weights, "transformer.wte")
