@@ -2,15 +2,17 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from lmstages.core.visible import all_visible
 from lmstages.report import passages
 from lmstages.report.embedded import EmbeddedFigure, Figures
 from lmstages.report.entries import Entry, best_static
-from lmstages.report.grids import SUBJECTS, Topic, topics
+from lmstages.report.grids import SUBJECTS, Topic, measured, topics
 from lmstages.results.frame import Results, groups
 from lmstages.results.schema import Corpora, Result
 
+Tables = Mapping[str, Sequence[Any]]
 COSTS = ("parameters", "compute", "fit_time")
 COUNTS = ("frequencies", "pairs")
 PLACED = (
@@ -63,10 +65,11 @@ def chapters(results: Results, entries: Sequence[Entry], figures: Figures) -> li
     corpora = {name: same for (name,), same in groups(results.records("corpora"), "corpus").items()}
     rows = {entry.row.corpus for entry in entries}
     assert rows <= {*corpora}, f"every row's corpus is described; not so: {sorted(rows - {*corpora})}"
-    return [_chapter(results, sizes, entries, figures) for sizes in corpora.values()]
+    tables = measured(results)
+    return [_chapter(tables, sizes, entries, figures) for sizes in corpora.values()]
 
 
-def _chapter(results: Results, sizes: Sequence[Corpora], entries: Sequence[Entry], figures: Figures) -> Chapter:
+def _chapter(tables: Tables, sizes: Sequence[Corpora], entries: Sequence[Entry], figures: Figures) -> Chapter:
     corpus = sizes[0].corpus
     own = [entry for entry in entries if entry.row.corpus == corpus]
     splits = dict.fromkeys(entry.row.split for entry in own)
@@ -78,7 +81,7 @@ def _chapter(results: Results, sizes: Sequence[Corpora], entries: Sequence[Entry
         [_split(corpus, name, [entry for entry in own if entry.row.split == name], figures) for name in splits],
         figures.of("learning", corpus=corpus),
         [figure for figure in figures.of(*COUNTS, corpus=corpus) if "model" not in figure.group],
-        topics(results, corpus, names, figures),
+        topics(tables, corpus, names, figures),
         others,
     )
 
