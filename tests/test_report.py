@@ -586,7 +586,7 @@ def test_overlap_is_a_table_in_percent_with_its_measure_below(page: Render) -> N
     train, test = described("fables")
     measured = replace(test, overlap_near=0.25, overlap_window=50, overlap_measure="Jaccard >= 0.8")
     html = page(corpora=[train, measured])
-    assert grid_cells(html, "Overlap of held-out text with train")[-2:] == ["test", "25"]
+    assert grid_cells(html, "Overlap of held-out text with train")[-2:] == ["test", "25.0"]
     assert "Near copies<small>%</small>" in html and "Same documents" not in html
     assert "Length of a window: 50 characters; Near copies are those of: Jaccard &gt;= 0.8." in html
 
@@ -599,8 +599,8 @@ def test_transfer_is_a_table_with_intervals_and_its_shared_facts_below(page: Ren
     rows = [a_row_of("transfer", **TRANSFER | gap), a_row_of("transfer", **TRANSFER, model="bigram", rank=2)]
     html = page(transfer=rows)
     assert grid_cells(html, "Near transfer")[-12:] == [
-        *("Bigram", "100", "0.842", "0.854", "–", "–"),
-        *("GPT", "100", "0.842", "0.854", "−0.500", "99.9"),
+        *("Bigram", "100.0", "0.842", "0.854", "–", "–"),
+        *("GPT", "100.0", "0.842", "0.854", "−0.500", "99.9"),
     ]
     assert "[−1.000, 0.250]" in html
     assert "Gap of counting couples: 2.441 bits/couple; Couples: 493 couples; Withheld: 107 couples." in html
@@ -610,7 +610,7 @@ def test_minimal_pairs_are_a_line_a_model_and_a_column_a_contrast(page: Render) 
     pairs = {"all": 0.861, "agreement": 0.95, "name": 1 / 3}
     rows = [a_row_of("minimal_pairs", contrast=name, accuracy=value, pairs=60) for name, value in pairs.items()]
     html = page(minimal_pairs=rows)
-    assert grid_cells(html, "Minimal pairs")[-4:] == ["GPT", "95", "33.3", "86.1"]
+    assert grid_cells(html, "Minimal pairs")[-4:] == ["GPT", "95.0", "33.3", "86.1"]
     assert html.index(">agreement<small>% of 60 pairs") < html.index(">name<small>") < html.index(">all<small>")
 
 
@@ -637,7 +637,7 @@ def test_unseen_documents_say_nothing_where_all_are_unseen(page: Render) -> None
     some = replace(ROW, unseen_byte_fraction=0.81, unseen_bits_per_byte=3.1, unseen_documents=2286)
     title = "On documents that train does not hold"
     assert grid_cells(page(some), title)[-3:] == ["Bigram", "3.000", "3.100"]
-    assert "Unseen part of the bytes: 81 %" in page(some)
+    assert "Unseen part of the bytes: 81.0 %" in page(some)
     assert title not in page(replace(some, unseen_byte_fraction=1.0))
 
 

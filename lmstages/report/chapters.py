@@ -15,8 +15,9 @@ from lmstages.results.schema import Corpora, Result
 Tables = Mapping[str, Sequence[Any]]
 COSTS = ("parameters", "compute", "fit_time")
 COUNTS = ("frequencies", "pairs")
+PAIRS = ("differences", "tokenizers")
 PLACED = (
-    *("ladder", *COSTS, "differences", "positions", "learning", *COUNTS),
+    *("ladder", *COSTS, *PAIRS, "positions", "learning", *COUNTS),
     *(name for subject in SUBJECTS for name in subject.figures),
 )  # figures with a place of their own; all others of a corpus close its chapter
 
@@ -93,7 +94,7 @@ def _split(corpus: str, name: str, entries: Sequence[Entry], figures: Figures) -
         figures.of("ladder", corpus=corpus, split=name),
         figures.of(*COSTS, corpus=corpus, split=name),
         figures.of("positions", corpus=corpus, split=name),
-        figures.of("differences", corpus=corpus, split=name),
+        figures.of(*PAIRS, corpus=corpus, split=name),
         [entry for entry in entries if entry.row.below_difference is not None],
         [_strip(entry) for entry in entries if entry.passage],
     )

@@ -100,9 +100,9 @@ SUBJECTS = (
         "How many samples are copies of train or of held-out text, how long their longest copied stretch is, and how "
         "varied they are, beside held-out text of the same size.",
         (
-            Field("new", "New"),
-            Field("in_train", "Copies of train"),
-            Field("recalled", "Held-out documents found"),
+            Field("new", "New", shared=True),
+            Field("in_train", "Copies of train", shared=True),
+            Field("recalled", "Held-out documents found", shared=True),
             Field("ended", "Ended by themselves"),
             Field("copy_mean", "Longest copy, mean"),
             Field("copy_mean_of_test", "The same of held-out text", shared=True),
@@ -238,13 +238,15 @@ def _bounds(bounds: Sequence[float], unit: str) -> str:
 
 
 def in_unit(value: Any, unit: str) -> str:
-    """Fractions in percent, code lengths with three decimals, counts whole, all else in three significant digits."""
+    """Fractions in percent, code lengths with three decimals, lengths with one, counts whole, else three digits."""
     if value is None or isinstance(value, str):
         return DASH if value is None else visible(value)
     if unit == "fraction":
         return percent(value)
     if isinstance(value, int):
         return count(value)
+    if unit == "characters":
+        return decimal(value, 1)
     return decimal(value) if unit.startswith(("bits/", "nats/")) else significant(value)
 
 
