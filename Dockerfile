@@ -1,8 +1,10 @@
 # The environment of the lock, for Docker, Kubernetes and, through Apptainer, for clusters.
 #
-#   docker build -t lmstages .                                             on x86-64 the index's own torch is for CUDA
+#   make image                     lmstages:latest in docker and lmstages.sif from it; then: snakemake --sdm apptainer ...
+#   make image PUSH=registry/name  also pushes it where a Kubernetes cluster finds it (profiles/kubernetes)
 #   docker build -t lmstages:cpu --build-arg PIP_EXTRA_INDEX_URL=... .     torch from an index of CPU builds: far smaller
-#   apptainer build lmstages.sif docker-daemon://lmstages:latest           then: snakemake --sdm apptainer ...
+#
+# On x86-64 the package index's own torch is the CUDA build.
 #
 # A CUDA build of torch brings its own libraries, so that the host needs its driver alone (docker run --gpus all,
 # apptainer exec --nv); a CPU build serves every other machine.

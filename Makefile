@@ -1,6 +1,7 @@
 # Each target sets up .venv from the lock by itself; the second time it is there already.
 #
-#   make report [RUN=published] [TEXT=my.txt] [MIRROR=folder] [CORES=all]
+#   make report [RUN=published] [TEXT=my.txt] [MIRROR=folder] [CORES=all] [SET="models.gpt.width=32 seeds=[0,1]"]
+#   make image       the environment as lmstages.sif, for snakemake --sdm apptainer; PUSH=registry/name pushes it, too
 #   make test        the tests, under ten minutes on two cores
 #   make test-slow   the others, as CI does
 #   make lint        ruff, mypy, snakefmt, snakemake --lint
@@ -11,15 +12,15 @@ CORES ?= all
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.made-from-lock
-CHOSEN := $(if $(RUN),run=$(RUN)) $(if $(TEXT),text='$(TEXT)') $(if $(MIRROR),mirror='$(MIRROR)')
+CHOSEN := $(if $(RUN),run=$(RUN)) $(if $(TEXT),text='$(TEXT)') $(if $(MIRROR),mirror='$(MIRROR)') $(if $(SET),set='$(SET)')
 CONFIG := $(if $(strip $(CHOSEN)),--config $(CHOSEN))
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: report test test-slow lint format readme clean
+.PHONY: report test test-slow lint format readme image clean
 
 report: $(READY)
-	python workflow/alone.py snakemake --nolock --cores $(CORES) $(CONFIG)
-	@snakemake show --nolock --cores 1 $(CONFIG) --quiet all
+	snakemake --cores $(CORES) $(CONFIG)
+	@snakemake show --cores 1 $(CONFIG) --quiet all
 
 test: $(READY)
 	OMP_NUM_THREADS=1 python -m pytest -m "not slow" --numprocesses auto --dist loadfile
@@ -41,6 +42,11 @@ format: $(READY)
 
 readme: $(READY)
 	python docs/readme.py
+
+image: Dockerfile requirements.lock
+	docker build --tag lmstages .
+	$(if $(PUSH),docker tag lmstages $(PUSH) && docker push $(PUSH))
+	apptainer build --force lmstages.sif docker-daemon:lmstages:latest
 
 # The environment is built beside and then marked, so that an interrupted set-up is taken up again.
 $(READY): requirements.lock pyproject.toml

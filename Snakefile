@@ -1,12 +1,13 @@
-# One target regenerates the comparison. This file reads the config, says what is wanted and includes the
-# rules; the rules say what is made from what; how it is made is lmstages' own business.
+# One target regenerates the comparison. This file says what is wanted and includes the rules; the rules say which
+# command makes what from what; the package lmstages holds the commands.
 
 from snakemake.utils import min_version
 
 min_version("9.0")
 
 
-container: "docker://python:3.11-slim"
+# Built on this machine by ``make image``; only ``snakemake --sdm apptainer`` opens it.
+container: "lmstages.sif"
 
 
 include: "workflow/rules/common.smk"

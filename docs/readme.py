@@ -12,10 +12,11 @@ import re
 from pathlib import Path
 from typing import Any
 
+from lmstages.report.shown import count, decimal, duration
+
 from lmstages.config.ladder import LADDER
 from lmstages.figures.ladder import ladder as ladder_plot
 from lmstages.figures.rows import BESIDES, grouped, named
-from lmstages.report.shown import count, decimal, duration
 from lmstages.report.tables import USUAL, table_markdown
 
 README = Path("README.md")

@@ -1,6 +1,6 @@
 """An HTTP server on loopback that lies, stalls and drips, one way for each path.
 
-Every behaviour is a function of the request; the server counts how often each path was asked.
+Every behaviour is a function of the request; the server counts the requests of each path.
 """
 
 from collections import Counter
@@ -21,10 +21,10 @@ class HostileServer(ThreadingHTTPServer):
 
     def __init__(self, content: bytes) -> None:
         super().__init__(("127.0.0.1", 0), Handler)
-        self.content, self.asked, self.closing = content, Counter[str](), Event()
+        self.content, self.requests, self.closing = content, Counter[str](), Event()
 
     def url(self, behaviour: str) -> str:
-        """Where ``behaviour`` is to be met."""
+        """The address that serves ``behaviour``."""
         return f"http://127.0.0.1:{self.server_port}/{behaviour}"
 
 
@@ -49,7 +49,7 @@ class Handler(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         """Count the request and behave as the path says."""
         name = self.path.rpartition("/")[2].partition(".")[0]
-        self.server.asked[name] += 1
+        self.server.requests[name] += 1
         with suppress(BrokenPipeError, ConnectionResetError):  # the client gave up, as it should
             getattr(self, f"serve_{name}", self.serve_missing)()
 
@@ -84,7 +84,7 @@ class Handler(BaseHTTPRequestHandler):
 
     def serve_once_cut(self) -> None:
         """Cut the first time, good then."""
-        self.serve_cut() if self.server.asked["once_cut"] == 1 else self.serve_good()
+        self.serve_cut() if self.server.requests["once_cut"] == 1 else self.serve_good()
 
     def serve_html(self) -> None:
         """A login page with status 200."""
@@ -110,7 +110,13 @@ class Handler(BaseHTTPRequestHandler):
 
     def serve_flaky(self) -> None:
         """500 twice, good then."""
-        self.body(b"oops", 500) if self.server.asked["flaky"] < 3 else self.serve_good()
+        self.body(b"oops", 500) if self.server.requests["flaky"] < 3 else self.serve_good()
+
+    def serve_busy(self) -> None:
+        """429 once, with the request to wait a second, good then."""
+        if self.server.requests["busy"] > 1:
+            return self.serve_good()
+        self.head(429, Retry_After=1, Content_Length=0)
 
     def serve_silent(self) -> None:
         """Accepts, and never says a word."""

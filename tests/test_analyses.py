@@ -12,9 +12,9 @@ import pytest
 from pydantic import ValidationError
 from typed_rows import result
 
-from lmstages.__main__ import main
 from lmstages.analyses.scores import positions, unseen
 from lmstages.analyses.transfer import Costs, couple_costs
+from lmstages.cli import main
 from lmstages.config.ladder import MODEL_TYPES
 from lmstages.config.sections import Corpus, Split
 from lmstages.core import artifacts

@@ -89,7 +89,7 @@ def test_llama_logits_are_those_of_another_implementation(key_value_heads, tied_
 def test_llama_sees_distances_and_not_places():
     model = untrained(Llama(layers=1, heads=2, key_value_heads=1, width=16, hidden=24, window=32, row_length=32), 9)
     attention, x = model.network.blocks[0].attention, torch.randn(1, 5, 16)
-    near, far = (attention(x, None, model.network.turn[:, start : start + 5]) for start in (0, 20))
+    near, far = (attention(x, model.network.cos_sin[:, start : start + 5]) for start in (0, 20))
     assert torch.allclose(near, far, atol=1e-6)
 
 

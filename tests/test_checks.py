@@ -1,4 +1,4 @@
-"""The gate lets every class of model through, and what it says when it does not."""
+"""Every class of model passes the checks, and a failed check gives a message with law, numbers and cause."""
 
 import numpy as np
 import pytest
@@ -10,7 +10,7 @@ from lmstages.core.documents import Documents
 from lmstages.core.errors import UserError
 from lmstages.evaluation import checks, scoring
 
-CELL = "names/char/model/seed0 on test"
+EXPERIMENT = "names/char/model/seed0 on test"
 TEXTS = {
     "documents": Documents.of([[*row, 0] for row in drawn(21, 30, 9)]),
     "long documents": Documents.of([[*row, 0] for row in drawn(22, 25, 40)]),
@@ -30,48 +30,48 @@ def model(request):
 
 @pytest.mark.parametrize("text", TEXTS)
 def test_every_class_of_model_passes(model, text):
-    checks.check_model(model, TEXTS[text], CELL)
+    checks.check_model(model, TEXTS[text], EXPERIMENT)
 
 
 @pytest.mark.parametrize("protocol", PROTOCOLS)
 @pytest.mark.parametrize("text", ["documents", "a stream"])
-def test_every_class_of_model_passes_as_it_is_written(model, text, protocol):
+def test_the_scores_of_every_class_of_model_pass(model, text, protocol):
     name, window, stride, skip = PROTOCOLS[protocol]
     documents = TEXTS[text]
     log_probs = scoring.score(model, documents, scoring.windows_of(documents.starts, name, window, stride, skip))
-    checks.check_written(model, documents, log_probs, skip, None if name == "stream" else window, CELL)
+    checks.check_scores(model, documents, log_probs, skip, None if name == "stream" else window, EXPERIMENT)
 
 
 class Broken:
-    """A fitted model of which one verb is replaced."""
+    """A fitted model with some methods replaced."""
 
-    def __init__(self, model, **verbs):
-        self.model, self.verbs = model, verbs
+    def __init__(self, model, **methods):
+        self.model, self.methods = model, methods
 
     def __getattr__(self, name):
-        return self.verbs.get(name) or getattr(self.model, name)
+        return self.methods.get(name) or getattr(self.model, name)
 
 
 def refusal(model, documents=TEXTS["long documents"]):
     with pytest.raises(checks.CheckError) as caught:
-        checks.check_model(model, documents, CELL)
+        checks.check_model(model, documents, EXPERIMENT)
     return str(caught.value)
 
 
-def test_a_refusal_names_the_cell_the_law_the_numbers_and_what_it_means():
+def test_a_message_has_experiment_law_numbers_and_cause():
     bigram = fitted("bigram")
-    told = refusal(Broken(bigram, next_log_probs=lambda prefix: bigram.next_log_probs(prefix) + np.log(2)))
-    assert told.startswith(f"{CELL}: breaks the law of sums: after 0 tokens the probabilities of the next sum to 2, ")
-    assert "they sum to 1 within 1e-06, or bits per byte are no code length; this is a fault of the model's" in told
-    assert told.endswith("nothing was written") and isinstance(checks.CheckError("x", "y"), UserError)
+    message = refusal(Broken(bigram, next_log_probs=lambda prefix: bigram.next_log_probs(prefix) + np.log(2)))
+    assert message.startswith(f"{EXPERIMENT}: breaks the law of sums: after 0 tokens the next probabilities sum to 2, ")
+    assert "they sum to 1 within 1e-06, or bits per byte are no code length; this is a fault of the model's" in message
+    assert message.endswith("nothing was written") and isinstance(checks.CheckError("x", "y"), UserError)
 
 
-def test_what_is_no_number_is_refused():
+def test_nan_is_refused():
     bigram = fitted("bigram")
     assert "sum to nan" in refusal(Broken(bigram, next_log_probs=lambda prefix: np.full((len(prefix), V), np.nan)))
 
 
-def test_a_place_that_cannot_happen_may_be_minus_infinity():
+def test_an_impossible_token_may_have_minus_infinity():
     bigram = fitted("bigram")
     impossible = np.log(np.array([0, 0, 0, 0, 0, 0, 1.0]) + 1e-300)
     impossible[:6] = -np.inf
@@ -82,45 +82,45 @@ def test_a_place_that_cannot_happen_may_be_minus_infinity():
     checks.check_model(
         Broken(bigram, score=score, next_log_probs=lambda prefix: np.tile(impossible, (len(prefix), 1))),
         TEXTS["long documents"],
-        CELL,
+        EXPERIMENT,
     )
 
 
 def test_a_positive_score_is_refused():
     documents = TEXTS["documents"]
     with pytest.raises(checks.CheckError, match=r"coverage: a token has probability e\^0\.5"):
-        checks.check_written(fitted("bigram"), documents, np.full(len(documents), 0.5), 0, None, CELL)
+        checks.check_scores(fitted("bigram"), documents, np.full(len(documents), 0.5), 0, None, EXPERIMENT)
 
 
-def test_a_gate_costs_little_text():
-    """However long the text, the same few short rows are asked for."""
-    asked = []
+def test_checks_score_few_tokens():
+    """However long the text, only a few short rows are scored."""
+    sizes = []
     bigram = fitted("bigram")
 
     def score(x, before=None):
-        asked.append(x.size)
+        sizes.append(x.size)
         return bigram.score(x)
 
-    checks.check_model(Broken(bigram, score=score), Documents.single(drawn(25, 100_000)), CELL)
-    assert sum(asked) <= 4 * checks.ROWS * checks.LENGTH
+    checks.check_model(Broken(bigram, score=score), Documents.single(drawn(25, 100_000)), EXPERIMENT)
+    assert sum(sizes) <= 4 * checks.ROWS * checks.LENGTH
 
 
 # In the pipeline
 
 
-def test_a_failed_gate_fails_the_job_and_writes_nothing(tmp_path, monkeypatch, capsys):
+def test_a_failed_check_fails_the_job_and_writes_nothing(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     run, results = prepared(tmp_path)
-    cell, tokens = results / "char/bigram/seed0", results / "char/tokens"
-    assert call("fit", "--tokens", tokens, "--out", cell, "--section", run.fit_section("bigram")) == 0
-    inputs = ["--model", cell / "model.safetensors", "--tokens", tokens, "--text", results / "text", "--out", cell]
+    folder, tokens = results / "char/bigram/seed0", results / "char/tokens"
+    assert call("fit", "--tokens", tokens, "--out", folder, "--section", run.fit_section("bigram")) == 0
+    inputs = ["--model", folder / "model.safetensors", "--tokens", tokens, "--text", results / "text", "--out", folder]
     section = run.evaluate_section("names", "bigram")
     right = artifacts.load_array(tokens / "test.bytes.npy")
     with artifacts.saving_array(tokens / "test.bytes.npy", right.dtype, {}) as file:
         file.append(np.full(len(right), 3))
     assert call("evaluate", *inputs, "--section", section) == 1
-    told = f"names/char/bigram/seed0 on test: breaks the law of coverage: the tokens cover {3 * len(right)} bytes"
-    assert told in capsys.readouterr().err and not (cell / "scores.safetensors").exists()
+    message = f"names/char/bigram/seed0 on test: breaks the law of coverage: the tokens cover {3 * len(right)} bytes"
+    assert message in capsys.readouterr().err and not (folder / "scores.safetensors").exists()
     with artifacts.saving_array(tokens / "test.bytes.npy", right.dtype, {}) as file:
         file.append(np.ones(len(right)))
-    assert call("evaluate", *inputs, "--section", section) == 0 and (cell / "scores.safetensors").exists()
+    assert call("evaluate", *inputs, "--section", section) == 0 and (folder / "scores.safetensors").exists()

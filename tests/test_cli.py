@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from lmstages.__main__ import main, parser
+from lmstages.cli import COMMANDS, main, parser
 from lmstages.config.reading import read_run
 from lmstages.config.sections import to_section
 from lmstages.core import artifacts
@@ -187,7 +187,7 @@ def test_what_made_a_file_stands_beside_it(fit):
     folder, _ = fit("bigram", "seed0", "--code", "abc")
     made = artifacts.made_of(folder / "model.safetensors")["made"]
     train = artifacts.made_of(Path("results/names/char/tokens/train.npy"))["sha256"]
-    assert made["verb"] == "fit" and made["code"] == "abc" and made["inputs"]["train.npy"] == train
+    assert made["command"] == "fit" and made["code"] == "abc" and made["inputs"]["train.npy"] == train
     assert made["section"]["type"] == "bigram"
 
 
@@ -238,7 +238,7 @@ def test_several_mistakes_of_a_config_are_told_together(stage, capsys):
     assert lines[0] == "lmstages: error: run.yaml: cannot be used:" and len(lines) == 3
 
 
-@pytest.mark.parametrize("name", ["model.safetensors", "model.safetensors.made.json", "fit.json"])
+@pytest.mark.parametrize("name", ["model.safetensors", ".made/model.safetensors.json", "fit.json"])
 def test_a_corrupted_model_is_told(fit, refusal, stage, name):
     run, results = stage
     folder, _ = fit("bigram")
@@ -281,14 +281,14 @@ def test_a_log_that_cannot_be_written_is_told(stage, capsys):
 
 def test_a_section_that_a_person_got_wrong_is_told(stage, refusal):
     tokens = ["--tokens", stage[1] / "char/tokens", "--out", "x"]
-    told = refusal("fit", *tokens, "--section", '{"model": "bigran", "hyperparameters": {}}')
+    told = refusal("fit", *tokens, "--section", '{"type": "bigran", "hyperparameters": {}}')
     assert told.startswith("--section: unknown model 'bigran' (did you mean 'bigram'?)")
-    told = refusal("fit", *tokens, "--section", '{"model": "ngram", "hyperparameters": {"order": 0}}')
+    told = refusal("fit", *tokens, "--section", '{"type": "ngram", "hyperparameters": {"order": 0}}')
     assert told.startswith("--section: order: 0 found; input should be greater than or equal to 1")
 
 
 @pytest.mark.parametrize(
-    ("section", "told"), [("{", "is no JSON"), ("[]", "lacks model, hyperparameters"), ("3", "lacks")]
+    ("section", "told"), [("{", "is no JSON"), ("[]", "lacks type, hyperparameters"), ("3", "lacks")]
 )
 def test_a_section_that_is_none_is_a_usage_error(section, told, capsys):
     with pytest.raises(SystemExit, match="2"):
@@ -306,37 +306,37 @@ def test_a_bug_keeps_its_traceback(stage, capsys):
 # The command line
 
 
-VERBS = next(a for a in parser()._actions if isinstance(a, argparse._SubParsersAction)).choices
+SUBPARSERS = next(a for a in parser()._actions if isinstance(a, argparse._SubParsersAction)).choices
+PEOPLE = {name for name, entry in COMMANDS.items() if entry.for_people}
 
 
-@pytest.mark.parametrize("verb", VERBS)
-def test_the_help_of_every_verb_teaches(verb, capsys):
+@pytest.mark.parametrize("command", COMMANDS)
+def test_the_help_of_every_command_says_what_it_does_and_what_each_option_is(command, capsys):
     with pytest.raises(SystemExit, match="0"):
-        call(verb, "--help")
-    told = capsys.readouterr().out
-    assert VERBS[verb].description and VERBS[verb].description.split()[0] in told
-    assert all(action.help for action in VERBS[verb]._actions)
+        call(command, "--help")
+    description = SUBPARSERS[command].description
+    assert description and description.split()[0] in capsys.readouterr().out
+    assert all(action.help for action in SUBPARSERS[command]._actions)
 
 
-def test_the_help_lists_every_verb_and_says_what_to_type():
-    told = parser().format_help()
-    listed = {line.split()[0] for line in told.splitlines() if line.startswith("    ") and line.split()}
-    assert set(VERBS) <= listed and "examples:" in told and "snakemake --cores all" in told
+def test_the_help_lists_every_command_those_for_people_first_and_says_what_to_type():
+    text = parser().format_help()
+    listed = [line.split()[0] for line in text.splitlines() if line.startswith("    ") and line[4] != " "]
+    assert sorted(listed) == sorted(COMMANDS) == sorted(SUBPARSERS)
+    assert set(listed[: len(PEOPLE)]) == PEOPLE == {"check", "table", "diff", "play", "explain", "export"}
+    assert "examples:" in text and "snakemake --cores all" in text
 
 
-def test_without_a_verb_it_says_how_to_call_it(capsys):
+def test_without_a_command_it_says_how_to_call_it(capsys):
     with pytest.raises(SystemExit, match="2"):
         main([])
-    assert "VERB" in capsys.readouterr().err
+    assert "COMMAND" in capsys.readouterr().err
 
 
-FOR_A_PERSON = {"check", "compare", "explain", "export", "play"} & set(VERBS)
-
-
-def test_every_rule_calls_a_verb_that_there_is():
+def test_every_rule_calls_a_command_that_exists_and_every_command_of_jobs_is_called():
     rules = "".join(path.read_text() for path in (PROJECT / "workflow" / "rules").glob("*.smk"))
     called = {part.split()[0] for part in rules.split("python -m lmstages ")[1:]}
-    assert called == set(VERBS) - FOR_A_PERSON
+    assert called == set(COMMANDS) - PEOPLE | {"table"}
 
 
 def test_it_runs_as_a_module():

@@ -9,9 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
+from lmstages.config.jobs import Run
 from lmstages.config.ladder import LADDER, MODEL_TYPES
 from lmstages.config.reading import read_run, safe_name, text_run
-from lmstages.config.run import Run
 from lmstages.config.sections import Corpus, Scoring, Tokenizer, config_of, from_section, to_section
 from lmstages.config.strict_yaml import load_yaml
 from lmstages.core.errors import UserError, did_you_mean
@@ -113,7 +113,7 @@ def test_a_typo_is_refused_with_a_suggestion(refusal, sections, place, hint):
     ("sections", "told"),
     [
         ({"models": "{gtp: }"}, "models.gtp: unknown model 'gtp'; allowed: uniform, "),
-        ({"models": "{big: {model: [gpt]}}"}, "models.big: unknown model ['gpt']; allowed: "),
+        ({"models": "{big: {type: [gpt]}}"}, "models.big: unknown model ['gpt']; allowed: "),
         ({"corpora": "{coind: }"}, "corpora.coind: source 'coind' is unknown; known: ["),
         ({"corpora": "{coined: {models: [bigam]}}"}, "corpora.coined.models: 'bigam' is not defined under models"),
         ({"corpora": "{coined: {tokenizers: [chr]}}"}, "corpora.coined.tokenizers: 'chr' is not defined under"),
@@ -236,9 +236,9 @@ def test_best_weights_need_a_valid_part_to_be_chosen_on(refusal, write):
 @pytest.mark.parametrize(
     ("model", "key"),
     [
-        ("{model: ngram, order: [2, 3]}", "order"),
-        ("{model: ngram, add: [0.1, 0.2]}", "add"),
-        ("{model: ngram, smoothing: jelinek_mercer}", "smoothing"),
+        ("{type: ngram, order: [2, 3]}", "order"),
+        ("{type: ngram, add: [0.1, 0.2]}", "add"),
+        ("{type: ngram, smoothing: jelinek_mercer}", "smoothing"),
     ],
 )
 def test_what_valid_chooses_needs_one(refusal, model, key):
@@ -270,7 +270,7 @@ def test_all_mistakes_come_at_once(refusal):
 def test_a_name_that_is_no_folder_is_refused(refusal, name):
     quoted = name if name.startswith('"') else f'"{name}"'
     for section, entry in (
-        ("models", "{model: bigram}"),
+        ("models", "{type: bigram}"),
         ("corpora", "{source: coined}"),
         ("tokenizers", "{kind: byte}"),
     ):
@@ -281,7 +281,7 @@ def test_a_name_that_is_no_folder_is_refused(refusal, name):
 
 def test_a_name_may_have_64_characters(write):
     name = "x" * 64
-    assert read_run(write(models=f"{{{name}: {{model: bigram}}}}")).experiments()[0][2] == name
+    assert read_run(write(models=f"{{{name}: {{type: bigram}}}}")).experiments()[0][2] == name
 
 
 def test_a_file_whose_name_is_none_is_refused(refusal):
@@ -455,3 +455,139 @@ def test_a_suggestion_is_made_only_where_there_is_one():
 def test_an_error_is_one_line_without_empty_parts():
     assert str(UserError("file", "found", "", "remedy")) == "file: found; remedy"
     assert str(UserError("file", "found", "allowed")) == "file: found; allowed"
+
+
+# Several files, and --config
+
+
+def test_a_later_file_wins_and_mappings_are_merged(write):
+    first = write(
+        "corpora: {coined: }\ntokenizers: {char: {kind: char}}\nmodels: {gpt: {heads: 2, width: 8}}", "a.yaml"
+    )
+    second = write("models: {gpt: {width: 16}, bigram: }\nseeds: [3]", "b.yaml")
+    run = read_run([first, second])
+    config = run.models["gpt"].config
+    assert (run.name, run.seeds, list(run.models), config.heads, config.width) == ("b", [3], ["gpt", "bigram"], 2, 16)
+
+
+def test_a_mistake_in_one_of_several_files_names_them_all(write):
+    files = [write(name="a.yaml"), write("models: {bigrm: }", "b.yaml")]
+    with pytest.raises(UserError, match=r"a\.yaml with .*b\.yaml: models\.bigrm: unknown model 'bigrm'"):
+        read_run(files)
+
+
+def test_every_file_is_read_strictly(write):
+    with pytest.raises(UserError, match=r"b\.yaml: line 2: key 'a' appears twice"):
+        read_run([write(name="a.yaml"), write("a: 1\na: 2", "b.yaml")])
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"models": {"gpt": {"width": "128", "learning_rate": "1e-3", "bias": "true"}}, "sampling": {"count": "2"}},
+        {"set": "models.gpt.width=128 models.gpt.learning_rate=1e-3 models.gpt.bias=true sampling.count=2"},
+        {"set": ["models.gpt.width=128", "models.gpt={learning_rate: 1e-3, bias: true}", "sampling={count: 2}"]},
+    ],
+)
+def test_a_setting_reaches_any_key(write, settings):
+    run = read_run(write(models="{gpt: {heads: 2, layers: 1}}"), settings)
+    config = run.models["gpt"].config
+    assert (config.width, config.learning_rate, config.bias, config.heads) == (128, 1e-3, True, 2)
+    assert run.sampling.count == 2
+
+
+def test_a_setting_may_be_a_sweep(write):
+    run = read_run(write(models="{mlp: }"), {"set": "'models.mlp.hidden={sweep: [8, 16]}'"})
+    assert list(run.models) == ["mlp-hidden-8", "mlp-hidden-16"]
+
+
+def test_text_stays_text(write):
+    run = read_run(write(), {"sampling": {"prompt": "10", "top_k": "3"}, "set": "mirror=true"})
+    assert (run.sampling.prompt, run.sampling.top_k, run.mirror) == ("10", 3, "true")
+
+
+def test_names_choose_among_the_models(write):
+    sections = {"corpora": "{coined: {models: [bigram, mlp]}, fables: {models: [unigram]}}"}
+    sections |= {"models": "{unigram: , bigram: , mlp: }", "mixtures": "{both: {of: [bigram, mlp]}}"}
+    figure = "split: test, measure: perplexity, value: 1, tolerance: 0, source: x"
+    sections["published"] = f"[{{corpus: coined, model: mlp, {figure}}}, {{corpus: coined, model: bigram, {figure}}}]"
+    run = read_run(write(**sections), {"models": ["bigram"]})
+    assert run.experiments() == [("coined", "char", "bigram", 0)]
+    assert not run.mixtures and [printed.model for printed in run.published] == ["bigram"]
+
+
+def test_names_choose_among_corpora_and_tokenizers(write):
+    sections = {"corpora": "{coined: , fables: }", "tokenizers": "{char: {kind: char}, byte: {kind: byte}}"}
+    run = read_run(write(**sections), {"corpora": ["fables"], "set": "tokenizers=[byte]"})
+    assert run.experiments() == [("fables", "byte", "bigram", 0)]
+
+
+BAD_SETTINGS = [
+    ({"models": ["bigam"]}, "--config models: 'bigam' is not defined; allowed: bigram (did you mean 'bigram'?)"),
+    ({"models": []}, "--config models: names nothing; leave it out for all of them"),
+    ({"modls": ["bigram"]}, "--config modls: unknown key; allowed: run, text, mirror, set, documents, newlines,"),
+    ({"separator": "x"}, "--config separator: belongs to text=FILE, a text of your own"),
+    ({"set": "models.bigram"}, "--config set: 'models.bigram' is no KEY.KEY=VALUE; allowed: such as"),
+    ({"set": 3}, "--config set: '' is no KEY.KEY=VALUE"),
+    ({"set": "models.bigram.add=[1"}, "--config set: models.bigram.add: while parsing a flow sequence"),
+    ({"set": "models.bigram.ad=1"}, "models.bigram: unknown key 'ad' (did you mean 'add'?)"),
+    ({"set": "modles.bigram.add=1"}, "modles: unknown key; allowed: mirror,"),
+    ({"models": {"bigrm": {}}}, "models.bigrm: unknown model 'bigrm'"),
+    ({"sampling": {"count": "x"}}, "sampling.count: the text 'x' found; input should be a valid integer"),
+]
+
+
+@pytest.mark.parametrize(("settings", "message"), BAD_SETTINGS)
+def test_a_wrong_setting_is_refused(refusal, settings, message):
+    assert message in refusal(overrides=settings)
+
+
+def test_all_wrong_settings_come_at_once(refusal):
+    message = refusal(
+        overrides={"modls": 1, "models": ["x"], "set": "y z sampling.count=0"}, models="{bigram: {ad: 1}}"
+    )
+    assert message.startswith("cannot be used:\n") and message.count("\n") == 6
+    assert all(problem in message for problem in ("modls", "'x' is not", "'y' is no", "'z' is no", "sampling.count"))
+
+
+# Keys of version 0.1
+
+
+@pytest.mark.parametrize(
+    ("models", "message"),
+    [
+        ("{a: {rung: bigram}}", "models.a.rung: is called type since version 0.2; write type: bigram"),
+        ("{ppm: {learns: true}}", "models.ppm.learns: is called online since version 0.2; write online: true"),
+    ],
+)
+def test_a_key_that_was_renamed_is_one_error_that_says_so(refusal, models, message):
+    assert refusal(models=models) == message
+
+
+# What code derives from a record
+
+
+def test_a_fit_receives_what_its_record_derives(write):
+    section = json.loads(read_run(write(models="{wavenet: {layers: 4}}")).fit_section("wavenet"))
+    derived = {"window": 16, "context": 16, "category": "static", "protocol": "stream", "family": "neural"}
+    assert section["properties"].items() >= derived.items() and "title" not in section["properties"]
+
+
+@pytest.mark.parametrize(("name", "key"), [("wavenet", "window"), ("wavenet", "context"), ("ngram", "constants")])
+def test_an_edit_of_a_property_changes_the_section(write, monkeypatch, name, key):
+    run = read_run(write(models=f"{{{name}: }}"))
+    before = run.fit_section(name)
+    monkeypatch.setattr(MODEL_TYPES[name], key, property(lambda record: 7))
+    assert json.loads(run.fit_section(name))["properties"][key] == 7 and run.fit_section(name) != before
+    with pytest.raises(UserError, match=rf"--section: .*{key}.* of {name} do not follow from its hyperparameters"):
+        config_of(json.loads(before))
+
+
+@pytest.mark.parametrize("config", LADDER, ids=lambda config: config.name)
+def test_every_model_reads_its_own_section(write, config):
+    llama = "llama: {hidden: 352}"  # whole blocks of 32, as the quantized ones need
+    models = f"{{{llama}}}" if config.name == "llama" else f"{{{llama}, {config.name}: }}"
+    if config.name == "llama_cpp":
+        pytest.importorskip("llama_cpp")
+    run = read_run(write(models=models))
+    assert config_of(json.loads(run.fit_section(config.name))) == run.models[config.name].config

@@ -18,7 +18,7 @@ FORMULAS = ["witten_bell", "absolute", "kneser_ney", "modified_kneser_ney"]
 
 
 def drawn(seed, documents=60, longest=12):
-    """Documents of a first-order source, some of them empty but for their end."""
+    """Documents of a first-order Markov source, some of which hold only the boundary that ends them."""
     draws = np.random.default_rng(seed)
     transition = draws.dirichlet(np.full(V - 1, 0.4), size=V)
     rows = []
@@ -91,7 +91,7 @@ class Dictionaries:
         adjusted = {gram: len(before[gram]) if len(gram) < order else plain[gram] for gram in plain}
         self.counts = adjusted if name.endswith("kneser_ney") else dict(plain)
         self.followers = defaultdict(list)
-        for gram, count in self.counting.items():
+        for gram, count in self.counts.items():
             self.followers[gram[:-1]].append(count)
 
     def behind(self, row):
@@ -102,7 +102,7 @@ class Dictionaries:
         lower = self.probability(context[1:], token) if context else 1 / V
         if not self.followers[context]:
             return lower
-        count, seen = self.counting.get((*context, token), 0), self.followers[context]
+        count, seen = self.counts.get((*context, token), 0), self.followers[context]
         if self.name == "witten_bell":
             return (count + len(seen) * lower) / (sum(seen) + len(seen))
         discount = [0, *self.constants[len(context)]]
@@ -111,7 +111,7 @@ class Dictionaries:
 
     def score(self, row):
         text, first = self.behind(row), len(self.behind([]))
-        return [np.log(self.probability(text[:place], text[place])) for place in range(first, len(text))]
+        return [np.log(self.probability(text[:position], text[position])) for position in range(first, len(text))]
 
 
 @pytest.mark.parametrize("padded", [False, True])
@@ -154,7 +154,7 @@ def test_a_wide_vocabulary_is_counted_like_a_narrow_one(order, padded):
     many = counting.count(wide, order, (V - 1) * stretch + 1, True, padded)
     assert np.array_equal(few[1].counts, many[1].counts[::stretch])
     for one, other in zip(few[2:], many[2:], strict=True):
-        assert np.array_equal(one.counts, other.counts) and np.array_equal(one.kinds, other.kinds)
+        assert np.array_equal(one.counts, other.counts) and np.array_equal(one.type_counts, other.type_counts)
 
 
 @pytest.mark.parametrize("padded", [False, True])
@@ -175,10 +175,12 @@ def test_a_text_counted_in_pieces_is_counted_the_same(monkeypatch, padded, piece
     documents = Documents.single(documents.tokens) if stream else documents
     whole = counting.count(documents, 4, V, True, padded)
     monkeypatch.setattr(counting, "PIECE", piece)
-    monkeypatch.setattr(merging, "AT_ONCE", 40)
+    monkeypatch.setattr(merging, "MERGED_AT_ONCE", 40)
     monkeypatch.setattr(merging, "SAMPLED", 3)
     for one, other in zip(whole, counting.count(documents, 4, V, True, padded), strict=True):
-        assert all(np.array_equal(getattr(one, f), getattr(other, f)) for f in ("keys", "counts", "totals", "kinds"))
+        assert all(
+            np.array_equal(getattr(one, f), getattr(other, f)) for f in ("keys", "counts", "totals", "type_counts")
+        )
 
 
 @pytest.mark.parametrize("padded", [False, True])
@@ -208,10 +210,10 @@ def test_discounts_of_zero_leave_the_frequencies():
 
 def test_the_model_kneser_ney_is_the_ngram_with_that_smoothing():
     train = Documents.of(drawn(10))
-    named, spelled = build(KneserNey(order=4), V), build(Ngram(smoothing="modified_kneser_ney"), V)
-    for model in (named, spelled):
+    short, spelled = build(KneserNey(order=4), V), build(Ngram(smoothing="modified_kneser_ney"), V)
+    for model in (short, spelled):
         model.fit(train, train, 0)
-    assert np.array_equal(named.score(train.tokens[None, :30]), spelled.score(train.tokens[None, :30]))
+    assert np.array_equal(short.score(train.tokens[None, :30]), spelled.score(train.tokens[None, :30]))
 
 
 def test_an_order_longer_than_every_document_is_fine():
@@ -245,14 +247,14 @@ def test_no_small_change_of_tuned_discounts_helps():
     model = build(KneserNey(order=3, discounts="tuned"), V)
     model.fit(Documents.of(drawn(12, 400)), held_out, 0)
     model._count(counted, 3)
-    best = smoothing.tuned("modified_kneser_ney", model.constants, *model._seen(held_out))
+    best = smoothing.tuned("modified_kneser_ney", model.constants, *model._counts_of(held_out))
     model.constants = best
     least = model._nats(held_out)
-    for place in np.ndindex(best.shape):
+    for index in np.ndindex(best.shape):
         for change in (-0.01, 0.01):
             model.constants = best.copy()
-            most = [1, 2, 3][place[1]]
-            model.constants[place] = np.clip(best[place] + change, smoothing.LEAST, most)
+            most = [1, 2, 3][index[1]]
+            model.constants[index] = np.clip(best[index] + change, smoothing.LEAST, most)
             assert model._nats(held_out) > least - 1e-6
 
 
@@ -294,7 +296,7 @@ def test_every_tenth_document_is_held_out_or_the_end_of_one():
 
 
 @pytest.mark.parametrize(
-    ("keys", "told"),
+    ("keys", "message"),
     [
         ({"smoothing": "witten_bell", "add": 0.5}, "add belongs to smoothing add; found with 'witten_bell'"),
         (
@@ -303,13 +305,13 @@ def test_every_tenth_document_is_held_out_or_the_end_of_one():
         ),
         ({"discounts": "tuned"}, "discounts belongs to smoothing absolute or"),
         ({"order": []}, r"\[\] found; a list of orders"),
-        ({"order": [3, 3]}, r"\[3, 3\] found; a list of orders, of which valid chooses, names each once"),
+        ({"order": [3, 3]}, r"\[3, 3\] found; a list of orders, from which valid chooses, has no duplicates"),
         ({"order": [3, 0]}, "greater than or equal to 1"),
         ({"smoothing": "kneserney"}, "'kneser_ney'"),
     ],
 )
-def test_keys_that_make_no_sense_are_refused(keys, told):
-    with pytest.raises(ValidationError, match=told):
+def test_keys_that_make_no_sense_are_refused(keys, message):
+    with pytest.raises(ValidationError, match=message):
         Ngram.model_validate(keys)
 
 
@@ -339,6 +341,6 @@ def test_a_chosen_constant_is_saved():
     assert again.add == model.add and np.array_equal(again.score(np.array([[1, 2]])), model.score(np.array([[1, 2]])))
 
 
-def test_a_list_of_constants_names_each_once():
-    with pytest.raises(ValidationError, match="a list of constants, of which valid chooses, names each once"):
+def test_a_list_of_constants_has_no_duplicates():
+    with pytest.raises(ValidationError, match="a list of constants, from which valid chooses, has no duplicates"):
         Ngram(add=[0.1, 0.1])

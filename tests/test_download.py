@@ -1,4 +1,4 @@
-"""What a download does when the other side lies, stalls, drips or is not there: one line, and no file."""
+"""Downloads from servers that send wrong, slow, endless or no answers: one line of error, and no file."""
 
 import hashlib
 import json
@@ -19,15 +19,16 @@ from server import HostileServer, hostile_server
 from lmstages.config.sources import SHAKESPEARE, SOURCES, TINYSTORIES, Hub, Part, Source, Variant
 from lmstages.core.artifacts import made_of, verified
 from lmstages.core.errors import UserError
-from lmstages.corpora.download import Patience, fetch
+from lmstages.corpora.download import fetch
+from lmstages.corpora.origins import TimeLimits
 
 CONTENT = b"".join(b"line %d\n" % number for number in range(2000))
 SHA256 = hashlib.sha256(CONTENT).hexdigest()
 SIZE = f"{len(CONTENT):,}"
-PATIENT = Patience(connect=10, silence=10, deadline=30, retries=2, pause=0.01, report=0)
-HASTY = replace(PATIENT, silence=1000, deadline=0.5)
+LIMITS = TimeLimits(connect=10, read=10, deadline=30, retries=2, backoff=0.01, report=0)
+SHORT_DEADLINE = replace(LIMITS, read=1000, deadline=0.5)
 DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
-with_data = pytest.mark.skipif(not DATA.is_dir(), reason="the published corpora do not lie beside the checkout")
+with_data = pytest.mark.skipif(not DATA.is_dir(), reason="the published corpora are not beside the checkout")
 
 
 @pytest.fixture
@@ -39,7 +40,7 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[HostileServer]:
 
 @pytest.fixture(params=["no file before", "an older file before"])
 def destination(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
-    """A place to write to; an older file there must survive every failure."""
+    """A path to write to; an older file there must survive every failure."""
     path = tmp_path / "raw" / "text.txt"
     if request.param == "an older file before":
         fetch(source(b"older\n"), path, str(folder_with(tmp_path / "older", {"text.txt": b"older\n"})), {})
@@ -60,24 +61,24 @@ def folder_with(folder: Path, files: dict[str, bytes]) -> Path:
     return folder
 
 
-def category(folder: Path) -> dict[str, bytes]:
-    return {path.name: path.read_bytes() for path in folder.glob("*")}
+def contents(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
 def refusal(
-    source: Source, destination: Path, mirror: str | None = None, patience: Patience = PATIENT, **options: Any
+    source: Source, destination: Path, mirror: str | None = None, limits: TimeLimits = LIMITS, **options: Any
 ) -> str:
-    """The message with which the download fails; whatever stood in the folder still stands, and nothing else."""
-    before = category(destination.parent)
+    """The message with which the download fails; the folder's files are unchanged."""
+    before = contents(destination.parent)
     with pytest.raises(UserError) as refused:
-        fetch(source, destination, mirror, {}, patience=patience, **options)
-    assert category(destination.parent) == before
+        fetch(source, destination, mirror, {}, limits=limits, **options)
+    assert contents(destination.parent) == before
     assert "\n" not in str(refused.value)
     return str(refused.value)
 
 
 def test_a_good_file_arrives_with_its_origin(server: HostileServer, tmp_path: Path) -> None:
-    variant = fetch(source(CONTENT, server.url("good")), tmp_path / "text.txt", None, {"by": "test"}, patience=PATIENT)
+    variant = fetch(source(CONTENT, server.url("good")), tmp_path / "text.txt", None, {"by": "test"}, limits=LIMITS)
     assert verified(tmp_path / "text.txt").read_bytes() == CONTENT
     assert variant.name == "original"
     made = made_of(tmp_path / "text.txt")["made"]
@@ -86,23 +87,23 @@ def test_a_good_file_arrives_with_its_origin(server: HostileServer, tmp_path: Pa
 
 
 def test_a_good_file_takes_the_place_of_an_older_one(server: HostileServer, destination: Path) -> None:
-    fetch(source(CONTENT, server.url("good")), destination, None, {}, patience=PATIENT)
+    fetch(source(CONTENT, server.url("good")), destination, None, {}, limits=LIMITS)
     assert verified(destination).read_bytes() == CONTENT
-    assert len(category(destination.parent)) == 2
+    assert len(contents(destination.parent)) == 2
 
 
 def test_a_git_blob_id_is_accepted_as_a_digest(server: HostileServer, tmp_path: Path) -> None:
-    fetch(source(CONTENT, server.url("good"), algorithm="git blob"), tmp_path / "text.txt", None, {}, patience=PATIENT)
+    fetch(source(CONTENT, server.url("good"), algorithm="git blob"), tmp_path / "text.txt", None, {}, limits=LIMITS)
     assert verified(tmp_path / "text.txt").read_bytes() == CONTENT
 
 
 def test_a_redirect_is_followed(server: HostileServer, tmp_path: Path) -> None:
-    fetch(source(CONTENT, server.url("redirect")), tmp_path / "text.txt", None, {}, patience=PATIENT)
+    fetch(source(CONTENT, server.url("redirect")), tmp_path / "text.txt", None, {}, limits=LIMITS)
     assert verified(tmp_path / "text.txt").read_bytes() == CONTENT
 
 
 @pytest.mark.parametrize(
-    ("behaviour", "found", "asked"),
+    ("behaviour", "problem", "requests"),
     [
         ("truncated", f"ended after 1,000 of {SIZE} bytes", 3),
         ("cut", f"ended after 1,000 of {SIZE} bytes", 3),
@@ -114,81 +115,93 @@ def test_a_redirect_is_followed(server: HostileServer, tmp_path: Path) -> None:
         ("circle", "more than 5 redirects", 6),
     ],
 )
-def test_a_bad_answer_is_named_and_leaves_no_file(
-    server: HostileServer, destination: Path, behaviour: str, found: str, asked: int
+def test_a_bad_answer_is_reported_and_leaves_no_file(
+    server: HostileServer, destination: Path, behaviour: str, problem: str, requests: int
 ) -> None:
     message = refusal(source(CONTENT, server.url(behaviour)), destination)
-    assert message.startswith(f"text: {server.url(behaviour)}: {found}; ")
+    assert message.startswith(f"text: {server.url(behaviour)}: {problem}; ")
     assert f"a file must have {SIZE} bytes with sha256 {SHA256}" in message
     assert message.endswith("put text.txt into a folder and give it as mirror: --config mirror=FOLDER")
-    assert server.asked[behaviour] == asked
+    assert server.requests[behaviour] == requests
+
+
+def test_a_busy_server_is_asked_again_after_the_seconds_it_names(server: HostileServer, tmp_path: Path) -> None:
+    start = time.monotonic()
+    fetch(source(CONTENT, server.url("busy")), tmp_path / "text.txt", None, {}, limits=LIMITS)
+    assert time.monotonic() - start >= 1
+    assert server.requests["busy"] == 2
+
+
+def test_a_busy_server_does_not_outlast_the_deadline(server: HostileServer, destination: Path) -> None:
+    message = refusal(source(CONTENT, server.url("busy")), destination, limits=SHORT_DEADLINE)
+    assert message.startswith(f"text: {server.url('busy')}: not finished within 0.5 s; ")
 
 
 @pytest.mark.parametrize("behaviour", ["silent", "stalled"])
-def test_a_silence_ends_and_is_tried_again(server: HostileServer, destination: Path, behaviour: str) -> None:
-    message = refusal(source(CONTENT, server.url(behaviour)), destination, patience=replace(PATIENT, silence=0.2))
+def test_a_read_timeout_is_retried(server: HostileServer, destination: Path, behaviour: str) -> None:
+    message = refusal(source(CONTENT, server.url(behaviour)), destination, limits=replace(LIMITS, read=0.2))
     assert message.startswith(f"text: {server.url(behaviour)}: nothing arrived for 0.2 s; ")
-    assert server.asked[behaviour] == 3
+    assert server.requests[behaviour] == 3
 
 
 @pytest.mark.parametrize("behaviour", ["silent", "stalled", "drip", "header_drip"])
 def test_nothing_outlasts_the_deadline(server: HostileServer, destination: Path, behaviour: str) -> None:
-    message = refusal(source(CONTENT, server.url(behaviour)), destination, patience=HASTY)
+    message = refusal(source(CONTENT, server.url(behaviour)), destination, limits=SHORT_DEADLINE)
     assert message.startswith(f"text: {server.url(behaviour)}: not finished within 0.5 s; ")
-    assert server.asked[behaviour] == 1
+    assert server.requests[behaviour] == 1
 
 
-def test_a_given_up_server_is_no_longer_listened_to(server: HostileServer, tmp_path: Path) -> None:
+def test_the_thread_of_an_abandoned_server_ends(server: HostileServer, tmp_path: Path) -> None:
     before = threading.active_count()
     refusal(source(CONTENT, server.url("endless")), tmp_path / "text.txt")
-    refusal(source(CONTENT, server.url("drip")), tmp_path / "text.txt", patience=HASTY)
+    refusal(source(CONTENT, server.url("drip")), tmp_path / "text.txt", limits=SHORT_DEADLINE)
     end = time.monotonic() + 20
     while threading.active_count() > before and time.monotonic() < end:
         time.sleep(0.02)
     assert threading.active_count() <= before
 
 
-def test_a_flipped_bit_is_named_and_leaves_no_file(server: HostileServer, destination: Path) -> None:
+def test_a_flipped_bit_is_reported_and_leaves_no_file(server: HostileServer, destination: Path) -> None:
     message = refusal(source(CONTENT, server.url("flipped")), destination)
     assert f"{server.url('flipped')}: sha256 " in message
     assert f"... where {SHA256[:12]}... was expected" in message
-    assert server.asked["flipped"] == 1
+    assert server.requests["flipped"] == 1
 
 
 def test_the_remedy_in_the_message_works(server: HostileServer, tmp_path: Path) -> None:
     refusal(source(CONTENT, server.url("html")), tmp_path / "text.txt")
     folder = folder_with(tmp_path / "folder", {"text.txt": CONTENT})
-    fetch(source(CONTENT, server.url("html")), tmp_path / "text.txt", str(folder), {}, patience=PATIENT)
+    fetch(source(CONTENT, server.url("html")), tmp_path / "text.txt", str(folder), {}, limits=LIMITS)
     assert verified(tmp_path / "text.txt").read_bytes() == CONTENT
 
 
-def test_an_address_that_nobody_serves_is_named(tmp_path: Path) -> None:
+def test_an_address_that_nobody_serves_is_reported(tmp_path: Path) -> None:
     with hostile_server(CONTENT) as server:
         gone = server.url("good")
     message = refusal(source(CONTENT, gone), tmp_path / "text.txt")
     assert message.startswith(f"text: {gone}: no connection (Connection refused); ")
 
 
-def test_an_address_of_another_kind_is_named(tmp_path: Path) -> None:
+def test_an_address_of_another_scheme_is_reported(tmp_path: Path) -> None:
     message = refusal(source(CONTENT, "ftp://127.0.0.1/text.txt"), tmp_path / "text.txt")
-    assert "ftp://127.0.0.1/text.txt: not an address that can be asked (InvalidSchema)" in message
+    assert "ftp://127.0.0.1/text.txt: no valid address (InvalidSchema)" in message
 
 
-@pytest.mark.parametrize(("behaviour", "asked"), [("flaky", 3), ("once_cut", 2)])
-def test_what_passes_is_tried_again(server: HostileServer, tmp_path: Path, behaviour: str, asked: int) -> None:
-    fetch(source(CONTENT, server.url(behaviour)), tmp_path / "text.txt", None, {}, patience=PATIENT)
+@pytest.mark.parametrize(("behaviour", "requests"), [("flaky", 3), ("once_cut", 2)])
+def test_a_transient_failure_is_retried(server: HostileServer, tmp_path: Path, behaviour: str, requests: int) -> None:
+    fetch(source(CONTENT, server.url(behaviour)), tmp_path / "text.txt", None, {}, limits=LIMITS)
     assert verified(tmp_path / "text.txt").read_bytes() == CONTENT
-    assert server.asked[behaviour] == asked
+    assert server.requests[behaviour] == requests
 
 
 @pytest.mark.parametrize("first", ["missing", "html", "flipped", "broken", "endless"])
 def test_the_second_address_is_asked_when_the_first_fails(server: HostileServer, tmp_path: Path, first: str) -> None:
-    fetch(source(CONTENT, server.url(first), server.url("good")), tmp_path / "text.txt", None, {}, patience=PATIENT)
+    fetch(source(CONTENT, server.url(first), server.url("good")), tmp_path / "text.txt", None, {}, limits=LIMITS)
     assert verified(tmp_path / "text.txt").read_bytes() == CONTENT
     assert made_of(tmp_path / "text.txt")["made"]["download"]["from"] == server.url("good")
 
 
-def test_all_addresses_that_failed_are_named(server: HostileServer, destination: Path) -> None:
+def test_all_addresses_that_failed_are_reported(server: HostileServer, destination: Path) -> None:
     message = refusal(source(CONTENT, server.url("missing"), server.url("html")), destination)
     assert f"{server.url('missing')}: 404 Not Found, then {server.url('html')}: an HTML page" in message
 
@@ -202,7 +215,7 @@ def test_a_user_and_password_are_not_shown(server: HostileServer, tmp_path: Path
 
 def test_progress_is_logged(server: HostileServer, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.INFO, "lmstages"):
-        fetch(source(CONTENT, server.url("good")), tmp_path / "text.txt", None, {}, patience=PATIENT)
+        fetch(source(CONTENT, server.url("good")), tmp_path / "text.txt", None, {}, limits=LIMITS)
     assert any("MB/s" in line and "s left" in line for line in caplog.messages)
 
 
@@ -215,7 +228,7 @@ def test_a_full_disk_is_not_taken_for_a_bad_source(tmp_path: Path) -> None:
         "test.fetch(test.source(test.CONTENT), folder / 'raw' / 'text.txt', str(folder / 'folder'), {})"
     )
     assert "text.txt: no space left to write it" in last_line_of(script, {})
-    assert not category(tmp_path / "raw")
+    assert not contents(tmp_path / "raw")
 
 
 def last_line_of(script: str, environment: dict[str, str]) -> str:
@@ -229,20 +242,20 @@ def last_line_of(script: str, environment: dict[str, str]) -> str:
 
 def test_a_mirror_folder_replaces_the_network(server: HostileServer, tmp_path: Path) -> None:
     folder = folder_with(tmp_path / "folder", {"text.txt": CONTENT})
-    fetch(source(CONTENT, server.url("good")), tmp_path / "text.txt", str(folder), {}, patience=PATIENT)
+    fetch(source(CONTENT, server.url("good")), tmp_path / "text.txt", str(folder), {}, limits=LIMITS)
     assert made_of(tmp_path / "text.txt")["made"]["download"]["from"] == "text.txt"
-    assert not server.asked
+    assert not server.requests
 
 
 def test_a_mirror_address_replaces_the_network(server: HostileServer, tmp_path: Path) -> None:
     part = replace(source(CONTENT, server.url("flaky")).parts[0], mirror_names=("absent.txt", "good.txt"))
     mirrored = replace(source(CONTENT), parts=(part,))
-    fetch(mirrored, tmp_path / "text.txt", server.url("") + "corpora/", {}, patience=PATIENT)
+    fetch(mirrored, tmp_path / "text.txt", server.url("") + "corpora/", {}, limits=LIMITS)
     assert made_of(tmp_path / "text.txt")["made"]["download"]["from"] == server.url("corpora/good.txt")
-    assert dict(server.asked) == {"absent": 1, "good": 1}
+    assert dict(server.requests) == {"absent": 1, "good": 1}
 
 
-def test_a_file_that_a_mirror_lacks_is_named(server: HostileServer, tmp_path: Path, destination: Path) -> None:
+def test_a_file_that_a_mirror_lacks_is_reported(server: HostileServer, tmp_path: Path, destination: Path) -> None:
     folder = str(folder_with(tmp_path / "folder", {}))
     message = refusal(SHAKESPEARE, destination, folder)
     none = "none of these is there: shakespeare_input.txt, shakespeare_reconstructed.txt"
@@ -256,7 +269,7 @@ def test_a_file_that_a_mirror_lacks_is_named(server: HostileServer, tmp_path: Pa
 
 
 @pytest.mark.parametrize(
-    ("content", "found"),
+    ("content", "problem"),
     [
         (CONTENT[:-1], f"ended after {len(CONTENT) - 1:,} of {SIZE} bytes"),
         (CONTENT + b"\n", f"more than the {SIZE} bytes that are allowed"),
@@ -264,9 +277,9 @@ def test_a_file_that_a_mirror_lacks_is_named(server: HostileServer, tmp_path: Pa
         (CONTENT[:-2] + b"!\n", f"... where {SHA256[:12]}... was expected"),
     ],
 )
-def test_a_wrong_file_of_a_mirror_is_refused(tmp_path: Path, destination: Path, content: bytes, found: str) -> None:
+def test_a_wrong_file_of_a_mirror_is_refused(tmp_path: Path, destination: Path, content: bytes, problem: str) -> None:
     folder = folder_with(tmp_path / "folder", {"text.txt": content})
-    assert found in refusal(source(CONTENT), destination, str(folder))
+    assert problem in refusal(source(CONTENT), destination, str(folder))
 
 
 def test_a_damaged_original_of_a_mirror_is_not_passed_over(tmp_path: Path) -> None:
@@ -282,7 +295,7 @@ def test_a_mirror_that_is_no_folder_is_refused(destination: Path, mirror: str) -
 
 
 @pytest.mark.parametrize("mirror", ["ftp://127.0.0.1/", "http://[", "s3://bucket"])
-def test_a_mirror_of_another_kind_is_refused(destination: Path, mirror: str) -> None:
+def test_a_mirror_of_another_scheme_is_refused(destination: Path, mirror: str) -> None:
     assert "neither a folder nor an http address" in refusal(source(CONTENT), destination, mirror)
 
 
@@ -298,9 +311,9 @@ def test_a_mirror_of_another_kind_is_refused(destination: Path, mirror: str) -> 
     ],
 )
 def test_the_published_corpora_are_accepted(tmp_path: Path, name: str, part: str, variant: str) -> None:
-    found = fetch(SOURCES[name], tmp_path / "text.txt", str(DATA), {}, part=part)
-    assert found.name == variant
-    assert verified(tmp_path / "text.txt").stat().st_size == found.size
+    accepted = fetch(SOURCES[name], tmp_path / "text.txt", str(DATA), {}, part=part)
+    assert accepted.name == variant
+    assert verified(tmp_path / "text.txt").stat().st_size == accepted.size
 
 
 @with_data

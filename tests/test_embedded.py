@@ -1,4 +1,4 @@
-"""The embedded corpora: their probabilities, their entropy, and the facts a reader of them could learn."""
+"""The embedded corpora: their probabilities, their entropy, and the regularities that a model can learn."""
 
 import re
 from collections import Counter
@@ -56,7 +56,7 @@ def test_continuations_sum_to_one(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_score_is_next_log_probs_of_what_came_here_too(name: str) -> None:
+def test_score_is_next_log_probs_of_prefixes_of_embedded_text(name: str) -> None:
     document, random = sample(name)[7], Random(5)
     scores = source(name).score(document)
     for end in [random.randint(0, len(document)) for _ in range(12)]:
@@ -119,8 +119,8 @@ def test_another_name_for_the_hero_is_refused() -> None:
 
 
 def test_withheld_pairs_never_come_where_they_are_withheld() -> None:
-    found = [span for row in sample("fables", "withheld")[:150] for span in source("fables").pairs(row)]
-    assert len(found) == 300 and not any(withheld for *_, withheld in found)
+    pairs = [span for row in sample("fables", "withheld")[:150] for span in source("fables").pairs(row)]
+    assert len(pairs) == 300 and not any(withheld for *_, withheld in pairs)
 
 
 def test_withheld_pairs_come_at_their_rate_where_they_are_allowed() -> None:
@@ -139,7 +139,7 @@ def test_text_without_withheld_pairs_is_possible_where_they_are_allowed() -> Non
         assert np.isfinite(source("fables").score(row)).all()
 
 
-def test_every_word_of_a_pair_is_learnt_with_other_partners() -> None:
+def test_every_word_of_a_pair_occurs_in_train_with_other_partners() -> None:
     counts = words_of(sample("fables", "withheld"))
     seen = {word for word, _ in spans()}
     assert len(seen) > 70 and all(counts[word] > 20 for word in seen)
@@ -165,8 +165,8 @@ def test_the_hero_keeps_gender_and_name() -> None:
 
 def test_what_was_taken_along_comes_back() -> None:
     back = r"(?:found the|shared the|gave them the|gave \w+ the) (\w+ \w+) (?:in the|with the|again)"
-    found = [(row, thing) for row in sample("fables") for thing in re.findall(back, row)]
-    assert len(found) > 200 and all(row.count(thing) > 1 for row, thing in found)
+    things = [(row, thing) for row in sample("fables") for thing in re.findall(back, row)]
+    assert len(things) > 200 and all(row.count(thing) > 1 for row, thing in things)
 
 
 def test_counting_goes_on_by_one() -> None:

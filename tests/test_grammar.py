@@ -1,4 +1,4 @@
-"""The machinery of grammars, on grammars small enough to work out by hand."""
+"""Grammars: scores, entropy and lengths of small ones, worked out by hand, and their error messages."""
 
 import math
 from random import Random
@@ -26,8 +26,8 @@ def grammar(text: str, unseen: Unseen = "allowed") -> Grammar:
     return Grammar(yaml.safe_load(text), unseen)
 
 
-def entropy(*shares: float) -> float:
-    return -sum(share * math.log(share) for share in shares)
+def entropy(*probabilities: float) -> float:
+    return -sum(probability * math.log(probability) for probability in probabilities)
 
 
 def test_score_is_the_product_of_the_choices() -> None:
@@ -47,10 +47,11 @@ def test_next_log_probs_by_hand() -> None:
     assert grammar(TWICE).next_log_probs("ab") == {"": 0.0}
 
 
-def test_score_is_next_log_probs_of_what_came() -> None:
+def test_score_is_next_log_probs_of_each_prefix() -> None:
     pets, document = grammar(PETS), "no cats"
-    said = [pets.next_log_probs(document[:end])[document[end : end + 1]] for end in range(len(document) + 1)]
-    assert pets.score(document) == pytest.approx(said)
+    prefixes = range(len(document) + 1)
+    expected = [pets.next_log_probs(document[:end])[document[end : end + 1]] for end in prefixes]
+    assert pets.score(document) == pytest.approx(expected)
 
 
 def test_entropy_by_hand() -> None:
@@ -88,7 +89,7 @@ def test_an_unfinished_document_does_not_end() -> None:
     assert np.isfinite(scores[:-1]).all() and scores[-1] == -np.inf
 
 
-def test_pairs_tell_where_and_whether_withheld() -> None:
+def test_pairs_have_a_span_and_whether_they_are_withheld() -> None:
     assert grammar(PETS).pairs("cat eats ham.") == [(9, 12, True)]
     assert grammar(PETS).pairs("dog eats ham.") == [(9, 12, False)]
     assert grammar(PETS).pairs("no dogs") == []
@@ -108,8 +109,8 @@ def test_products_and_weights_of_words() -> None:
 
 def test_samples_come_as_often_as_scored() -> None:
     source, random = grammar(TWICE), Random(3)
-    share = np.mean([source.sample(random) == "ab" for _ in range(4000)])
-    assert abs(share - 1 / 4) < 4 * math.sqrt(3 / 16 / 4000)
+    frequency = np.mean([source.sample(random) == "ab" for _ in range(4000)])
+    assert abs(frequency - 1 / 4) < 4 * math.sqrt(3 / 16 / 4000)
 
 
 @pytest.mark.parametrize(
@@ -119,26 +120,26 @@ def test_samples_come_as_often_as_scored() -> None:
         ("{words: {pet: [cat]}, rules: {main: ['{p=pet}{p.many}']}}", "'many' is not known"),
         ("{words: {pet: [cat]}, rules: {main: ['{pet for q}']}}", "'q' is not known"),
         ("{words: {pet: [cat]}, rules: {main: ['{p=pet}', 'if p=dog: x']}}", "'dog' is not known"),
-        ("{words: {pet: [cat, cat]}, rules: {main: ['{pet}']}}", "words: pet: a word stands there twice"),
+        ("{words: {pet: [cat, cat]}, rules: {main: ['{pet}']}}", "words: pet: a word occurs twice"),
         ("{words: {? 'pet(one, many)' : [cat]}, rules: {main: ['{pet}']}}", "'cat' has 1 forms; expected 2"),
         ("{words: {}, rules: {main: ['{']}}", "cannot read '{'"),
-        ("{words: {}, rules: {main: ['x{main}']}}", "rules: main: it leads back to itself"),
+        ("{words: {}, rules: {main: ['x{main}']}}", "rules: main: the rule calls itself"),
         ("{words: {pet: [no]}, rules: {main: ['x']}}", "YAML read False; expected a text; put it in quotes"),
         ("{words: {a: [x], b: [y]}, rules: {main: ['x']}, withheld: {b for a: {x: [z]}}}", "b for a: 'z' is not known"),
     ],
 )
-def test_a_mistake_in_a_grammar_is_told(text: str, message: str) -> None:
+def test_a_mistake_in_a_grammar_is_reported(text: str, message: str) -> None:
     with pytest.raises(UserError, match=message):
         grammar(text)
 
 
-def test_a_prefix_that_cannot_be_is_told() -> None:
+def test_an_impossible_prefix_is_reported() -> None:
     with pytest.raises(UserError, match=r"character 2 \('x'\) of the document cannot follow"):
         grammar(PETS).next_log_probs("nox")
     with pytest.raises(UserError, match="the end of the document cannot follow"):
         grammar(PETS).pairs("no do")
 
 
-def test_an_unknown_corpus_is_told() -> None:
+def test_an_unknown_corpus_is_reported() -> None:
     with pytest.raises(UserError, match=r"'fabels' \(did you mean 'fables'\?\); allowed: coined, fables"):
         Grammar.load("fabels")

@@ -145,9 +145,9 @@ def test_principal_components_are_those_of_scikit_learn():
 def test_tsne_keeps_two_far_groups_apart_and_is_the_same_twice():
     draws = np.random.default_rng(2)
     vectors = draws.normal(0, 0.1, (16, 5)) + np.repeat([0, 50], 8)[:, None]
-    points = projections.neighbourly(vectors)
+    points = projections.tsne(vectors)
     assert projections.silhouette(points - points.mean(0), np.repeat([0, 1], 8)) > 0.5
-    assert (points == projections.neighbourly(vectors)).all()
+    assert (points == projections.tsne(vectors)).all()
 
 
 # ---------------------------------------------------------------- counts
@@ -162,7 +162,7 @@ def test_pairs_are_counted_by_hand_with_a_boundary_before_each_document():
 
 def test_counting_in_pieces_counts_the_same(monkeypatch):
     whole = inspection.Counts.of(Documents.of([[1, 2, 1, 0], [2, 2, 0], [3, 0]]), TEXT)
-    monkeypatch.setattr(inspection, "AT_ONCE", 3)
+    monkeypatch.setattr(inspection, "CHUNK", 3)
     pieces = inspection.Counts.of(Documents.of([[1, 2, 1, 0], [2, 2, 0], [3, 0]]), TEXT)
     assert (whole.pairs == pieces.pairs).all() and (whole.before == pieces.before).all()
 
@@ -170,7 +170,7 @@ def test_counting_in_pieces_counts_the_same(monkeypatch):
 def test_what_a_network_expects_has_the_row_sums_of_the_counts():
     frequent = inspection.Counts.of(Documents.of([[1, 2, 1, 0], [2, 3, 0]]), TEXT)
     model = fresh("neural_bigram", vocab_size=5)
-    found, arrays = inspection.laid_open(model, 3, frequent, {}, np.array([1, 2]), TEXT)
+    found, arrays = inspection.inspect_model(model, 3, frequent, {}, np.array([1, 2]), TEXT)
     kept = arrays["probabilities"].sum(1)
     np.testing.assert_allclose(np.sum(found["expected"], axis=1), frequent.before * kept, atol=1e-3)
     assert (kept < 1).all() and found["attention"] is None

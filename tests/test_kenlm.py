@@ -1,18 +1,17 @@
 """Kneser-Ney is KenLM's, to six digits and more: on characters, words and BPE, orders 2 to 6.
 
 ``tests/kenlm.sh`` builds the binaries this test looks for. Every token is a word ``t5``, every document a line, and
-the vocabulary is numbered as train brings it, as KenLM does, with one number more for what it calls <unk>.
+the vocabulary is numbered as train brings it, as KenLM does, with one more number for what it calls <unk>.
 """
 
-import os
 import re
 import subprocess
 from functools import cache
-from pathlib import Path
 from random import Random
 
 import numpy as np
 import pytest
+from conftest import KENLM
 from tokenizers import ByteLevelBPETokenizer
 
 from lmstages.config.hyperparameters.counts import KneserNey
@@ -22,10 +21,7 @@ from lmstages.models.base import build
 from lmstages.models.counts import counting
 from lmstages.models.counts.smoothing import closed_form
 
-BIN = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache", "lmstages", "kenlm", "bin")
-if not (BIN / "lmplz").is_file():
-    pytest.skip(f"KenLM is not built in {BIN}; tests/kenlm.sh does that", allow_module_level=True)
-
+pytestmark = pytest.mark.needs("kenlm")
 UNITS = ["characters", "words", "bpe"]
 ORDERS = [2, 3, 4, 5, 6]
 STORIES, TRAIN = 360, 4000  # of all sentences so many are for training; the others are scored
@@ -57,19 +53,19 @@ def lines(documents):
     return "".join(" ".join(f"t{token}" for token in row[:-1]) + "\n" for row in rows)
 
 
-@pytest.fixture(params=[(unit, order) for unit in UNITS for order in ORDERS], ids=lambda cell: f"{cell[0]}-{cell[1]}")
+@pytest.fixture(params=[(unit, order) for unit in UNITS for order in ORDERS], ids=lambda case: f"{case[0]}-{case[1]}")
 def both(request, tmp_path):
     """Our model, KenLM's perplexity and the discounts it prints."""
     unit, order = request.param
     train, test, vocab_size = numbered(unit)
     arpa = tmp_path / "model.arpa"
-    arguments = [BIN / "lmplz", "-o", str(order), "-S", "200M", "-T", tmp_path, "--discount_fallback", "--arpa", arpa]
-    told = subprocess.run(arguments, input=lines(train), capture_output=True, text=True, check=True).stderr
-    query = [BIN / "query", "-v", "summary", arpa]
+    arguments = [KENLM / "lmplz", "-o", str(order), "-S", "200M", "-T", tmp_path, "--discount_fallback", "--arpa", arpa]
+    report = subprocess.run(arguments, input=lines(train), capture_output=True, text=True, check=True).stderr
+    query = [KENLM / "query", "-v", "summary", arpa]
     summary = subprocess.run(query, input=lines(test), capture_output=True, text=True, check=True).stdout
     model = build(KneserNey(order=order), vocab_size)
     model.fit(train, test, 0)
-    discounts = re.findall(r"^\d+ \d+ D1=(\S+) D2=(\S+) D3\+=(\S+)$", told, re.MULTILINE)
+    discounts = re.findall(r"^\d+ \d+ D1=(\S+) D2=(\S+) D3\+=(\S+)$", report, re.MULTILINE)
     return model, float(re.search(r"including OOVs:\t(\S+)", summary)[1]), np.array(discounts, dtype=float)
 
 
@@ -78,7 +74,7 @@ def with_kenlms_last_counts(model, train):
     plain = counting.count(train, model.config.order, model.vocab_size, adjusted=False)
     discounts = model.constants.copy()
     for n in range(1, model.config.order):
-        adjusted = model.levels[n].counting.astype(np.int64)
+        adjusted = model.levels[n].counts.astype(np.int64)
         last = np.flatnonzero(adjusted)[-1]
         adjusted[last] = plain[n].counts[last]
         discounts[n - 1] = closed_form("modified_kneser_ney", adjusted)

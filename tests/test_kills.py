@@ -42,7 +42,7 @@ def run_fit(arguments, step, resumed):
     """In a process of its own: the fit, which tells the step it has reached and the one it went on from."""
     import torch
 
-    from lmstages.__main__ import main
+    from lmstages.cli import main
     from lmstages.training.loop import Trainer
 
     torch.set_num_threads(1)  # it was loaded before the command line could tell it

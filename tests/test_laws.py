@@ -1,14 +1,14 @@
 """The laws every model keeps. A new model is tested by one line in ``SMALL``."""
 
-from importlib.util import find_spec
-
 import numpy as np
 import pytest
+import torch
 
 from lmstages.config.ladder import LADDER, MODEL_TYPES
 from lmstages.core.documents import Documents
 from lmstages.evaluation.sampling import sample
 from lmstages.models.base import build
+from lmstages.models.counts.sequential import SequentialModel
 
 V = 7
 TRAINED = {"steps": 12, "batch_size": 16, "evaluate_every": 6}
@@ -38,22 +38,28 @@ SMALL = {
     "llama_cpp": {"base": WHOLE_BLOCKS},
     "modern_gpt": {**SMALL_ATTENTION, "value_embeddings": True, "ngram_embeddings": [2, 3], "ngram_buckets": 50},
 }
-LEARNING = {  # the same models, learning from what they score
-    "ppm, learning": ("ppm", {"order": 3, "online": True}),
-    "context_mixing, learning": ("context_mixing", {"order": 3, "online": True}),
+ONLINE = {  # the same models, evaluated online: each row is learned while it is scored
+    "ppm, online": ("ppm", {"order": 3, "online": True}),
+    "context_mixing, online": ("context_mixing", {"order": 3, "online": True}),
 }
-NAMES = [*SMALL, *LEARNING]
+NAMES = [*SMALL, *ONLINE]
 
 
 def drawn(seed, *shape):
     return np.random.default_rng(seed).integers(0, V, shape)
 
 
+def config_of(name):
+    model_type, keys = ONLINE.get(name) or (name, SMALL[name])
+    return MODEL_TYPES[model_type].model_validate(keys)
+
+
+UNLIMITED = [name for name in NAMES if config_of(name).context is None]
+LIMITED = [name for name in NAMES if name not in UNLIMITED]
+
+
 def fitted(name, seed=0, tokens=None):
-    if name == "llama_cpp" and find_spec("llama_cpp") is None:
-        pytest.skip("llama-cpp-python is not installed: tests/llama_cpp.sh builds it")
-    config, keys = LEARNING.get(name) or (name, SMALL[name])
-    model = build(MODEL_TYPES[config].model_validate(keys), V)
+    model = build(config_of(name), V)
     train = Documents.of([[*row, 0] for row in drawn(1, 40, 9)]) if tokens is None else Documents.single(tokens)
     model.fit(train, train, seed)
     return model
@@ -86,10 +92,9 @@ def test_the_future_does_not_matter(model):
     assert np.allclose(model.score(x)[:, :7], model.score(y)[:, :7], atol=1e-6)
 
 
+@pytest.mark.parametrize("model", LIMITED, indirect=True)
 def test_context_is_honest(model):
     x, y = drawn(6, 3, 12), drawn(7, 3, 12)
-    if model.config.context is None or model.config.context >= 12:
-        pytest.skip("this model's context is longer than the row")
     last = 12 - model.config.context - 1
     y[:, last:] = x[:, last:]
     assert np.allclose(model.score(x)[:, -1], model.score(y)[:, -1], atol=1e-5)
@@ -102,11 +107,81 @@ def test_rows_do_not_see_each_other(model):
     assert np.allclose(model.score(x[::-1]), model.score(x)[::-1], atol=1e-5)
 
 
-def test_what_stands_before_a_row_is_its_context(model):
+# The token before a row: ``score(tokens, before)`` reads it where the boundary stands otherwise
+
+
+def scores_behind(model, before, tokens):
+    """(B,), (B, T) -> (B, T) from a model's own parts, which read ``before`` first and no boundary before that."""
+    if isinstance(model, SequentialModel):
+        return np.array([read_in_turn(model.fork(), *pair) for pair in zip(before, tokens, strict=True)])
+    rows = torch.from_numpy(np.column_stack([before, tokens]))
+    with torch.inference_mode():
+        return model.logits(rows[:, :-1]).log_softmax(-1).gather(-1, rows[:, 1:, None])[..., 0].numpy()
+
+
+def read_in_turn(model, before, tokens):
+    model.begin(int(before))
+    scores = []
+    for token in tokens:
+        scores.append(model.distribution()[token])
+        model.read(np.array([token]))
+    return scores
+
+
+def test_the_boundary_stands_before_a_row_by_default(model):
     x = drawn(9, 4, 5)
     assert np.array_equal(model.score(x, np.zeros(4, dtype=np.int64)), model.score(x))
-    if (model.config.context or 0) >= 1:
-        assert not np.allclose(model.score(x, np.full(4, 3)), model.score(x))
+
+
+def test_another_token_before_a_row_changes_its_scores_unless_there_is_no_context(model):
+    x = drawn(9, 4, 5)
+    same = np.allclose(model.score(x, np.full(4, 3)), model.score(x))
+    assert same == (model.config.context == 0)
+
+
+@pytest.mark.parametrize("model", LIMITED, indirect=True)
+def test_a_row_that_is_cut_scores_as_within_the_whole_once_the_token_before_it_completes_the_context(model):
+    x, context = drawn(9, 4, 12), model.config.context
+    cut = model.score(x[:, 1:], before=x[:, 0])
+    assert np.allclose(cut[:, max(context - 1, 0) :], model.score(x)[:, max(context, 1) :], atol=1e-6)
+
+
+@pytest.mark.parametrize("model", UNLIMITED, indirect=True)
+def test_without_a_limit_to_the_context_the_token_before_a_row_is_read_first(model):
+    x, before = drawn(9, 4, 12), drawn(19, 4)
+    assert np.allclose(model.score(x, before), scores_behind(model, before, x), atol=1e-6)
+
+
+FAULTS = {
+    "ignores it": lambda score, tokens, before: score(tokens),
+    "takes another row's": lambda score, tokens, before: score(tokens, np.roll(before, 1)),
+    "reads it behind a boundary": lambda score, tokens, before: score(np.column_stack([before, tokens]))[:, 1:],
+}
+
+
+def break_score(model, fault, monkeypatch):
+    score = model.score
+
+    def faulty_score(tokens, before=None):
+        return score(tokens) if before is None else FAULTS[fault](score, tokens, before)
+
+    monkeypatch.setattr(model, "score", faulty_score)
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+@pytest.mark.parametrize("model", UNLIMITED, indirect=True)
+def test_without_a_limit_a_mistaken_token_before_a_row_would_be_caught(model, fault, monkeypatch):
+    break_score(model, fault, monkeypatch)
+    with pytest.raises(AssertionError):
+        test_without_a_limit_to_the_context_the_token_before_a_row_is_read_first(model)
+
+
+@pytest.mark.parametrize("fault", ["ignores it", "takes another row's"])
+@pytest.mark.parametrize("model", [name for name in LIMITED if config_of(name).context > 0], indirect=True)
+def test_with_a_limit_a_mistaken_token_before_a_row_would_be_caught(model, fault, monkeypatch):
+    break_score(model, fault, monkeypatch)
+    with pytest.raises(AssertionError):
+        test_a_row_that_is_cut_scores_as_within_the_whole_once_the_token_before_it_completes_the_context(model)
 
 
 def test_every_token_is_possible(model):

@@ -1,4 +1,4 @@
-"""Mixtures of rows from their score files: hand-worked weights, what valid may say and test may not, bad input."""
+"""Mixtures from score files: weights worked out by hand, dependence on valid but not on test, bad input."""
 
 import csv
 import json
@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from scipy.optimize import minimize_scalar
 
-from lmstages.__main__ import main
+from lmstages.cli import main
 from lmstages.config.reading import read_run
 from lmstages.core import artifacts
 from lmstages.core.errors import UserError
@@ -45,7 +45,7 @@ def test_a_mixture_of_a_row_with_itself_is_the_row():
     assert np.allclose(mixed(log_probs, fitted_weights(log_probs)), row[0])
 
 
-def test_what_one_row_holds_impossible_the_other_makes_possible():
+def test_a_token_impossible_in_one_row_is_possible_in_the_mixture():
     log_probs = np.array([[-np.inf, 0.0], [np.log(0.5), -np.inf]])
     assert np.allclose(np.exp(mixed(log_probs, np.array([0.4, 0.6]))), [0.3, 0.4])
 
@@ -64,7 +64,7 @@ def test_one_token_for_one_row_and_three_for_the_other_weigh_one_to_three():
 
 
 def test_hand_worked_weights():
-    """Where the slope of the log-likelihood is zero, or at the end of the simplex before it."""
+    """Where the derivative of the log-likelihood is zero, or at the border of the simplex."""
     log_probs = np.log([[0.8, 0.4], [0.2, 0.6]])  # 0.6 / (0.2 + 0.6 w) = 0.2 / (0.6 - 0.2 w): w = 4 / 3
     assert np.allclose(fitted_weights(log_probs), [1.0, 0.0], atol=1e-3)
     log_probs = np.log([[0.8, 0.2], [0.2, 0.6]])  # 0.6 / (0.2 + 0.6 w) = 0.4 / (0.6 - 0.4 w): w = 7 / 12
@@ -78,7 +78,7 @@ def test_two_weights_are_those_a_line_search_finds(seed):
     assert np.isclose(fitted_weights(log_probs)[0], best, atol=1e-3)
 
 
-def test_weights_lie_on_the_simplex_and_no_other_weights_are_better():
+def test_weights_are_on_the_simplex_and_no_other_weights_are_better():
     log_probs = drawn(5, 4, 400)
     weights = fitted_weights(log_probs)
     others = np.random.default_rng(6).dirichlet(np.ones(4), 200)
@@ -86,13 +86,13 @@ def test_weights_lie_on_the_simplex_and_no_other_weights_are_better():
     assert mixed(log_probs, weights).mean() >= max(mixed(log_probs, other).mean() for other in others)
 
 
-def test_a_token_that_nobody_holds_possible_says_nothing_of_the_weights():
+def test_a_token_impossible_in_all_rows_does_not_affect_the_weights():
     log_probs = drawn(7, 2, 50)
     with_impossible = np.column_stack([log_probs, [-np.inf, -np.inf]])
     assert np.allclose(fitted_weights(with_impossible), fitted_weights(log_probs), atol=1e-6)
 
 
-def test_what_two_rows_both_know_neither_adds():
+def test_two_equal_rows_add_nothing_each():
     log_probs = drawn(8, 2, 200)
     gains = gain_of_each(log_probs[[0, 0, 1]], np.array([0.3, 0.3, 0.4]))
     assert abs(gains[0] - gains[1]) < 1e-9 and gains[0] < 0.05 < gains[2]
@@ -103,22 +103,22 @@ def test_a_mixture_on_valid_is_never_worse_than_its_best_row():
     assert mixed(log_probs, fitted_weights(log_probs)).mean() >= log_probs.mean(axis=1).max() - 1e-9
 
 
-# The cell
+# The experiment
 
 
 @pytest.fixture
-def cells(tmp_path):
-    """Log-probabilities by split, or the status of a failed fit, for each name -> the folders of their cells."""
+def experiments(tmp_path):
+    """Log-probabilities by split, or the status of a failed fit, for each name -> the folders of the experiments."""
     (tmp_path / "text").mkdir()
     for split in ("valid", "test"):
         artifacts.save_bytes(tmp_path / "text" / f"{split}.txt", b"a" * 40, MADE)
 
     def written(**rows):
-        for name, found in rows.items():
+        for name, row in rows.items():
             folder, fit = tmp_path / name, {"status": "ok", "parameters": 5, "tokens_seen": 100, "fit_seconds": 2.0}
             fit |= {"device": "cpu", "threads": 1, "vocab_size": 3}
-            scores = {} if isinstance(found, str) else {split: scores_of(each) for split, each in found.items()}
-            fit |= {"status": found} if isinstance(found, str) else {}
+            scores = {} if isinstance(row, str) else {split: scores_of(log_probs) for split, log_probs in row.items()}
+            fit |= {"status": row} if isinstance(row, str) else {}
             artifacts.save_json(folder / "fit.json", fit, MADE)
             score_files.save_scores(folder / "scores.safetensors", scores, MADE)
             artifacts.save_json(folder / "evaluation.json", {"score_seconds": dict.fromkeys(scores, 1.0)}, MADE)
@@ -132,7 +132,7 @@ def scores_of(log_probs):
     return Scores(np.asarray(log_probs), np.ones(count), np.zeros(count), count, "stream")
 
 
-def mixed_cell(folders, tmp_path, section=BOTH):
+def mixed_experiment(folders, tmp_path, section=BOTH):
     mix(folders, tmp_path / "text", tmp_path / "out", section, MADE)
     fit = artifacts.load_json(tmp_path / "out" / "fit.json")
     return fit, score_files.load_scores(tmp_path / "out" / "scores.safetensors")
@@ -143,74 +143,74 @@ def two_rows(seed=0):
     return [{"valid": valid[row], "test": test[row]} for row in range(2)]
 
 
-def test_a_cell_has_weights_from_valid_and_scores_of_the_splits_alone(cells, tmp_path):
+def test_weights_come_from_valid_and_only_the_splits_of_the_section_are_scored(experiments, tmp_path):
     one, other = two_rows()
-    fit, scores = mixed_cell(cells(one=one, other=other), tmp_path)
+    fit, scores = mixed_experiment(experiments(one=one, other=other), tmp_path)
     expected = fitted_weights(np.stack([one["valid"], other["valid"]]).astype(np.float32).astype(np.float64))
     assert np.allclose(list(fit["mixture"].values()), expected) and list(scores) == ["test"]
-    told = mixed(np.stack([one["test"], other["test"]]), expected)
-    assert np.allclose(scores["test"].log_probs, told, atol=1e-5)
+    expected_scores = mixed(np.stack([one["test"], other["test"]]), expected)
+    assert np.allclose(scores["test"].log_probs, expected_scores, atol=1e-5)
 
 
-def test_weights_never_see_test(cells, tmp_path):
+def test_weights_never_see_test(experiments, tmp_path):
     one, other = two_rows()
-    first, _ = mixed_cell(cells(one=one, other=other), tmp_path)
+    first, _ = mixed_experiment(experiments(one=one, other=other), tmp_path)
     shuffled = np.random.default_rng(3).permutation(40)
     moved = [{**row, "test": row["test"][shuffled]} for row in (one, other)]
-    second, _ = mixed_cell(cells(one=moved[0], other=moved[1]), tmp_path)
+    second, _ = mixed_experiment(experiments(one=moved[0], other=moved[1]), tmp_path)
     assert first["mixture"] == second["mixture"]
     moved = [{**row, "valid": row["valid"] * factor} for row, factor in ((one, 0.5), (other, 1.0))]
-    assert mixed_cell(cells(one=moved[0], other=moved[1]), tmp_path)[0]["mixture"] != first["mixture"]
+    assert mixed_experiment(experiments(one=moved[0], other=moved[1]), tmp_path)[0]["mixture"] != first["mixture"]
 
 
-def test_equal_weights_need_no_valid(cells, tmp_path):
+def test_equal_weights_need_no_valid(experiments, tmp_path):
     one, other = ({"test": row["test"]} for row in two_rows())
-    fit, scores = mixed_cell(cells(one=one, other=other), tmp_path, {**BOTH, "weights": "equal"})
+    fit, scores = mixed_experiment(experiments(one=one, other=other), tmp_path, {**BOTH, "weights": "equal"})
     assert fit["mixture"] == {"one": 0.5, "other": 0.5} and fit["free_weights"] == 0
     assert np.allclose(scores["test"].log_probs, np.logaddexp(one["test"], other["test"]) - np.log(2), atol=1e-5)
 
 
-def test_a_cell_costs_what_its_parts_cost(cells, tmp_path):
+def test_a_mixture_costs_the_sum_of_its_models(experiments, tmp_path):
     one, other = two_rows()
-    fit, _ = mixed_cell(cells(one=one, other=other), tmp_path)
+    fit, _ = mixed_experiment(experiments(one=one, other=other), tmp_path)
     assert fit["parameters"] == 5 + 5 + 1 and fit["tokens_seen"] == 200 and fit["fit_seconds"] >= 4.0
     assert artifacts.load_json(tmp_path / "out" / "evaluation.json")["score_seconds"]["test"] >= 2.0
 
 
-def test_the_page_shows_weights_and_what_each_adds(cells, tmp_path):
+def test_the_report_has_the_weights_and_the_gain_of_each_model(experiments, tmp_path):
     one, other = two_rows()
-    shown = mixed_cell(cells(one=one, other=other), tmp_path)[0]["hyperparameters"]
+    shown = mixed_experiment(experiments(one=one, other=other), tmp_path)[0]["hyperparameters"]
     assert shown["of"] == ["one", "other"] and abs(sum(shown["weights"]) - 1) < 1e-3
     assert shown["weights_from"] == "valid" and all(gain > 0 for gain in shown["gain_of_each"])
 
 
-def test_a_mixture_of_a_failed_model_has_failed(cells, tmp_path):
-    fit, scores = mixed_cell(cells(one=two_rows()[0], other="failed: no luck"), tmp_path)
+def test_a_mixture_of_a_failed_model_has_failed(experiments, tmp_path):
+    fit, scores = mixed_experiment(experiments(one=two_rows()[0], other="failed: no luck"), tmp_path)
     assert fit["status"] == "failed: other failed: no luck" and scores == {}
 
 
-def test_other_tokens_are_refused(cells, tmp_path):
+def test_other_tokens_are_refused(experiments, tmp_path):
     one, other = two_rows()
     with pytest.raises(UserError, match=r"scores 30 tokens of valid, not the 40 of .*one; rows can be mixed where"):
-        mixed_cell(cells(one=one, other={split: row[:30] for split, row in other.items()}), tmp_path)
+        mixed_experiment(experiments(one=one, other={split: row[:30] for split, row in other.items()}), tmp_path)
 
 
-def test_scores_without_valid_are_refused(cells, tmp_path):
+def test_scores_without_valid_are_refused(experiments, tmp_path):
     one, other = two_rows()
     with pytest.raises(UserError, match="holds no scores of valid; it holds test; run snakemake"):
-        mixed_cell(cells(one=one, other={"test": other["test"]}), tmp_path)
+        mixed_experiment(experiments(one=one, other={"test": other["test"]}), tmp_path)
 
 
-def test_the_command_wants_a_folder_for_each_model(cells, tmp_path, capsys):
-    [one] = cells(one=two_rows()[0])
-    given = ["--components", one, "--text", tmp_path, "--out", tmp_path, "--section", json.dumps(BOTH)]
-    assert main(["mix", *map(str, given)]) == 1
+def test_the_command_wants_a_folder_for_each_model(experiments, tmp_path, capsys):
+    [one] = experiments(one=two_rows()[0])
+    arguments = ["--components", one, "--text", tmp_path, "--out", tmp_path, "--section", json.dumps(BOTH)]
+    assert main(["mix", *map(str, arguments)]) == 1
     assert "--components: 1 folders for the 2 models of the section; one folder for each" in capsys.readouterr().err
 
 
-def test_what_went_in_is_named_by_its_model(cells):
+def test_inputs_are_keyed_by_model(experiments):
     one, other = two_rows()
-    assert set(inputs_of(cells(one=one, other=other), BOTH)) == {"one", "other"}
+    assert set(inputs_of(experiments(one=one, other=other), BOTH)) == {"one", "other"}
 
 
 # The config
@@ -240,7 +240,7 @@ def run_of(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("given", "message"),
+    ("arguments", "message"),
     [
         ({"mixtures": "{both: {of: [bigramm, mlp]}}"}, "mixtures.both.of: 'bigramm' is not defined under models (did"),
         ({"mixtures": "{both: {of: [mlp]}}"}, "mixtures.both.of: ['mlp'] is no mixture; name at least two models"),
@@ -261,18 +261,21 @@ def run_of(tmp_path):
         ),
         (
             {"corpus": "{count: 100, models: [bigram]}"},
-            "mixtures.both: no corpus runs all of bigram, mlp; name them under its models",
+            "mixtures.both: no corpus runs all of bigram, mlp; list them under its models",
         ),
-        ({"mlp": ", scoring: {skip: 3}"}, "leave other tokens unscored (scoring.skip: bigram 0, mlp 3); give them the"),
+        (
+            {"mlp": ", scoring: {skip: 3}"},
+            "leave different tokens unscored (scoring.skip: bigram 0, mlp 3); give them the",
+        ),
         (
             {"mlp": ", seeds: [5]", "mixtures": "{both: {of: [mlp, rnn]}}"},
-            "mixtures.both: its networks have other seeds each (mlp [5], rnn [0, 1]); give them the same seeds",
+            "mixtures.both: its networks have different seeds (mlp [5], rnn [0, 1]); give them the same seeds",
         ),
     ],
 )
-def test_a_mistake_ends_before_any_job(run_of, given, message):
+def test_a_mistake_ends_before_any_job(run_of, arguments, message):
     with pytest.raises(UserError) as raised:
-        run_of(**given)
+        run_of(**arguments)
     assert message in str(raised.value)
 
 
@@ -300,17 +303,17 @@ def test_a_mixture_has_the_seeds_of_its_networks(run_of):
     assert run.components("both", 1) == [("bigram", 0), ("mlp", 1)]
 
 
-def test_a_mixture_stands_above_its_models_in_a_class_as_strict_as_theirs(run_of):
-    told = json.loads(run_of().summary_section())["told"]
-    assert told["both"]["rank"] > max(told[name]["rank"] for name in ("bigram", "mlp"))
-    assert told["both"]["category"] == "static" and told["both"]["title"] == "Mixture"
+def test_a_mixture_ranks_after_its_models_in_their_category(run_of):
+    models = json.loads(run_of().summary_section())["models"]
+    assert models["both"]["rank"] > max(models[name]["rank"] for name in ("bigram", "mlp"))
+    assert models["both"]["category"] == "static" and models["both"]["title"] == "Mixture"
 
 
-def test_an_adaptive_part_makes_the_mixture_adaptive(tmp_path):
+def test_a_mixture_with_an_online_model_is_online(tmp_path):
     path = tmp_path / "run.yaml"
-    models = "models: {bigram: , ppm: {learns: true}}\nmixtures: {both: {of: [bigram, ppm]}}"
+    models = "models: {bigram: , ppm: {online: true}}\nmixtures: {both: {of: [bigram, ppm]}}"
     path.write_text(f"corpora: {{coined: {{count: 100}}}}\ntokenizers: {{char: {{kind: char}}}}\n{models}\n")
-    assert json.loads(read_run(path).summary_section())["told"]["both"]["category"] == "online"
+    assert json.loads(read_run(path).summary_section())["models"]["both"]["category"] == "online"
 
 
 # The workflow

@@ -10,7 +10,7 @@ from torch.nn import functional
 from lmstages.config.hyperparameters.attention import GPT, ModernGPT
 from lmstages.core.documents import Documents
 from lmstages.models.base import build
-from lmstages.models.neural.attention import attend, normed
+from lmstages.models.neural.attention import attend, rms_norm
 from lmstages.models.neural.modern_gpt import NgramEmbedding, Norm, SquaredReLU
 
 SHAPE = {"layers": 2, "heads": 2, "width": 16, "window": 12, "row_length": 12}
@@ -108,9 +108,9 @@ def test_normed_queries_and_keys_make_products_bounded():
 
 def test_the_norm_and_its_slope_are_torchs():
     x, y = (random(2, 3, 16).double().requires_grad_() for _ in range(2))
-    (normed(x, 1e-3) * random(2, 3, 16, seed=1)).sum().backward()
+    (rms_norm(x, 1e-3) * random(2, 3, 16, seed=1)).sum().backward()
     (functional.rms_norm(y, (16,), eps=1e-3) * random(2, 3, 16, seed=1)).sum().backward()
-    assert torch.allclose(normed(x, 1e-3), functional.rms_norm(y, (16,), eps=1e-3)) and torch.allclose(x.grad, y.grad)
+    assert torch.allclose(rms_norm(x, 1e-3), functional.rms_norm(y, (16,), eps=1e-3)) and torch.allclose(x.grad, y.grad)
 
 
 def test_squared_relu_and_its_slope_are_those_of_autograd():
@@ -160,11 +160,11 @@ def test_an_ngram_embedding_depends_on_its_last_tokens_and_boundaries_stand_befo
     with torch.no_grad():
         for part in table.tables:
             part.weight.copy_(random(200, 16))
-    alone, behind = table(torch.tensor([[5, 6]]), None), table(torch.tensor([[0, 0, 5, 6]]), None)
+    alone, behind = table(torch.tensor([[5, 6]])), table(torch.tensor([[0, 0, 5, 6]]))
     assert torch.equal(alone, behind[:, 2:])
-    other = table(torch.tensor([[9, 3, 5, 6]]), None)
+    other = table(torch.tensor([[9, 3, 5, 6]]))
     assert torch.equal(other[:, 3:] - behind[:, 3:] == 0, torch.zeros(1, 1, 16, dtype=torch.bool))
-    assert torch.equal(table(torch.tensor([[9, 0, 5, 6]]), None)[:, 3:], behind[:, 3:])
+    assert torch.equal(table(torch.tensor([[9, 0, 5, 6]]))[:, 3:], behind[:, 3:])
 
 
 def test_the_ngram_embedding_learns_a_text_that_two_tokens_determine():

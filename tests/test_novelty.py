@@ -1,4 +1,4 @@
-"""Samples, measured: hand-worked texts, and against a search that tries everything."""
+"""Novelty of samples, worked out by hand and compared with exhaustive search."""
 
 import random
 
@@ -15,7 +15,7 @@ def anywhere(text, whole):
                 if text[start:end] in whole), default=0)  # fmt: skip
 
 
-def test_the_longest_copy_is_what_trying_all_pieces_finds():
+def test_the_longest_copy_equals_exhaustive_search():
     draws = random.Random(3)
     whole = "".join(draws.choices("abc", k=300))
     suffixes = Suffixes(whole)
@@ -30,45 +30,45 @@ def test_copies_of_the_whole_of_nothing_and_of_a_text_of_one_letter():
 
 
 def test_distinct_by_hand():
-    found = distinct(["a b a", "b a"], "words")  # a b a b a: 2 of 5; ab ba ba: 2 of 3; aba: 1 of 1
-    assert found == {"distinct_1": 2 / 5, "distinct_2": 2 / 3, "distinct_3": 1.0, "unit": "words"}
+    fractions = distinct(["a b a", "b a"], "words")  # a b a b a: 2 of 5; ab ba ba: 2 of 3; aba: 1 of 1
+    assert fractions == {"distinct_1": 2 / 5, "distinct_2": 2 / 3, "distinct_3": 1.0, "unit": "words"}
     assert distinct(["aa"], "characters")["distinct_1"] == 1 / 2 and distinct([], "words")["distinct_1"] is None
 
 
-def test_shares_of_samples_by_hand():
-    found = Reference(["anna", "ben"], ["ben", "clara", "dora"], None, False).measure(
+def test_fractions_of_samples_by_hand():
+    measures = Reference(["anna", "ben"], ["ben", "clara", "dora"], None, False).measure(
         ["anna", "clara", "emil", "emil"], [True, True, True, True]
     )
-    assert (found["in_train"], found["in_test"], found["new"]) == (0.25, 0.25, 0.5)
-    assert found["found"] == 1 / 2  # clara, of clara and dora
-    assert found["longest_copy"] == {"mean": 7 / 4, "max": 4} and found["accepted"] is None  # anna, a, e, e
+    assert (measures["in_train"], measures["in_test"], measures["new"]) == (0.25, 0.25, 0.5)
+    assert measures["found"] == 1 / 2  # clara, of clara and dora
+    assert measures["longest_copy"] == {"mean": 7 / 4, "max": 4} and measures["accepted"] is None  # anna, a, e, e
 
 
-def test_a_sample_that_was_cut_off_is_known_if_a_document_begins_so():
-    found = Reference(WORDS, ["or not"], None, False).measure(["to be", "be or"], [False, False])
-    assert found["in_train"] == 0.5 and found["length_of_test"] == [5.0] * 5 and found["unit"] == "words"
+def test_a_truncated_sample_is_in_train_if_it_begins_a_document():
+    measures = Reference(WORDS, ["or not"], None, False).measure(["to be", "be or"], [False, False])
+    assert measures["in_train"] == 0.5 and measures["length_of_test"] == [5.0] * 5 and measures["unit"] == "words"
 
 
-def test_in_a_stream_a_sample_may_stand_anywhere():
-    found = Reference(["to be or not to be"], ["that is the question"], None, True).measure(["be or"], [False])
-    assert found["in_train"] == 1.0 and found["found"] is None
+def test_in_a_stream_a_sample_may_occur_anywhere():
+    measures = Reference(["to be or not to be"], ["that is the question"], None, True).measure(["be or"], [False])
+    assert measures["in_train"] == 1.0 and measures["found"] is None
 
 
 def test_train_as_samples_is_all_copied():
-    found = Reference(WORDS, ["or not"], None, False).measure(WORDS, [True] * 3)
-    assert found["in_train"] == 1.0 and found["new"] == 0.0
-    assert found["longest_copy"] == {"mean": pytest.approx(23 / 3), "max": 9}
+    measures = Reference(WORDS, ["or not"], None, False).measure(WORDS, [True] * 3)
+    assert measures["in_train"] == 1.0 and measures["new"] == 0.0
+    assert measures["longest_copy"] == {"mean": pytest.approx(23 / 3), "max": 9}
 
 
 def test_the_source_accepts_its_own_samples_and_their_code_length_is_its_own():
     grammar, draws = Grammar.load("coined"), random.Random(1)
     texts = [grammar.sample(draws) for _ in range(30)]
-    found = Reference(texts, texts, "coined", False).measure(texts, [True] * 30)
+    measures = Reference(texts, texts, "coined", False).measure(texts, [True] * 30)
     expected = -sum(grammar.score(text)[:-1].sum() for text in texts) / sum(map(len, texts))
-    assert found["accepted"] == 1.0 and found["code_length"] == pytest.approx(expected / 0.6931471805599453)
+    assert measures["accepted"] == 1.0 and measures["code_length"] == pytest.approx(expected / 0.6931471805599453)
 
 
-def test_what_the_grammar_refuses_is_counted_up_to_there():
+def test_a_refused_text_counts_up_to_the_first_refused_character():
     grammar = Grammar.load("coined")
     name = grammar.sample(random.Random(1))
     whole, characters, bits = accepted(grammar, name + "#", True)

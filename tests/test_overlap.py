@@ -1,4 +1,4 @@
-"""What held-out text shares with train: hand-worked texts, and what must hold of any."""
+"""Overlap of held-out text with train, on texts worked out by hand."""
 
 import numpy as np
 import pytest
@@ -20,44 +20,44 @@ def audited(folder, train, test, stream=False):
 
 
 def test_a_copy_of_train_overlaps_wholly(tmp_path):
-    shares, _ = audited(tmp_path, [LONG, LONG[::-1]], [LONG, LONG[::-1]])
-    assert shares == {"documents": 1.0, "near": 1.0, "windows": 1.0}
+    fractions, _ = audited(tmp_path, [LONG, LONG[::-1]], [LONG, LONG[::-1]])
+    assert fractions == {"documents": 1.0, "near": 1.0, "windows": 1.0}
 
 
 def test_other_text_overlaps_nowhere(tmp_path):
-    shares, _ = audited(tmp_path, [LONG], [LONG[::-1]])
-    assert shares == {"documents": 0.0, "near": 0.0, "windows": 0.0}
+    fractions, _ = audited(tmp_path, [LONG], [LONG[::-1]])
+    assert fractions == {"documents": 0.0, "near": 0.0, "windows": 0.0}
 
 
-def test_one_document_of_three_is_known(tmp_path):
-    shares, arrays = audited(tmp_path, ["anna", "ben"], ["clara", "ben", "dora"])
-    assert shares["documents"] == pytest.approx(1 / 3) and shares["windows"] is None
+def test_one_document_of_three_is_in_train(tmp_path):
+    fractions, arrays = audited(tmp_path, ["anna", "ben"], ["clara", "ben", "dora"])
+    assert fractions["documents"] == pytest.approx(1 / 3) and fractions["windows"] is None
     assert arrays["test.seen"].tolist() == [False, True, False] and arrays["test.characters"].tolist() == [6, 4, 5]
 
 
 def test_a_changed_letter_leaves_a_near_copy_and_the_windows_beside_it(tmp_path):
     text = LONG * 2
-    shares, _ = audited(tmp_path, [text], [text[:100] + "#" + text[101:]])
-    windows, touched = len(text) - 49, len(text) - 100 + 1  # the last windows, from the first that holds the letter
-    assert shares["documents"] == 0.0 and shares["near"] == 1.0
-    assert shares["windows"] == pytest.approx((windows - min(50, touched)) / windows)
+    fractions, _ = audited(tmp_path, [text], [text[:100] + "#" + text[101:]])
+    windows, changed = len(text) - 49, len(text) - 100 + 1  # the last windows, from the first with the letter
+    assert fractions["documents"] == 0.0 and fractions["near"] == 1.0
+    assert fractions["windows"] == pytest.approx((windows - min(50, changed)) / windows)
 
 
 def test_a_window_never_crosses_two_documents(tmp_path):
-    shares, _ = audited(tmp_path, [LONG], [LONG[:60], LONG[60:]])
-    assert shares["windows"] == 1.0  # 11 windows, all of the first
-    shares, _ = audited(tmp_path, [LONG[:30], LONG[30:]], [LONG])
-    assert shares["windows"] == 0.0
+    fractions, _ = audited(tmp_path, [LONG], [LONG[:60], LONG[60:]])
+    assert fractions["windows"] == 1.0  # 11 windows, all of the first
+    fractions, _ = audited(tmp_path, [LONG[:30], LONG[30:]], [LONG])
+    assert fractions["windows"] == 0.0
 
 
 def test_a_stream_has_windows_and_no_documents(tmp_path):
-    shares, _ = audited(tmp_path, [LONG], [LONG[10:70]], stream=True)
-    assert shares == {"documents": None, "near": None, "windows": 1.0}
+    fractions, _ = audited(tmp_path, [LONG], [LONG[10:70]], stream=True)
+    assert fractions == {"documents": None, "near": None, "windows": 1.0}
 
 
 def test_jaccard_by_hand():
-    one, other = shingles("abcdefghij"), shingles("abcdefghiX")  # three shingles each, two shared
-    assert jaccard(one, other) == 2 / 4
+    first, second = shingles("abcdefghij"), shingles("abcdefghiX")  # three shingles in either, two shared
+    assert jaccard(first, second) == 2 / 4
 
 
 def test_equal_sets_have_equal_signatures_and_unlike_ones_none_in_common():
@@ -66,10 +66,10 @@ def test_equal_sets_have_equal_signatures_and_unlike_ones_none_in_common():
 
 
 @pytest.mark.parametrize("length", [1, 2, 7, 50])
-def test_windows_hash_alike_if_they_are_alike(length):
+def test_equal_windows_have_equal_hashes(length):
     text = LONG * 2
     hashes = window_hashes(code_points(text), length)
-    pieces = [text[at : at + length] for at in range(len(text) - length + 1)]
+    pieces = [text[start : start + length] for start in range(len(text) - length + 1)]
     assert len(hashes) == len(pieces) and len(set(hashes.tolist())) == len(set(pieces))
 
 

@@ -7,14 +7,15 @@ from importlib.util import find_spec
 import numpy as np
 import pytest
 
-from lmstages.__main__ import main
+from lmstages.cli import main
 from lmstages.config.hyperparameters.attention import Llama
 from lmstages.config.reading import read_run
 from lmstages.config.sections import Pretrained, to_section
 from lmstages.core import artifacts
 from lmstages.core.errors import UserError
 from lmstages.evaluation import pretrained
-from lmstages.evaluation.derivation import against, derive
+from lmstages.evaluation.derivation import derive
+from lmstages.evaluation.quantization import quantization_error
 from lmstages.evaluation.score_files import load_scores
 from lmstages.models.base import build
 from lmstages.models.external.llama_tensors import shapes
@@ -27,7 +28,7 @@ tokenizers: {char: {kind: char, alphabet: corpus}}
 models:
   llama: {layers: 1, heads: 2, key_value_heads: 1, width: 32, hidden: 32, window: 16, row_length: 16}
   llama_q4: {of: llama}
-  better: {model: llama_q4, rounding: gptq, output: q4_0}
+  better: {type: llama_q4, rounding: gptq, output: q4_0}
 sampling: {count: 1, length: 10}
 """
 CELL = "results/words/char/llama/seed0"
@@ -163,7 +164,7 @@ def test_a_derived_cell_is_made_and_measured(here):
     for name in ("llama_q4", "better"):
         out = here / f"results/words/char/{name}/seed0"
         derive(base, tokens, out, json.loads(run.fit_section(name)), 1, {})
-        told = against(out / "model.safetensors", base, tokens, ["test"])["test"]
+        told = quantization_error(out / "model.safetensors", base, tokens, ["test"])["test"]
         assert told["of"] == "llama" and 0 < told["kl"] < 1 and 0.5 < told["top1"] <= 1
         assert told["file_bytes"] < (here / "llama.gguf").stat().st_size and 4.5 < told["bits_per_weight"] < 8
         assert artifacts.load_json(out / "fit.json")["tokens_seen"] == 100
@@ -175,12 +176,12 @@ def test_what_is_made_of_a_failed_fit_fails_with_it(here, tmp_path):
     section = json.loads(read_run(here / "run.yaml").fit_section("llama_q4"))
     derive(base / "model.safetensors", tokens, tmp_path / "q/seed0", section, 1, {})
     assert artifacts.load_json(tmp_path / "q/seed0/fit.json")["status"] == "failed: it diverged"
-    assert against(tmp_path / "q/seed0/model.safetensors", base, tokens, ["test"]) == {}
+    assert quantization_error(tmp_path / "q/seed0/model.safetensors", base, tokens, ["test"]) == {}
 
 
 def test_a_model_that_is_made_of_nothing_is_not_derived(here, tmp_path):
     section = {"type": "uniform", "hyperparameters": {}}
-    with pytest.raises(UserError, match="model uniform: is not made of another model; use the verb fit"):
+    with pytest.raises(UserError, match="model uniform: is not derived from another model; use the command fit"):
         derive(here / CELL / "model.safetensors", here / "results/words/char/tokens", tmp_path, section, 1, {})
 
 
@@ -199,7 +200,7 @@ def test_a_pretrained_model_is_a_cell_of_a_class_of_its_own(here):
     (here / "more.yaml").write_text(CONFIG + "pretrained: {theirs: {path: llama}}\n")
     run = read_run(here / "more.yaml")
     assert run.experiments()[-1] == ("words", "own", "theirs", 0)
-    told = json.loads(run.summary_section())["told"]
+    told = json.loads(run.summary_section())["models"]
     assert told["theirs"]["category"] == "pretrained" and told["llama_q4"]["of"] == "llama"
 
 
@@ -214,11 +215,15 @@ LLAMA, Q4 = "  llama: {", "  llama_q4: {of: llama}"
             "  llama_q4: {of: lama}",
             "models.llama_q4.of: 'lama' is not defined under models (did you mean 'llama'?)",
         ),
-        (Q4, "  llama_q4: {of: better}", "models.llama_q4.of: 'better' is of model llama_q4; allowed: llama"),
+        (Q4, "  llama_q4: {of: better}", "models.llama_q4.of: 'better' is of type llama_q4; allowed: llama"),
         (Q4, "  llama_q4: {seeds: [1]}", "models.llama_q4.seeds: are those of llama; leave them out"),
-        (Q4, "  llama_q4: {base: {}}", "models.llama_q4.base: is the record of the model that of names; leave it out"),
+        (Q4, "  llama_q4: {base: {}}", "models.llama_q4.base: is the record of the model under of; leave it out"),
         ("hidden: 32", "hidden: 40", "rows of 40 numbers (models.llama.hidden) are no whole blocks of 32"),
-        ("words.txt, ", "words.txt, models: [llama_q4], ", "llama_q4 is made of llama, which is not named; name both"),
+        (
+            "words.txt, ",
+            "words.txt, models: [llama_q4], ",
+            "llama_q4 is made from llama, which is not listed; list both",
+        ),
         (Q4, "  llama_q8: {rounding: gptq}", "models.llama_q8.rounding: the text 'gptq' found"),
         ("sampling", "pretrained: {x: {path: lama}}\nsampling", "pretrained.x.path: 'lama' no such folder (did you"),
         ("sampling", "pretrained: {x: {gguf: q9.gguf}}\nsampling", "pretrained.x.gguf: 'q9.gguf' no such file (did"),

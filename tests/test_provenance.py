@@ -8,13 +8,13 @@ import pytest
 from lmstages.config.ladder import LADDER, MODEL_TYPES
 from lmstages.core import provenance
 
-VERBS = ("download", "prepare", "tokenize", "oracle", "summarize", "report", "figures", "verdict")
+COMMANDS = ("download", "prepare", "tokenize", "oracle", "summarize", "report", "figures", "verdict")
 COUNTS = {config.name for config in LADDER if config.module == MODEL_TYPES["ngram"].module}
 NEURAL = {config.name for config in LADDER if config.family == "neural"}
 
 
-def jobs(verbs, configs):
-    return {f"{verb} {config}" for verb in verbs for config in configs}
+def jobs(commands, models):
+    return {f"{command} {model}" for command in commands for model in models}
 
 
 @pytest.fixture
@@ -22,22 +22,23 @@ def package(tmp_path, monkeypatch):
     """A copy of the package that a test may edit."""
     copy = shutil.copytree(provenance.PACKAGE, tmp_path / "lmstages", ignore=shutil.ignore_patterns("__pycache__"))
     monkeypatch.setattr(provenance, "PACKAGE", copy)
-    provenance._imports_of.cache_clear()
-    yield copy
-    provenance._imports_of.cache_clear()
+    return copy
 
 
 def hashes():
-    provenance._imports_of.cache_clear()
-    told = {f"{verb} {r.name}": provenance.code_hash(verb, r.module) for verb in ("fit", "evaluate") for r in LADDER}
-    return {**told, **{verb: provenance.code_hash(verb) for verb in VERBS}}
+    """{job: hash}, read anew: within one process a file is read once."""
+    for cached in (provenance._commands, provenance._imports_of, provenance._code_of):
+        cached.cache_clear()
+    models = [(f"{command} {m.name}", command, m.module) for command in ("fit", "evaluate") for m in LADDER]
+    of_models = {job: provenance.code_hash(command, module) for job, command, module in models}
+    return {**of_models, **{command: provenance.code_hash(command) for command in COMMANDS}}
 
 
 @pytest.fixture
 def changed_by(package):
     """The jobs whose code an edit of a file changes."""
 
-    def told(name, edit=b"\nEDITED = 1\n"):
+    def changed(name, edit=b"\nEDITED = 1\n"):
         before, whole = hashes(), provenance.package_hash()
         path = package / name
         path.write_bytes(edit(path.read_bytes()) if callable(edit) else path.read_bytes() + edit)
@@ -45,7 +46,7 @@ def changed_by(package):
         assert provenance.package_hash() != whole
         return {job for job in before if before[job] != after[job]}
 
-    return told
+    return changed
 
 
 def test_a_touch_changes_nothing(package):
@@ -61,31 +62,62 @@ def test_the_same_code_elsewhere_has_the_same_hash(package, monkeypatch):
     assert hashes() == here
 
 
-@pytest.mark.parametrize("name", ["ladder.py", "config/records.py", "config/run.py", "config/reading.py"])
+HYPERPARAMETERS = [f"hyperparameters/{name}.py" for name in provenance.RECORDS]
+
+
+@pytest.mark.parametrize("name", ["ladder.py", "sections.py", "run.py", "reading.py", *HYPERPARAMETERS])
 def test_the_ladder_and_the_config_reach_a_job_as_its_section(changed_by, name):
-    assert changed_by(name, b"\n# a comment\n") == set()
+    assert changed_by(f"config/{name}") == set()
+
+
+def reworded(code):
+    """Other docstrings, comments and empty lines."""
+    code = code.replace(b'"""', b'"""Reworded: ', 1).replace(b'):\n    """', b'):\n    """Reworded: ')
+    return code.replace(b"\n\n\n", b"\n\n\n# a comment\n\n\n") + b"# the end\n"
+
+
+@pytest.mark.parametrize("name", ["models/counts/ngram.py", "training/loop.py", "core/artifacts.py", "cli.py"])
+def test_a_comment_or_a_docstring_changes_no_job(changed_by, name):
+    assert changed_by(name, reworded) == set()
+
+
+def test_a_docstring_is_only_what_begins_a_module_a_class_or_a_function(changed_by):
+    assert "fit gpt" in changed_by(
+        "training/loop.py", lambda code: code.replace(b"step %s", b"Step %s") + b'x = """a"""\n'
+    )
+
+
+def test_the_options_of_a_command_are_no_part_of_its_code(changed_by):
+    edited = changed_by(
+        "cli.py", lambda code: code.replace(b'@command("splits", paths=["text"])', b'@command("splits")')
+    )
+    assert edited == set()
 
 
 def test_a_model_changes_only_itself(changed_by):
     gpts = {config.name for config in LADDER if config.module == "lmstages.models.neural.gpt"}
-    assert changed_by("models/gpt.py") == jobs(["fit", "evaluate"], gpts) and "gpt" in gpts
+    assert changed_by("models/neural/gpt.py") == jobs(["fit", "evaluate"], gpts) and "gpt" in gpts
 
 
 def test_the_neural_family_changes_every_neural_model(changed_by):
-    changed = changed_by("models/neural.py")
+    changed = changed_by("models/neural/base.py")
     assert jobs(["fit", "evaluate"], ["gpt", "mlp", "neural_bigram"]) <= changed <= jobs(["fit", "evaluate"], NEURAL)
 
 
 def test_training_changes_no_counts(changed_by):
     changed = changed_by("training/loop.py")
-    assert "fit gpt" in changed and not changed & jobs(["fit", "evaluate"], COUNTS) and not changed & set(VERBS)
+    assert "fit gpt" in changed and not changed & jobs(["fit", "evaluate"], COUNTS) and not changed & set(COMMANDS)
 
 
 def test_counting_changes_only_counts(changed_by):
-    assert jobs(["fit", "evaluate"], COUNTS) <= changed_by("models/ngram.py") <= jobs(["fit", "evaluate"], MODEL_TYPES)
+    assert (
+        jobs(["fit", "evaluate"], COUNTS)
+        <= changed_by("models/counts/ngram.py")
+        <= jobs(["fit", "evaluate"], MODEL_TYPES)
+    )
 
 
-@pytest.mark.parametrize("name", [f"evaluation/{module}.py" for module in ("scoring", "sampling", "cell")])
+@pytest.mark.parametrize("name", [f"evaluation/{module}.py" for module in ("scoring", "sampling", "experiment")])
 def test_scoring_changes_every_evaluation_and_no_fit(changed_by, name):
     changed = changed_by(name)
     assert changed and {job.split()[0] for job in changed} == {"evaluate"}
@@ -99,7 +131,8 @@ def test_the_report_changes_only_itself(changed_by, name):
 
 @pytest.mark.parametrize("name", ["corpora/grammar.py", "corpora/coined.yaml", "corpora/fables.yaml"])
 def test_a_grammar_changes_its_text_and_its_oracle(changed_by, name):
-    assert changed_by(name, b"\n# edited\n") == {"prepare", "oracle"}
+    edit = b"\nEDITED = 1\n" if name.endswith(".py") else b"\n# edited\n"
+    assert changed_by(name, edit) == {"prepare", "oracle"}
 
 
 def test_the_downloader_changes_only_downloads(changed_by):
@@ -107,18 +140,18 @@ def test_the_downloader_changes_only_downloads(changed_by):
 
 
 def test_how_files_are_written_changes_everything(changed_by):
-    assert changed_by("artifacts.py") >= set(VERBS) | jobs(["fit", "evaluate"], COUNTS)
+    assert changed_by("core/artifacts.py") >= set(COMMANDS) | jobs(["fit", "evaluate"], COUNTS)
 
 
-def test_a_verb_of_the_door_changes_only_itself(changed_by):
-    edited = changed_by("verbs.py", lambda code: code.replace(b'"table.csv"', b'"t.csv"'))
+def test_a_command_changes_only_itself(changed_by):
+    edited = changed_by("cli.py", lambda code: code.replace(b'"table.csv"', b'"t.csv"'))
     assert edited == {"report"}
 
 
 def test_a_new_import_within_a_function_counts(changed_by, package):
-    line = b'    """Turn the score files of a run into one comparison."""\n'
+    line = b'    """Summarize the score files of a run as one comparison."""\n'
     new = line + b"    from lmstages.evaluation import scoring\n"
-    assert changed_by("verbs.py", lambda code: code.replace(line, new)) == {"summarize"}
+    assert changed_by("cli.py", lambda code: code.replace(line, new)) == {"summarize"}
     assert "summarize" in changed_by("evaluation/scoring.py")
 
 

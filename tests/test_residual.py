@@ -15,7 +15,7 @@ from lmstages.models.base import build
 from lmstages.models.counts.counting import Rows as Cells
 from lmstages.models.counts.distributions import Distributions, contexts_after
 from lmstages.models.counts.ngram import InterpolatedModel
-from lmstages.models.neural.residual import CrossFitted, Placed, counted_without
+from lmstages.models.neural.residual import CrossFitted, PositionedDocuments, counted_without
 from lmstages.training.batches import Rows
 
 V = 6
@@ -137,8 +137,8 @@ def test_what_begins_a_document_is_predicted_after_one_boundary():
 
 def test_batches_carry_places_in_inputs_and_tokens_in_targets():
     documents = words(1)
-    placed = Placed.of_documents(documents, 100, V)
-    plain, told = (Rows(each, 1, 8).cut(np.arange(20)) for each in (documents, placed))
+    positioned = PositionedDocuments.of_documents(documents, 100, V)
+    plain, told = (Rows(each, 1, 8).cut(np.arange(20)) for each in (documents, positioned))
     assert torch.equal(plain.targets, told.targets) and torch.equal(plain.inputs, told.inputs % V)
     inside = told.inputs >= V
     places = (told.inputs // V - 1)[inside].numpy() - 100

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import resource
 import signal
 import socket
@@ -12,16 +13,17 @@ import numpy as np
 import pytest
 import torch
 
-from lmstages.__main__ import main
+from lmstages.cli import main
 from lmstages.config.reading import read_run
 from lmstages.config.sections import to_section
 from lmstages.core import artifacts
+from lmstages.core import runtime as runtime_module
 from lmstages.core.documents import Documents
 from lmstages.core.errors import Interrupted, UserError
-from lmstages.core.runtime import Runtime, Signals, deadline
+from lmstages.core.runtime import SIGNALS, Runtime, Signals, deadline
 from lmstages.corpora.splits import NAMES
 from lmstages.models.fitting import fitted
-from lmstages.training.locks import FolderLock, Owner
+from lmstages.training.locks import FolderLock
 from lmstages.training.loop import Trainer, TrainState
 from lmstages.training.resume import Cadence, ResumePoints, difference, packed, unpacked
 
@@ -36,6 +38,16 @@ MODEL_TYPES = {
     "gpt": {**ATTENTION, "dropout": 0.2, "keep": "last", "averaging": "mean", "average_share": 0.6},
     "modern_gpt": {**ATTENTION, "optimizer": "muon", "averaging": "ema"},
 }
+
+
+@pytest.fixture(autouse=True)
+def default_dispositions():
+    """Signals as Python itself sets them, whatever started the tests: nohup and background jobs ignore some."""
+    handlers = {number: signal.SIG_DFL for number in SIGNALS} | {signal.SIGINT: signal.default_int_handler}
+    inherited = {number: signal.signal(number, handler) for number, handler in handlers.items()}
+    yield
+    for number, handler in inherited.items():
+        signal.signal(number, handler)
 
 
 def fit(config, runtime=None, seed=3, **changed):
@@ -73,7 +85,7 @@ def test_interrupted_after_every_step_a_fit_ends_with_the_same_bits(config, tmp_
 
 WORSE_AT_THE_END = {"learning_rate": 0.1, "final_learning_rate": 50.0, "schedule": "linear", "evaluate_every": 1}
 FORGOTTEN = [
-    ("optimizer", "mlp", {}),
+    ("optimizers", "mlp", {}),
     ("average", "gpt", {}),
     ("best_weights", "mlp", WORSE_AT_THE_END),
     ("losses", "mlp", {}),
@@ -178,7 +190,7 @@ def test_a_foreign_point_goes_once_an_own_one_is_safe(tmp_path):
     own.save(2, {"weights": np.zeros(1)})
     own.close()
     left = sorted(path.name for path in tmp_path.iterdir())
-    assert left == ["step-000000000002.safetensors", "step-000000000002.safetensors.made.json"]
+    assert left == [".made", "step-000000000002.safetensors"]
 
 
 def test_the_first_difference_is_named():
@@ -250,10 +262,9 @@ def test_a_fit_of_seconds_writes_no_point(tmp_path):
     assert not written and not (tmp_path / "points").exists()
 
 
-def test_a_time_limit_ends_a_fit_before_it():
-    from lmstages.core.runtime import STARTED
-
-    assert deadline(60) - STARTED == 58 * 60 and deadline(1) - STARTED == 48 and deadline(0) == float("inf")
+def test_a_time_limit_ends_a_fit_before_it(monkeypatch):
+    monkeypatch.setattr(runtime_module, "STARTED", 1000.0)
+    assert deadline(60) == 1000 + 58 * 60 and deadline(1) == 1000 + 48 and deadline(0) == float("inf")
 
 
 def test_a_time_limit_without_a_folder_is_refused():
@@ -270,11 +281,22 @@ def test_the_first_signal_asks_and_the_second_would_end_at_once(number):
     assert signal.getsignal(number) == before
 
 
+def test_a_signal_that_nohup_ignores_stays_ignored():
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    with Signals() as signals:
+        signal.raise_signal(signal.SIGINT)
+        assert signals.received is None
+        signal.raise_signal(signal.SIGTERM)
+        signal.raise_signal(signal.SIGINT)  # by default it would end this process
+        assert signals.received == signal.SIGTERM and signal.getsignal(signal.SIGINT) == signal.SIG_IGN
+    assert signal.getsignal(signal.SIGINT) == signal.SIG_IGN
+
+
 # The lock
 
 
 def test_a_folder_in_use_is_refused(tmp_path):
-    lock = FolderLock(tmp_path)
+    lock = FolderLock(tmp_path, heartbeat=0.05)
     lock.acquire()
     with pytest.raises(UserError, match=f"process {os.getpid()} on .* is writing in it; one process at a time may"):
         FolderLock(tmp_path).acquire()
@@ -282,60 +304,99 @@ def test_a_folder_in_use_is_refused(tmp_path):
     FolderLock(tmp_path).acquire()
 
 
-def locked_by(folder, owner):
-    folder.mkdir(exist_ok=True)
-    (folder / "lock.json").write_bytes(artifacts.to_json(vars(owner)))
+def in_a_child(function, *arguments):
+    """Call a function in a forked process -> the process's number; the child ends as if killed."""
+    child = os.fork()
+    if not child:
+        try:
+            function(*arguments)
+        finally:
+            os._exit(0)
+    return child
+
+
+def acquire_and_die(folder):
+    lock = FolderLock(folder)
+    lock.acquire()
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def abandoned(folder):
+    """A folder whose owner died without releasing its lock -> the owner's process number."""
+    child = in_a_child(acquire_and_die, folder)
+    os.waitpid(child, 0)
+    assert (folder / "lock").exists()
+    return child
+
+
+def locked_by(folder, silence=45.0):
+    """The lock of process 5 on another machine, in place of whatever lock there is."""
+    lines = ["filelock/2", "pid=5", "host=elsewhere", "mode=lease", "token=0", f"duration={silence!r}"]
+    (folder / "new").write_text("".join(f"{line}\n" for line in lines))
+    (folder / "new").replace(folder / "lock")
 
 
 def test_the_lock_of_a_dead_process_heals_with_a_warning(tmp_path, caplog, monkeypatch):
     monkeypatch.setattr("lmstages.core.progress.LOGGER.propagate", True)
-    child = os.fork()
-    if not child:
-        FolderLock(tmp_path).acquire()
-        os._exit(0)  # as if killed: nothing is released
-    os.waitpid(child, 0)
-    lock = FolderLock(tmp_path)
+    child, lock = abandoned(tmp_path), FolderLock(tmp_path)
     lock.acquire()
-    assert lock.mine() and f"process {child} on {socket.gethostname()}, which is gone, is taken over" in caplog.text
+    assert lock.is_mine()
+    assert f"process {child} on {socket.gethostname()}, which is gone, is taken over" in caplog.text
 
 
 def test_a_process_number_given_again_does_not_inherit_a_lock(tmp_path):
-    locked_by(tmp_path, Owner(Owner.myself().host, os.getpid(), "1"))
+    child, lock = abandoned(tmp_path), tmp_path / "lock"
+    lock.write_text(re.sub(r"start=\d+", "start=1", lock.read_text().replace(f"pid={child}", f"pid={os.getpid()}")))
+    assert not FolderLock(tmp_path).is_mine()
     FolderLock(tmp_path).acquire()
 
 
 def test_an_unreadable_lock_heals(tmp_path):
-    (tmp_path / "lock.json").write_bytes(b"{")
+    (tmp_path / "lock").write_bytes(b"{")
     FolderLock(tmp_path).acquire()
 
 
 def test_a_silent_owner_on_another_machine_is_taken_for_dead(tmp_path):
-    locked_by(tmp_path, Owner("elsewhere boot pid", 5, "1"))
+    locked_by(tmp_path, silence=0.2)
     FolderLock(tmp_path, silence=0.2).acquire()
 
 
+def test_a_silent_owner_is_not_taken_for_dead_before_its_time(tmp_path):
+    locked_by(tmp_path, silence=0.5)
+    began = time.monotonic()
+    FolderLock(tmp_path, silence=0.5).acquire()
+    assert time.monotonic() - began >= 0.5
+
+
 def test_an_owner_on_another_machine_whose_heart_beats_is_left_alone(tmp_path):
-    locked_by(tmp_path, Owner("elsewhere boot pid", 5, "1"))
-    child = os.fork()
-    if not child:
+    locked_by(tmp_path, silence=30.0)
+
+    def beat():
         for _ in range(200):
-            os.utime(tmp_path / "lock.json")
+            os.utime(tmp_path / "lock")
             time.sleep(0.02)
-        os._exit(0)
+
+    child = in_a_child(beat)
     with pytest.raises(UserError, match="process 5 on elsewhere is writing in it"):
-        FolderLock(tmp_path, silence=30).acquire()
+        FolderLock(tmp_path, silence=30.0).acquire()
     os.kill(child, signal.SIGKILL)
     os.waitpid(child, 0)
 
 
-def test_who_was_taken_for_dead_writes_no_more(tmp_path):
+def test_an_owner_of_another_version_that_waits_longer_is_left_alone(tmp_path):
+    locked_by(tmp_path, silence=60.0)
+    with pytest.raises(UserError, match="process 5 on elsewhere is writing in it"):
+        FolderLock(tmp_path, silence=0.2).acquire()
+
+
+def test_an_owner_that_was_taken_for_dead_writes_no_more(tmp_path):
     own = points(tmp_path)
     own.open({})
-    locked_by(tmp_path, Owner("elsewhere boot pid", 5, "1"))
+    locked_by(tmp_path)
     with pytest.raises(UserError, match="another process has taken it over"):
         own.save(1, {})
     own.close()
-    assert (tmp_path / "lock.json").exists()
+    assert (tmp_path / "lock").exists()
 
 
 # Through the door

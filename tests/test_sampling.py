@@ -6,7 +6,7 @@ from scipy.stats import chisquare
 
 from lmstages.config.hyperparameters.counts import Bigram, Unigram
 from lmstages.core.documents import Documents
-from lmstages.evaluation.sampling import narrowed, sample
+from lmstages.evaluation.sampling import filter_logits, sample
 from lmstages.models.base import build
 
 V = 5
@@ -44,8 +44,8 @@ def greedy(model, length, prompt=()):
 # What is left of the probabilities
 
 
-def test_nothing_is_narrowed_unless_asked():
-    assert np.allclose(narrowed(LOGS, 1.0, None, 1.0), np.exp(LOGS))
+def test_nothing_is_filtered_by_default():
+    assert np.allclose(filter_logits(LOGS, 1.0, None, 1.0), np.exp(LOGS))
 
 
 @pytest.mark.parametrize(
@@ -62,21 +62,21 @@ def test_nothing_is_narrowed_unless_asked():
         ((100.0, None, 1.0), [0.2, 0.2, 0.2, 0.2, 0.2]),
     ],
 )
-def test_probabilities_are_narrowed_as_defined(settings, expected):
-    assert np.allclose(narrowed(LOGS, *settings), [expected], atol=0.01)
+def test_probabilities_are_filtered_as_defined(settings, expected):
+    assert np.allclose(filter_logits(LOGS, *settings), [expected], atol=0.01)
 
 
 @pytest.mark.parametrize("temperature", [1e-320, 1e-3, 1.0, 100.0])
 def test_what_is_impossible_stays_impossible(temperature):
     with np.errstate(divide="ignore"):
         logs = np.log(np.array([[0.0, 0.5, 0.5]]))
-    assert np.allclose(narrowed(logs, temperature, None, 1.0), [[0, 0.5, 0.5]])
+    assert np.allclose(filter_logits(logs, temperature, None, 1.0), [[0, 0.5, 0.5]])
 
 
-def test_every_row_is_narrowed_by_itself():
+def test_every_row_is_filtered_independently():
     rows = np.log(np.random.default_rng(0).dirichlet(np.ones(V), 7))
-    together = narrowed(rows, 0.7, 3, 0.8)
-    assert np.allclose(together, np.concatenate([narrowed(row[None], 0.7, 3, 0.8) for row in rows]))
+    together = filter_logits(rows, 0.7, 3, 0.8)
+    assert np.allclose(together, np.concatenate([filter_logits(row[None], 0.7, 3, 0.8) for row in rows]))
     assert np.allclose(together.sum(-1), 1) and ((together > 0).sum(-1) <= 3).all()
 
 
@@ -93,7 +93,7 @@ def test_rows_differ(bigram):
 
 
 @pytest.mark.parametrize("settings", [{"temperature": 1e-320}, {"top_k": 1}, {"top_p": 1e-9}])
-def test_narrowed_to_one_token_it_is_greedy(bigram, settings):
+def test_filtered_to_one_token_it_is_greedy(bigram, settings):
     rows = sample(bigram, 3, 12, 0, stop_at_boundary=False, **settings)
     assert lists(rows) == [greedy(bigram, 12)] * 3
 

@@ -1,4 +1,4 @@
-"""A model may have seeds of its own."""
+"""A model may have its own seeds."""
 
 from lmstages.config.reading import read_run
 
@@ -10,7 +10,7 @@ models: {bigram: , mlp: , gpt: {seeds: SEEDS}}
 """
 
 
-def test_the_seeds_of_a_model_stand_in_place_of_the_runs(tmp_path):
+def test_the_seeds_of_a_model_replace_those_of_the_run(tmp_path):
     path = tmp_path / "own.yaml"
     path.write_text(RUN.replace("SEEDS", "[1, 2]"))
     run = read_run(path)

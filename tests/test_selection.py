@@ -1,6 +1,6 @@
-"""Nothing that is fitted or chosen depends on test text: asked of the graph of jobs.
+"""No fitted or selected model depends on test text, according to the graph of jobs.
 
-A mixture's weights come from score files that hold test beside valid; test_mixtures holds them to valid.
+A mixture's weights come from score files with test and valid; test_mixtures verifies that they depend on valid only.
 """
 
 import re
@@ -28,39 +28,40 @@ def project(tmp_path_factory):
 
 def jobs(folder):
     """(rule, inputs, outputs) of every job of a dry run."""
-    told = snakemake(folder, "--config", "run=chosen", "-n", "-F")
-    assert told.returncode == 0, told.stderr
+    plan = snakemake(folder, "--config", "run=chosen", "-n", "-F")
+    assert plan.returncode == 0, plan.stderr
     return [
-        (rule, found.split(", ") if found else [], made.split(", ")) for rule, found, made in JOB.findall(told.stdout)
+        (rule, inputs.split(", ") if inputs else [], outputs.split(", "))
+        for rule, inputs, outputs in JOB.findall(plan.stdout)
     ]
 
 
 def fitted_on(planned):
-    """The splits that each fitted model depends on, at any remove; a split's file is where asking ends."""
+    """The splits that each fitted model depends on, directly or through other files."""
     maker = {path: inputs for _, inputs, outputs in planned for path in outputs}
 
     def splits(path):
         if cut := CUT.search(path):
             return {cut[2]} & {"train", "valid", "test"}
-        return set().union(*(splits(each) for each in maker.get(path, [])))
+        return set().union(*(splits(source) for source in maker.get(path, [])))
 
     models = [path for _, _, outputs in planned for path in outputs if path.endswith("/model.safetensors")]
     return {path: splits(path) for path in models}
 
 
 def test_no_model_depends_on_test_text(project):
-    found = fitted_on(jobs(project))
-    assert len(found) == 2 * 2 * 6 and all(splits == {"train", "valid"} for splits in found.values()), found
+    by_model = fitted_on(jobs(project))
+    assert len(by_model) == 2 * 2 * 6 and all(splits == {"train", "valid"} for splits in by_model.values()), by_model
 
 
-def test_the_same_question_finds_a_rule_that_fits_on_test(project, tmp_path):
+def test_a_rule_that_fits_on_test_is_detected(project, tmp_path):
     folder = copy_of(project, tmp_path / "project")
     edit(folder / "workflow/rules/models.smk", 'valid=token_files("valid")', 'valid=token_files("valid", "test")')
     assert any("test" in splits for splits in fitted_on(jobs(folder)).values())
 
 
-def test_the_same_question_finds_a_rule_that_fits_on_scores(project, tmp_path):
-    """Early stopping by what the comparison will show, two jobs further on."""
+def test_a_rule_that_fits_on_scores_is_detected(project, tmp_path):
+    """Early stopping by the test scores of another model, two jobs later."""
     folder = copy_of(project, tmp_path / "project")
     rules = folder / "workflow/rules/models.smk"
     edit(rules, 'valid=token_files("valid")', "valid=stopped_by")

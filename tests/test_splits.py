@@ -1,4 +1,4 @@
-"""Train, valid and test hold the text as it was: every byte once, whole characters, whole documents."""
+"""Splits contain every byte of the text once, and only complete characters and documents."""
 
 import io
 import random
@@ -16,7 +16,7 @@ from lmstages.corpora import splits
 from lmstages.corpora.preparation import borders, prepare
 from lmstages.corpora.splits import NAMES, SplitText, count_characters, text_path
 
-MADE = {"verb": "prepare"}
+MADE = {"command": "prepare"}
 ODD = "é\u2028a\x0b語🙂\n\r b\x85\n" * 7
 
 
@@ -116,8 +116,8 @@ def test_a_download_with_a_flipped_bit_is_refused(tmp_path):
     raw = tmp_path / "raw.txt"
     artifacts.save_bytes(raw, b"emma\nolivia\nava\n" * 9, {"download": {"variant": "original"}})
     raw.write_bytes(raw.read_bytes().replace(b"emma", b"emna", 1))
-    told = refusal(prepare, Corpus(source="names"), [raw], tmp_path / "out", MADE)
-    assert told.startswith(f"{raw}: its sha256 is") and not (tmp_path / "out" / "corpus.json").exists()
+    message = refusal(prepare, Corpus(source="names"), [raw], tmp_path / "out", MADE)
+    assert message.startswith(f"{raw}: its sha256 is") and not (tmp_path / "out" / "corpus.json").exists()
 
 
 # Every byte once
@@ -158,16 +158,20 @@ def test_a_test_part_may_be_empty(cut):
         assert list(SplitText.open(folder, "test").batches()) == []
 
 
+def files(folder):
+    return [path for path in folder.rglob("*") if path.is_file()]
+
+
 def test_two_equal_preparations_are_equal_bytes(cut):
-    first = {path.name: path.read_bytes() for path in cut(ODD, documents="lines").iterdir()}
-    second = {path.name: path.read_bytes() for path in cut(ODD, documents="lines").iterdir()}
+    first = {path.name: path.read_bytes() for path in files(cut(ODD, documents="lines"))}
+    second = {path.name: path.read_bytes() for path in files(cut(ODD, documents="lines"))}
     assert first == second and len(first) == 14
 
 
 def test_the_seed_of_the_shuffle_matters(cut):
     text = "".join(f"{n}\n" for n in range(100))
-    one, other = (documents(cut(text, documents="lines", split={"shuffle_seed": n}), "test") for n in (1, 2))
-    assert one != other and len(one) == 10
+    first, second = (documents(cut(text, documents="lines", split={"shuffle_seed": n}), "test") for n in (1, 2))
+    assert first != second and len(first) == 10
 
 
 def test_embedded_text_does_not_depend_on_the_sizes_before_it(tmp_path):
@@ -181,7 +185,7 @@ def test_embedded_text_does_not_depend_on_the_sizes_before_it(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("total", "sizes", "found"),
+    ("total", "sizes", "expected"),
     [
         (32033, [0.8, 0.1, 0.1], [25626, 28829, 32033]),
         (1115394, [0.9, 0.1, 0], [1003854, 1115394, 1115394]),
@@ -192,29 +196,29 @@ def test_embedded_text_does_not_depend_on_the_sizes_before_it(tmp_path):
         (10, [1.0, 0, 0], [10, 10, 10]),
     ],
 )
-def test_borders_are_what_was_asked_for(total, sizes, found):
-    assert borders(total, sizes, "") == found
+def test_borders_by_hand(total, sizes, expected):
+    assert borders(total, sizes, "") == expected
 
 
 @given(st.integers(3, 10**9), st.lists(st.integers(0, 100), min_size=3, max_size=3).filter(lambda p: 0 < sum(p) <= 100))
 def test_borders_are_in_order_and_within_the_text(total, percent):
-    found = borders(total, [part / 100 for part in percent], "")
-    assert all(a <= b for a, b in pairwise([0, *found, total])) and (sum(percent) < 100 or found[-1] == total)
-    assert all(abs(end - sum(percent[: n + 1]) * total / 100) < 1 for n, end in enumerate(found))
+    ends = borders(total, [part / 100 for part in percent], "")
+    assert all(a <= b for a, b in pairwise([0, *ends, total])) and (sum(percent) < 100 or ends[-1] == total)
+    assert all(abs(end - sum(percent[: n + 1]) * total / 100) < 1 for n, end in enumerate(ends))
 
 
 def test_more_than_the_text_has_is_refused(cut):
-    told = refusal(cut, "abcdefghij", split={"train": 9, "valid": 1, "test": 1})
-    assert told.endswith("text.txt: split: asks for 11 in all, the text has 10; lower the counts")
-    told = refusal(cut, "a\nb\nc\n", documents="lines", split={"train": 2, "valid": 1, "test": 1})
-    assert told.endswith("split: asks for 4 in all, the text has 3; lower the counts")
+    message = refusal(cut, "abcdefghij", split={"train": 9, "valid": 1, "test": 1})
+    assert message.endswith("text.txt: split: asks for 11 in all, the text has 10; lower the counts")
+    message = refusal(cut, "a\nb\nc\n", documents="lines", split={"train": 2, "valid": 1, "test": 1})
+    assert message.endswith("split: asks for 4 in all, the text has 3; lower the counts")
 
 
-def test_a_folder_that_cannot_be_written_is_told(tmp_path):
+def test_a_folder_that_cannot_be_written_is_reported(tmp_path):
     (tmp_path / "file").write_text("some text")
     corpus = Corpus(path=str(tmp_path / "file"))
-    told = refusal(prepare, corpus, [tmp_path / "file"], tmp_path / "file" / "out", MADE)
-    assert "cannot be written (its folder is a file)" in told
+    message = refusal(prepare, corpus, [tmp_path / "file"], tmp_path / "file" / "out", MADE)
+    assert "cannot be written (its folder is a file)" in message
 
 
 # Pieces
@@ -264,7 +268,7 @@ def test_a_changed_split_is_refused(cut):
     assert "its sha256 is" in refusal(SplitText.open, folder, "train")
 
 
-def test_a_split_of_the_config_is_taken_in_its_order(cut):
+def test_splits_are_cut_in_the_order_of_the_config(cut):
     folder = cut("abcdefghij", split={"train": 0.5, "valid": 0.3, "test": 0.2, "order": ["test", "valid", "train"]})
     assert [content(folder, name) for name in ("test", "valid", "train")] == [b"ab", b"cde", b"fghij"]
     assert Split().order == ["train", "valid", "test"]

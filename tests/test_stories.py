@@ -1,11 +1,11 @@
-"""A stated number of stories is downloaded, and no other source can be counted."""
+"""``count`` limits the stories that are downloaded, and is refused for other sources."""
 
 import pytest
 
 from lmstages.config.sections import Corpus
 
 
-def test_count_is_how_many_stories_of_train_are_downloaded():
+def test_count_limits_the_downloaded_stories_of_train():
     corpus = Corpus(source="tinystories", count=500)
     assert (corpus.stories("train"), corpus.stories("validation")) == ("500", "all")
     assert Corpus(source="tinystories").stories("train") == "all"

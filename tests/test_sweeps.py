@@ -1,4 +1,4 @@
-"""A sweep is many entries written as one."""
+"""A sweep expands one entry of a config into several."""
 
 import csv
 import io
@@ -15,7 +15,7 @@ from lmstages.report import tables
 from lmstages.results.summary import in_order, swept
 
 
-def test_a_sweep_becomes_one_entry_a_value():
+def test_a_sweep_becomes_one_entry_per_value():
     plain, swept = expanded({"models": {"mlp": {"hidden": {"sweep": [8, 16]}, "window": 3}}})
     assert plain["models"] == {
         "mlp-hidden-8": {"type": "mlp", "hidden": 8, "window": 3},
@@ -36,7 +36,7 @@ def test_lists_and_numbers_become_names():
     assert list(plain["models"])[:2] == ["mlp-hidden-8x8-learning_rate-0_5", "mlp-hidden-8x8-learning_rate-1e-05"]
 
 
-def test_who_names_the_entry_names_all_it_became():
+def test_a_reference_to_a_swept_entry_refers_to_all_its_entries():
     raw = {
         "models": {"mlp": {"hidden": {"sweep": [8, 16]}}, "bigram": None},
         "tokenizers": {"bpe": {"kind": "bpe", "vocab_size": {"sweep": [300, 400]}}},
@@ -48,45 +48,45 @@ def test_who_names_the_entry_names_all_it_became():
     assert corpus["tokenizers"] == ["bpe-vocab_size-300", "bpe-vocab_size-400"] and corpus["count"] == 10
 
 
-def test_a_sweep_may_stand_deeper():
+def test_a_sweep_may_be_nested():
     plain, _ = expanded({"corpora": {"fables": {"split": {"train": {"sweep": [0.1, 0.2]}, "valid": 0.1}}}})
     assert plain["corpora"]["fables-train-0_2"]["split"] == {"train": 0.2, "valid": 0.1}
 
 
-@pytest.mark.parametrize("given", [[], 3, "a", [1, 1], [{"a": 1}]])
-def test_what_is_no_sweep_is_refused(given):
-    with pytest.raises(UserError, match=r"models\.mlp\.hidden: .*(is no sweep|stands twice)"):
-        expanded({"models": {"mlp": {"hidden": {"sweep": given}}}})
+@pytest.mark.parametrize("values", [[], 3, "a", [1, 1], [{"a": 1}]])
+def test_a_malformed_sweep_is_refused(values):
+    with pytest.raises(UserError, match=r"models\.mlp\.hidden: .*(is no sweep|occurs twice)"):
+        expanded({"models": {"mlp": {"hidden": {"sweep": values}}}})
 
 
-def test_a_config_without_sweeps_is_left_as_it_is():
+def test_a_config_without_sweeps_is_unchanged():
     raw = {"models": {"mlp": None}, "corpora": {"fables": {"models": ["mlp"]}}, "seeds": [1]}
     assert expanded(raw) == (raw, {})
 
 
-def test_two_keys_of_one_name_go_by_their_whole_way():
+def test_two_keys_of_one_name_are_labelled_by_their_path():
     entry = {"window": {"sweep": [3, 4]}, "scoring": {"window": {"sweep": [8]}}}
-    _, found = expanded({"models": {"mlp": entry}})
-    assert list(found["models"]["mlp"]["mlp-window-3-scoring_window-8"]) == ["window", "scoring_window"]
+    _, swept = expanded({"models": {"mlp": entry}})
+    assert list(swept["models"]["mlp"]["mlp-window-3-scoring_window-8"]) == ["window", "scoring_window"]
 
 
-def test_a_cell_never_takes_the_place_of_another_entry():
+def test_a_swept_entry_never_replaces_another_entry():
     models = {"mlp": {"hidden": {"sweep": [8]}}, "mlp-hidden-8": {"type": "mlp"}}
-    with pytest.raises(UserError, match=r"models\.mlp: its sweep makes 'mlp-hidden-8', which stands there already"):
+    with pytest.raises(UserError, match=r"models\.mlp: its sweep makes 'mlp-hidden-8', which is an entry already"):
         expanded({"models": models})
 
 
-def test_a_sweep_is_listed_in_the_configs_own_order():
-    _, found = expanded({"models": {"mlp": {"window": {"sweep": [16, 4]}, "hidden": {"sweep": [8]}}}})
-    [told] = listed(found)
-    assert (told["name"], told["section"], told["keys"]) == ("mlp", "models", ["window", "hidden"])
-    assert told["cells"] == [["mlp-window-16-hidden-8", [16, 8]], ["mlp-window-4-hidden-8", [4, 8]]]
+def test_a_sweep_is_listed_in_the_order_of_the_config():
+    _, swept = expanded({"models": {"mlp": {"window": {"sweep": [16, 4]}, "hidden": {"sweep": [8]}}}})
+    [table] = listed(swept)
+    assert (table["name"], table["section"], table["keys"]) == ("mlp", "models", ["window", "hidden"])
+    assert table["cells"] == [["mlp-window-16-hidden-8", [16, 8]], ["mlp-window-4-hidden-8", [4, 8]]]
 
 
-def test_an_entry_of_two_sections_is_called_by_both():
+def test_an_entry_of_two_sections_has_its_section_as_prefix():
     sweep = {"seed": {"sweep": [1]}}
-    _, found = expanded({"corpora": {"a": sweep, "b": sweep}, "models": {"a": sweep}})
-    assert [told["name"] for told in listed(found)] == ["corpora-a", "b", "models-a"]
+    _, swept = expanded({"corpora": {"a": sweep, "b": sweep}, "models": {"a": sweep}})
+    assert [table["name"] for table in listed(swept)] == ["corpora-a", "b", "models-a"]
 
 
 # In a run

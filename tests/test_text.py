@@ -1,4 +1,4 @@
-"""What counts as text, what is changed in it (almost nothing), and where its documents lie."""
+"""Validation of text files, the one change made to them (line ends), and the offsets of their documents."""
 
 import io
 import os
@@ -16,7 +16,7 @@ from lmstages.core.errors import UserError
 from lmstages.corpora.text import Newlines, check, clean, document_offsets
 
 DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
-with_data = pytest.mark.skipif(not DATA.is_dir(), reason="the published corpora do not lie beside the checkout")
+with_data = pytest.mark.skipif(not DATA.is_dir(), reason="the published corpora are not beside the checkout")
 CHUNKS = [1, 2, 3, 4, 5, 1 << 20]
 ODD = "é\u2028\x0b\x0c\x85\x1c\r\rnaïve 語 🙂\n\r\n\n".encode()
 
@@ -56,11 +56,11 @@ def test_unix_turns_each_crlf_into_lf_and_nothing_else(tmp_path: Path, chunk: in
 
 
 @pytest.mark.parametrize("chunk", CHUNKS)
-def test_crlf_is_refused_unless_asked_for(tmp_path: Path, chunk: int) -> None:
+def test_crlf_is_refused_by_default(tmp_path: Path, chunk: int) -> None:
     message = refusal(file_with(tmp_path, "é\nb\r\nc\r\n".encode()), chunk=chunk)
     assert message == (
         f"{tmp_path / 'text.txt'}: Windows line end (CRLF) at offset 4; lines end with LF; "
-        "set newlines: unix to convert them, or newlines: keep to take them as they are"
+        "set newlines: unix to convert them, or newlines: keep to leave them as they are"
     )
 
 
@@ -140,7 +140,7 @@ def test_one_character_is_too_few_however_many_bytes_it_has(tmp_path: Path) -> N
 
 def test_more_characters_can_be_asked_for(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="only 3 characters; needs at least 4 characters"):
-        check(file_with(tmp_path, b"abc"), least=4)
+        check(file_with(tmp_path, b"abc"), min_characters=4)
 
 
 def test_a_missing_file_is_named_with_the_nearest_name(tmp_path: Path) -> None:
@@ -163,9 +163,8 @@ def test_a_name_too_long_is_refused(tmp_path: Path) -> None:
     assert refusal(tmp_path / ("x" * 300)).endswith("cannot be read (File name too long)")
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root reads everything")
-def test_a_file_without_permission_is_refused(tmp_path: Path) -> None:
-    path = file_with(tmp_path, b"abc")
+def test_a_file_without_permission_is_refused(bound_folder: Path) -> None:
+    path = file_with(bound_folder, b"abc")
     path.chmod(0)
     assert refusal(path).endswith(f"cannot be read (Permission denied); make it readable: chmod u+r {path}")
 
@@ -207,7 +206,7 @@ def test_an_empty_file_has_no_documents(tmp_path: Path, layout: Layout) -> None:
     assert documents(tmp_path, b"", layout, "--") == []
 
 
-def test_lines_are_found_across_chunks(tmp_path: Path) -> None:
+def test_lines_may_span_chunks(tmp_path: Path) -> None:
     content = b"x" * ((1 << 20) - 1) + b"\n" + b"y\n" * 5
     assert [len(text) for text, _ in documents(tmp_path, content, "lines")] == [(1 << 20) - 1, 1, 1, 1, 1, 1]
 

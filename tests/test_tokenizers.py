@@ -1,4 +1,4 @@
-"""Text comes back as it was, and every byte of it is covered by one token."""
+"""Decoding restores every text, and every byte is covered by one token."""
 
 import json
 
@@ -8,11 +8,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lmstages.config.hyperparameters.counts import Uniform
+from lmstages.core.documents import BOUNDARY
 from lmstages.core.errors import UserError
 from lmstages.evaluation.scoring import charge_escapes
 from lmstages.models.base import build
 from lmstages.tokenizers import (
-    BOUNDARY,
     BPETokenizer,
     ByteTokenizer,
     CharTokenizer,
@@ -30,8 +30,8 @@ SIZES = {"byte": None, "char": None, "bpe": 270}
 
 
 def learnt(kind, texts=TEXTS, **settings):
-    given = {"newline_ends": False, "stream": True, "closed": False, **settings}
-    return learn(kind, SIZES[kind], texts, **given)
+    options = {"newline_ends": False, "stream": True, "closed": False, **settings}
+    return learn(kind, SIZES[kind], texts, **options)
 
 
 LEARNT = {kind: learnt(kind) for kind in KINDS}
@@ -42,22 +42,22 @@ def decoded(tokenizer, text):
     return tokenizer.decode(tokens.tolist())
 
 
-# Nothing is lost
+# Round trips
 
 
 @pytest.mark.parametrize("kind", ["byte", "bpe"])
 @given(text=TEXT)
-def test_any_text_comes_back(kind, text):
+def test_decoding_restores_any_text(kind, text):
     assert decoded(LEARNT[kind], text) == text
 
 
 @given(text=TEXT)
-def test_any_text_comes_back_from_its_own_characters(text):
+def test_decoding_restores_any_text_from_its_own_characters(text):
     assert decoded(CharTokenizer.learn([text], False, True, open_alphabet=False), text) == text
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_odd_text_comes_back(kind):
+def test_decoding_restores_unusual_text(kind):
     assert decoded(LEARNT[kind], ODD) == ODD
 
 
@@ -70,10 +70,10 @@ def test_the_tokens_cover_every_byte(kind, texts):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_texts_do_not_see_each_other(kind):
-    together = LEARNT[kind].encode([*TEXTS, "", "the"])
-    alone = [LEARNT[kind].encode([text])[0] for text in [*TEXTS, "", "the"]]
-    assert [each[0].tolist() for each in together] == [each[0].tolist() for each in alone]
+def test_encoding_a_batch_equals_encoding_each_text(kind):
+    batch = LEARNT[kind].encode([*TEXTS, "", "the"])
+    single = [LEARNT[kind].encode([text])[0] for text in [*TEXTS, "", "the"]]
+    assert [tokens.tolist() for tokens, _ in batch] == [tokens.tolist() for tokens, _ in single]
     assert LEARNT[kind].encode([]) == []
 
 
@@ -87,10 +87,11 @@ def test_the_text_of_a_boundary_stays_text(kind):
 @pytest.mark.parametrize("newline_ends", [True, False])
 def test_a_saved_tokenizer_is_the_same(kind, newline_ends):
     tokenizer = learnt(kind, newline_ends=newline_ends)
-    again = from_json(json.loads(json.dumps(tokenizer.to_json(), sort_keys=True)))
-    assert again.to_json() == tokenizer.to_json() and again.vocab_size == tokenizer.vocab_size
-    for one, other in zip(tokenizer.encode(TEXTS), again.encode(TEXTS), strict=True):
-        assert np.array_equal(one, other) and again.decode(one[0].tolist()) == tokenizer.decode(one[0].tolist())
+    restored = from_json(json.loads(json.dumps(tokenizer.to_json(), sort_keys=True)))
+    assert restored.to_json() == tokenizer.to_json() and restored.vocab_size == tokenizer.vocab_size
+    for before, after in zip(tokenizer.encode(TEXTS), restored.encode(TEXTS), strict=True):
+        tokens = before[0].tolist()
+        assert np.array_equal(before, after) and restored.decode(tokens) == tokenizer.decode(tokens)
 
 
 # The boundary
@@ -109,7 +110,7 @@ def test_where_documents_are_lines_the_boundary_is_the_newline(kind):
 
 
 @pytest.mark.parametrize("kind", ["byte", "char"])
-def test_where_nothing_spells_the_boundary_it_has_no_text(kind):
+def test_in_documents_without_a_newline_end_the_boundary_has_no_text(kind):
     tokenizer = learnt(kind, stream=False)
     assert tokenizer.decode([BOUNDARY]) == ""
 
@@ -124,7 +125,7 @@ def test_in_a_stream_with_newlines_the_newline_is_token_0():
     assert tokenizer.alphabet == ["\n", "a", "b", "c"] and tokenizer.encode(["\na"])[0][0].tolist() == [0, 1]
 
 
-def test_in_a_stream_without_newlines_token_0_spells_nothing():
+def test_in_a_stream_without_newlines_token_0_has_no_text():
     tokenizer = learnt("char", ["abc"], closed=True)
     assert tokenizer.alphabet == ["", "a", "b", "c"] and tokenizer.decode([0, 1]) == "a"
 
@@ -134,7 +135,7 @@ def test_documents_without_a_character_are_possible():
     assert tokenizer.vocab_size == 2 and tokenizer.decode(tokenizer.encode(["é"])[0][0].tolist()) == "\ufffd"
 
 
-# Characters that train does not hold
+# Characters absent from train
 
 
 def test_an_unknown_character_is_the_escape_and_keeps_its_bytes():
@@ -155,7 +156,7 @@ def test_bytes_need_no_escape(kind):
 
 
 def test_the_charge_makes_the_escape_a_code_for_any_character():
-    """A uniform model spends log2 V on a token, and 8 bits a byte on what an escape leaves unsaid."""
+    """A uniform model spends log2 V bits on a token, and 8 bits on each byte of an escape."""
     tokenizer = learnt("char", ["abc"], stream=False)
     [(tokens, lengths)] = tokenizer.encode(["aé"])
     log_probs = build(Uniform(), tokenizer.vocab_size).score(tokens[None])[0]
@@ -163,8 +164,8 @@ def test_the_charge_makes_the_escape_a_code_for_any_character():
     assert np.allclose(bits, [np.log2(5), np.log2(5) + 16])
 
 
-def test_all_codes_together_are_no_more_than_one():
-    """Kraft: the known characters, and every character of one byte or two behind the escape."""
+def test_the_probabilities_of_all_characters_sum_to_at_most_one():
+    """Kraft: the characters of the alphabet, and every character of one or two bytes as an escape."""
     tokenizer = learnt("char", ["abc"], stream=False)
     others = [chr(point) for point in range(1, 0x800) if chr(point) not in "abc"]
     tokens, lengths = (np.concatenate(parts) for parts in zip(*tokenizer.encode(["abc", *others]), strict=True))
@@ -187,7 +188,7 @@ def test_an_alphabet_larger_than_a_byte_takes_two():
 
 
 @pytest.mark.parametrize(("largest", "size"), [(0, 1), (255, 1), (256, 2), (65535, 2), (65536, 4)])
-def test_tokens_take_as_few_bytes_as_hold_them(largest, size):
+def test_the_smallest_type_that_holds_a_token(largest, size):
     assert smallest_type(largest).itemsize == size and smallest_type(largest).kind == "u"
 
 
@@ -199,7 +200,7 @@ def test_a_vocabulary_larger_than_the_text_allows_is_an_error():
         BPETokenizer.learn(["abab"], 5000, "")
 
 
-def test_the_vocabulary_is_as_large_as_was_asked_for():
+def test_the_vocabulary_has_the_requested_size():
     tokenizer = BPETokenizer.learn(TEXTS, 270, "")
     assert tokenizer.vocab_size == 270 and len({tuple(p) for p in tokenizer._spelling}) == 270
 

@@ -30,8 +30,7 @@ def copy_of(project: Path, to: Path) -> Path:
 
 
 def command(*arguments: str) -> list[str]:
-    alone = [sys.executable, "workflow/alone.py", sys.executable, "-m", "snakemake", "--nolock"]
-    return [*alone, "--cores", "2", *arguments]
+    return [sys.executable, "-m", "snakemake", "--cores", "2", *arguments]
 
 
 def environment() -> dict[str, str]:
@@ -80,7 +79,7 @@ def project(finished, tmp_path):
     return Path(shutil.copytree(finished, tmp_path / "project", symlinks=True))
 
 
-LAST = {"compare comparison.json", "report report.html", "figures figures", "verdict verdict.txt"}
+LAST = {"summarize comparison.json", "report report.html", "figures figures", "verdict verdict.txt"}
 
 
 def cell(model: str, corpus: str = "coined/char") -> set[str]:
@@ -115,12 +114,12 @@ def test_one_width_reruns_that_model_and_the_report(project):
 
 
 def test_an_edit_of_gpt_reruns_gpt_and_the_report(project):
-    edit(project / "lmstages/models/gpt.py", "std=0.02", "std=0.021")
+    edit(project / "lmstages/models/neural/gpt.py", "std=0.02", "std=0.021")
     assert planned(project) == cell("gpt") | cell("gpt", "fables/bpe") | LAST
 
 
 def test_an_edit_of_scoring_reruns_scores_and_the_report(project):
-    edit(project / "lmstages/evaluation/scoring.py", "TOKENS_AT_ONCE = 1 << 16", "TOKENS_AT_ONCE = 1 << 15")
+    edit(project / "lmstages/evaluation/scoring.py", "TOKENS_PER_BATCH = 1 << 16", "TOKENS_PER_BATCH = 1 << 15")
     jobs = planned(project)
     assert jobs > LAST and {job.split()[0] for job in jobs - LAST} == {"evaluate", "probe", "analyse", "inspect"}
     assert len(jobs - LAST) == 9 + 9 + 2 + 1
@@ -134,12 +133,12 @@ def test_an_edit_of_the_template_reruns_the_report(project):
 
 def test_a_protocol_rescores_without_refitting(project):
     edit(project / "runs/tiny.yaml", "gpt: {layers", "gpt: {scoring: {protocol: disjoint}, layers")
-    rescored = {"evaluate", "probe", "analyse", "compare", "report", "figures", "verdict"}
+    rescored = {"evaluate", "probe", "analyse", "summarize", "report", "figures", "verdict"}
     assert {job.split()[0] for job in planned(project)} == rescored
 
 
 def test_a_new_model_reruns_nothing_that_stands(project):
-    edit(project / "runs/tiny.yaml", "  uniform:\n", "  uniform:\n  trigram: {model: ngram, order: 3}\n")
+    edit(project / "runs/tiny.yaml", "  uniform:\n", "  uniform:\n  trigram: {type: ngram, order: 3}\n")
     assert planned(project) == cell("trigram") | LAST
 
 
@@ -152,7 +151,8 @@ def test_the_same_run_twice_gives_the_same_bytes(finished, tmp_path):
 
 
 def test_every_number_says_where_it_came_from(finished):
-    made = json.loads((finished / "results/tiny/coined/char/mlp/seed0/model.safetensors.made.json").read_text())["made"]
+    record = finished / "results/tiny/coined/char/mlp/seed0/.made/model.safetensors.json"
+    made = json.loads(record.read_text())["made"]
     assert made["section"]["hyperparameters"]["hidden"] == 16 and made["inputs"]["train.npy"] and made["code"]
 
 
@@ -247,7 +247,7 @@ def test_snakemakes_own_report_shows_the_figures_and_asks_for_nothing(finished, 
     alone = ["unshare", "--map-root-user", "--net"]
     if subprocess.run([*alone, "true"], capture_output=True, check=False).returncode:
         alone = []  # where a process may not be cut off from the network
-    made = [*alone, sys.executable, "-m", "snakemake", "--nolock", "--cores", "1", "--config", "run=tiny"]
+    made = [*alone, sys.executable, "-m", "snakemake", "--cores", "1", "--config", "run=tiny"]
     made += ["--report", str(tmp_path / "told.zip")]
     done = subprocess.run(made, cwd=finished, env=environment(), capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr

@@ -1,1 +1,1 @@
-"""What is found out beside the scores: of samples, documents and positions, of fitted models, of more text."""
+"""Analyses beside the average scores: samples, positions, probes of fitted models, amounts of text."""

@@ -1,11 +1,10 @@
-"""What a fitted model is asked beside its scores: many samples to be measured, pairs of texts of which one is
-grammatical, and which tokens lie beside each other in its embedding.
+"""Probes a fitted model beside its scores: many samples, minimal pairs, and nearest neighbours in its embedding.
 
-    accuracy     share of minimal pairs whose grammatical text has the higher log-probability, ties half
-    neighbours   share of tokens whose nearest other token by cosine is of their own category
+    accuracy     fraction of minimal pairs whose grammatical text has the higher log-probability, ties half
+    neighbours   fraction of tokens whose nearest other token by cosine is of their own category
 
-Both texts of a pair are the same up to a place; only what follows is scored, after as much of what came before as the
-protocol allows. Knows a model only as ``LanguageModel``; an embedding is its array of that name.
+The texts of a pair are equal up to a position; only the rest is scored, conditioned on as much of the common prefix as
+the protocol allows. Uses a model only as ``LanguageModel``; an embedding is its array of that name.
 """
 
 from collections.abc import Mapping, Sequence
@@ -23,13 +22,13 @@ from lmstages.models.base import LanguageModel
 from lmstages.tokenizers import TextTokenizer, streams
 
 Section = Mapping[str, Any]
-PROBABILITIES_AT_ONCE = 1 << 23  # bounds the memory of sampling
+MAX_PROBABILITIES = 1 << 23  # of all rows of a sampling step; bounds memory
 EMBEDDINGS = ("embedding.weight", "embedding")
 VOWELS = "aeiou"
 
 
 def probe(model: Path, tokens: Path, pairs: Path | None, out: Path, section: Section, made: artifacts.Made) -> None:
-    """Write ``samples.json``, the texts to be measured, and ``probe.json``, accuracies and neighbours."""
+    """Write ``samples.json``, texts for ``novelty``, and ``probe.json``, accuracies and neighbours."""
     fit = artifacts.load_json(model.with_name("fit.json"))
     if fit["status"] != "ok":
         for name in ("samples.json", "probe.json"):
@@ -38,27 +37,27 @@ def probe(model: Path, tokens: Path, pairs: Path | None, out: Path, section: Sec
     fitted, tokenizer = model_storage.load_model(model), streams.read_tokenizer(tokens)
     drawn = samples(fitted, tokenizer, streams.read_tokens(tokens, "train")[0], section)
     artifacts.save_json(out / "samples.json", {"status": "ok", **drawn}, made)
-    asked = artifacts.load_json(pairs)["pairs"] if pairs else []
-    found = {
-        "minimal_pairs": accuracies(fitted, tokenizer, asked, section["scoring"]),
+    minimal_pairs = artifacts.load_json(pairs)["pairs"] if pairs else []
+    results = {
+        "minimal_pairs": accuracies(fitted, tokenizer, minimal_pairs, section["scoring"]),
         "neighbours": neighbours(fitted.arrays(), token_categories(tokenizer, section["source"])),
     }
-    artifacts.save_json(out / "probe.json", {"status": "ok", **found}, made)
+    artifacts.save_json(out / "probe.json", {"status": "ok", **results}, made)
 
 
 # ---------------------------------------------------------------- samples
 
 
 def samples(model: LanguageModel, tokenizer: TextTokenizer, train: Documents, section: Section) -> dict[str, Any]:
-    """{texts, ended, length}: as many as the section asks for, or as fit into its number of tokens."""
+    """{texts, ended, length}: as many as the section sets, limited by its number of tokens."""
     settings, documents = section["sampling"], section["documents"]
     length = settings["length"]
-    usual = min(length, float(train.lengths.mean())) if documents else length
-    count = max(1, min(settings["measured"], int(settings["measured_tokens"] / usual)))
-    most, rows = max(1, PROBABILITIES_AT_ONCE // model.vocab_size), []
+    mean_length = min(length, float(train.lengths.mean())) if documents else length
+    count = max(1, min(settings["measured"], int(settings["measured_tokens"] / mean_length)))
+    most, rows = max(1, MAX_PROBABILITIES // model.vocab_size), []
     for first in range(0, count, most):
         wanted = min(most, count - first)
-        seed = settings["seed"] + 1 + first  # the samples that are shown have the seed itself
+        seed = settings["seed"] + 1 + first  # the seed itself belongs to the samples that the report shows
         rows += sampling.sample(model, wanted, length, seed, stop_at_boundary=documents)
     ended = [documents and len(row) < length for row in rows]
     return {"texts": [tokenizer.decode(row.tolist()) for row in rows], "ended": ended, "length": length}
@@ -75,33 +74,32 @@ def accuracies(
         return None
     texts = [pair[side] for pair in pairs for side in ("good", "bad")]
     encoded = tokenizer.encode(texts)
-    differ = [_differ(one, other) for (one, _), (other, _) in zip(encoded[::2], encoded[1::2], strict=True)]
-    sums = continuations(model, tokenizer, encoded, np.repeat(differ, 2), settings)
+    positions = [_first_difference(good, bad) for (good, _), (bad, _) in zip(encoded[::2], encoded[1::2], strict=True)]
+    sums = continuations(model, tokenizer, encoded, np.repeat(positions, 2), settings)
     right = 0.5 + 0.5 * np.sign(sums[::2] - sums[1::2])
     kinds = np.array([pair["kind"] for pair in pairs])
-    several = {str(kind): right[kinds == kind] for kind in dict.fromkeys(kinds.tolist())}
-    counted = {"all": right, **several}
-    return {kind: {"accuracy": float(each.mean()), "pairs": len(each)} for kind, each in counted.items()}
+    by_kind = {"all": right} | {str(kind): right[kinds == kind] for kind in dict.fromkeys(kinds.tolist())}
+    return {kind: {"accuracy": float(values.mean()), "pairs": len(values)} for kind, values in by_kind.items()}
 
 
-def _differ(one: np.ndarray, other: np.ndarray) -> int:
-    """The first place where two token sequences differ."""
-    shorter = min(len(one), len(other))
-    unlike = np.flatnonzero(one[:shorter] != other[:shorter])
-    return int(unlike[0]) if len(unlike) else shorter
+def _first_difference(first: np.ndarray, second: np.ndarray) -> int:
+    """The first position where two token sequences differ."""
+    shorter = min(len(first), len(second))
+    different = np.flatnonzero(first[:shorter] != second[:shorter])
+    return int(different[0]) if len(different) else shorter
 
 
 def continuations(
     model: LanguageModel,
     tokenizer: TextTokenizer,
     encoded: Sequence[tuple[np.ndarray, np.ndarray]],
-    places: np.ndarray,
+    positions: np.ndarray,
     settings: Section,
 ) -> np.ndarray:
-    """(R,) texts as tokens, (R,) places -> (R,) nats of everything from the place on, given what came before."""
+    """R encoded texts, (R,) positions -> (R,) log-probabilities of the tokens from there on, given those before."""
     documents = Documents.of([tokens.tolist() for tokens, _ in encoded])
     starts, ends = documents.starts[:-1], documents.starts[1:]
-    firsts = starts + places
+    firsts = starts + positions
     if settings["protocol"] in ("stride", "disjoint"):
         begin = np.minimum(firsts, ends - settings["window"])
     else:
@@ -117,13 +115,13 @@ def continuations(
 
 
 def token_categories(tokenizer: TextTokenizer, source: str | None) -> dict[int, str]:
-    """Token -> its category: of letters where most tokens are single signs, else of the grammar's words."""
+    """Token -> category: kinds of letters where most tokens are single characters, else the grammar's of words."""
     spelled = {token: tokenizer.decode([token]) for token in range(1, tokenizer.vocab_size)}
     single = [text for text in spelled.values() if len(text) == 1]
     if 2 * len(single) > len(spelled):
         return {token: kind for token, text in spelled.items() if (kind := _letter(text))}
-    known = word_categories(source) if source else {}
-    return {token: known[text.strip()] for token, text in spelled.items() if text.strip() in known}
+    by_word = word_categories(source) if source else {}
+    return {token: by_word[text.strip()] for token, text in spelled.items() if text.strip() in by_word}
 
 
 def _letter(text: str) -> str | None:
@@ -135,19 +133,19 @@ def _letter(text: str) -> str | None:
 
 
 def word_categories(source: str) -> dict[str, str]:
-    """Word -> the one category of the grammar that it belongs to, in any form; words of several are left out."""
-    found: dict[str, set[str]] = {}
+    """Word, in any form -> its category in the grammar; words of more than one category are left out."""
+    by_text: dict[str, set[str]] = {}
     for category, words in Grammar.load(source).words.items():
         for word in words:
             for text in word.forms.values():
-                found.setdefault(text, set()).add(category)
-    return {text: categories.pop() for text, categories in found.items() if len(categories) == 1 and text}
+                by_text.setdefault(text, set()).add(category)
+    return {text: categories.pop() for text, categories in by_text.items() if len(categories) == 1 and text}
 
 
 def neighbours(arrays: Mapping[str, np.ndarray], categories: Mapping[int, str]) -> dict[str, Any] | None:
     """{share, chance, tokens}: None without an embedding or without two tokens of one category.
 
-    Only tokens with a category are compared; ``chance`` is the share if a neighbour were any other of them.
+    Only tokens with a category are compared; ``chance`` is the expected fraction if neighbours were random.
     """
     embedding = next((arrays[name] for name in EMBEDDINGS if name in arrays), None)
     counts = {kind: list(categories.values()).count(kind) for kind in set(categories.values())}
@@ -156,8 +154,8 @@ def neighbours(arrays: Mapping[str, np.ndarray], categories: Mapping[int, str]) 
     tokens, kinds = np.array(list(categories)), np.array(list(categories.values()))
     vectors = embedding[tokens].astype(np.float64)
     vectors /= np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
-    alike = vectors @ vectors.T
-    np.fill_diagonal(alike, -np.inf)
-    share = float((kinds[alike.argmax(1)] == kinds).mean())
+    cosines = vectors @ vectors.T
+    np.fill_diagonal(cosines, -np.inf)
+    fraction = float((kinds[cosines.argmax(1)] == kinds).mean())
     chance = sum(n * (n - 1) for n in counts.values()) / (len(tokens) * (len(tokens) - 1))
-    return {"share": share, "chance": chance, "tokens": len(tokens), "categories": dict(sorted(counts.items()))}
+    return {"share": fraction, "chance": chance, "tokens": len(tokens), "categories": dict(sorted(counts.items()))}

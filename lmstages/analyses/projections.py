@@ -1,26 +1,26 @@
-"""Vectors of many dimensions, as they can be looked at: how alike they are, and laid flat.
+"""Similarity and two-dimensional projections of vectors.
 
     cosine       a . b / |a| |b|
-    PCA          onto the two directions in which the vectors differ most                  (Pearson 1901)
-    t-SNE        near neighbours stay near, all else may move                             (van der Maaten & Hinton 2008)
+    PCA          projection onto the two directions of largest variance                    (Pearson 1901)
+    t-SNE        preserves near neighbours, not distances                                 (van der Maaten & Hinton 2008)
     silhouette   (b - a) / max(a, b), a and b a point's mean distance to its own group and to the nearest other one,
-                 averaged: 1 for groups far apart, 0 for none                              (Rousseeuw 1987)
+                 averaged: 1 for separate groups, 0 for none                              (Rousseeuw 1987)
 
-Knows arrays of numbers, not what they stand for.
+Knows arrays only.
 """
 
 import numpy as np
 
 
 def cosines(vectors: np.ndarray) -> np.ndarray:
-    """(K, D) -> (K, K); a vector of zeros is like nothing."""
+    """(K, D) -> (K, K) cosine similarities; 0 for a vector of zeros."""
     lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
     unit = vectors / np.where(lengths > 0, lengths, 1.0)
     return np.asarray(unit @ unit.T)
 
 
 def principal(vectors: np.ndarray) -> tuple[np.ndarray, list[float]]:
-    """(K, D) -> (K, 2) and the share of all variance along either; of each axis the largest number is positive."""
+    """PCA: (K, D) -> (K, 2) and the fraction of variance along each axis, whose largest coordinate is positive."""
     centred = vectors - vectors.mean(0)
     left, sizes, _ = np.linalg.svd(centred, full_matrices=False)
     points = np.zeros((len(vectors), 2))
@@ -31,11 +31,11 @@ def principal(vectors: np.ndarray) -> tuple[np.ndarray, list[float]]:
     return points, [float(size**2) / variance for size in [*sizes, 0.0, 0.0][:2]]
 
 
-PERPLEXITY = 8.0  # of t-SNE: about how many neighbours count; always fewer than a third of the points
+PERPLEXITY = 8.0  # of t-SNE: effective number of neighbours; at most a third of the points
 
 
-def neighbourly(vectors: np.ndarray) -> np.ndarray:
-    """(K, D) -> (K, 2) by t-SNE, the same points for the same vectors."""
+def tsne(vectors: np.ndarray) -> np.ndarray:
+    """t-SNE: (K, D) -> (K, 2), deterministic."""
     from sklearn.manifold import TSNE
 
     perplexity = min(PERPLEXITY, (len(vectors) - 1) / 3)

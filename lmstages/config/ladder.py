@@ -1,7 +1,7 @@
-"""The ladder: every model in order, each of which drops one assumption of those before it.
+"""The ladder: the ordered list of models, each of which drops one assumption of those before it.
 
-The records of their hyperparameters stand in ``hyperparameters``, by family; the docstring of a record says what the
-model adds to the one before it.
+The records of hyperparameters lie in ``hyperparameters``, one file per family. A record's docstring says what the model
+adds to the one before it; the report prints it.
 """
 
 from lmstages.config.hyperparameters.attention import GPT, Llama, ModernGPT, Residual

@@ -1,18 +1,19 @@
-"""A config file to a checked run: one strict reader, every mistake in one message, before any job exists.
+"""Config files to a checked run: one strict reader, every mistake in one message, before any job exists.
 
-Names become folders, so they are lower-case words and nothing else. Knows ``records``; never a
-text, a token or a model.
+Names become folders, so they are lower-case words and nothing else. Knows records; no text, token or model.
 """
 
+import json
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from lmstages.config.hyperparameters.base import ModelConfig
+from lmstages.config.jobs import MIXED_CATEGORIES, Run
 from lmstages.config.ladder import MODEL_TYPES
-from lmstages.config.references import left_alone, with_bases, wrong_checkpoints
-from lmstages.config.run import STRICTEST, Run
+from lmstages.config.overrides import merge, override
+from lmstages.config.references import missing_bases, with_bases, wrong_checkpoints
 from lmstages.config.sections import (
     NAME,
     Basics,
@@ -34,14 +35,22 @@ from lmstages.config.strict_yaml import load_yaml
 from lmstages.config.sweeps import expanded
 from lmstages.core.errors import UserError, did_you_mean
 
+SECTIONS = [field for field in Run.model_fields if field not in ("name", "sweeps")]
 
-def read_run(path: Path, overrides: Mapping[str, Any] | None = None) -> Run:
-    """The run a config file describes, with ``--config`` overrides, or one UserError for all mistakes."""
-    raw = load_yaml(path)
+
+def read_run(paths: Path | Sequence[Path], overrides: Mapping[str, Any] | None = None) -> Run:
+    """The run that config files describe, later ones over earlier ones, with ``--config`` overrides over all.
+
+    Named after the last file. Raises one UserError that lists every mistake.
+    """
+    files = [paths] if isinstance(paths, Path) else list(paths)
+    content = _merged(files)
     problems: list[str] = []
-    run = _parse_run(run_name(path), _override(raw, dict(overrides or {}), problems), problems)
+    content = override(content, overrides or {}, SECTIONS, problems)
+    run = _parse_run(run_name(files[-1]) if files else "default", content, problems)
     if problems or run is None:
-        raise UserError(path, "\n  ".join(["cannot be used:", *problems]) if len(problems) > 1 else problems[0])
+        where = " with ".join(map(str, files)) or "config"
+        raise UserError(where, "\n  ".join(["cannot be used:", *problems]) if len(problems) > 1 else problems[0])
     return run
 
 
@@ -50,40 +59,33 @@ def run_name(path: Path) -> str:
     return "default" if path.stem == "config" else path.stem
 
 
-def text_run(path: Path, text: str, overrides: Mapping[str, Any] | None = None) -> Run:
-    """The ladder of a config on the user's own text and nothing else; corpus and run are named after the file."""
-    raw = load_yaml(path)
-    extra = dict(overrides or {})
-    documents = extra.pop("documents", "stream")
-    corpus = {"path": text, "documents": documents}
-    corpus |= {key: str(extra.pop(key)) for key in ("newlines", "separator") if key in extra}
+def text_run(paths: Path | Sequence[Path], text: str, overrides: Mapping[str, Any] | None = None) -> Run:
+    """The models of a config on the user's own text and nothing else; corpus and run are named after that file."""
+    files = [paths] if isinstance(paths, Path) else list(paths)
+    settings = dict(overrides or {})
+    corpus = {"path": text, "documents": settings.pop("documents", "stream")}
+    corpus |= {key: str(settings.pop(key)) for key in ("newlines", "separator") if key in settings}
     name = safe_name(Path(text).stem)
-    name += "-text" if name in ("default", *(run.stem for run in path.parent.rglob("*.yaml"))) else ""
-    raw |= {"corpora": {name: corpus}, "published": []}
+    runs = {"default", *(run.stem for file in files for run in file.parent.rglob("*.yaml"))}
+    name += "-text" if name in runs else ""
+    content = _merged(files) | {"corpora": {name: corpus}, "published": []}
     problems: list[str] = []
-    run = _parse_run(name, _override(raw, extra, problems), problems)
+    run = _parse_run(name, override(content, settings, SECTIONS, problems), problems)
     if problems or run is None:
         raise UserError(text, "; ".join(problems))
     return run
 
 
+def _merged(files: Sequence[Path]) -> dict[str, Any]:
+    content: dict[str, Any] = {}
+    for file in files:
+        content = merge(content, load_yaml(file))
+    return content
+
+
 def safe_name(stem: str) -> str:
     """``My Text`` -> ``my_text``: a file's name as a name of ours."""
     return re.sub(r"[^a-z0-9_-]+", "_", stem.lower()).strip("_-")[:64] or "text"
-
-
-def _override(raw: dict[str, Any], overrides: dict[str, Any], problems: list[str]) -> dict[str, Any]:
-    """Snakemake hands over a number where a value looks like one, and a list's entries as text."""
-    known = ["run", "text", "mirror", "seeds", "documents", "newlines", "separator"]
-    for key, value in overrides.items():
-        if key == "mirror":
-            raw[key] = str(value)
-        elif key == "seeds":
-            seeds = value if isinstance(value, list) else [value]
-            raw[key] = [int(seed) if str(seed).isdecimal() else seed for seed in seeds]
-        else:
-            problems.append(f"--config {key}: unknown key; allowed: {', '.join(known)}{did_you_mean(key, known)}")
-    return raw
 
 
 def _parse_run(name: str, raw: dict[str, Any], problems: list[str]) -> Run | None:
@@ -92,10 +94,9 @@ def _parse_run(name: str, raw: dict[str, Any], problems: list[str]) -> Run | Non
     except UserError as error:
         problems.append(str(error))
         return None
-    fields = [field for field in Run.model_fields if field not in ("name", "sweeps")]
     for key in raw:
-        if key not in fields:
-            problems.append(f"{key}: unknown key; allowed: {', '.join(fields)}{did_you_mean(str(key), fields)}")
+        if key not in SECTIONS:
+            problems.append(f"{key}: unknown key; allowed: {', '.join(SECTIONS)}{did_you_mean(str(key), SECTIONS)}")
     if not re.fullmatch(NAME, name):
         problems.append(f"run name {name!r} (from the file's name) is no name; {NAME_RULE}")
     sections: dict[str, Any] = {
@@ -110,7 +111,7 @@ def _parse_run(name: str, raw: dict[str, Any], problems: list[str]) -> Run | Non
     sampling = parsed(Sampling, {} if raw.get("sampling") is None else raw["sampling"], "sampling", problems)
     problems.extend([*_unknown_names(sections, published), *_unusable(sections, published)])
     problems.extend(_unmixable(sections, raw.get("seeds")))
-    problems.extend([*left_alone(sections), *wrong_checkpoints(sections)])
+    problems.extend([*missing_bases(sections), *wrong_checkpoints(sections)])
     rest = {key: raw[key] for key in ("mirror", "seeds", "estimation", "compressors") if raw.get(key) is not None}
     parsed(Basics, {"name": name, **rest}, "", problems)
     if problems:
@@ -143,8 +144,8 @@ def _published(entries: Any, problems: list[str]) -> list[Any]:
     return [parsed(Published, entry, f"published[{n}]", problems) for n, entry in enumerate(entries or [])]
 
 
-def _record(kind: type[Record]) -> Callable[..., Any]:
-    return lambda entry, where, problems: parsed(kind, entry, where, problems)
+def _record(record_type: type[Record]) -> Callable[..., Any]:
+    return lambda entry, where, problems: parsed(record_type, entry, where, problems)
 
 
 def _parse_corpus(entry: Any, where: str, problems: list[str]) -> Corpus | None:
@@ -156,18 +157,21 @@ def _parse_corpus(entry: Any, where: str, problems: list[str]) -> Corpus | None:
     return parsed(Corpus, entry if entry is not None else {"source": where.rpartition(".")[2]}, where, problems)
 
 
+RENAMED = {"rung": "type", "learns": "online"}  # keys of a model in version 0.1, and their names since 0.2
+
+
 def _parse_model(entry: Any, where: str, problems: list[str]) -> Model | None:
     name = where.rpartition(".")[2]
     if entry is not None and not isinstance(entry, dict):
         problems.append(f"{where}: {entry!r} is not a mapping; allowed: the model's keys, or nothing for its defaults")
         return None
-    keys = dict(entry or {})
+    keys = _with_new_names(entry or {}, where, problems)
     type_name, scoring, seeds = keys.pop("type", name), keys.pop("scoring", {}), keys.pop("seeds", None)
     if not isinstance(type_name, str) or type_name not in MODEL_TYPES:
         hint = did_you_mean(str(type_name), MODEL_TYPES)
         problems.append(f"{where}: unknown model {type_name!r}; allowed: {', '.join(MODEL_TYPES)}{hint}")
         return None
-    config = parsed(MODEL_TYPES[type_name], keys, where, problems, besides=("type", "scoring", "seeds"))
+    config = parsed(MODEL_TYPES[type_name], keys, where, problems, other_keys=("type", "scoring", "seeds"))
     scored = parsed(Scoring, scoring, f"{where}.scoring", problems)
     own = parsed(OwnSeeds, {"seeds": seeds}, where, problems)
     if config is None or scored is None or own is None:
@@ -175,8 +179,17 @@ def _parse_model(entry: Any, where: str, problems: list[str]) -> Model | None:
     return Model(config=config, scoring=scored, seeds=own.seeds)
 
 
+def _with_new_names(keys: Mapping[str, Any], where: str, problems: list[str]) -> dict[str, Any]:
+    """The keys of a model, with those of version 0.1 renamed: so their values are checked in the same message."""
+    for old, new in RENAMED.items():
+        if old in keys:
+            value = keys[old] if isinstance(keys[old], str) else json.dumps(keys[old])
+            problems.append(f"{where}.{old}: is called {new} since version 0.2; write {new}: {value}")
+    return {RENAMED.get(key, key): value for key, value in keys.items()}
+
+
 def _unknown_names(sections: Mapping[str, dict[str, Any]], published: list[Any]) -> Iterator[str]:
-    """Names that point to nothing; a section that could not be read (None) points to nothing either."""
+    """Names that are not defined; an entry that could not be read is None and names nothing."""
     for corpus, record in sections["corpora"].items():
         for key in ("tokenizers", "models"):
             for name in getattr(record, key, None) or []:
@@ -193,12 +206,12 @@ def _unknown_names(sections: Mapping[str, dict[str, Any]], published: list[Any])
 
 
 def _unusable(sections: Mapping[str, dict[str, Any]], published: list[Any]) -> Iterator[str]:
-    """Records that are right by themselves and cannot go together."""
+    """Records that are valid alone and contradict each other."""
     corpora = {name: corpus for name, corpus in sections["corpora"].items() if corpus is not None}
     for name, corpus in corpora.items():
         if corpus.path is not None and not Path(corpus.path).exists():
-            beside = [str(path) for path in Path(corpus.path).parent.glob("*")]
-            yield f"corpora.{name}.path: {corpus.path!r} no such file{did_you_mean(corpus.path, beside)}"
+            siblings = [str(path) for path in Path(corpus.path).parent.glob("*")]
+            yield f"corpora.{name}.path: {corpus.path!r} no such file{did_you_mean(corpus.path, siblings)}"
         for split in corpus.evaluate:
             if getattr(corpus.split, split) <= 0:
                 yield f"corpora.{name}: evaluate names {split}, which the split leaves empty"
@@ -214,14 +227,14 @@ def _unusable(sections: Mapping[str, dict[str, Any]], published: list[Any]) -> I
 
 
 def _chosen_on_valid(config: ModelConfig) -> str | None:
-    """The key of a counts model whose value valid decides; None where it decides nothing."""
+    """The key of a counting model whose value is chosen on valid; None where there is none."""
     if getattr(config, "smoothing", None) == "jelinek_mercer":
         return "smoothing"
     return next((key for key in ("order", "add") if isinstance(getattr(config, key, None), list)), None)
 
 
 def _unmixable(sections: Mapping[str, dict[str, Any]], seeds: Any) -> Iterator[str]:
-    """Mixtures of what is not there, or of what cannot be mixed."""
+    """Mixtures of models that are not defined, or that cannot be mixed."""
     models = sections["models"]
     for name, mixture in sections["mixtures"].items():
         where = f"mixtures.{name}"
@@ -238,27 +251,27 @@ def _unmixable(sections: Mapping[str, dict[str, Any]], seeds: Any) -> Iterator[s
 
 
 def _mixing_problems(records: Mapping[str, Model], seeds: Any) -> Iterator[str]:
-    """Only probabilities of the same tokens have a mean, and only fits of the same seed are one mixture."""
+    """A mean needs probabilities of the same tokens, and a mixture fits of the same seed."""
     for model, record in records.items():
-        if record.config.category not in STRICTEST:
+        if record.config.category not in MIXED_CATEGORIES:
             yield f"{model} is a {record.config.category}; allowed: models that give every token a probability"
     skips = {model: record.scoring.skip for model, record in records.items()}
     if len(set(skips.values())) > 1:
-        told = ", ".join(f"{model} {skip}" for model, skip in skips.items())
-        yield f"its models leave other tokens unscored (scoring.skip: {told}); give them the same skip"
+        listed = ", ".join(f"{model} {skip}" for model, skip in skips.items())
+        yield f"its models leave different tokens unscored (scoring.skip: {listed}); give them the same skip"
     networks = {model: record for model, record in records.items() if record.config.family == "neural"}
-    own = {model: record.seeds or seeds or Basics(name="-").seeds for model, record in networks.items()}
-    if len({str(each) for each in own.values()}) > 1:
-        told = ", ".join(f"{model} {each}" for model, each in own.items())
-        yield f"its networks have other seeds each ({told}); give them the same seeds"
+    seeds_by_model = {model: record.seeds or seeds or Basics(name="-").seeds for model, record in networks.items()}
+    if len({str(model_seeds) for model_seeds in seeds_by_model.values()}) > 1:
+        listed = ", ".join(f"{model} {model_seeds}" for model, model_seeds in seeds_by_model.items())
+        yield f"its networks have different seeds ({listed}); give them the same seeds"
 
 
 def _nowhere_mixed(where: str, mixture: Mixture, sections: Mapping[str, dict[str, Any]]) -> Iterator[str]:
-    """A mixture is left out where one of its models is; weights need a valid part wherever it is run."""
+    """A mixture is run where all of its models are; fitted weights need a valid part there."""
     corpora = {name: corpus for name, corpus in sections["corpora"].items() if corpus is not None}
-    found = [name for name, corpus in corpora.items() if {*mixture.of} <= {*chosen(corpus.models, sections["models"])}]
-    if corpora and not found:
-        yield f"{where}: no corpus runs all of {', '.join(mixture.of)}; name them under its models"
-    for name in found:
+    mixed = [name for name, corpus in corpora.items() if {*mixture.of} <= {*chosen(corpus.models, sections["models"])}]
+    if corpora and not mixed:
+        yield f"{where}: no corpus runs all of {', '.join(mixture.of)}; list them under its models"
+    for name in mixed:
         if mixture.weights == "fitted" and corpora[name].split.valid <= 0:
             yield f"{where}.weights: fitted on valid, which corpora.{name} leaves empty; allowed: equal"

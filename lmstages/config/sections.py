@@ -1,6 +1,6 @@
-"""The config as typed records: unknown keys are refused, nothing is converted silently.
+"""The sections of a config as typed records: unknown keys are refused, nothing is converted silently.
 
-Knows the ladder's records; ``run`` puts the sections together, ``reading`` makes them of a file.
+Knows the ladder's records; ``reading`` makes records of a file, ``run`` and ``jobs`` say what follows from them.
 """
 
 import json
@@ -20,10 +20,10 @@ from pydantic import (
 
 from lmstages.config.hyperparameters.base import ModelConfig
 from lmstages.config.ladder import MODEL_TYPES
-from lmstages.config.sources import SOURCES
+from lmstages.config.sources import SOURCES, Layout
 from lmstages.core.errors import UserError, did_you_mean
 
-UNBOUNDED_WINDOW = 256  # of a model without a longest context, where a protocol needs one
+UNBOUNDED_WINDOW = 256  # tokens, for a model without a longest context under a protocol that needs a window
 USES_OF_A_CORPUS = ("evaluate", "tokenizers", "models", "inspect")
 NAME = r"[a-z0-9][a-z0-9_-]{0,63}"
 EMBEDDED = ("coined", "fables")
@@ -38,7 +38,7 @@ class Record(BaseModel):
     model_config = ConfigDict(frozen=True, strict=True, extra="forbid", allow_inf_nan=False)
 
 
-def _each_once(values: list[Any]) -> list[Any]:
+def _unique(values: list[Any]) -> list[Any]:
     if not values:
         raise ValueError("names nothing; leave the key out for its default")
     if len(set(values)) < len(values):
@@ -46,11 +46,11 @@ def _each_once(values: list[Any]) -> list[Any]:
     return values
 
 
-EACH_ONCE = AfterValidator(_each_once)
+UNIQUE = AfterValidator(_unique)
 
 
 class Split(Record):
-    """Which part of a corpus is train, valid and test: fractions (at most 1) or counts, taken in ``order``.
+    """The sizes of train, valid and test: fractions (at most 1) or counts, taken from the corpus in ``order``.
 
     A stream is cut by characters. Documents stay whole, shuffled by Python's own
     ``random.Random(shuffle_seed).shuffle`` unless the seed is null.
@@ -82,26 +82,27 @@ class Corpus(Record):
 
     source: str | None = None
     path: str | None = None
-    documents: Literal["stream", "lines", "separator"] | None = None
+    documents: Layout | None = None
     separator: str = "<|endoftext|>"
     read_as: Literal["documents", "stream"] = "documents"
     newlines: Literal["refuse", "keep", "unix"] = "refuse"
     count: Annotated[int, Field(ge=3)] | None = None
     seed: int = 0
-    use: Annotated[float, Field(gt=0, le=1)] = 1.0  # share of train, its beginning; valid and test stay
+    use: Annotated[float, Field(gt=0, le=1)] = 1.0  # fraction of train, from its beginning; valid and test stay
     split: Split = Split()
-    evaluate: Annotated[list[SplitName], EACH_ONCE] = ["test"]
-    tokenizers: Annotated[list[str], EACH_ONCE] | None = None
-    models: Annotated[list[str], EACH_ONCE] | None = None
-    inspect: bool = False  # lay open what its models hold: embeddings, counts, attention
+    evaluate: Annotated[list[SplitName], UNIQUE] = ["test"]
+    tokenizers: Annotated[list[str], UNIQUE] | None = None
+    models: Annotated[list[str], UNIQUE] | None = None
+    inspect: bool = False  # draw what its models hold: embeddings, counts, attention
 
     @model_validator(mode="after")
     def _one_origin(self) -> "Corpus":
-        known = [*EMBEDDED, *SOURCES]
+        sources = [*EMBEDDED, *SOURCES]
         if (self.source is None) == (self.path is None):
             raise ValueError("needs either source or path")
-        if self.source is not None and self.source not in known:
-            raise ValueError(f"source {self.source!r} is unknown; known: {known}{did_you_mean(self.source, known)}")
+        if self.source is not None and self.source not in sources:
+            hint = did_you_mean(self.source, sources)
+            raise ValueError(f"source {self.source!r} is unknown; known: {sources}{hint}")
         if self.count is not None and self.source not in COUNTED:
             raise ValueError(f"count belongs to the sources {', '.join(COUNTED)}; set the split's sizes instead")
         if self.split.deduplicate and "stream" in (self.layout, self.read_as):
@@ -118,8 +119,8 @@ class Corpus(Record):
         return self.source in EMBEDDED
 
     @property
-    def layout(self) -> Literal["stream", "lines", "separator"]:
-        """How documents lie in the text: as the config says, else as its origin is known to be."""
+    def layout(self) -> Layout:
+        """How the text separates its documents: as the config says, else as its source does."""
         if self.documents is not None:
             return self.documents
         return SOURCES[self.source].layout if self.source in SOURCES else "lines" if self.embedded else "stream"
@@ -140,11 +141,11 @@ class Tokenizer(Record):
 
 
 class Scoring(Record):
-    """What a prediction may look at: all history, sliding windows, or windows side by side.
+    """What a prediction is conditioned on: all history, sliding windows, or disjoint windows.
 
-    ``auto`` is ``stream`` where a model's context is a fixed window, ``stride`` for attention, and ``whole`` for a
-    model that learns from what it has scored, since from a short document alone there is little to learn.
-    ``skip`` leaves the first tokens of a split unscored, as some published figures do.
+    ``auto`` is ``stream`` where a model's context is a fixed window, ``stride`` for attention, and ``whole`` for
+    online evaluation, since from a short document alone there is little to learn. ``skip`` leaves the first tokens
+    of a split unscored, as some published figures do.
     """
 
     protocol: Literal["auto", "stream", "whole", "stride", "disjoint"] = "auto"
@@ -159,7 +160,7 @@ class Scoring(Record):
         return self
 
     def resolved(self, config: ModelConfig) -> dict[str, Any]:
-        """The protocol of a model with nothing left open: name, window, stride, skip."""
+        """The protocol of a model with every default filled in: name, window, stride, skip."""
         automatic = "whole" if config.category == "online" else config.protocol
         name = automatic if self.protocol == "auto" else self.protocol
         window = self.window or config.context or UNBOUNDED_WINDOW
@@ -169,41 +170,41 @@ class Scoring(Record):
 
 Temperature = Annotated[float, Field(gt=0, le=100)]
 ONE_TEMPERATURE = TypeAdapter(Temperature, config=ConfigDict(strict=True, allow_inf_nan=False))
-SEVERAL_TEMPERATURES = TypeAdapter(Annotated[list[Temperature], EACH_ONCE], config=ConfigDict(strict=True))
+TEMPERATURES = TypeAdapter(Annotated[list[Temperature], UNIQUE], config=ConfigDict(strict=True))
 
 
-def _one_or_several(value: Any, _: Any) -> Any:
+def _temperature_or_list(value: Any, _: Any) -> Any:
     """A temperature or a list of them; one error for what is neither."""
-    return (SEVERAL_TEMPERATURES if isinstance(value, list) else ONE_TEMPERATURE).validate_python(value)
+    return (TEMPERATURES if isinstance(value, list) else ONE_TEMPERATURE).validate_python(value)
 
 
 class Sampling(Record):
-    """Text drawn from every fitted model for the report, at each temperature where there are several."""
+    """How text is drawn from every fitted model for the report, at every temperature of a list."""
 
     count: Annotated[int, Field(ge=1, le=10000)] = 5
     length: Annotated[int, Field(ge=1, le=100000)] = 200
-    temperature: Annotated[float | list[float], WrapValidator(_one_or_several)] = 1.0
+    temperature: Annotated[float | list[float], WrapValidator(_temperature_or_list)] = 1.0
     top_k: Annotated[int, Field(ge=1)] | None = None
     top_p: Annotated[float, Field(gt=0, le=1)] = 1.0
     prompt: str = ""
     seed: int = 0
-    measured: Annotated[int, Field(ge=1, le=1000000)] = 500  # samples that are not shown but measured
-    measured_tokens: Annotated[int, Field(ge=1)] = 8000  # where they are long: fewer, about so many tokens in all
+    measured: Annotated[int, Field(ge=1, le=1000000)] = 500  # samples that are measured and not shown
+    measured_tokens: Annotated[int, Field(ge=1)] = 8000  # about so many tokens in all: long samples are fewer
 
 
 MEASURED = ("measured", "measured_tokens")
 Measure = Literal["perplexity", "nats_per_token", "nats_per_character", "bits_per_byte", "parameters"]
-CELL = ("corpus", "model", "split", "measure", "value", "tolerance")
+FIGURE_KEYS = ("corpus", "model", "split", "measure", "value", "tolerance")
 
 
 class Published(Record):
-    """A figure somebody printed, to stand beside ours; or, with ``claim``, a statement that no cell can meet.
+    """A figure printed elsewhere, to be compared with ours; or, with ``claim``, a statement that no experiment tests.
 
-    ``because`` says why ours differs; ``impossible`` that what was printed cannot come of what was described.
+    ``because`` says why ours differs; ``impossible`` that what was printed cannot follow from what was described.
     """
 
     corpus: str | None = None
-    tokenizer: str | None = None  # every one of the model's if none is named
+    tokenizer: str | None = None  # None: every tokenizer of the model
     model: str | None = None
     split: SplitName | None = None
     measure: Measure | None = None
@@ -217,13 +218,13 @@ class Published(Record):
 
     @model_validator(mode="after")
     def _a_figure_or_a_claim(self) -> "Published":
-        lacking = [key for key in CELL if getattr(self, key) is None]
-        if lacking and (lacking != list(CELL) or self.claim is None):
+        lacking = [key for key in FIGURE_KEYS if getattr(self, key) is None]
+        if lacking and (lacking != list(FIGURE_KEYS) or self.claim is None):
             raise ValueError(f"lacks {', '.join(lacking)}; a statement without all of these is a claim alone")
         return self
 
 
-Seeds = Annotated[list[Annotated[int, Field(ge=0)]], EACH_ONCE]
+Seeds = Annotated[list[Annotated[int, Field(ge=0)]], UNIQUE]
 
 
 class OwnSeeds(Record):
@@ -233,13 +234,13 @@ class OwnSeeds(Record):
 
 
 class Model(OwnSeeds):
-    """A model with its hyperparameters, and how it is scored; the second never re-fits the first."""
+    """A model with its hyperparameters, and how it is scored, which never re-fits it."""
 
     config: ModelConfig
     scoring: Scoring
 
 
-def _several(values: list[str]) -> list[str]:
+def _at_least_two(values: list[str]) -> list[str]:
     if len(values) < 2:
         raise ValueError(f"{values} is no mixture; name at least two models")
     return values
@@ -250,15 +251,15 @@ class Mixture(Record):
     mixture below each of them. From their scores alone; the weights are fitted on valid, or equal.
     """
 
-    of: Annotated[list[str], EACH_ONCE, AfterValidator(_several)]
+    of: Annotated[list[str], UNIQUE, AfterValidator(_at_least_two)]
     weights: Literal["fitted", "equal"] = "fitted"
 
 
 class Pretrained(Record):
-    """A LLaMA trained elsewhere, with its own vocabulary: of the hub, at a commit; a folder in its layout; a GGUF file.
+    """A LLaMA trained elsewhere, with its own vocabulary: from the hub at a commit, from a folder, or a GGUF file.
 
     ``window`` is at most the checkpoint's own, by default that or 2,048; ``stride`` by default half of it. ``memory``
-    bounds what it may take, in gigabytes; ``engine`` llama.cpp runs GGUF files of any architecture.
+    bounds its memory, in gigabytes; ``engine`` llama.cpp runs GGUF files of any architecture.
     """
 
     hub: str | None = None
@@ -271,7 +272,7 @@ class Pretrained(Record):
     stride: Annotated[int, Field(ge=1)] | None = None
     memory: Annotated[float, Field(gt=0)] | None = None
     samples: bool = True
-    corpora: Annotated[list[str], EACH_ONCE] | None = None
+    corpora: Annotated[list[str], UNIQUE] | None = None
 
     @model_validator(mode="after")
     def _one_origin(self) -> "Pretrained":
@@ -286,17 +287,17 @@ class Pretrained(Record):
         return self
 
 
-OWN = "own"  # stands for the tokenizer in the path of a pretrained model's cell
+OWN = "own"  # in place of the tokenizer in the path of a pretrained model's experiment
 
 
 class Basics(Record):
-    """What holds for every cell of a run."""
+    """What holds for every experiment of a run."""
 
     name: str
     mirror: str | None = None
     seeds: Seeds = [0]
     estimation: bool = False
-    compressors: Annotated[list[Literal["gzip", "bz2", "xz", "zstd"]], EACH_ONCE] | None = None
+    compressors: Annotated[list[Literal["gzip", "bz2", "xz", "zstd"]], UNIQUE] | None = None
 
 
 def to_json(content: Any) -> str:
@@ -304,8 +305,9 @@ def to_json(content: Any) -> str:
     return json.dumps(content, sort_keys=True)
 
 
-def chosen(named: list[str] | None, defined: Mapping[str, Any]) -> list[str]:
-    return list(defined) if named is None else named
+def chosen(names: list[str] | None, defined: Mapping[str, Any]) -> list[str]:
+    """The names a corpus lists, or all that are defined where it lists none."""
+    return list(defined) if names is None else names
 
 
 def to_section(record: BaseModel) -> str:
@@ -313,45 +315,59 @@ def to_section(record: BaseModel) -> str:
     return to_json(record.model_dump(mode="json"))
 
 
-def from_section(kind: type[BaseModel], section: Any) -> Any:
+def from_section(record_type: type[BaseModel], section: Any) -> Any:
     """The inverse of ``to_section``; a UserError where a person pasted something else."""
     problems: list[str] = []
-    record = parsed(kind, section, "", problems)
+    record = parsed(record_type, section, "", problems)
     if problems:
         raise UserError("--section", "; ".join(problems))
     return record
 
 
 def config_of(section: Mapping[str, Any]) -> ModelConfig:
-    """The model of a job's section {model, hyperparameters}; a UserError where a person pasted something else."""
+    """The model of a job's section {type, hyperparameters, properties}.
+
+    Raises a UserError where a person pasted something else, or where this code derives other properties from the
+    hyperparameters than the code that wrote the section. A section written by hand may leave the properties out.
+    """
     if (name := section["type"]) not in MODEL_TYPES:
-        raise UserError(
-            "--section", f"unknown model {name!r}{did_you_mean(str(name), MODEL_TYPES)}", ", ".join(MODEL_TYPES)
-        )
+        hint = did_you_mean(str(name), MODEL_TYPES)
+        raise UserError("--section", f"unknown model {name!r}{hint}", ", ".join(MODEL_TYPES))
     config: ModelConfig = from_section(MODEL_TYPES[name], section["hyperparameters"])
+    if "properties" in section and section["properties"] != (derived := config.properties()):
+        names = [
+            key for key in {**derived, **section["properties"]} if derived.get(key) != section["properties"].get(key)
+        ]
+        problem = f"{', '.join(names)} of {name} do not follow from its hyperparameters in this code"
+        raise UserError("--section", problem, "", "start snakemake again, which re-fits what changed")
     return config
 
 
-def parsed(kind: type[BaseModel], entry: Any, where: str, problems: list[str], besides: tuple[str, ...] = ()) -> Any:
-    """The record, or None with what is wrong appended to ``problems``; ``besides``: keys of others in the section."""
+def parsed(
+    record_type: type[BaseModel], entry: Any, where: str, problems: list[str], other_keys: tuple[str, ...] = ()
+) -> Any:
+    """The record, or None with its mistakes appended to ``problems``; ``other_keys`` belong to the same section."""
     if not isinstance(entry, dict):
         problems.append(f"{where}: {entry!r} is not a mapping")
         return None
     try:
-        return kind.model_validate(entry)
+        return record_type.model_validate(entry)
     except ValidationError as error:
-        problems.extend(told([*kind.model_fields, *besides], where, detail) for detail in error.errors())
+        allowed = [*record_type.model_fields, *other_keys]
+        problems.extend(mistake(allowed, where, detail) for detail in error.errors())
         return None
 
 
-def told(known: list[str], where: str, detail: Mapping[str, Any]) -> str:
-    place = ".".join(str(part) for part in (where, *detail["loc"]) if part != "")
+def mistake(allowed: list[str], where: str, detail: Mapping[str, Any]) -> str:
+    """One line for one of pydantic's errors in the section ``where`` with the ``allowed`` keys."""
+    path = ".".join(str(part) for part in (where, *detail["loc"]) if part != "")
     if detail["type"] == "extra_forbidden":
         key = str(detail["loc"][-1])
-        return f"{where and f'{where}: '}unknown key {key!r}{did_you_mean(key, known)}; allowed: {', '.join(known)}"
+        hint = did_you_mean(key, allowed)
+        return f"{where and f'{where}: '}unknown key {key!r}{hint}; allowed: {', '.join(allowed)}"
     if detail["type"] == "value_error":
-        return f"{place}: {detail['ctx']['error']}"
+        return f"{path}: {detail['ctx']['error']}"
     if detail["type"] == "missing":
-        return f"{place}: missing"
-    found = f"the text {detail['input']!r}" if isinstance(detail["input"], str) else repr(detail["input"])
-    return f"{place}: {found} found; {detail['msg'][0].lower()}{detail['msg'][1:]}"
+        return f"{path}: missing"
+    value = f"the text {detail['input']!r}" if isinstance(detail["input"], str) else repr(detail["input"])
+    return f"{path}: {value} found; {detail['msg'][0].lower()}{detail['msg'][1:]}"

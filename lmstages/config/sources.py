@@ -1,10 +1,10 @@
-"""The texts that come from elsewhere, as data: where each lies, what its bytes must be, who may use it.
+"""The public texts that can be downloaded, as data: addresses, sizes, digests, licences.
 
-A source is one file or several (``parts``). A file is accepted when its size and digest are those of
-one of the part's variants, whatever address it came from. The stories of the hub are the exception:
-they are pinned by the revision of their repository, since no file with these bytes exists there.
+A source has one file or several (``parts``). A file is accepted when its size and digest are those of one of the
+part's variants, whatever address it came from. The stories of the Hugging Face hub are the exception: they are pinned
+by the revision of their repository, since no file with these bytes exists there.
 
-Knows nothing of networks; imports nothing heavy, so that a Snakefile may read it.
+Imports nothing heavy, so that a Snakefile may read it.
 """
 
 from dataclasses import dataclass
@@ -25,28 +25,28 @@ class Variant:
 
 @dataclass(frozen=True)
 class Part:
-    """One file of a source: the names it may have in a mirror, what it must hold, its public addresses."""
+    """One file of a source: its file names in a mirror, the accepted contents, its public addresses."""
 
     name: str
     mirror_names: tuple[str, ...]
     variants: tuple[Variant, ...]
-    urls: tuple[str, ...] = ()  # none where the source lies on the hub
+    urls: tuple[str, ...] = ()  # empty where the source is on the hub
 
 
 @dataclass(frozen=True)
 class Hub:
-    """A data set of the Hugging Face hub; its splits are called as the parts are."""
+    """A data set of the Hugging Face hub; its splits have the names of the parts."""
 
-    path: str  # repository, or a local folder that is laid out as one
+    path: str  # repository, or a local folder with the same layout
     revision: str | None  # the commit; None for a local folder
     field: str
-    mirror_folder: str  # a copy of the repository under this name in a mirror folder is read in its place
+    mirror_folder: str  # name of a copy of the repository in a mirror folder
     size_limit: int  # bytes
 
 
 @dataclass(frozen=True)
 class Source:
-    """A corpus from elsewhere; ``separator`` is the line after each document where the layout is separator."""
+    """A downloadable corpus; ``separator`` is the line after each document where the layout is separator."""
 
     name: str
     parts: tuple[Part, ...]
@@ -57,7 +57,7 @@ class Source:
     hub: Hub | None = None
 
     def part(self, name: str) -> Part:
-        """The part of this name; asking for another is a mistake of the caller."""
+        """The part of this name; an unknown name is a bug of the caller (KeyError)."""
         return {part.name: part for part in self.parts}[name]
 
 
@@ -114,7 +114,7 @@ SHAKESPEARE = Source(
     licence="public domain",
     provenance=(
         "the works of Shakespeare as joined by Andrej Karpathy; the reconstruction has the same length "
-        "and differs in at least one character, at a place not known"
+        "and differs in at least one character, at an unknown position"
     ),
 )
 

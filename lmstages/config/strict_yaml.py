@@ -1,6 +1,6 @@
-"""YAML by our own rules: 1.2's core and no more (``1e-3`` is a number, ``no`` and ``010`` are text).
+"""A strict reader of YAML: the core schema of YAML 1.2 (``1e-3`` is a number, ``no`` and ``010`` are text).
 
-No tags, aliases, duplicate keys or numbers that are none. Knows nothing of what a config says.
+Refuses tags, aliases, duplicate keys, NaN and infinities. Knows nothing of what a config says.
 """
 
 import math
@@ -14,19 +14,19 @@ from lmstages.core.errors import UserError, did_you_mean
 
 
 class StrictLoader(yaml.SafeLoader):
-    """YAML 1.2's core schema and no more."""
+    """The core schema of YAML 1.2, without tags and aliases."""
 
     yaml_implicit_resolvers: dict[str, Any] = {}
 
     def compose_node(self, parent: Any, index: Any) -> Any:
         event = self.peek_event()
         if getattr(event, "anchor", None) or getattr(event, "tag", None):
-            trouble = "anchors and aliases" if event.anchor else f"tags such as {event.tag}"
-            raise yaml.YAMLError(f"line {event.start_mark.line + 1}: {trouble} are not allowed")
+            syntax = "anchors and aliases" if event.anchor else f"tags such as {event.tag}"
+            raise yaml.YAMLError(f"line {event.start_mark.line + 1}: {syntax} are not allowed")
         return super().compose_node(parent, index)
 
     def construct_finite(self, node: yaml.ScalarNode) -> float:
-        """A number that is one; ``1e400`` is not."""
+        """A finite number; ``1e400`` would be infinite."""
         if not math.isfinite(value := self.construct_yaml_float(node)):
             raise yaml.YAMLError(f"line {node.start_mark.line + 1}: {node.value[:20]} is too large for a number")
         return value
@@ -36,8 +36,8 @@ class StrictLoader(yaml.SafeLoader):
         for key_node, _ in node.value:
             key = self.construct_object(key_node, deep=True)
             if not isinstance(key, str) or key in seen:
-                trouble = "appears twice" if isinstance(key, str) else "is no word; put it in quotes"
-                raise yaml.YAMLError(f"line {key_node.start_mark.line + 1}: key {key!r} {trouble}")
+                problem = "appears twice" if isinstance(key, str) else "is no word; put it in quotes"
+                raise yaml.YAMLError(f"line {key_node.start_mark.line + 1}: key {key!r} {problem}")
             seen.add(key)
         return super().construct_mapping(node, deep)
 
@@ -54,9 +54,9 @@ StrictLoader.add_constructor("tag:yaml.org,2002:float", StrictLoader.construct_f
 
 
 def load_yaml(path: Path) -> dict[str, Any]:
-    """The mapping a YAML file holds, by strict rules; a UserError names the line."""
+    """The mapping a YAML file holds, by strict rules; a UserError says in which line it breaks them."""
     try:
-        loaded = yaml.load(path.read_bytes().decode("utf-8"), Loader=StrictLoader)  # noqa: S506 (our own SafeLoader)
+        content = _parse(path.read_bytes().decode("utf-8"))
     except OSError as error:
         present = sorted(str(p) for p in path.parent.glob("*.yaml")) if path.parent.is_dir() else []
         hint = did_you_mean(str(path), present)
@@ -65,6 +65,26 @@ def load_yaml(path: Path) -> dict[str, Any]:
         raise UserError(path, f"not UTF-8 at byte {error.start}") from error
     except yaml.YAMLError as error:
         raise UserError(path, " ".join(str(error).split())) from error
-    if not isinstance(loaded, dict):
+    if not isinstance(content, dict):
         raise UserError(path, "holds no mapping", "expected keys such as corpora, tokenizers, models")
-    return loaded
+    return content
+
+
+def parse_value(text: str, where: str) -> Any:
+    """One value by the same rules, such as ``128``, ``[8, 16]`` or ``{sweep: [8, 16]}``."""
+    try:
+        return _parse(text)
+    except yaml.YAMLError as error:
+        raise UserError(where, " ".join(str(error).split()), "a value as YAML has it") from error
+
+
+def parse_scalar(text: str) -> Any:
+    """A number, true, false, null, or the text itself, by the same rules."""
+    loader = StrictLoader("")
+    mark = yaml.Mark("", 0, 0, 0, "", 0)
+    tag = loader.resolve(yaml.ScalarNode, text, (True, False))
+    return loader.construct_object(yaml.ScalarNode(tag, text, mark, mark))
+
+
+def _parse(text: str) -> Any:
+    return yaml.load(text, Loader=StrictLoader)  # noqa: S506 (our own SafeLoader)

@@ -1,9 +1,9 @@
 """The one way of writing and reading a file that another stage relies on.
 
-A file appears whole or not at all: it is written under a temporary name in its own folder,
-flushed to the disk and renamed. Beside it stands ``<name>.made.json`` with its sha256 and what
-made it; every reader compares the two first, so that a flipped bit, a half-copied folder or a
-file of another run is an error and never a number in a table.
+A file appears complete or not at all: it is written under a temporary name in its own folder, flushed to the disk
+and renamed. The hidden folder ``.made`` beside it holds its record, ``.made/<name>.json``, with its sha256 and what
+made it (config section, inputs, code); every reader compares file and record first, so that a flipped bit, a
+half-copied folder or a file of another run is an error and never a number in a table.
 
 Knows nothing of what the files mean.
 """
@@ -30,22 +30,27 @@ from lmstages.core.errors import UserError
 
 Made = Mapping[str, Any]
 METADATA = "lmstages"
-FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
-SHUT = {errno.EACCES, errno.EPERM, errno.EROFS, errno.EISDIR, errno.ENAMETOOLONG}
+RECORDS = ".made"
+NPY_HEADER = 128  # bytes of the header that numpy writes for one dimension
+DISK_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+NOT_WRITABLE = {errno.EACCES, errno.EPERM, errno.EROFS, errno.EISDIR, errno.ENAMETOOLONG}
 
 
 def sidecar(path: Path) -> Path:
-    """Where the sha256 and the making of ``path`` stand."""
-    return path.with_name(path.name + ".made.json")
+    """The path of a file's record: its sha256 and what made it."""
+    return path.parent / RECORDS / f"{path.name}.json"
 
 
 @contextmanager
-def whole(path: Path) -> Iterator[BinaryIO]:
-    """A binary file that takes its name only when the block ends without an error."""
+def atomic_write(path: Path) -> Iterator[BinaryIO]:
+    """A binary file that takes its name only when the block ends without an error.
+
+    Raises UserError where the disk is full or the path cannot be written.
+    """
     partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        _sweep_up(path)
+        _remove_abandoned(path)
         with open(partial, "w+b") as file:
             yield file
             file.flush()
@@ -59,12 +64,12 @@ def whole(path: Path) -> Iterator[BinaryIO]:
             partial.unlink()
 
 
-def _sweep_up(path: Path) -> None:
-    """Remove what writers of this very file left behind when they were killed."""
-    for left in path.parent.glob(f".{glob.escape(path.name)}.*.partial"):
-        writer = left.name.split(".")[-2]
-        if writer.isdecimal() and not Path("/proc", writer).exists() and Path("/proc/self").exists():
-            left.unlink(missing_ok=True)
+def _remove_abandoned(path: Path) -> None:
+    """Remove the temporary files of this very path whose writers were killed."""
+    for partial in path.parent.glob(f".{glob.escape(path.name)}.*.partial"):
+        process = partial.name.split(".")[-2]
+        if process.isdecimal() and not Path("/proc", process).exists() and Path("/proc/self").exists():
+            partial.unlink(missing_ok=True)
 
 
 def _sync_folder(folder: Path) -> None:
@@ -76,11 +81,11 @@ def _sync_folder(folder: Path) -> None:
 
 
 def _disk_error(path: Path, error: OSError) -> Exception:
-    if error.errno in FULL:
+    if error.errno in DISK_FULL:
         free = shutil.disk_usage(next(folder for folder in path.absolute().parents if folder.exists())).free
-        found = f"no space left to write it ({free:,} bytes free)"
-        return UserError(path, found, "the old file, if any, is untouched", "free some space and start again")
-    if error.errno in SHUT:
+        problem = f"no space left to write it ({free:,} bytes free)"
+        return UserError(path, problem, "the old file, if any, is untouched", "free some space and start again")
+    if error.errno in NOT_WRITABLE:
         remedy = "make its folder writable, or give another path"
         return UserError(path, f"cannot be written ({error.strerror})", "", remedy)
     if isinstance(error, NotADirectoryError | FileExistsError):
@@ -90,7 +95,7 @@ def _disk_error(path: Path, error: OSError) -> Exception:
 
 @contextmanager
 def scratch(folder: Path) -> Iterator[BinaryIO]:
-    """A file of one's own in ``folder`` that no other stage relies on; gone when the block ends."""
+    """A temporary file in ``folder``, removed when the block ends."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.NamedTemporaryFile(dir=folder, prefix=".scratch-") as file:
@@ -101,18 +106,18 @@ def scratch(folder: Path) -> Iterator[BinaryIO]:
 
 @contextmanager
 def saving(path: Path, made: Made) -> Iterator[BinaryIO]:
-    """As ``whole``, with the sidecar: written first, so that a file never stands beside an older hash unseen."""
-    with whole(path) as file:
+    """As ``atomic_write``, with the record written first: a file beside an older record is always refused."""
+    with atomic_write(path) as file:
         yield file
         file.flush()
         os.fsync(file.fileno())
         record = {"sha256": _sha256_of(file), "bytes": file.seek(0, os.SEEK_END), "made": made}
-        with whole(sidecar(path)) as beside:
-            beside.write(to_json(record))
+        with atomic_write(sidecar(path)) as record_file:
+            record_file.write(to_json(record))
 
 
 def save_bytes(path: Path, content: bytes, made: Made) -> None:
-    """Write ``content`` whole, with its sidecar."""
+    """Write ``content`` atomically, with its record."""
     with saving(path, made) as file:
         file.write(content)
 
@@ -123,14 +128,14 @@ def save_json(path: Path, content: Any, made: Made) -> None:
 
 
 def save_arrays(path: Path, arrays: Mapping[str, np.ndarray], metadata: Mapping[str, str], made: Made) -> None:
-    """Write named arrays as one safetensors file with string metadata, under one key: several have no order."""
+    """Write arrays as one safetensors file; its metadata lies as JSON under one key, since keys of it have no order."""
     contiguous = {name: np.asarray(array, order="C") for name, array in arrays.items()}
     save_bytes(path, safetensors_bytes(contiguous, {METADATA: json.dumps(dict(metadata), sort_keys=True)}), made)
 
 
 @contextmanager
 def saving_array(path: Path, dtype: np.dtype, made: Made) -> Iterator["GrowingArray"]:
-    """A one-dimensional ``.npy`` file that is written piece by piece, its length known only at the end."""
+    """A one-dimensional ``.npy`` file that is written piece by piece; its length follows at the end."""
     with saving(path, made) as file:
         array = GrowingArray(file, np.dtype(dtype))
         yield array
@@ -151,7 +156,7 @@ class GrowingArray:
         self.length += len(values)
 
     def write_header(self) -> None:
-        """Put the present length into the header and go back to the end."""
+        """Write the current length into the header and seek to the end."""
         header = {"descr": np.lib.format.dtype_to_descr(self.dtype), "fortran_order": False, "shape": (self.length,)}
         self.file.seek(0)
         np.lib.format.write_array_header_1_0(self.file, header)
@@ -159,18 +164,16 @@ class GrowingArray:
 
 
 def verified(path: Path) -> Path:
-    """``path`` itself, once its bytes have been found to be those that were written."""
-    expected = made_of(path)["sha256"]
-    with open(path, "rb") as file:
-        found = _sha256_of(file)
-    if found != expected:
+    """``path`` itself; a UserError where its sha256 is not that of its record."""
+    expected, actual = made_of(path)["sha256"], sha256_of(path)
+    if actual != expected:
         remedy = f"delete it and run snakemake again: rm {shlex.quote(str(path))}"
-        raise UserError(path, f"its sha256 is {found[:12]}..., not {expected[:12]}... as written", "", remedy)
+        raise UserError(path, f"its sha256 is {actual[:12]}..., not {expected[:12]}... as written", "", remedy)
     return path
 
 
 def made_of(path: Path) -> dict[str, Any]:
-    """The sidecar of ``path``: sha256, bytes and what made it."""
+    """The record of ``path``: ``{sha256, bytes, made}``; a UserError where the file or its record is missing."""
     if not path.is_file():
         raise UserError(path, "no such file", "", "run snakemake to make it")
     try:
@@ -179,18 +182,17 @@ def made_of(path: Path) -> dict[str, Any]:
         return record
     except (OSError, ValueError, KeyError, AssertionError, TypeError) as error:
         remedy = f"delete the file and run snakemake again: rm {shlex.quote(str(path))}"
-        raise UserError(
-            sidecar(path), "missing or unreadable", "every file has its sha256 beside it", remedy
-        ) from error
+        allowed = "every file has a record of its sha256"
+        raise UserError(sidecar(path), "missing or unreadable", allowed, remedy) from error
 
 
 def load_json(path: Path) -> Any:
-    """The content of a verified JSON file."""
+    """The content of a JSON file, verified first."""
     return json.loads(verified(path).read_bytes())
 
 
 def load_arrays(path: Path) -> tuple[dict[str, np.ndarray], dict[str, str]]:
-    """Arrays and metadata of a verified safetensors file."""
+    """Arrays and metadata of a safetensors file, verified first."""
     verified(path)
     try:
         with safe_open(path, framework="numpy") as file:
@@ -202,9 +204,9 @@ def load_arrays(path: Path) -> tuple[dict[str, np.ndarray], dict[str, str]]:
 
 
 def load_array(path: Path) -> np.ndarray:
-    """A verified ``.npy`` file, memory-mapped and read-only; an empty one as an empty array."""
+    """A ``.npy`` file, verified first, memory-mapped and read-only; an empty file, which has no map, as an array."""
     verified(path)
-    empty = path.stat().st_size == 128
+    empty = path.stat().st_size == NPY_HEADER
     return np.load(path, mmap_mode=None if empty else "r", allow_pickle=False)
 
 
@@ -219,7 +221,7 @@ def finite_or_none(value: float) -> float | None:
 
 
 def sha256_of(path: Path) -> str:
-    """Of a file's bytes, whoever wrote it."""
+    """The sha256 of any file's bytes, as hexadecimal digits."""
     with open(path, "rb") as file:
         return _sha256_of(file)
 

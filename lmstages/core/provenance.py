@@ -1,13 +1,14 @@
-"""Which code a job runs, as one hash: what Snakemake compares to know that an edit concerns a job.
+"""Which code a job runs, as one hash: what Snakemake compares to know whether an edit concerns a job.
 
-The hash covers the source of the verb in ``verbs`` and of every lmstages module that it imports,
-directly or through others, read from the syntax tree and not by importing, so that a Snakefile can
-ask without loading torch. The ladder and the config are left out: what they hold reaches a job as
-its section, which is compared as it is. Knows nothing of what any module does.
+The hash covers the function of a command in ``cli`` and every lmstages module that it imports, directly or through
+others, read from the syntax tree and not by importing, so that a Snakefile can ask without loading torch. Comments,
+docstrings and line breaks are no part of it: an edit of them re-runs nothing. The ladder and the config are left out:
+what they hold reaches a job as its section, which is compared as it is. Knows nothing of what any module does.
 """
 
 import ast
 import hashlib
+from collections.abc import Iterable
 from functools import cache
 from importlib import metadata
 from pathlib import Path
@@ -20,75 +21,95 @@ SECTIONS = frozenset(
         *(f"lmstages.config.hyperparameters.{name}" for name in RECORDS),
     }
 )
-DOOR = "lmstages.verbs"
+COMMAND_LINE = "lmstages.cli"
 DATA = (".jinja", ".yaml")
+DOCUMENTED = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
 
 
-def code_hash(verb: str, *modules: str) -> str:
-    """Hash of a verb, of the modules it imports and of ``modules`` besides (a model's own)."""
-    source = _source(DOOR)
-    body = next(node for node in ast.parse(source).body if isinstance(node, ast.FunctionDef) and node.name == verb)
-    digest = hashlib.sha256((ast.get_source_segment(source, body) or "").encode())
-    for module in sorted(_closure(_imports(body) | set(modules))):
-        digest.update(module.encode() + b"\0" + b"".join(path.read_bytes() for path in _files(module)))
+def code_hash(command: str, *modules: str) -> str:
+    """Hash of a command, of the modules it imports and of ``modules`` besides (a model's own)."""
+    function, imports = _commands(_path(COMMAND_LINE))[command]
+    digest = hashlib.sha256(function)
+    for module in sorted(_closure(imports | set(modules))):
+        digest.update(module.encode() + b"\0" + _code_of(_path(module)))
     return digest.hexdigest()[:16]
 
 
 def package_hash() -> str:
-    """Hash of all code and data of the package: what must not change while a run is in progress."""
+    """Hash of all code and data of the package, comments included: what must not change while a run is in progress."""
     digest = hashlib.sha256()
     for path in sorted(path for path in PACKAGE.rglob("*") if path.suffix in (".py", *DATA)):
         digest.update(str(path.relative_to(PACKAGE)).encode() + b"\0" + path.read_bytes())
     return digest.hexdigest()[:16]
 
 
-def _closure(modules: set[str]) -> set[str]:
+def _closure(modules: Iterable[str]) -> set[str]:
     """The modules and all they import, and so on."""
     reached: set[str] = set()
-    waiting = {module for module in modules if module not in SECTIONS}
+    waiting = set(modules) - SECTIONS
     while waiting:
         module = waiting.pop()
         reached.add(module)
-        waiting |= _imports_of(module) - reached - SECTIONS
+        waiting |= _imports_of(_path(module)) - reached - SECTIONS
     return reached
 
 
 @cache
-def _imports_of(module: str) -> frozenset[str]:
-    return frozenset(_imports(ast.parse(_source(module))))
+def _commands(path: Path) -> dict[str, tuple[bytes, frozenset[str]]]:
+    """Every function of a module by its name: the hash of its code, and what it imports."""
+    functions = [node for node in ast.parse(path.read_bytes()).body if isinstance(node, ast.FunctionDef)]
+    for function in functions:
+        function.decorator_list = []  # a command's options, which reach its function as arguments
+    return {function.name: (_hash_of(function), _imports(function)) for function in functions}
 
 
-def _imports(tree: ast.AST) -> set[str]:
+@cache
+def _imports_of(path: Path) -> frozenset[str]:
+    return _imports(ast.parse(path.read_bytes()))
+
+
+def _imports(tree: ast.AST) -> frozenset[str]:
     """The lmstages modules that any import statement below ``tree`` names."""
-    found: set[str] = set()
+    modules: set[str] = set()
     for node in ast.walk(tree):
         if isinstance(node, ast.ImportFrom) and node.module and node.module.startswith("lmstages"):
-            inner = {f"{node.module}.{alias.name}" for alias in node.names}
-            found |= {name for name in inner if _path(name)} or {node.module}
+            submodules = {f"{node.module}.{alias.name}" for alias in node.names}
+            modules |= {name for name in submodules if _candidate(name)} or {node.module}
         elif isinstance(node, ast.Import):
-            found |= {alias.name for alias in node.names if alias.name.startswith("lmstages")}
-    return found
+            modules |= {alias.name for alias in node.names if alias.name.startswith("lmstages")}
+    return frozenset(modules)
 
 
-def _path(module: str) -> Path | None:
+@cache
+def _code_of(path: Path) -> bytes:
+    """Hash of a module's code and, where it reads package data, of the data beside it: a report's page, a grammar."""
+    source = path.read_bytes()
+    code = _hash_of(ast.parse(source))
+    if b"\nfrom importlib import resources\n" not in source:
+        return code
+    data = sorted(file for file in path.parent.iterdir() if file.suffix in DATA)
+    return code + b"".join(hashlib.sha256(file.read_bytes()).digest() for file in data)
+
+
+def _hash_of(tree: ast.AST) -> bytes:
+    """Hash of a syntax tree without the docstrings of its module, classes and functions; they are removed from it."""
+    for node in ast.walk(tree):
+        if isinstance(node, DOCUMENTED) and ast.get_docstring(node, clean=False) is not None:
+            del node.body[0]
+    return hashlib.sha256(ast.dump(tree).encode("utf-8", "surrogatepass")).digest()
+
+
+def _path(module: str) -> Path:
+    path = _candidate(module)
+    assert path is not None, f"{module} has a source"
+    return path
+
+
+def _candidate(module: str) -> Path | None:
+    """The file of a module or package, or None where the name is of something within a module."""
     base = PACKAGE.joinpath(*module.split(".")[1:])
     candidates = [base.with_suffix(".py"), base / "__init__.py"]
     return next((path for path in candidates if path.is_file()), None)
-
-
-def _files(module: str) -> list[Path]:
-    """A module's source and, where it reads package data, the data beside it: the report's page, a grammar."""
-    path = _path(module)
-    assert path is not None, f"{module} has a source"
-    if "\nfrom importlib import resources\n" not in _source(module):
-        return [path]
-    return [path, *sorted(beside for beside in path.parent.iterdir() if beside.suffix in DATA)]
-
-
-def _source(module: str) -> str:
-    path = _path(module)
-    assert path is not None, f"{module} has a source"
-    return path.read_text(encoding="utf-8")
 
 
 def versions(*packages: str) -> dict[str, str]:

@@ -1,6 +1,6 @@
 """Where and how long a fit runs: device, time limit, signals, processes. Nothing of it belongs to the model.
 
-Knows the outside of a fit, as an operating system or a cluster sees it; imports no torch.
+Knows a fit as an operating system or a cluster sees it. Imports no torch.
 """
 
 import math
@@ -8,30 +8,60 @@ import os
 import signal
 import threading
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from types import FrameType
-from typing import TYPE_CHECKING, Literal
+from typing import Any, Literal, Protocol
 
 from lmstages.core.errors import UserError
 
-if TYPE_CHECKING:
-    from lmstages.training.resume import ResumePoints
-
 STARTED = time.monotonic()
 SIGNALS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT)
-BEFORE_THE_END = 120.0  # seconds that remain for saving when a fit stops itself
-SHARE_BEFORE_THE_END = 0.2  # of a limit so short that those would leave nothing
+SECONDS_TO_SAVE = 120.0  # left before the time limit when a fit stops itself
+FRACTION_TO_SAVE = 0.2  # of a time limit so short that those seconds would leave nothing
+
+
+class Checkpoints(Protocol):
+    """What a fit needs of its saved states; ``training.resume`` has the one that writes files."""
+
+    folder: Path
+    last_step: int
+
+    def open(self, environment: Mapping[str, Any]) -> dict[str, Any] | None:
+        """The newest state to resume from, once the folder is this process's alone."""
+
+    def newest(self, environment: Mapping[str, Any], wanted: int | None = None) -> dict[str, Any] | None:
+        """The newest state, or that of step ``wanted``."""
+
+    def due(self, step: int) -> bool:
+        """Whether it is time to save."""
+
+    def save(self, step: int, state: Mapping[str, Any]) -> None:
+        """Write a state."""
+
+    def seconds(self) -> float:
+        """How long the fit has taken, earlier attempts included."""
+
+    def close(self) -> None:
+        """Give the folder up, with its states."""
+
+    def clear(self) -> None:
+        """Remove all states and give the folder up."""
 
 
 @dataclass
 class Runtime:
-    """``device`` cpu, cuda or auto; ``compiled`` auto, always or never; ``deadline`` on the monotonic clock."""
+    """``device`` cpu, cuda or auto; ``compiled`` auto, always or never; ``deadline`` on the monotonic clock.
+
+    Raises UserError where there is a deadline and nowhere to save.
+    """
 
     device: str = "cpu"
     compiled: Literal["auto", "always", "never"] = "auto"
-    points: "ResumePoints | None" = None
+    points: Checkpoints | None = None
     deadline: float = math.inf
-    precision: str = "float32"  # found and told by the fit, as are
+    precision: str = "float32"  # set by the fit, as is
     machines: list[str] = field(default_factory=list)  # on which its steps were done
     began: float = field(default_factory=time.monotonic)
 
@@ -40,16 +70,16 @@ class Runtime:
             raise UserError("--minutes", "what is done by then would be lost", "", "give --resume FOLDER too")
 
     def seconds(self) -> float:
-        """How long the fit has taken, its earlier attempts included as far as their work was gone on from."""
+        """How long the fit has taken, with those earlier attempts that it resumed."""
         return self.points.seconds() if self.points else time.monotonic() - self.began
 
     def close(self) -> None:
-        """Leave the folder of resume points to whoever goes on."""
+        """Give up the folder of resume points, so that another process may resume."""
         if self.points is not None:
             self.points.close()
 
     def done(self) -> None:
-        """What was fitted is written: nothing is left to go on from."""
+        """Remove the resume points, once the fitted model is written."""
         if self.points is not None:
             self.points.clear()
 
@@ -57,7 +87,7 @@ class Runtime:
 def deadline(minutes: float) -> float:
     """When a process that may run so many ``minutes`` from its start stops itself; 0 for never."""
     seconds = minutes * 60
-    return STARTED + seconds - min(BEFORE_THE_END, SHARE_BEFORE_THE_END * seconds) if minutes else math.inf
+    return STARTED + seconds - min(SECONDS_TO_SAVE, FRACTION_TO_SAVE * seconds) if minutes else math.inf
 
 
 def rank() -> int:
@@ -66,31 +96,33 @@ def rank() -> int:
 
 
 def processes() -> int:
-    """How many share a fit."""
+    """How many processes share a fit."""
     launched = {"RANK", "WORLD_SIZE", "MASTER_ADDR"} <= os.environ.keys()
     return int(os.environ["WORLD_SIZE"]) if launched else 1
 
 
 class Signals:
-    """Between enter and exit the first signal only asks; a second one of any kind ends the process as usual."""
+    """Between enter and exit the first signal is only recorded; a second one of any kind ends the process as usual.
+
+    A signal that is ignored on enter, as nohup and background jobs of a shell set it, stays ignored.
+    """
 
     def __init__(self) -> None:
         self.received: int | None = None
 
     def __enter__(self) -> "Signals":
-        self.before = {number: signal.getsignal(number) for number in SIGNALS}
-        if threading.current_thread() is not threading.main_thread():
-            self.before = {}  # Python lets only the main thread ask for signals
-        for number, handler in self.before.items():
-            if handler is not signal.SIG_IGN:  # nohup asked for that
-                signal.signal(number, self._ask)
+        is_main = threading.current_thread() is threading.main_thread()  # Python lets only that one set handlers
+        handlers = {number: signal.getsignal(number) for number in SIGNALS if is_main}
+        self.before = {number: handler for number, handler in handlers.items() if handler is not signal.SIG_IGN}
+        for number in self.before:
+            signal.signal(number, self._record)
         return self
 
     def __exit__(self, *_: object) -> None:
         for number, handler in self.before.items():
             signal.signal(number, handler)
 
-    def _ask(self, number: int, frame: FrameType | None) -> None:
+    def _record(self, number: int, frame: FrameType | None) -> None:
         self.received = number
-        for other in SIGNALS:
-            signal.signal(other, signal.SIG_DFL)
+        for handled in self.before:
+            signal.signal(handled, signal.SIG_DFL)

@@ -1,14 +1,14 @@
-"""How much of held-out text stands in train already: whole documents, near copies of them, and windows of characters.
+"""Overlap of held-out text with train: exact copies of documents, near copies, and windows of characters.
 
-    documents   share that are a document of train, character for character
-    near        share with a document of train at J(A, B) = |A & B| / |A | B| >= 0.8, A and B the sets of 8-shingles
-    windows     share of the 50-character windows that stand somewhere in train; no window crosses a document's end
+    documents   fraction that are a document of train, character for character
+    near        fraction with a document of train at J(A, B) = |A & B| / |A | B| >= 0.8, A and B their 8-shingles
+    windows     fraction of the 50-character windows that occur in train; no window crosses a document's end
 
 Candidates for near copies come from MinHash (Broder 1997) in 16 bands of 4, which finds a pair at 0.8 with probability
-1 - (1 - 0.8 ** 4) ** 16 = 0.9998; the coefficient itself is then taken from the whole sets. A document shorter than
+1 - (1 - 0.8 ** 4) ** 16 = 0.9998; the coefficient is then computed from the complete sets. A document shorter than
 a shingle is its own single shingle. Windows are compared by 64-bit hashes. A stream has no documents to compare.
 
-Train is read once, piece by piece; only what is held out is kept. Knows texts; no token and no model.
+Train is read once, piece by piece; only the held-out text is kept in memory. Knows no token and no model.
 """
 
 import hashlib
@@ -25,28 +25,28 @@ from lmstages.corpora.splits import SplitText, text_path
 SHINGLE, WINDOW, NEAR = 8, 50, 0.8
 BANDS, ROWS = 16, 4
 MEASURE = f"Jaccard of {SHINGLE}-character shingles >= {NEAR}"
-BREAK = "\0"  # stands between documents; no text holds it
+BREAK = "\0"  # between documents; no valid text contains it
 
 
 def audit(text: Path, splits: Sequence[str], out: Path, made: artifacts.Made) -> None:
-    """Write ``overlap.json``, the shares of each split, and ``overlap.safetensors``: which documents train holds."""
+    """Write ``overlap.json``, fractions of each split, and ``overlap.safetensors``: which documents train contains."""
     parts = {name: SplitText.open(text, name) for name in splits}
     held_out = {name: HeldOut(part) for name, part in parts.items()}
     train, tail = SplitText.open(text, "train"), ""
     for batch in train.batches():
         texts = [piece.text for piece in batch]
-        for each in held_out.values():
-            each.meet([tail + texts[0]] if train.stream else texts)
+        for split in held_out.values():
+            split.compare([tail + texts[0]] if train.stream else texts)
         tail = texts[-1][1 - WINDOW :]
-    arrays = {f"{name}.seen": each.seen for name, each in held_out.items()}
+    arrays = {f"{name}.seen": split.seen for name, split in held_out.items()}
     arrays |= {f"{name}.characters": _characters(text_path(text, name), part.ends) for name, part in parts.items()}
-    shares = {name: each.shares() for name, each in held_out.items()}
+    fractions = {name: split.fractions() for name, split in held_out.items()}
     artifacts.save_arrays(out / "overlap.safetensors", arrays, {}, made)
-    artifacts.save_json(out / "overlap.json", {"splits": shares, "measure": MEASURE, "window": WINDOW}, made)
+    artifacts.save_json(out / "overlap.json", {"splits": fractions, "measure": MEASURE, "window": WINDOW}, made)
 
 
 class HeldOut:
-    """One split and what of it train was found to hold."""
+    """One split, and which of its documents and windows occur in the parts of train compared so far."""
 
     def __init__(self, part: SplitText) -> None:
         self.stream, texts = part.stream, list(part.texts())
@@ -56,66 +56,66 @@ class HeldOut:
         self.bands: dict[tuple[int, int], list[int]] = defaultdict(list)
         points = code_points(("" if self.stream else BREAK).join(texts))
         self.window_hashes, self.window_counts = np.unique(window_hashes(points, WINDOW), return_counts=True)
-        self.window_met = np.zeros(len(self.window_hashes), dtype=bool)
+        self.window_seen = np.zeros(len(self.window_hashes), dtype=bool)
         for number, document in enumerate(() if self.stream else texts):
             self.exact[_digest(document)].append(number)
             self.shingles.append(shingles(document))
             for band in signature(self.shingles[-1]):
                 self.bands[band].append(number)
 
-    def meet(self, texts: Sequence[str]) -> None:
-        """Mark what of this split stands among documents (or a piece of the stream) of train."""
-        self._meet_windows(window_hashes(code_points(BREAK.join(texts)), WINDOW))
+    def compare(self, texts: Sequence[str]) -> None:
+        """Mark the documents and windows that occur in ``texts``: documents, or a piece of the stream, of train."""
+        self._mark_windows(window_hashes(code_points(BREAK.join(texts)), WINDOW))
         for document in () if self.stream else texts:
             self.seen[self.exact.get(_digest(document), [])] = True
-            self._meet_near(shingles(document))
+            self._mark_near(shingles(document))
 
-    def _meet_windows(self, hashes: np.ndarray) -> None:
+    def _mark_windows(self, hashes: np.ndarray) -> None:
         if len(self.window_hashes):
-            places = np.searchsorted(self.window_hashes, hashes).clip(max=len(self.window_hashes) - 1)
-            self.window_met[places[self.window_hashes[places] == hashes]] = True
+            indices = np.searchsorted(self.window_hashes, hashes).clip(max=len(self.window_hashes) - 1)
+            self.window_seen[indices[self.window_hashes[indices] == hashes]] = True
 
-    def _meet_near(self, theirs: np.ndarray) -> None:
-        candidates = {number for band in signature(theirs) for number in self.bands.get(band, ())}
+    def _mark_near(self, train_shingles: np.ndarray) -> None:
+        candidates = {number for band in signature(train_shingles) for number in self.bands.get(band, ())}
         for number in candidates:
             if not self.near[number]:
-                self.near[number] = jaccard(self.shingles[number], theirs) >= NEAR
+                self.near[number] = jaccard(self.shingles[number], train_shingles) >= NEAR
 
-    def shares(self) -> dict[str, float | None]:
-        """documents, near and windows; None where the split has none of them."""
+    def fractions(self) -> dict[str, float | None]:
+        """Fractions of documents, near copies and windows; None where the split has no documents or windows."""
         windows, documents = int(self.window_counts.sum()), 0 if self.stream else len(self.seen)
-        met = int(self.window_counts[self.window_met].sum())
+        seen_windows = int(self.window_counts[self.window_seen].sum())
         return {
             "documents": float(self.seen.mean()) if documents else None,
             "near": float((self.near | self.seen).mean()) if documents else None,
-            "windows": met / windows if windows else None,
+            "windows": seen_windows / windows if windows else None,
         }
 
 
 def shingles(document: str) -> np.ndarray:
-    """Text -> its set of shingles as sorted hashes."""
+    """Text -> the sorted hashes of its set of shingles."""
     points = code_points(document)
     return np.unique(window_hashes(points, min(SHINGLE, max(len(points), 1))))
 
 
-def jaccard(one: np.ndarray, other: np.ndarray) -> float:
-    """Two sorted sets -> |A & B| / |A | B|; of two empty ones 1."""
-    shared = len(np.intersect1d(one, other, assume_unique=True))
-    union = len(one) + len(other) - shared
+def jaccard(first: np.ndarray, second: np.ndarray) -> float:
+    """Two sorted sets -> |A & B| / |A | B|; 1 where both are empty."""
+    shared = len(np.intersect1d(first, second, assume_unique=True))
+    union = len(first) + len(second) - shared
     return shared / union if union else 1.0
 
 
 def signature(hashes: np.ndarray) -> list[tuple[int, int]]:
-    """A set -> its MinHash in bands (number, hash of the band's minima); sets of high overlap share some band."""
+    """A set -> its MinHash in bands (index, hash of the band's minima); sets of high overlap share some band."""
     if not len(hashes):
         return []
     with np.errstate(over="ignore"):
         minima = (hashes * SEEDS[:, None]).min(axis=1)
         rows = minima.reshape(BANDS, ROWS)
-        whole = rows[:, 0]
+        combined = rows[:, 0]
         for column in range(1, ROWS):
-            whole = mixed(whole * ODD + rows[:, column])
-    return list(enumerate(whole.tolist()))
+            combined = mixed(combined * ODD + rows[:, column])
+    return list(enumerate(combined.tolist()))
 
 
 ODD = np.uint64(0x9E3779B97F4A7C15)
@@ -134,24 +134,24 @@ SEEDS = mixed(np.arange(1, BANDS * ROWS + 1, dtype=np.uint64)) | np.uint64(1)
 
 
 def window_hashes(points: np.ndarray, length: int) -> np.ndarray:
-    """(n,) code points -> hashes of all windows of ``length`` that hold no BREAK.
+    """(n,) code points -> hashes of all windows of ``length`` without a BREAK.
 
-    By doubling: a window of 2w is the hash of its two halves of w.
+    By doubling: the hash of a window of 2w combines those of its two halves of w.
     """
     count = len(points) - length + 1
     if count <= 0:
         return np.zeros(0, dtype=np.uint64)
     with np.errstate(over="ignore"):
-        hashed, width, whole, covered = mixed(points.astype(np.uint64)), 1, np.zeros(count, np.uint64), 0
+        hashed, width, combined, covered = mixed(points.astype(np.uint64)), 1, np.zeros(count, np.uint64), 0
         while True:
             if length & width:
-                whole = mixed(whole * ODD + hashed[covered : covered + count])
+                combined = mixed(combined * ODD + hashed[covered : covered + count])
                 covered += width
             if covered == length:
                 break
             hashed, width = mixed(hashed[:-width] * ODD + hashed[width:]), 2 * width
     breaks = np.concatenate([[0], np.cumsum(points == ord(BREAK))])
-    return whole[breaks[length:] == breaks[:-length]]
+    return combined[breaks[length:] == breaks[:-length]]
 
 
 def code_points(text: str) -> np.ndarray:
@@ -171,5 +171,5 @@ def _characters(path: Path, ends: np.ndarray) -> np.ndarray:
 
 
 def facts_of(overlap: Any, split: str) -> dict[str, Any]:
-    """What the comparison keeps of ``overlap.json`` for one split."""
+    """The columns of the results table that come from ``overlap.json``, for one split."""
     return {**overlap["splits"][split], "measure": overlap["measure"], "window": overlap["window"]}

@@ -1,7 +1,7 @@
-"""From a corpus as the config names it to its three splits on disk, with the facts the report tells of it.
+"""Prepares a corpus of the config: writes its three splits and ``corpus.json``, the facts that the report shows.
 
-Text from elsewhere is checked and copied first, all its parts into one file, which is then cut; embedded
-text is drawn. Knows nothing of tokens.
+Downloaded text and the user's own is validated and copied into one file, which is then cut into splits; the text of
+an embedded corpus is generated. Knows no token.
 """
 
 import hashlib
@@ -23,68 +23,68 @@ EMBEDDED = {
     "coined": "names drawn from a grammar of syllables in five styles",
     "fables": "short stories drawn from a grammar with a hero, agreement, quotation and counting",
 }
-DRAWN = {"coined": 30000, "fables": 3000}
-OWN = "MIT, like this project"
+DEFAULT_COUNT = {"coined": 30000, "fables": 3000}
+OWN_LICENCE = "MIT, like this project"
 
 
-def prepare(corpus: Any, raws: Sequence[Path], folder: Path, made: Made) -> None:
+def prepare(corpus: Any, raw_files: Sequence[Path], folder: Path, made: Made) -> None:
     """Write the splits of ``corpus`` (a record of the config) and ``corpus.json`` into ``folder``.
 
-    ``raws``: its downloaded parts, or the user's file; none where it is drawn.
+    ``raw_files``: its downloaded parts, or the user's file; empty where the text is generated.
     """
-    facts = _draw(corpus, folder, made) if corpus.embedded else _cut(corpus, raws, folder, made)
-    artifacts.save_json(folder / "corpus.json", {**_facts(corpus, raws), "splits": facts}, made)
+    facts = _generate(corpus, folder, made) if corpus.embedded else _cut(corpus, raw_files, folder, made)
+    artifacts.save_json(folder / "corpus.json", {**_facts(corpus, raw_files), "splits": facts}, made)
 
 
-def _draw(corpus: Any, folder: Path, made: Made) -> dict[str, Any]:
-    """Train without the withheld pairs, valid and test with them."""
+def _generate(corpus: Any, folder: Path, made: Made) -> dict[str, Any]:
+    """Splits of an embedded corpus: train without the withheld pairs, valid and test with them."""
     from lmstages.corpora.grammar import documents
 
     name, seed = corpus.source, corpus.seed
-    train, valid, test = drawn_sizes(corpus)
+    train, valid, test = generated_sizes(corpus)
     held_out = documents(name, valid + test, seed, "allowed")
-    drawn = {"train": documents(name, train, seed, "withheld"), "valid": held_out[:valid], "test": held_out[valid:]}
-    kept = without_copies(drawn) if corpus.split.deduplicate else drawn
-    kept["train"] = kept["train"][: used(train, corpus)]  # last, so that valid and test do not depend on it
+    generated = {"train": documents(name, train, seed, "withheld"), "valid": held_out[:valid], "test": held_out[valid:]}
+    kept = without_copies(generated) if corpus.split.deduplicate else generated
+    kept["train"] = kept["train"][: used_count(train, corpus)]  # last, so that valid and test do not depend on it
     facts = {}
     for part, texts in kept.items():
         contents = (f"{text}\n".encode() for text in texts)
         facts[part] = write(folder, part, contents, np.ones(len(texts)), False, made)
         if corpus.split.deduplicate and part != "train":
-            facts[part]["left_out"] = len(drawn[part]) - len(texts)
+            facts[part]["left_out"] = len(generated[part]) - len(texts)
     return facts
 
 
-def drawn_sizes(corpus: Any) -> tuple[int, int, int]:
-    """How many documents of an embedded corpus are train, used or not, valid and test."""
+def generated_sizes(corpus: Any) -> tuple[int, int, int]:
+    """Numbers of documents of an embedded corpus: train (before ``use``), valid, test."""
     sizes = [corpus.split.train, corpus.split.valid, corpus.split.test]
-    count = corpus.count or DRAWN[corpus.source]
+    count = corpus.count or DEFAULT_COUNT[corpus.source]
     train, valid, test = np.diff([0, *borders(count, sizes, f"{corpus.source}: split")]).tolist()
     return train, valid, test
 
 
-def used(train: int, corpus: Any) -> int:
-    """The first documents or characters of train that are used; valid and test stay what they are."""
+def used_count(train: int, corpus: Any) -> int:
+    """How many documents or characters of train are used, the first ones; valid and test do not depend on it."""
     count = int(round(corpus.use * train, 9))
     if train and not count:
         where, least = f"{corpus.path or corpus.source}: use", 1 / train
-        raise UserError(where, f"{corpus.use:g} of {train:,} leaves nothing to learn from", f"at least {least:g}")
+        raise UserError(where, f"{corpus.use:g} of {train:,} leaves nothing to train on", f"at least {least:g}")
     return count
 
 
 def without_copies(parts: Mapping[str, Sequence[Any]]) -> dict[str, list[Any]]:
-    """What each part holds that no part before it (train, valid, test) holds; a part's own copies stay."""
+    """Each split without what an earlier one (train, valid, test) holds; repetitions within a split stay."""
     seen: set[Any] = set()
     kept = {}
     for name in ("train", "valid", "test"):
-        kept[name] = [each for each in parts[name] if each not in seen]
+        kept[name] = [document for document in parts[name] if document not in seen]
         seen.update(parts[name])
     return kept
 
 
-def _cut(corpus: Any, raws: Sequence[Path], folder: Path, made: Made) -> dict[str, Any]:
+def _cut(corpus: Any, raw_files: Sequence[Path], folder: Path, made: Made) -> dict[str, Any]:
     with artifacts.scratch(folder) as checked:
-        for raw in raws:
+        for raw in raw_files:
             text.clean(raw if corpus.path else artifacts.verified(raw), checked, corpus.newlines)
         checked.flush()
         cut = _cut_stream if corpus.layout == "stream" else _cut_documents
@@ -92,18 +92,18 @@ def _cut(corpus: Any, raws: Sequence[Path], folder: Path, made: Made) -> dict[st
 
 
 def borders(total: int, sizes: Sequence[float], where: str) -> list[int]:
-    """Cumulative counts of three parts of ``total``: fractions are rounded down, as ``int(0.9 * n)`` does."""
+    """Cumulative sizes of three splits of ``total``; fractions are rounded down, as ``int(0.9 * n)`` does."""
     if max(sizes) > 1:
-        found = np.cumsum(sizes).astype(int).tolist()
-        if found[-1] > total:
-            raise UserError(where, f"asks for {found[-1]:,} in all, the text has {total:,}", "", "lower the counts")
-        return found
+        ends = np.cumsum(sizes).astype(int).tolist()
+        if ends[-1] > total:
+            raise UserError(where, f"asks for {ends[-1]:,} in all, the text has {total:,}", "", "lower the counts")
+        return list(ends)
     sums = np.cumsum(sizes).round(9)  # 0.7 + 0.2 is a little less than 0.9
     return [int(part * total) for part in sums.tolist()]
 
 
 def _parts(total: int, corpus: Any) -> list[tuple[str, int, int]]:
-    """(split, begin, end) in the order in which the config takes them."""
+    """(split, begin, end) in the order that the config gives."""
     where = f"{corpus.path or corpus.source}: split"
     ends = borders(total, [getattr(corpus.split, name) for name in corpus.split.order], where)
     return list(zip(corpus.split.order, [0, *ends[:-1]], ends, strict=True))
@@ -111,36 +111,36 @@ def _parts(total: int, corpus: Any) -> list[tuple[str, int, int]]:
 
 def _cut_documents(source: Path, corpus: Any, folder: Path, made: Made) -> dict[str, Any]:
     separator = SOURCES[corpus.source].separator if corpus.source in SOURCES else corpus.separator
-    found = text.document_offsets(source, corpus.layout, separator)
-    order = list(range(len(found.ends)))
+    spans = text.document_offsets(source, corpus.layout, separator)
+    order = list(range(len(spans.ends)))
     if corpus.split.shuffle_seed is not None:
         random.Random(corpus.split.shuffle_seed).shuffle(order)
     parts = {name: order[begin:end] for name, begin, end in _parts(len(order), corpus)}
     facts: dict[str, Any] = {}
     with open(source, "rb") as file:
-        kept = dict(_distinct(file, found, parts) if corpus.split.deduplicate else parts)
-        kept["train"] = kept["train"][: used(len(kept["train"]), corpus)]
+        kept = dict(_distinct(file, spans, parts) if corpus.split.deduplicate else parts)
+        kept["train"] = kept["train"][: used_count(len(kept["train"]), corpus)]
         for name, documents in kept.items():
             chosen = np.array(documents, dtype=np.int64)
-            spans = zip(found.starts[chosen].tolist(), found.ends[chosen].tolist(), strict=True)
-            contents = (_slice(file, start, stop) for start, stop in spans)
-            facts[name] = write(folder, name, contents, found.terminators[chosen], corpus.read_as == "stream", made)
+            bounds = zip(spans.starts[chosen].tolist(), spans.ends[chosen].tolist(), strict=True)
+            contents = (_slice(file, start, stop) for start, stop in bounds)
+            facts[name] = write(folder, name, contents, spans.terminators[chosen], corpus.read_as == "stream", made)
             if corpus.split.deduplicate and name != "train":
                 facts[name]["left_out"] = len(parts[name]) - len(documents)
     return facts
 
 
-def _distinct(file: BinaryIO, found: text.Documents, parts: Mapping[str, list[int]]) -> dict[str, list[int]]:
-    """``without_copies`` of documents given by number, compared by a hash of their text without its separator."""
+def _distinct(file: BinaryIO, spans: text.Documents, parts: Mapping[str, list[int]]) -> dict[str, list[int]]:
+    """``without_copies`` of documents given by index, compared by a hash of their text without its separator."""
 
     def digest(number: int) -> bytes:
-        start, stop = int(found.starts[number]), int(found.ends[number] - found.terminators[number])
+        start, stop = int(spans.starts[number]), int(spans.ends[number] - spans.terminators[number])
         return hashlib.blake2b(_slice(file, start, stop), digest_size=16).digest()
 
     digests = {name: [digest(number) for number in numbers] for name, numbers in parts.items()}
-    kept = {name: set(several) for name, several in without_copies(digests).items()}
+    kept = {name: set(remaining) for name, remaining in without_copies(digests).items()}
     return {
-        name: [number for number, each in zip(numbers, digests[name], strict=True) if each in kept[name]]
+        name: [number for number, value in zip(numbers, digests[name], strict=True) if value in kept[name]]
         for name, numbers in parts.items()
     }
 
@@ -151,17 +151,17 @@ def _slice(file: BinaryIO, start: int, stop: int) -> bytes:
 
 
 def _cut_stream(source: Path, corpus: Any, folder: Path, made: Made) -> dict[str, Any]:
-    """Cut between characters."""
+    """Splits of a stream, cut between characters."""
     with open(source, "rb") as content:
         total = sum(count_characters(piece) for piece in iter(lambda: content.read(PIECE), b""))
     facts = {}
     with open(source, encoding="utf-8", newline="") as file:
         for name, begin, end in _parts(total, corpus):
-            count = used(end - begin, corpus) if name == "train" else end - begin
+            count = used_count(end - begin, corpus) if name == "train" else end - begin
             contents = (piece.encode() for piece in _read_characters(file, count))
             facts[name] = write(folder, name, contents, np.zeros(1 if count else 0), True, made)
             for _ in _read_characters(file, end - begin - count):
-                pass  # what is not used is read over
+                pass  # skips what is not used
     return facts
 
 
@@ -171,11 +171,11 @@ def _read_characters(file: TextIO, count: int) -> Iterator[str]:
         yield piece
 
 
-def _facts(corpus: Any, raws: Sequence[Path]) -> dict[str, str]:
+def _facts(corpus: Any, raw_files: Sequence[Path]) -> dict[str, str]:
     if corpus.embedded:
-        return {"description": EMBEDDED[corpus.source], "origin": "embedded", "licence": OWN}
+        return {"description": EMBEDDED[corpus.source], "origin": "embedded", "licence": OWN_LICENCE}
     if corpus.source in SOURCES:
         source = SOURCES[corpus.source]
-        variants = sorted({artifacts.made_of(raw)["made"]["download"]["variant"] for raw in raws})
+        variants = sorted({artifacts.made_of(raw)["made"]["download"]["variant"] for raw in raw_files})
         return {"description": source.provenance, "origin": ", ".join(variants), "licence": source.licence}
     return {"description": f"the user's own text, {Path(corpus.path).name}", "origin": "own", "licence": "not stated"}

@@ -1,10 +1,10 @@
-"""Train, valid and test of a corpus as they lie on disk.
+"""The files of the splits train, valid and test of a corpus.
 
-A split is ``{name}.txt``, the documents' bytes with the separators they had, and
-``{name}.documents.safetensors``, where each ends and how many of its last bytes are separator. Only a
-split of a stream may begin within a line; it never begins within a character.
+A split is ``{name}.txt``, the bytes of its documents with their original separators, and
+``{name}.documents.safetensors``, the end of each document and how many of its last bytes are separator. Only a
+split of a stream may begin within a line; no split begins within a character.
 
-Knows nothing of tokens, nor where the text came from.
+Knows no token, and not the origin of the text.
 """
 
 from collections.abc import Iterator
@@ -29,7 +29,7 @@ class Piece(NamedTuple):
 
 @dataclass(frozen=True)
 class SplitText:
-    """One split as it lies on disk: D documents, the last byte of each and its separator's length."""
+    """One split on disk: D documents, their end offsets (D,) and the lengths of their separators (D,), in bytes."""
 
     path: Path
     ends: np.ndarray
@@ -38,13 +38,13 @@ class SplitText:
 
     @classmethod
     def open(cls, folder: Path, name: str) -> "SplitText":
-        """Verified against its sha256."""
+        """Open a split, verified against its sha256."""
         arrays, metadata = artifacts.load_arrays(documents_path(folder, name))
         path = artifacts.verified(text_path(folder, name))
         return cls(path, arrays["ends"], arrays["terminators"], metadata["stream"] == "true")
 
     def batches(self) -> Iterator[list[Piece]]:
-        """All text in order, some megabytes at a time; only a stream is ever cut within a document."""
+        """All text in order, about PIECE bytes at a time; only a stream is cut within a document."""
         with open(self.path, "rb") as file:
             if self.stream:
                 yield from ([Piece(text, None)] for text in _stream_pieces(file))
@@ -80,18 +80,18 @@ class SplitText:
 
 def _stream_pieces(file: Any) -> Iterator[str]:
     """A stream in pieces that end after a newline where there is one, so that words stay whole."""
-    held = b""
+    rest = b""
     while content := file.read(PIECE):
-        content = held + content
+        content = rest + content
         cut = content.rfind(b"\n") + 1 or _character_end(content)
-        held = content[cut:]
+        rest = content[cut:]
         yield content[:cut].decode()
-    if held:
-        yield held.decode()
+    if rest:
+        yield rest.decode()
 
 
 def _character_end(content: bytes) -> int:
-    """Where the last character that began in ``content`` begins, so that a cut falls between two."""
+    """Offset at which the last character of ``content`` begins: a cut there is between two characters."""
     cut = len(content) - 1
     while cut > 0 and content[cut] & 0xC0 == 0x80:
         cut -= 1
@@ -99,17 +99,17 @@ def _character_end(content: bytes) -> int:
 
 
 def text_path(folder: Path, name: str) -> Path:
-    """Where the bytes of a split lie."""
+    """Path of the text of a split."""
     return folder / f"{name}.txt"
 
 
 def documents_path(folder: Path, name: str) -> Path:
-    """Where the ends of its documents lie."""
+    """Path of the document ends of a split."""
     return folder / f"{name}.documents.safetensors"
 
 
 def count_characters(content: bytes) -> int:
-    """UTF-8 bytes that are not the continuation of a character."""
+    """Characters in UTF-8 bytes: those bytes that do not continue a character."""
     codes = np.frombuffer(content, dtype=np.uint8)
     return int(np.count_nonzero(codes & 0xC0 != 0x80))
 
@@ -117,7 +117,7 @@ def count_characters(content: bytes) -> int:
 def write(
     folder: Path, name: str, contents: Iterator[bytes], terminators: np.ndarray, stream: bool, made: Any
 ) -> dict[str, int]:
-    """Write one split document by document; returns how many documents, bytes and characters it has."""
+    """Write one split document by document; returns its numbers of documents, bytes and characters."""
     lengths, characters = [], 0
     with artifacts.saving(text_path(folder, name), made) as file:
         for content in contents:

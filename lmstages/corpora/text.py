@@ -1,12 +1,12 @@
-"""What a file must be to count as text, and where its documents lie.
+"""Validates text files, and finds the documents in them.
 
-A corpus is bytes: strict UTF-8 without NUL bytes and without a byte-order mark, at least two characters.
+A corpus is bytes: strict UTF-8 without NUL bytes and without a byte-order mark, at min_characters two characters.
 Line ends are ``\\n``. For a file with ``\\r\\n`` the user chooses: ``refuse`` (the default), ``unix`` turns
-each ``\\r\\n`` into ``\\n``, ``keep`` takes them as characters like any other. A ``\\r`` alone is always
-an ordinary character. Nothing else is ever changed, and nothing is split at any byte but ``\\n``.
+each ``\\r\\n`` into ``\\n``, ``keep`` treats them as ordinary characters. A ``\\r`` alone is always an ordinary
+character. No other byte is changed, and lines end at ``\\n`` only.
 
-Files are read in chunks, so a corpus may be larger than the memory; only the places of the documents
-are held, 24 bytes for each. Knows nothing of tokens or splits, nor which encoding a bad file has.
+Files are read in chunks, so a corpus may be larger than memory; only the offsets of the documents are kept, 24 bytes
+for each. Knows no token and no split.
 """
 
 import codecs
@@ -26,110 +26,112 @@ from lmstages.core.errors import UserError, did_you_mean
 
 Newlines = Literal["refuse", "keep", "unix"]
 CHUNK = 1 << 20
-LEAST = 2  # characters: one to condition on and one to predict
+MIN_CHARACTERS = 2  # characters: one to condition on and one to predict
 BOM = codecs.BOM_UTF8
 NEWLINE = ord("\n")
 
 
-def check(path: Path, newlines: Newlines = "refuse", least: int = LEAST, chunk: int = CHUNK) -> None:
+def check(path: Path, newlines: Newlines = "refuse", min_characters: int = MIN_CHARACTERS, chunk: int = CHUNK) -> None:
     """Raise UserError unless ``path`` is text under the policy above."""
-    for _ in _checked(path, newlines, least, chunk):
+    for _ in _checked(path, newlines, min_characters, chunk):
         pass
 
 
-def clean(source: Path, out: BinaryIO, newlines: Newlines = "refuse", least: int = LEAST, chunk: int = CHUNK) -> None:
-    """Copy ``source`` to ``out``, checked on the way; ``unix`` is the only policy that changes a byte."""
-    for piece in _checked(source, newlines, least, chunk):
+def clean(
+    source: Path, out: BinaryIO, newlines: Newlines = "refuse", min_characters: int = MIN_CHARACTERS, chunk: int = CHUNK
+) -> None:
+    """Copy ``source`` to ``out`` and validate it; ``unix`` is the only policy that changes a byte."""
+    for piece in _checked(source, newlines, min_characters, chunk):
         out.write(piece)
 
 
-def _checked(path: Path, newlines: Newlines, least: int, chunk: int) -> Iterator[bytes]:
+def _checked(path: Path, newlines: Newlines, min_characters: int, chunk: int) -> Iterator[bytes]:
     text = _Utf8(path)
-    for piece in _whole_line_ends(_pieces(path, chunk)):
-        text.take(piece)
+    for piece in _without_split_line_ends(_pieces(path, chunk)):
+        text.update(piece)
         if newlines == "refuse":
             _refuse_crlf(path, piece, text.offset - len(piece))
         yield piece.replace(b"\r\n", b"\n") if newlines == "unix" else piece
-    text.finish(least)
+    text.finish(min_characters)
 
 
 class _Utf8:
-    """Follows a file piece by piece: how many bytes, lines and characters were good so far."""
+    """Incremental validator of UTF-8: counts the valid bytes, lines and characters so far."""
 
     def __init__(self, path: Path) -> None:
         self.path, self.offset, self.lines, self.characters = path, 0, 0, 0
         self.decoder = codecs.getincrementaldecoder("utf-8")("strict")
 
-    def take(self, piece: bytes) -> None:
-        """Refuse the first byte that is no text, by its offset and line."""
+    def update(self, piece: bytes) -> None:
+        """Validate a piece; raises UserError with offset and line of the first byte that is not text."""
         if self.offset == 0 and piece.startswith(BOM):
             remedy = f"remove its first three bytes: tail -c +4 {_quoted(self.path)} > NEW_FILE"
             raise UserError(self.path, "begins with a UTF-8 byte-order mark", "text has none", remedy)
         self.characters += self._decoded(piece)
         if (nul := piece.find(b"\0")) >= 0:
-            utf16 = "UTF-16LE" if (self.offset + nul) % 2 else "UTF-16BE"  # which half of a character is empty
+            utf16 = "UTF-16LE" if (self.offset + nul) % 2 else "UTF-16BE"  # which byte of a two-byte character is zero
             tr = f"tr -d '\\000' < {_quoted(self.path)} > NEW_FILE"
             remedy = f"remove them: {tr}; or, if it is UTF-16: {self._iconv(utf16)}"
-            raise UserError(self.path, f"NUL byte {self._place(piece, nul)}", "text has none", remedy)
+            raise UserError(self.path, f"NUL byte {self._position(piece, nul)}", "text has none", remedy)
         self.offset += len(piece)
         self.lines += piece.count(b"\n")
 
-    def finish(self, least: int) -> None:
-        """Refuse a file that ends within a character, or has too few."""
+    def finish(self, min_characters: int) -> None:
+        """Raises UserError where the file ends within a character or has too few of them."""
         self._decoded(b"", final=True)
         if self.offset == 0:
-            raise UserError(self.path, "empty", f"needs at least {least} characters")
-        if self.characters < least:
-            found = f"only {self.characters} character{'s' if self.characters > 1 else ''}"
-            raise UserError(self.path, found, f"needs at least {least} characters")
+            raise UserError(self.path, "empty", f"needs at least {min_characters} characters")
+        if self.characters < min_characters:
+            problem = f"only {self.characters} character{'s' if self.characters > 1 else ''}"
+            raise UserError(self.path, problem, f"needs at least {min_characters} characters")
 
     def _decoded(self, piece: bytes, final: bool = False) -> int:
-        held = len(self.decoder.getstate()[0])
+        carried = len(self.decoder.getstate()[0])
         try:
             return len(self.decoder.decode(piece, final))
         except UnicodeDecodeError as error:
             bad = error.object[error.start]
-            utf16 = self.offset - held + error.start == 0 and bad in codecs.BOM_UTF16
+            utf16 = self.offset - carried + error.start == 0 and bad in codecs.BOM_UTF16
             remedy = f"convert it, naming its true encoding: {self._iconv('UTF-16' if utf16 else 'ISO-8859-1')}"
-            found = f"not UTF-8: byte 0x{bad:02x} {self._place(piece, error.start - held)}"
-            raise UserError(self.path, found, "text is UTF-8", remedy) from error
+            problem = f"not UTF-8: byte 0x{bad:02x} {self._position(piece, error.start - carried)}"
+            raise UserError(self.path, problem, "text is UTF-8", remedy) from error
 
-    def _place(self, piece: bytes, at: int) -> str:
-        line = self.lines + piece.count(b"\n", 0, max(at, 0)) + 1
-        return f"at offset {self.offset + at:,} (line {line:,})"
+    def _position(self, piece: bytes, index: int) -> str:
+        line = self.lines + piece.count(b"\n", 0, max(index, 0)) + 1
+        return f"at offset {self.offset + index:,} (line {line:,})"
 
     def _iconv(self, encoding: str) -> str:
         return f"iconv -f {encoding} -t UTF-8 {_quoted(self.path)} > NEW_FILE"
 
 
 def _refuse_crlf(path: Path, piece: bytes, offset: int) -> None:
-    if (at := piece.find(b"\r\n")) >= 0:
-        found = f"Windows line end (CRLF) at offset {offset + at:,}"
-        remedy = "set newlines: unix to convert them, or newlines: keep to take them as they are"
-        raise UserError(path, found, "lines end with LF", remedy)
+    if (index := piece.find(b"\r\n")) >= 0:
+        problem = f"Windows line end (CRLF) at offset {offset + index:,}"
+        remedy = "set newlines: unix to convert them, or newlines: keep to leave them as they are"
+        raise UserError(path, problem, "lines end with LF", remedy)
 
 
-def _whole_line_ends(pieces: Iterator[bytes]) -> Iterator[bytes]:
-    """The same bytes, cut so that no ``\\r\\n`` lies across a border."""
-    held = b""
+def _without_split_line_ends(pieces: Iterator[bytes]) -> Iterator[bytes]:
+    """The same bytes in pieces that never end between ``\\r`` and ``\\n``."""
+    carried = b""
     for piece in pieces:
-        piece = held + piece
-        held = b"\r" if piece.endswith(b"\r") else b""
-        yield piece.removesuffix(held)
-    if held:
-        yield held
+        piece = carried + piece
+        carried = b"\r" if piece.endswith(b"\r") else b""
+        yield piece.removesuffix(carried)
+    if carried:
+        yield carried
 
 
 def _pieces(path: Path, chunk: int) -> Iterator[bytes]:
-    """The bytes of a file, the first three always together, so that a byte-order mark is seen whole."""
+    """The bytes of a file; the first piece has at min_characters three, so that a byte-order mark is not split."""
     with _opened(path) as file:
         size = max(chunk, len(BOM))
-        while piece := _reading(path, file, size):
+        while piece := _read_chunk(path, file, size):
             yield piece
             size = chunk
 
 
-def _reading(path: Path, file: BinaryIO, size: int) -> bytes:
+def _read_chunk(path: Path, file: BinaryIO, size: int) -> bytes:
     try:
         return file.read(size)
     except OSError as error:
@@ -140,14 +142,14 @@ def _reading(path: Path, file: BinaryIO, size: int) -> bytes:
 def _opened(path: Path) -> Iterator[BinaryIO]:
     """An ordinary file, open for reading."""
     try:
-        kind = path.stat().st_mode
-        file = open(path, "rb") if stat.S_ISREG(kind) else None  # noqa: SIM115 (closed below)
+        mode = path.stat().st_mode
+        file = open(path, "rb") if stat.S_ISREG(mode) else None  # noqa: SIM115 (closed below)
     except FileNotFoundError as error:
         raise _missing(path) from error
     except OSError as error:
         raise _unreadable(path, error) from error
     if file is None:
-        raise UserError(path, "a folder" if stat.S_ISDIR(kind) else "not an ordinary file", "one text file is wanted")
+        raise UserError(path, "a folder" if stat.S_ISDIR(mode) else "not an ordinary file", "one text file is wanted")
     with file:
         yield file
 
@@ -169,7 +171,7 @@ def _quoted(path: Path) -> str:
 
 
 class Documents(NamedTuple):
-    """Where D documents lie in a file: byte spans that follow one another without a gap.
+    """Byte spans of the D documents of a file, which follow one another without a gap.
 
     ``ends`` includes the terminator, so ``content[starts[0]:ends[-1]]`` is the whole file;
     the text of document d is ``content[starts[d] : ends[d] - terminators[d]]``.
@@ -226,14 +228,14 @@ def _line_ends(content: mmap.mmap | bytes) -> np.ndarray:
 
 
 def _separated(path: Path, content: mmap.mmap | bytes, separator: str) -> tuple[np.ndarray, np.ndarray]:
-    """Bytes -> (D,) where each separator line ends, (D,) how long it is with the line end before it."""
+    """Bytes -> (D,) end offsets of the separator lines, (D,) their lengths with the line end before them."""
     line = separator.encode()
     if not line or b"\n" in line:
         raise UserError(path, f"the separator {separator!r} is not a line", "it is one line, and not an empty one")
     ends, terminators, start = [], [], 0
-    for at, end in _occurrences(content, line):
+    for begin, end in _occurrences(content, line):
         ends.append(end)
-        terminators.append(end - max(at - 1, start))
+        terminators.append(end - max(begin - 1, start))
         start = end
     if not ends and len(content):
         raise UserError(path, f"no line is {separator!r}", "each document ends with that line", "set the separator")
@@ -241,10 +243,10 @@ def _separated(path: Path, content: mmap.mmap | bytes, separator: str) -> tuple[
 
 
 def _occurrences(content: mmap.mmap | bytes, line: bytes) -> Iterator[tuple[int, int]]:
-    """Where ``line`` stands as a line of its own: its start, and its end with the line end if it has one."""
-    at = content.find(line)
-    while at >= 0:
-        end = at + len(line)
-        if (at == 0 or content[at - 1] == NEWLINE) and (end == len(content) or content[end] == NEWLINE):
-            yield at, min(end + 1, len(content))
-        at = content.find(line, end)
+    """(begin, end) of each occurrence of ``line`` as a whole line, its line end included."""
+    begin = content.find(line)
+    while begin >= 0:
+        end = begin + len(line)
+        if (begin == 0 or content[begin - 1] == NEWLINE) and (end == len(content) or content[end] == NEWLINE):
+            yield begin, min(end + 1, len(content))
+        begin = content.find(line, end)

@@ -1,14 +1,14 @@
-"""The gate: what must hold of a fitted cell before a score of it is written; a failure stops the job.
+"""Checks of a fitted model and of its scores before they are written; a failed check stops the job.
 
-    sums          the probabilities of the next token sum to one, none is above one, none is no number
-    chain rule    score(x)[t] == next_log_probs(x[:t])[x[t]]
-    future        scores do not change when what comes later does
-    rows          scores do not change with the order of the rows, or with their company
-    written       what is about to be written is what the model says of the text, at places drawn by chance
-    coverage      every token is scored once, and the tokens cover the text's bytes, document by document
+    sums             the probabilities of the next token sum to one, none exceeds one, none is NaN
+    chain rule       score(x)[t] == next_log_probs(x[:t])[x[t]]
+    future           scores do not depend on later tokens
+    rows             scores do not depend on the order of the rows, or on the other rows of a batch
+    recomputation    the scores to be written equal next_log_probs, recomputed at random positions
+    coverage         every token is scored once, and the tokens cover the text's bytes, document by document
 
-The laws hold of every class of model in the tests; here they are asked of this very model on this very text, at a few
-positions and with short prefixes, so that it costs next to nothing. Knows a model only as ``LanguageModel``.
+The tests verify these laws for every class of model; here they are verified for the fitted model on the held-out text,
+at a few positions with short prefixes, so that the cost is negligible. Uses a model only as ``LanguageModel``.
 """
 
 import numpy as np
@@ -19,50 +19,58 @@ from lmstages.models.base import LanguageModel
 
 ROWS = 4
 LENGTH = 16  # tokens of a row, and of the longest prefix
-HEAD = np.array([0, 0, 1, 2])
-POSITIONS = (0, 1, 5, LENGTH - 1)  # of which the distribution is asked
-SUM = 1e-6
-NATS = 1e-3  # two computations of one score: float32 over batches of other shapes
-BOUNDS = ("bound", "compressor")  # classes without a next token's distribution
+HEAD = np.array([0, 0, 1, 2])  # first positions of documents that are always recomputed
+POSITIONS = (0, 1, 5, LENGTH - 1)  # at which distributions are checked
+SUM = 1e-6  # tolerance of a sum of probabilities
+NATS = 1e-3  # tolerance between two computations of a score, in float32 over batches of different shapes
+BOUNDS = ("bound", "compressor")  # categories without a distribution of the next token
 REMEDY = "this is a fault of the model's code, not of the text; nothing was written"
 
 
 class CheckError(UserError):
-    """A law that a fitted cell breaks: which, where, by how much, and what it means."""
+    """A law that a fitted model or its scores break: experiment, law, numbers, likely cause."""
 
 
-def check_model(model: LanguageModel, documents: Documents, cell: str) -> None:
-    """The laws of a model on rows of a held-out text, drawn by chance but the same each time."""
+def check_model(model: LanguageModel, documents: Documents, experiment: str) -> None:
+    """Check a model on some rows of a held-out text, the same at each call; raises CheckError."""
     rows = _rows(documents)
     if not rows.size:
         return
     scores = model.score(rows)
-    _must_agree(
-        cell, "rows", scores, model.score(rows[::-1])[::-1], "when the order of the rows is reversed", ROWS_MEAN
-    )
-    _must_agree(cell, "rows", scores[:1], model.score(rows[:1]), "when a row is scored alone", ROWS_MEAN)
-    if model.config.category in BOUNDS:
-        return
-    known = -(-rows.shape[1] // 4)  # few, so that no window has slid past what comes later
-    future = np.concatenate([rows[:, :known], (rows[:, known:] + 1) % model.vocab_size], axis=1)
-    _must_agree(
-        cell, "future", scores[:, :known], model.score(future)[:, :known], "when the future changes", FUTURE_MEANS
-    )
-    for place in (place for place in POSITIONS if place < rows.shape[1]):
-        log_probs = model.next_log_probs(rows[:, :place])
-        _must_sum_to_one(cell, log_probs, place)
-        said = log_probs[np.arange(len(rows)), rows[:, place]]
-        _must_agree(cell, "chain rule", scores[:, place], said, f"from next_log_probs of {place} tokens", CHAIN_MEANS)
+    _check_rows(model, rows, scores, experiment)
+    if model.config.category not in BOUNDS:
+        _check_future(model, rows, scores, experiment)
+        _check_chain_rule(model, rows, scores, experiment)
 
 
-ROWS_MEAN = "a row sees the others: a state leaks between rows, or chance is left on, as dropout is in training"
-FUTURE_MEANS = "the model sees what it predicts: a causal mask is missing, or targets are shifted"
-CHAIN_MEANS = "the score is not of the token that comes next: targets are shifted, or chance is left on"
-WRITTEN_MEANS = "tokens are scored at the wrong place or with the wrong history"
+def _check_rows(model: LanguageModel, rows: np.ndarray, scores: np.ndarray, experiment: str) -> None:
+    cause = "rows depend on each other: a state leaks between rows, or randomness such as dropout is still on"
+    reversed_scores = model.score(rows[::-1])[::-1]
+    _must_agree(experiment, "rows", scores, reversed_scores, "when the order of the rows is reversed", cause)
+    _must_agree(experiment, "rows", scores[:1], model.score(rows[:1]), "when a row is scored alone", cause)
+
+
+def _check_future(model: LanguageModel, rows: np.ndarray, scores: np.ndarray, experiment: str) -> None:
+    cause = "the model reads what it predicts: a causal mask is missing, or targets are shifted"
+    length = -(-rows.shape[1] // 4)  # short, so that no sliding window starts after the changed tokens
+    changed = np.concatenate([rows[:, :length], (rows[:, length:] + 1) % model.vocab_size], axis=1)
+    changed_scores = model.score(changed)[:, :length]
+    _must_agree(experiment, "future", scores[:, :length], changed_scores, "when the future changes", cause)
+
+
+def _check_chain_rule(model: LanguageModel, rows: np.ndarray, scores: np.ndarray, experiment: str) -> None:
+    """``score`` against ``next_log_probs``, whose distributions must sum to one."""
+    cause = "the score is not that of the next token: targets are shifted, or randomness such as dropout is still on"
+    for position in (position for position in POSITIONS if position < rows.shape[1]):
+        log_probs = model.next_log_probs(rows[:, :position])
+        _must_sum_to_one(experiment, log_probs, position)
+        expected = log_probs[np.arange(len(rows)), rows[:, position]]
+        condition = f"from next_log_probs of {position} tokens"
+        _must_agree(experiment, "chain rule", scores[:, position], expected, condition, cause)
 
 
 def _rows(documents: Documents) -> np.ndarray:
-    """(B, T) tokens from documents drawn by chance, or from places of one, none longer than the shortest drawn."""
+    """(B, T) tokens of random documents, or of random positions of one; T is at most the shortest of them."""
     long = np.flatnonzero(documents.lengths >= min(LENGTH, int(documents.lengths.max(initial=0))))
     if not len(long) or not len(documents):
         return np.empty((0, 0), dtype=np.int64)
@@ -73,89 +81,89 @@ def _rows(documents: Documents) -> np.ndarray:
     return np.asarray(documents.tokens[begin[:, None] + np.arange(length)]).astype(np.int64)
 
 
-def _must_sum_to_one(cell: str, log_probs: np.ndarray, place: int) -> None:
+def _must_sum_to_one(experiment: str, log_probs: np.ndarray, position: int) -> None:
     with np.errstate(over="ignore"):
         sums, largest = np.exp(log_probs.astype(np.float64)).sum(-1), float(log_probs.max())
     worst = sums[np.argmax(np.where(np.isfinite(sums), np.abs(sums - 1), np.inf))]
     if not abs(worst - 1) <= SUM or not largest <= SUM:
-        found = f"after {place} tokens the probabilities of the next sum to {worst:.9g}, the largest is e^{largest:.3g}"
-        _refuse(cell, "sums", found, f"they sum to 1 within {SUM:g}, or bits per byte are no code length", REMEDY)
+        problem = f"after {position} tokens the next probabilities sum to {worst:.9g}, the largest is e^{largest:.3g}"
+        _refuse(experiment, "sums", problem, f"they sum to 1 within {SUM:g}, or bits per byte are no code length")
 
 
-def _must_agree(cell: str, law: str, scores: np.ndarray, others: np.ndarray, what: str, means: str) -> None:
-    """Where both are -inf they agree."""
+def _must_agree(experiment: str, law: str, scores: np.ndarray, others: np.ndarray, condition: str, cause: str) -> None:
+    """Raises CheckError where two computations of the same scores differ; two of -inf agree."""
     same = np.isclose(scores, others, rtol=NATS, atol=NATS)
     if not same.all():
-        place = tuple(int(i[0]) for i in np.nonzero(~same))
-        found = f"a score is {float(scores[place]):.6g} nats, and {float(others[place]):.6g} {what}"
-        _refuse(cell, law, found, f"both are the same within {NATS:g}", f"{means}; {REMEDY}")
+        first = tuple(int(axis[0]) for axis in np.nonzero(~same))
+        problem = f"a score is {float(scores[first]):.6g} nats, and {float(others[first]):.6g} {condition}"
+        _refuse(experiment, law, problem, f"both are the same within {NATS:g}", f"{cause}; {REMEDY}")
 
 
-def _refuse(cell: str, law: str, found: str, allowed: str, remedy: str) -> None:
-    raise CheckError(cell, f"breaks the law of {law}: {found}", allowed, remedy)
+def _refuse(experiment: str, law: str, problem: str, allowed: str, remedy: str = REMEDY) -> None:
+    raise CheckError(experiment, f"breaks the law of {law}: {problem}", allowed, remedy)
 
 
-# ---------------------------------------------------------------- what is about to be written
+# ---------------------------------------------------------------- scores before they are written
 
 
-def check_written(
-    model: LanguageModel, documents: Documents, log_probs: np.ndarray, skip: int, window: int | None, cell: str
+def check_scores(
+    model: LanguageModel, documents: Documents, log_probs: np.ndarray, skip: int, window: int | None, experiment: str
 ) -> None:
-    """(N,) scores of a split before escapes are charged: each token once, and a few of them asked for again.
+    """Check (N,) scores of a split before escapes are charged: one per token, and equal to recomputed ones.
 
-    ``window``: tokens of the windows it is scored in, None where every prediction had all of its document.
+    ``window``: length of the scoring windows; None where every prediction had the history of its whole document.
     """
     unscored = np.isnan(log_probs)
     if unscored[:skip].sum() != skip or unscored[skip:].any():
-        found = f"{int(unscored[skip:].sum()):,} of {len(log_probs) - skip:,} tokens have no score"
-        _refuse(cell, "coverage", found, "every token is scored once, after those that the config skips", REMEDY)
+        problem = f"{int(unscored[skip:].sum()):,} of {len(log_probs) - skip:,} tokens have no score"
+        _refuse(experiment, "coverage", problem, "every token is scored once, after those that the config skips")
     if (log_probs[skip:] > SUM).any():
-        found = f"a token has probability e^{np.nanmax(log_probs):.4g}"
-        _refuse(cell, "coverage", found, "no probability is above one", REMEDY)
+        problem = f"a token has probability e^{np.nanmax(log_probs):.4g}"
+        _refuse(experiment, "coverage", problem, "no probability is above one")
     if model.config.category in BOUNDS:
         return
-    for place, first in _places(model, documents, skip, window):
-        prefix = np.asarray(documents.tokens[first:place]).astype(np.int64)[None]
-        said = model.next_log_probs(prefix)[:, documents.tokens[place]]
-        what = f"asked for again at token {place}, after the {place - first} before it"
-        _must_agree(cell, "written", log_probs[[place]], said, what, WRITTEN_MEANS)
+    for position, first in _recomputed_positions(model, documents, skip, window):
+        prefix = np.asarray(documents.tokens[first:position]).astype(np.int64)[None]
+        expected = model.next_log_probs(prefix)[:, documents.tokens[position]]
+        cause = "tokens are scored at the wrong position or with the wrong history"
+        condition = f"recomputed at token {position} from the {position - first} before it"
+        _must_agree(experiment, "recomputation", log_probs[[position]], expected, condition, cause)
 
 
-def _places(model: LanguageModel, documents: Documents, skip: int, window: int | None) -> list[tuple[int, int]]:
-    """Places whose whole history is short, each with where that begins: heads of documents, or any where context is."""
+def _recomputed_positions(
+    model: LanguageModel, documents: Documents, skip: int, window: int | None
+) -> list[tuple[int, int]]:
+    """(position, begin of its history) with short histories: heads of documents; anywhere if the context is short."""
     draws, context = np.random.default_rng(len(documents) + 1), model.config.context
     adaptive = model.config.category == "online"
     filled = np.flatnonzero(documents.lengths)
     chosen = filled[:1] if adaptive else draws.choice(filled, min(2 * ROWS, len(filled)), replace=False)
     offsets = draws.integers(0, np.minimum(min(LENGTH, window or LENGTH), documents.lengths[chosen]))
-    offsets[: len(HEAD)] = np.minimum(HEAD[: len(offsets)], offsets[: len(HEAD)])  # where a document sees another
-    found = [(int(start + offset), int(start)) for start, offset in zip(documents.starts[chosen], offsets, strict=True)]
+    first = min(len(HEAD), len(offsets))  # heads, where an error would read the document before
+    offsets[:first] = np.minimum(HEAD[:first], offsets[:first])
+    heads = zip(documents.starts[chosen], offsets, strict=True)
+    histories = [(int(start + offset), int(start)) for start, offset in heads]
     if window is None and not adaptive and context is not None and context <= LENGTH:
-        for place in draws.integers(0, len(documents), ROWS).tolist():
-            start = int(documents.starts[np.searchsorted(documents.starts, place, side="right") - 1])
-            found.append((place, max(start, place - LENGTH)))
-    return [(place, first) for place, first in found if place >= skip and (window is None or first >= skip)]
+        for position in draws.integers(0, len(documents), ROWS).tolist():
+            start = int(documents.starts[np.searchsorted(documents.starts, position, side="right") - 1])
+            histories.append((position, max(start, position - LENGTH)))
+    least = skip if window is not None else 0  # of a window's first token
+    return [(position, first) for position, first in histories if position >= skip and first >= least]
 
 
-def check_coverage(lengths: np.ndarray, starts: np.ndarray, document_ends: np.ndarray, cell: str) -> None:
-    """(N,) bytes of each token, (D + 1,) first tokens of documents, (D,) bytes where they end in the text itself."""
+def check_coverage(lengths: np.ndarray, starts: np.ndarray, document_ends: np.ndarray, experiment: str) -> None:
+    """Check (N,) bytes of tokens and (D + 1,) document starts against (D,) the ends of documents in the text, bytes."""
     covered = np.concatenate([[0], np.cumsum(lengths, dtype=np.int64)])
     size = int(document_ends[-1]) if len(document_ends) else 0
     if covered[-1] != size:
-        found = f"the tokens cover {int(covered[-1]):,} bytes, the text has {size:,}"
-        _refuse(cell, "coverage", found, "bits per byte divide by the text's own bytes", COVERAGE_REMEDY)
+        problem = f"the tokens cover {int(covered[-1]):,} bytes, the text has {size:,}"
+        _refuse(experiment, "coverage", problem, "bits per byte divide by the text's own bytes", COVERAGE_REMEDY)
     ends = covered[starts[1:]]
     for document in np.flatnonzero(ends != document_ends)[:1] if len(ends) == len(document_ends) else ():
-        found = (
-            f"document {document} ends at byte {int(ends[document]):,}, in the text at {int(document_ends[document]):,}"
-        )
-        _refuse(
-            cell,
-            "coverage",
-            found,
-            "each token covers its own bytes, not what tokens cover on average",
-            COVERAGE_REMEDY,
-        )
+        end, true_end = int(ends[document]), int(document_ends[document])
+        problem = f"document {document} ends at byte {end:,}, in the text at {true_end:,}"
+        allowed = "each token covers its own bytes, not an average number"
+        _refuse(experiment, "coverage", problem, allowed, COVERAGE_REMEDY)
 
 
-COVERAGE_REMEDY = "run snakemake again, so that tokens and text are of one making"
+COVERAGE_REMEDY = "run snakemake again, so that tokens and text belong together"

@@ -1,11 +1,11 @@
-"""Compressors, as the yardstick everybody has: how many bytes general programs need for a held-out text.
+"""General-purpose compressors as a baseline: how many bytes they need for a held-out text.
 
-A compressor is a language model that never says its probabilities: what it writes is a code length, with
-headers, padding and whatever its format costs. Two figures each: the text alone, and what it adds to train,
+A compressor is a language model without explicit probabilities: the size of its output is a code length, headers and
+padding included. Two sizes of each: of the text alone, and of what it adds to train,
 
     size(text)                   size(train + text) - size(train)
 
-the second with as much of train in view as the program's window holds. Knows bytes; no token and no model.
+the second conditioned on as much of train as the program's window holds. Knows no token and no model.
 """
 
 import bz2
@@ -22,13 +22,13 @@ CHUNK = 1 << 20
 
 
 class Compressor(Protocol):
-    """What zlib, bz2, lzma and zstandard have in common."""
+    """The common interface of zlib, bz2, lzma and zstandard."""
 
     def compress(self, data: bytes, /) -> bytes:
-        """Takes some text, gives what of its code is ready."""
+        """Compress a piece of text; returns the output so far available."""
 
     def flush(self) -> bytes:
-        """The rest of the code."""
+        """The rest of the output."""
 
 
 def _gzip() -> Compressor:
@@ -41,7 +41,7 @@ def _zstd() -> Compressor:
     return zstandard.ZstdCompressor(level=19).compressobj()
 
 
-KINDS: Mapping[str, tuple[Callable[[], Compressor], str, str]] = {  # how to make one, its setting, what it sees
+COMPRESSORS: Mapping[str, tuple[Callable[[], Compressor], str, str]] = {  # constructor, setting, window
     "gzip": (_gzip, "gzip -9", "the last 32 KiB"),
     "bz2": (lambda: bz2.BZ2Compressor(9), "bzip2 -9", "its block of 900 kB"),
     "xz": (lambda: lzma.LZMACompressor(preset=9), "xz -9", "the last 64 MiB"),
@@ -53,22 +53,22 @@ def code_lengths(text: Path, names: Sequence[str], splits: Sequence[str], out: P
     """Write {split: {compressor: {alone, given_train, setting, sees}}}, sizes in bytes."""
     train = text_path(text, "train")
     trained = {name: size(name, [train]) for name in names}
-    found = {}
+    sizes = {}
     for split in splits:
         held_out = text_path(text, split)
-        found[split] = {name: _told(name, held_out, train, trained[name]) for name in names}
-    artifacts.save_json(out, found, made)
+        sizes[split] = {name: _sizes(name, held_out, train, trained[name]) for name in names}
+    artifacts.save_json(out, sizes, made)
 
 
-def _told(name: str, held_out: Path, train: Path, trained: int) -> dict[str, Any]:
-    _, setting, sees = KINDS[name]
+def _sizes(name: str, held_out: Path, train: Path, trained: int) -> dict[str, Any]:
+    _, setting, sees = COMPRESSORS[name]
     given = size(name, [train, held_out]) - trained
     return {"alone": size(name, [held_out]), "given_train": given, "setting": setting, "sees": sees}
 
 
 def size(name: str, files: Iterable[Path]) -> int:
-    """Bytes that a compressor makes of files end to end."""
-    compressor = KINDS[name][0]()
+    """Compressed size of concatenated files, bytes."""
+    compressor = COMPRESSORS[name][0]()
     written = sum(len(compressor.compress(piece)) for file in files for piece in _pieces(file))
     return written + len(compressor.flush())
 

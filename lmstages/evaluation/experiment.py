@@ -1,7 +1,6 @@
-"""What is asked of a fitted model: its scores on held-out splits, and samples of its text.
+"""Evaluates the fitted model of one experiment: scores on held-out splits, and samples.
 
-A model has never seen text and the text has never seen a model; here the two are brought together, once
-for every cell. What breaks a law of ``gate`` is not written. Knows a model only as ``LanguageModel``.
+Nothing is written if a check of ``checks`` fails. Uses a model only as ``LanguageModel``.
 """
 
 import time
@@ -15,14 +14,14 @@ from lmstages.core import artifacts
 from lmstages.core.documents import Documents
 from lmstages.corpora import splits
 from lmstages.evaluation import checks, sampling, score_files, scoring
-from lmstages.evaluation.passages import told_passage
+from lmstages.evaluation.passages import shown_passage
 from lmstages.models import storage as model_storage
 from lmstages.models.base import LanguageModel
 from lmstages.models.fitting import must_be_longer
 from lmstages.tokenizers import TextTokenizer, streams
 
 Section = Mapping[str, Any]
-Covered = tuple[Documents, np.ndarray]  # a split's tokens, and how many bytes each covers (N,)
+SplitTokens = tuple[Documents, np.ndarray]  # a split's tokens, and the bytes each covers (N,)
 
 
 def evaluate(
@@ -35,92 +34,95 @@ def evaluate(
         artifacts.save_json(out / "evaluation.json", {"status": fit["status"]}, made)
         return
     fitted, tokenizer = model_storage.load_model(model, device), streams.read_tokenizer(tokens)
-    evaluated(fitted, tokenizer, (tokens, text, out), section, made, "/".join(model.parts[-5:-1]))
+    evaluate_model(fitted, tokenizer, (tokens, text, out), section, made, "/".join(model.parts[-5:-1]))
 
 
-def evaluated(
+def evaluate_model(
     fitted: LanguageModel,
     tokenizer: TextTokenizer,
     folders: tuple[Path, Path, Path],
     section: Section,
     made: artifacts.Made,
-    cell: str,
+    experiment: str,
 ) -> None:
-    """``evaluate`` of a model at hand; ``folders``: its tokens, the text, and where to write."""
+    """``evaluate`` of a loaded model; ``folders``: its tokens, the text, and the output."""
     (tokens, text, out), scores, seconds, guessing = folders, {}, {}, {}
     for split in section["splits"]:
-        covered = streams.read_tokens(tokens, split)
-        checks.check_model(fitted, covered[0], f"{cell} on {split}")
+        split_tokens = streams.read_tokens(tokens, split)
+        checks.check_model(fitted, split_tokens[0], f"{experiment} on {split}")
         started = time.perf_counter()
-        scores[split] = score_split(fitted, tokenizer, covered, text, split, section["scoring"], f"{cell} on {split}")
+        scores[split] = score_split(
+            fitted, tokenizer, split_tokens, text, split, section["scoring"], f"{experiment} on {split}"
+        )
         seconds[split] = time.perf_counter() - started
-        guessing[split] = guess(fitted.vocab_size, tokenizer, covered)
+        guessing[split] = guess(fitted.vocab_size, tokenizer, split_tokens)
     score_files.save_scores(out / "scores.safetensors", scores, made)
     samples = draw(fitted, tokenizer, section["sampling"], section["documents"])
-    told = {"guessing": guessing, "score_seconds": seconds, "samples": samples, "passage": told_passage(scores, text)}
-    artifacts.save_json(out / "evaluation.json", {"status": "ok", **told}, made)
+    facts = {"guessing": guessing, "score_seconds": seconds, "samples": samples, "passage": shown_passage(scores, text)}
+    artifacts.save_json(out / "evaluation.json", {"status": "ok", **facts}, made)
 
 
 def score_split(
     model: LanguageModel,
     tokenizer: TextTokenizer,
-    covered: Covered,
+    split_tokens: SplitTokens,
     text: Path,
     split: str,
     settings: Section,
-    cell: str,
+    experiment: str,
 ) -> score_files.Scores:
-    """Score one split; what its tokens cover is checked against the text's own bytes."""
-    documents, lengths = covered
+    """Score one split; raises CheckError if its scores or the bytes of its tokens are wrong."""
+    documents, lengths = split_tokens
     skip = settings["skip"]
     must_be_longer(model.config, split, len(documents) - skip)
     name, window, stride = settings["protocol"], settings["window"], settings["stride"]
     read = scoring.as_read(documents, name)
     log_probs = scoring.score(model, read, scoring.windows_of(read.starts, name, window, stride, skip))
-    checks.check_written(model, read, log_probs, skip, None if name in ("stream", "whole") else window, cell)
+    checks.check_scores(model, read, log_probs, skip, None if name in ("stream", "whole") else window, experiment)
     log_probs = scoring.charge_escapes(log_probs, documents.tokens, lengths, tokenizer.escape)
     content = artifacts.verified(splits.text_path(text, split)).read_bytes()
-    checks.check_coverage(lengths, documents.starts, splits.SplitText.open(text, split).ends, cell)
+    checks.check_coverage(lengths, documents.starts, splits.SplitText.open(text, split).ends, experiment)
     skipped_bytes = int(lengths[:skip].sum(dtype=np.int64))
-    told = {
-        "stream": "stream",
-        "whole": "whole",
-        "stride": f"stride {stride} of {window}",
-        "disjoint": f"disjoint {window}",
-    }[name]
     return score_files.Scores(
         log_probs[skip:],
         lengths[skip:],
         np.repeat(np.arange(len(documents.starts) - 1), documents.lengths)[skip:],
         splits.count_characters(content[skipped_bytes:]),
-        told + (f", from token {skip}" if skip else ""),
+        _protocol_label(settings),
         skipped_bytes,
     )
 
 
-def guess(vocab_size: int, tokenizer: TextTokenizer, covered: Covered) -> float:
-    """Nats a token where every token is as likely as any other, escapes charged: what not fitting costs."""
-    documents, lengths = covered
-    alike = np.full(len(documents), -np.log(vocab_size))
-    return -float(scoring.charge_escapes(alike, documents.tokens, lengths, tokenizer.escape).mean())
+def _protocol_label(settings: Section) -> str:
+    """``stride 32 of 64, from token 1``: the protocol with its window, stride and skipped tokens."""
+    name, window, stride, skip = (settings[key] for key in ("protocol", "window", "stride", "skip"))
+    label = {"stride": f"stride {stride} of {window}", "disjoint": f"disjoint {window}"}.get(name, name)
+    return f"{label}, from token {skip}" if skip else str(label)
+
+
+def guess(vocab_size: int, tokenizer: TextTokenizer, split_tokens: SplitTokens) -> float:
+    """Nats per token of a uniform distribution, escapes charged: the reference of no learning."""
+    documents, lengths = split_tokens
+    uniform = np.full(len(documents), -np.log(vocab_size))
+    return -float(scoring.charge_escapes(uniform, documents.tokens, lengths, tokenizer.escape).mean())
 
 
 def draw(model: LanguageModel, tokenizer: TextTokenizer, settings: Section, documents: bool) -> list[dict[str, Any]]:
-    """Samples {temperature, text}, each temperature from the same seed, so that they differ by nothing else."""
-    given = settings["temperature"]
+    """Samples {temperature, text}; all temperatures use the same seed."""
+    temperatures = settings["temperature"]
     if not settings["count"]:
         return []
     return [
         {"temperature": temperature, "text": text}
-        for temperature in (given if isinstance(given, list) else [given])
-        for text in _drawn(model, tokenizer, settings, temperature, documents)
+        for temperature in (temperatures if isinstance(temperatures, list) else [temperatures])
+        for text in _sample_texts(model, tokenizer, settings, temperature, documents)
     ]
 
 
-def _drawn(
+def _sample_texts(
     model: LanguageModel, tokenizer: TextTokenizer, settings: Section, temperature: float, documents: bool
 ) -> list[str]:
-    """Texts; in a stream, which has no boundaries, they run on to their full length."""
+    """Sampled texts; without ``documents`` (a stream) none ends before its full length."""
     [(prompt, _)] = tokenizer.encode([settings["prompt"]])
     rows = sampling.sample(
         model,

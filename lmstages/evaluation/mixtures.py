@@ -1,10 +1,10 @@
-"""Mixtures of rows, from their score files alone: no model is loaded and none is fitted again.
+"""Mixtures of models, computed from their score files alone: no model is loaded or fitted again.
 
     p(token) = sum over i of w_i p_i(token)        w_i >= 0, sum over i of w_i = 1
 
-A mean of distributions is a distribution, so that what holds for every row holds for this one. The weights make
-``valid`` likeliest (Jelinek & Mercer 1980); what is compared is scored with them and never seen by them. ``K``
-rows are mixed, ``N`` tokens; log-probabilities are nats. Knows score files and what the fits wrote beside them.
+A mean of distributions is a distribution, so a mixture is a language model. The weights maximise the likelihood of
+``valid`` (Jelinek & Mercer 1980) and never depend on ``test``. Shapes: ``K`` models, ``N`` tokens;
+log-probabilities are nats. Reads score files and the facts of the fits beside them.
 """
 
 import time
@@ -18,89 +18,96 @@ from lmstages.core import artifacts
 from lmstages.core.errors import UserError
 from lmstages.core.provenance import versions
 from lmstages.evaluation import score_files
-from lmstages.evaluation.passages import told_passage
+from lmstages.evaluation.passages import shown_passage
 from lmstages.evaluation.score_files import Scores
 
 FITTED_ON = "valid"
-ROUNDS = 5000
-ENOUGH = 1e-10  # nats per token; a round that gains less is the last
+ROUNDS = 5000  # of expectation-maximisation, at most
+ENOUGH = 1e-10  # nats per token; iteration stops at a smaller gain
 Facts = dict[str, Any]
 
 
 def mixed(log_probs: np.ndarray, weights: np.ndarray) -> np.ndarray:
-    """(K, N), (K,) -> (N,) log of the weighted mean of probabilities; -inf only where every row has it."""
+    """(K, N) log-probabilities, (K,) weights -> (N,) log of the weighted mean; -inf only where all models have it."""
     with np.errstate(divide="ignore"):
         return np.logaddexp.reduce(log_probs + np.log(weights)[:, None], axis=0)
 
 
 def fitted_weights(log_probs: np.ndarray) -> np.ndarray:
-    """(K, N) -> (K,) the weights on the simplex under which the tokens are likeliest.
+    """(K, N) -> (K,) the weights on the simplex that maximise the likelihood of the tokens.
 
-    Expectation-maximisation (Dempster, Laird & Rubin 1977): a weight becomes the mean, over tokens, of the chance
-    that its row was the one that spoke. The likelihood is concave in the weights, so that this is the only maximum
-    but for ties. Tokens that no row holds possible say nothing of the weights.
+    Expectation-maximisation (Dempster, Laird & Rubin 1977): a weight becomes the mean, over tokens, of the posterior
+    probability of its model. The log-likelihood is concave in the weights, so that the maximum is unique but for ties.
+    Tokens that are impossible under all models are left out.
     """
     best = log_probs.max(axis=0)
-    shares = np.exp(log_probs[:, np.isfinite(best)] - best[np.isfinite(best)])
+    likelihoods = np.exp(log_probs[:, np.isfinite(best)] - best[np.isfinite(best)])
     weights, before = np.full(len(log_probs), 1 / len(log_probs)), -np.inf
-    for _ in range(ROUNDS if shares.size else 0):
-        total = weights @ shares
+    for _ in range(ROUNDS if likelihoods.size else 0):
+        total = weights @ likelihoods
         reached = float(np.log(total).mean())
         if reached - before < ENOUGH:
             break
         before = reached
-        weights = weights * (shares @ (1 / total)) / len(total)
+        weights = weights * (likelihoods @ (1 / total)) / len(total)
     return weights / weights.sum()
 
 
 def gain_of_each(log_probs: np.ndarray, weights: np.ndarray) -> list[float]:
-    """(K, N), (K,) -> K nats per token that the mixture loses without each row: what it knows and no other does."""
-    whole = mixed(log_probs, weights).mean()
+    """(K, N), (K,) -> for each model the nats per token that the mixture loses without it, weights refitted."""
+    complete = mixed(log_probs, weights).mean()
     gains = []
-    for row in range(len(log_probs)):
-        others = np.delete(log_probs, row, axis=0)
-        gains.append(float(whole - mixed(others, fitted_weights(others)).mean()))
+    for model in range(len(log_probs)):
+        others = np.delete(log_probs, model, axis=0)
+        gains.append(float(complete - mixed(others, fitted_weights(others)).mean()))
     return gains
 
 
 def inputs_of(folders: Sequence[Path], section: Mapping[str, Any]) -> dict[str, str]:
     """The sha256 of every score file by the name of its model."""
     if len(folders) != len(section["of"]):
-        found = f"{len(folders)} folders for the {len(section['of'])} models of the section"
-        raise UserError("--components", found, "one folder for each model, in the same order")
+        problem = f"{len(folders)} folders for the {len(section['of'])} models of the section"
+        raise UserError("--components", problem, "one folder for each model, in the same order")
     paths = [folder / "scores.safetensors" for folder in folders]
     return {name: artifacts.made_of(path)["sha256"] for name, path in zip(section["of"], paths, strict=True)}
 
 
 def mix(folders: Sequence[Path], text: Path, out: Path, section: Mapping[str, Any], made: artifacts.Made) -> None:
-    """Write the three files of a cell: weights and facts, scores, and an evaluation without samples."""
+    """Write the files of an experiment: weights and facts of the fits, scores, and an evaluation without samples."""
     started = time.perf_counter()
     fits = [artifacts.load_json(folder / "fit.json") for folder in folders]
-    named = zip(section["of"], fits, strict=True)
-    failed = [f"failed: {name} {fit['status']}" for name, fit in named if fit["status"] != "ok"]
+    failed = [
+        f"failed: {name} {fit['status']}"
+        for name, fit in zip(section["of"], fits, strict=True)
+        if fit["status"] != "ok"
+    ]
     if failed:
-        _write(out, {"status": failed[0], **_told(section, None, [])}, {}, {"status": failed[0]}, made)
+        _write(out, {"status": failed[0], **_model_facts(section, None, [])}, {}, {"status": failed[0]}, made)
         return
     scores = [score_files.load_scores(folder / "scores.safetensors") for folder in folders]
     weights, on_valid = _weights(folders, scores, section)
-    facts = {"status": "ok", **_told(section, weights, on_valid.get("gain_of_each", [])), **_sums(fits, section)}
+    facts = {
+        "status": "ok",
+        **_model_facts(section, weights, on_valid.get("gain_of_each", [])),
+        **_costs(fits, section),
+    }
     facts |= {"mixture": dict(zip(section["of"], weights.tolist(), strict=True)), FITTED_ON: on_valid}
     facts["fit_seconds"] += time.perf_counter() - started
-    found, seconds = {}, {}
+    mixture, seconds = {}, {}
     for split in section["splits"]:
         started = time.perf_counter()
-        found[split] = _mixed_scores(_same_tokens(folders, scores, split), weights)
+        mixture[split] = _mixed_scores(_same_tokens(folders, scores, split), weights)
         seconds[split] = time.perf_counter() - started
     evaluations = [artifacts.load_json(folder / "evaluation.json")["score_seconds"] for folder in folders]
-    spent = {split: seconds[split] + sum(each[split] for each in evaluations) for split in found}
-    evaluation = {"score_seconds": spent, "samples": [], "passage": told_passage(found, text)}
-    _write(out, facts, found, {"status": "ok", **evaluation}, made)
+    total = {split: seconds[split] + sum(part[split] for part in evaluations) for split in mixture}
+    evaluation = {"score_seconds": total, "samples": [], "passage": shown_passage(mixture, text)}
+    _write(out, facts, mixture, {"status": "ok", **evaluation}, made)
 
 
 def _weights(
     folders: Sequence[Path], scores: Sequence[Mapping[str, Scores]], section: Mapping[str, Any]
 ) -> tuple[np.ndarray, Facts]:
-    """(K,) weights, and what valid says of them in nats per token; without a fit it is not asked."""
+    """(K,) weights, and nats per token on valid: of the mixture, of each model, gains. Equal weights read no valid."""
     if section["weights"] == "equal":
         return np.full(len(scores), 1 / len(scores)), {}
     log_probs = _stacked(_same_tokens(folders, scores, FITTED_ON))
@@ -112,38 +119,38 @@ def _weights(
 
 
 def _same_tokens(folders: Sequence[Path], scores: Sequence[Mapping[str, Scores]], split: str) -> list[Scores]:
-    """The scores of one split, which must be of the same tokens one by one."""
-    for folder, each in zip(folders, scores, strict=True):
+    """The scores of one split by all models; raises UserError unless they are of the same tokens."""
+    for folder, by_split in zip(folders, scores, strict=True):
         path = folder / "scores.safetensors"
-        if split not in each:
-            raise UserError(path, f"holds no scores of {split}", f"it holds {', '.join(each)}", "run snakemake")
-        first, others = scores[0][split], each[split]
-        if any(not np.array_equal(getattr(others, kind), getattr(first, kind)) for kind in ("lengths", "documents")):
+        if split not in by_split:
+            raise UserError(path, f"holds no scores of {split}", f"it holds {', '.join(by_split)}", "run snakemake")
+        first, others = scores[0][split], by_split[split]
+        if any(not np.array_equal(getattr(others, field), getattr(first, field)) for field in ("lengths", "documents")):
             counts = f"{len(others.log_probs):,} tokens of {split}, not the {len(first.log_probs):,} of {folders[0]}"
             allowed = "rows can be mixed where they score the same tokens"
             raise UserError(path, f"scores {counts}", allowed, "give them the same skip")
-    return [each[split] for each in scores]
+    return [by_split[split] for by_split in scores]
 
 
 def _mixed_scores(scores: Sequence[Scores], weights: np.ndarray) -> Scores:
     first = scores[0]
-    protocols = list(dict.fromkeys(each.protocol for each in scores))
+    protocols = list(dict.fromkeys(model.protocol for model in scores))
     log_probs = mixed(_stacked(scores), weights)
     return Scores(log_probs, first.lengths, first.documents, first.characters, " and ".join(protocols), first.skipped)
 
 
 def _stacked(scores: Sequence[Scores]) -> np.ndarray:
     """(K, N) in double precision."""
-    return np.stack([each.log_probs.astype(np.float64) for each in scores])
+    return np.stack([model.log_probs.astype(np.float64) for model in scores])
 
 
 def _nats(log_probs: np.ndarray) -> list[float | None]:
-    """(K, N) -> K nats per token, None where a token is impossible."""
+    """(K, N) -> nats per token of each model, None where a token is impossible."""
     return [artifacts.finite_or_none(-float(row.mean())) for row in log_probs]
 
 
-def _told(section: Mapping[str, Any], weights: np.ndarray | None, gains: Sequence[float | None]) -> Facts:
-    """What the page shows in place of hyperparameters."""
+def _model_facts(section: Mapping[str, Any], weights: np.ndarray | None, gains: Sequence[float | None]) -> Facts:
+    """The facts that the report shows in place of hyperparameters."""
     shown: Facts = {"of": section["of"], "weights": section["weights"]}
     if weights is not None:
         shown["weights"] = [round(weight, 4) for weight in weights.tolist()]
@@ -153,8 +160,8 @@ def _told(section: Mapping[str, Any], weights: np.ndarray | None, gains: Sequenc
     return {"type": "mixture", "hyperparameters": shown}
 
 
-def _sums(fits: Sequence[Facts], section: Mapping[str, Any]) -> Facts:
-    """What it takes to have the mixture: all its models, and K - 1 free weights where they are fitted."""
+def _costs(fits: Sequence[Facts], section: Mapping[str, Any]) -> Facts:
+    """Costs of the mixture: the sums over its models, and K - 1 free weights where they are fitted."""
     free = len(fits) - 1 if section["weights"] == "fitted" else 0
     devices = sorted({str(fit["device"]) for fit in fits})
     return {

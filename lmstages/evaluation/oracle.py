@@ -1,6 +1,6 @@
-"""The oracle: what the source of an embedded corpus itself says of its text, as one more score file.
+"""The oracle: the score file of an embedded corpus under the grammar that generated it.
 
-No row of a comparison can be below it on average, and how far a row is above it is what is left to learn.
+No model can have fewer bits per byte in expectation; the distance to it is what remains to be learnt.
 Knows grammars and texts; no model.
 """
 
@@ -15,9 +15,9 @@ from lmstages.evaluation import score_files
 
 
 def score_by_source(source: str, text: Path, out: Path, names: list[str], made: artifacts.Made) -> None:
-    """The grammar's own probability of every character of its text, and of every document's end.
+    """Write the grammar's log-probability of every character of its text and of every document's end.
 
-    ``oracle.json`` holds the expected bits per byte of held-out text, exact from the grammar.
+    ``oracle.json`` holds the expected bits per byte of held-out text, computed exactly from the grammar.
     """
     scores = {}
     for name in names:
@@ -25,7 +25,7 @@ def score_by_source(source: str, text: Path, out: Path, names: list[str], made: 
         part = SplitText.open(text, name)
         scored = [grammar.score(document) for document in part.texts()]
         log_probs = np.concatenate(scored)
-        documents = np.repeat(np.arange(len(scored)), [len(each) for each in scored])
+        documents = np.repeat(np.arange(len(scored)), [len(log_prob) for log_prob in scored])
         ones = np.ones(len(log_probs), dtype=np.int64)
         assert len(ones) == part.path.stat().st_size, "embedded text is ASCII with a newline after each document"
         scores[name] = score_files.Scores(log_probs, ones, documents, len(ones), "stream")

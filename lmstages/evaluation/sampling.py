@@ -1,11 +1,11 @@
-"""Predict, append, repeat: text from any model, many samples side by side.
+"""Sampling from any model: predict, draw, append, for many samples in parallel.
 
-A model that can read on does: attention keeps its keys and values, a recurrent network its state, and whatever has
-a window reads that alone. Up to a model's context every token is drawn from ``next_log_probs`` of all before it.
-Beyond it, attention with a window of L rolls in strides, as scoring does under ``stride`` by half of L: a token is
-drawn from the tokens of its row, L / 2 at least and L at most. Every other model draws from its whole context.
+Decoding is incremental: attention caches keys and values, a recurrent network its state; a model with a short window
+recomputes it. Up to a model's context every token is drawn from ``next_log_probs`` of all tokens before it. Beyond,
+attention with a window of L moves by strides of L / 2, as scoring does under ``stride``: a token is conditioned on the
+last L / 2 to L tokens of its row. Every other model is conditioned on its whole context.
 
-Knows a model only as ``LanguageModel``. All randomness is one numpy generator made from the seed.
+Uses a model only as ``LanguageModel``. All randomness is one numpy generator made from the seed.
 """
 
 import numpy as np
@@ -14,10 +14,10 @@ from lmstages.core.documents import BOUNDARY
 from lmstages.models.base import LanguageModel, LargeState, decoding_state
 
 
-def narrowed(log_probs: np.ndarray, temperature: float, top_k: int | None, top_p: float) -> np.ndarray:
-    """(B, V) nats -> (B, V) probabilities: sharpened, then the k likeliest, then the fewest that hold ``top_p``.
+def filter_logits(log_probs: np.ndarray, temperature: float, top_k: int | None, top_p: float) -> np.ndarray:
+    """(B, V) nats -> (B, V) probabilities after temperature, top-k and top-p (nucleus; Holtzman et al. 2020), in order.
 
-    Temperature above 0; as it goes to 0 the likeliest token takes all. Nucleus: Holtzman et al. 2020.
+    The temperature is above 0; towards 0 the likeliest token gets all probability.
     """
     if temperature == 1 and top_k is None and top_p == 1:
         return np.exp(log_probs)
@@ -71,27 +71,27 @@ def _continue(
     filtering: tuple[float, int | None, float],
     ending: int | None,
 ) -> None:
-    """(B, T) rows, filled from ``begin`` on, until all have had the token that ends them, if one does."""
-    read = decoding_state(model, rows[:, :begin])
+    """Fill rows (B, T) from column ``begin`` on, until each contains the token ``ending`` (None: to the end)."""
+    state = decoding_state(model, rows[:, :begin])
     alive = np.ones(len(rows), dtype=bool)
-    for place in range(begin, rows.shape[1]):
-        if place > begin:
-            read.append(rows[:, place - 1])
-        rows[:, place] = chosen(narrowed(read.log_probs(), *filtering), draws.random(len(rows)))
-        alive &= rows[:, place] != ending
+    for position in range(begin, rows.shape[1]):
+        if position > begin:
+            state.append(rows[:, position - 1])
+        rows[:, position] = chosen(filter_logits(state.log_probs(), *filtering), draws.random(len(rows)))
+        alive &= rows[:, position] != ending
         if not alive.any():
             break
 
 
 def chosen(probabilities: np.ndarray, thresholds: np.ndarray) -> np.ndarray:
-    """(B, V), (B,) uniform on [0, 1) -> (B,) tokens: where the cumulative probability passes the threshold."""
+    """Inverse transform sampling: (B, V) probabilities, (B,) uniform on [0, 1) -> (B,) tokens."""
     cumulative = probabilities.cumsum(-1)
     thresholds = thresholds * cumulative[:, -1]
-    cumulative[:, -1] = np.inf  # a product that rounding makes the whole sum is passed by the last token
+    cumulative[:, -1] = np.inf  # rounding may make the threshold equal to the sum: the last token exceeds it
     return (cumulative > thresholds[:, None]).argmax(-1)
 
 
 def _until_boundary(row: np.ndarray, prompt: int) -> np.ndarray:
-    """The prompt and what follows it up to the first boundary."""
+    """The prompt and the tokens after it before the first boundary."""
     ends = np.flatnonzero(row[prompt:] == BOUNDARY)
     return row[: prompt + ends[0]] if len(ends) else row

@@ -15,10 +15,10 @@ from lmstages.core.artifacts import Made
 
 @dataclass(frozen=True)
 class Scores:
-    """What a model gave to a text, token by token; all (N,) and in the order of the text.
+    """Scores of a held-out text by token, in the order of the text; arrays are (N,).
 
-    ``log_probs`` nats, ``lengths`` bytes of the text that the token covers, ``documents`` its document;
-    ``skipped`` bytes of the text before the first token that is scored.
+    ``log_probs``: nats; ``lengths``: bytes that each token covers; ``documents``: index of its document;
+    ``skipped``: bytes of the text before the first scored token.
     """
 
     log_probs: np.ndarray
@@ -33,23 +33,23 @@ SCORE_TYPES = {"log_probs": np.float32, "lengths": np.uint16, "documents": np.in
 
 
 def save_scores(path: Path, scores: Mapping[str, Scores], made: Made) -> None:
-    """The scores of all splits of a cell in one safetensors file."""
+    """Write the scores of all splits of an experiment as one safetensors file."""
     arrays: dict[str, np.ndarray] = {}
-    told = {}
-    for split, each in scores.items():
-        arrays |= {f"{split}.{name}": getattr(each, name).astype(kind) for name, kind in SCORE_TYPES.items()}
-        told[split] = json.dumps({key: getattr(each, key) for key in ("characters", "protocol", "skipped")})
-    artifacts.save_arrays(path, arrays, told, made)
+    metadata = {}
+    for split, scored in scores.items():
+        arrays |= {f"{split}.{name}": getattr(scored, name).astype(dtype) for name, dtype in SCORE_TYPES.items()}
+        metadata[split] = json.dumps({key: getattr(scored, key) for key in ("characters", "protocol", "skipped")})
+    artifacts.save_arrays(path, arrays, metadata, made)
 
 
 def load_scores(path: Path) -> dict[str, Scores]:
     """The inverse of ``save_scores``."""
-    arrays, told = artifacts.load_arrays(path)
-    found = {}
-    for split, rest in told.items():
+    arrays, metadata = artifacts.load_arrays(path)
+    scores = {}
+    for split, fields in metadata.items():
         log_probs, lengths, documents = (arrays[f"{split}.{name}"] for name in SCORE_TYPES)
-        found[split] = Scores(log_probs, lengths, documents, **json.loads(rest))
-    return found
+        scores[split] = Scores(log_probs, lengths, documents, **json.loads(fields))
+    return scores
 
 
 def mean_of(scores: Sequence[Scores]) -> Scores:

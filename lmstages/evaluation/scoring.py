@@ -1,13 +1,13 @@
-"""The same tokens for every model: log-probabilities of a split, each token scored exactly once.
+"""Scores a split: the log-probability of each token exactly once, by one of four protocols.
 
-A protocol says how much history a prediction is given.
+A protocol defines how much history each prediction is conditioned on.
 
-    stream     all of its document
-    whole      all of the split, its documents end to end: what a model that learns from scored tokens reads
+    stream     all earlier tokens of its document
+    whole      all earlier tokens of the split, its documents end to end: for online evaluation
     stride     windows of L tokens, S apart; a window scores its last S tokens, a document's first window all
-    disjoint   windows of L tokens side by side; a token has 0 to L - 1 tokens of history, and the one before
+    disjoint   adjacent windows of L tokens; a token has 0 to L - 1 tokens of history in its window, and the one before
 
-Knows a model only as ``LanguageModel``; bits and averages are made by ``comparison``.
+Uses a model only as ``LanguageModel``; ``results`` turns nats into bits and averages.
 """
 
 from collections.abc import Iterator
@@ -19,13 +19,13 @@ from lmstages.core.documents import BOUNDARY, Documents
 from lmstages.core.progress import Progress
 from lmstages.models.base import LanguageModel
 
-TOKENS_AT_ONCE = 1 << 16
+TOKENS_PER_BATCH = 1 << 16  # padding included
 BITS_PER_BYTE = 8
 
 
 @dataclass(frozen=True)
 class Windows:
-    """R rows of a split: each row's first token, its end, and from where on it is scored; all (R,)."""
+    """R windows of a split as token indices: begin, end, and the first token that is scored; all (R,)."""
 
     begin: np.ndarray
     end: np.ndarray
@@ -33,12 +33,12 @@ class Windows:
 
 
 def as_read(documents: Documents, protocol: str) -> Documents:
-    """The documents of a split, or under ``whole`` the split as one document."""
+    """The documents of a split as the protocol reads them; under ``whole`` the split is one document."""
     return Documents.single(documents.tokens) if protocol == "whole" else documents
 
 
 def windows_of(starts: np.ndarray, protocol: str, window: int, stride: int, skip: int) -> Windows:
-    """Cut documents, given by ``starts`` (D + 1,), into rows; ``skip`` tokens of the first stay unscored."""
+    """Cut documents, given by ``starts`` (D + 1,), into windows; the first ``skip`` tokens are unscored."""
     firsts, ends = starts[:-1].copy(), starts[1:]
     if protocol in ("stream", "whole"):
         return Windows(firsts, ends, np.maximum(firsts, skip))
@@ -52,20 +52,20 @@ def windows_of(starts: np.ndarray, protocol: str, window: int, stride: int, skip
 
 
 def score(model: LanguageModel, documents: Documents, windows: Windows) -> np.ndarray:
-    """(N,) nats for every token that a window scores, NaN for those skipped."""
+    """(N,) log-probabilities, nats; NaN for tokens that no window scores."""
     log_probs, scored = np.full(len(documents), np.nan), np.zeros(len(documents), dtype=np.uint8)
     first_tokens = np.zeros(len(documents) + 1, dtype=bool)
     first_tokens[documents.starts] = True
     progress, done = Progress(len(documents), "token"), 0
     for rows in _batches(windows):
         begin, end = windows.begin[rows], windows.end[rows]
-        places = begin[:, None] + np.arange((end - begin).max())
-        inside = places < end[:, None]
-        tokens = np.where(inside, documents.tokens[np.where(inside, places, 0)], BOUNDARY).astype(np.int64)
+        positions = begin[:, None] + np.arange((end - begin).max())
+        inside = positions < end[:, None]
+        tokens = np.where(inside, documents.tokens[np.where(inside, positions, 0)], BOUNDARY).astype(np.int64)
         before = np.where(first_tokens[begin], BOUNDARY, documents.tokens[begin - 1]).astype(np.int64)
-        wanted = inside & (places >= windows.scored_from[rows, None])
-        np.add.at(scored, places[wanted], 1)
-        log_probs[places[wanted]] = model.score(tokens, before)[wanted]
+        wanted = inside & (positions >= windows.scored_from[rows, None])
+        np.add.at(scored, positions[wanted], 1)
+        log_probs[positions[wanted]] = model.score(tokens, before)[wanted]
         done += int(wanted.sum())
         progress.at(done, done, "tokens")
     assert scored.max(initial=0) <= 1, "no token is scored twice"
@@ -73,18 +73,18 @@ def score(model: LanguageModel, documents: Documents, windows: Windows) -> np.nd
 
 
 def _batches(windows: Windows) -> Iterator[np.ndarray]:
-    """Rows of like length together, some tens of thousands of tokens at a time."""
+    """Indices of windows, sorted by length, in batches of at most TOKENS_PER_BATCH tokens (or one window)."""
     lengths = windows.end - windows.begin
     order = np.argsort(-lengths, kind="stable")
     order = order[lengths[order] > 0]
     while len(order):
-        count = max(1, TOKENS_AT_ONCE // int(lengths[order[0]]))
+        count = max(1, TOKENS_PER_BATCH // int(lengths[order[0]]))
         yield order[:count]
         order = order[count:]
 
 
 def charge_escapes(log_probs: np.ndarray, tokens: np.ndarray, lengths: np.ndarray, escape: int | None) -> np.ndarray:
-    """What an escape leaves unsaid is charged at 8 bits for each byte it covers."""
+    """(N,) log-probabilities, with 8 bits charged for each byte that an escape token covers."""
     if escape is None:
         return log_probs
     return np.where(tokens == escape, log_probs - lengths * BITS_PER_BYTE * np.log(2), log_probs)

@@ -1,186 +1,173 @@
-"""The ladder at a glance: bits per byte, a line for each model, read downwards from guessing.
+"""The ladder at a glance: bits per byte of every model, one dot a row, read downwards from guessing."""
 
-Error bars are 95 % intervals of the test text where there are any, else one standard deviation over seeds.
-"""
+import math
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
 
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
+import numpy as np
+import pandas as pd
 
-from lmstages.figures.drawing import INK, Drawing, canvas, draw_line, logarithmic, look, settings
-from lmstages.figures.rows import Oracle, Row, floor, in_bits_per_byte, named, names_in_order, scored
+from lmstages.figures.drawing import INK, MARKERS, bits_axis, canvas, legend_below, level, list_models, look, sample_of
+from lmstages.figures.rows import as_floats, counted, floor, listed, models_of, names, with_score
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
-AXIS = "bits per byte of text (lower is better)"
+TITLE = "Bits per byte on {corpus}, {split}"
+TABLE = "results"
+BY = ("corpus", "split")
+COLUMNS = (
+    *("tokenizer", "model", "title", "family", "category", "rank", "tokens", "bytes", "characters"),
+    *("bits_per_byte", "bits_per_byte_low", "bits_per_byte_high", "bits_per_byte_std"),
+)
+ALSO = {"published": ("corpus", "split", "tokenizer", "model", "measure", "value")}
 
 
-def ladder(rows: Sequence[Row], oracle: Oracle) -> Drawing | None:
-    """Rows of one held-out text and its oracle {split: {bits_per_byte}} -> the drawing; None for no number.
-
-    One line per tokenizer, and per class where it is not static.
-    """
-    drawn = scored(rows)
-    if not drawn:
+def draw(frame: pd.DataFrame, published: pd.DataFrame) -> "Figure | None":
+    """One text's rows -> the drawing; None where no row has a number."""
+    rows = models_of(frame)
+    if not np.isfinite(as_floats(rows["bits_per_byte"])).any():
         return None
-    names = names_in_order(drawn)
-    with settings():
-        figure, axes = canvas(6.6, 1.8 + 0.23 * len(names), title(rows), grid="both")
-        for place, (label, line) in enumerate(_lines(drawn).items()):
-            draw_line(axes, place, label, [(names.index(named(row)), row) for row in line], across=True)
-        _draw_published(axes, drawn, names)
-        _draw_floor(axes, floor(rows, oracle))
-        axes.set_yticks(range(len(names)), names)
-        axes.set_ylim(len(names) - 0.5, -0.5)
-        axes.set_xlabel(AXIS)
-        axes.set_xlim(left=0)
-        figure.legend(loc="outside lower center", ncols=3)
-        return Drawing(title(rows), sentence(rows, oracle), figure)
+    rows["name"] = names(rows)
+    lines = list(dict.fromkeys(rows["name"]))
+    figure, axes = canvas(1.5 + 0.19 * len(lines))
+    list_models(axes, lines)
+    rows["y"] = _heights(rows, lines)
+    markers = _markers(rows)
+    for row in _records(rows):
+        _draw_row(axes, row, markers[row.tokenizer, row.category])
+    handles = [sample_of(mark, _label(*pair), hollow=pair[1] != "static") for pair, mark in markers.items()]
+    handles += _draw_published(axes, rows, published)
+    if lowest := floor(frame):
+        level(axes, lowest.bits, f"{lowest.name}, {lowest.bits:.2f}", across=True)
+        handles.append(axes.lines[-1])
+    axes.set_xlabel(f"bits per byte of text ({bits_axis(axes.xaxis, _drawn(axes))})")
+    legend_below(figure, handles)
+    return figure
 
 
-def title(rows: Sequence[Row]) -> str:
-    """What stands above the ladder."""
-    splits = ", ".join(dict.fromkeys(row["split"] for row in rows))
-    return f"The ladder on {rows[0]['corpus']}, {splits}" if rows else "The ladder"
+def _drawn(axes: "Axes") -> list[float]:
+    """Bits per byte of all that stands in the panel."""
+    bars: Any = axes.collections
+    ends = [x for bar in bars for piece in bar.get_segments() for x in piece[:, 0]]
+    return [*ends, *(float(x) for line in axes.lines for x in np.asarray(line.get_xdata()))]
 
 
-def sentence(rows: Sequence[Row], oracle: Oracle) -> str:
-    """What to see in the ladder, with its own numbers."""
-    drawn = scored(rows)
-    if not drawn:
-        return ""
-    static = [row for row in drawn if row["category"] == "static"] or drawn
-    worst, best = (pick(static, key=lambda row: row["bits_per_byte"]) for pick in (max, min))
-    fall = f"from {worst['bits_per_byte']:.2f} ({worst['title']}) to {best['bits_per_byte']:.2f} ({best['title']})"
-    return f"Every line further down adds one idea; follow the marks to the left, {fall}.{_ground(rows, oracle)}"
+def _records(rows: pd.DataFrame) -> Iterator[Any]:
+    """Rows one by one, their columns as attributes."""
+    return iter(rows.itertuples())
 
 
-def _ground(rows: Sequence[Row], oracle: Oracle) -> str:
-    lowest = floor(rows, oracle)
-    if lowest is None:
-        return ""
-    name, bits = lowest
-    means = "the entropy of the text itself" if name == "oracle" else f"what the best compressor needs, {name}"
-    return f" The dashed line at {bits:.2f} is {means}."
+def _heights(rows: pd.DataFrame, lines: list[str]) -> pd.Series:
+    """The line of each row's model; rows of one model stand side by side about it."""
+    count = rows.groupby("name")["name"].transform("size")
+    return rows["name"].map(lines.index) + (rows.groupby("name").cumcount() - (count - 1) / 2) * 0.6 / count
 
 
-def _lines(rows: Sequence[Row]) -> dict[str, list[Row]]:
-    """Rows by tokenizer; by class where it is not static, and by split where there are several."""
-    several = len({row["split"] for row in rows}) > 1
-    lines: dict[str, list[Row]] = {}
-    for row in sorted(rows, key=lambda row: row["rank"]):
-        label = f"tokens: {row['tokenizer']}" + (f", {row['split']}" if several else "")
-        label += "" if row["category"] == "static" else f", {row['class']}"
-        lines.setdefault(label, []).append(row)
-    return dict(sorted(lines.items()))
+def _markers(rows: pd.DataFrame) -> dict[tuple[str, str], str]:
+    """A marker for each tokenizer and category that occur together."""
+    pairs = sorted({*zip(rows["tokenizer"], rows["category"], strict=True)}, key=lambda pair: (pair[1], pair[0]))
+    return {pair: MARKERS[index % len(MARKERS)] for index, pair in enumerate(sorted(pairs, key=_static_first))}
 
 
-def _draw_published(axes: "Axes", rows: Sequence[Row], names: Sequence[str]) -> None:
+def _static_first(pair: tuple[str, str]) -> bool:
+    return pair[1] != "static"
+
+
+def _label(tokenizer: str, category: str) -> str:
+    return f"tokens: {tokenizer}" if category == "static" else f"tokens: {tokenizer}, {category}"
+
+
+def _draw_row(axes: "Axes", row: Any, marker: str) -> None:
+    """The dot with its bar; words at the edge where there is no finite number."""
+    bits = math.nan if pd.isna(row.bits_per_byte) else float(row.bits_per_byte)
+    if not math.isfinite(bits):
+        note: Any = {"ha": "right", "va": "center", "fontsize": 8}
+        text = "no score" if math.isnan(bits) else "∞"
+        axes.text(0.995, row.y, text, transform=axes.get_yaxis_transform(), **note)
+        return
+    colour = look(row.rank)["color"]
+    fill = colour if row.category == "static" else "none"
+    below, above = arms(row)
+    axes.errorbar(bits, row.y, xerr=[[below], [above]], color=colour, capsize=2, linewidth=1.1, linestyle="", zorder=2)
+    axes.plot(bits, row.y, linestyle="", marker=marker, color=colour, markerfacecolor=fill, zorder=3)
+
+
+def arms(row: Any) -> tuple[float, float]:
+    """How far the bar goes below and above: the interval where there is one, else the spread over seeds, else NaN."""
+    bits, low, high, spread = row.bits_per_byte, row.bits_per_byte_low, row.bits_per_byte_high, row.bits_per_byte_std
+    if not (pd.isna(low) or pd.isna(high)):
+        return max(0.0, bits - low), max(0.0, high - bits)
+    return (math.nan, math.nan) if pd.isna(spread) else (float(spread), float(spread))
+
+
+def _draw_published(axes: "Axes", rows: pd.DataFrame, published: pd.DataFrame) -> list[Any]:
     """A cross for every figure that somebody printed and that can be put on this axis."""
-    marks = [
-        (bits, names.index(named(row)))
-        for row in rows
-        for figure in row["published"]
-        if (bits := in_bits_per_byte(figure, row)) is not None
-    ]
-    if marks:
-        x, y = zip(*marks, strict=True)
-        axes.plot(x, y, "x", color=INK, markersize=7, markeredgewidth=1.3, label="published", zorder=5)
+    key = ["corpus", "split", "tokenizer", "model"]
+    printed = rows.merge(published, on=key, how="inner")
+    marks = [(bits, row.y) for row in _records(printed) if (bits := in_bits_per_byte(row)) is not None]
+    for bits, height in marks:
+        axes.plot(bits, height, "x", color=INK, markersize=6, markeredgewidth=1.2, zorder=4)
+    return [sample_of("x", "published")] if marks else []
 
 
-def _draw_floor(axes: "Axes", lowest: tuple[str, float] | None) -> None:
-    if lowest is not None:
-        name, bits = lowest
-        axes.axvline(bits, color=INK, linewidth=1.1, linestyle=(0, (5, 3)), label=f"{name}, {bits:.2f}")
+def in_bits_per_byte(row: Any) -> float | None:
+    """A published ``value`` of a ``measure`` beside its row -> bits per byte; None where it has no place on that axis.
+
+    A perplexity and nats per token are of the row's own tokens, nats per character of its characters.
+    """
+    value, unit = row.value, {"nats_per_character": row.characters, "bits_per_byte": row.bytes}.get(row.measure)
+    if row.measure in ("perplexity", "nats_per_token"):
+        unit = row.tokens
+    if pd.isna(value) or unit is None or pd.isna(unit) or pd.isna(row.bytes) or not row.bytes:
+        return None
+    if row.measure == "perplexity":
+        value = math.log(value) if value > 0 else math.nan
+    bits = value if row.measure == "bits_per_byte" else value * unit / row.bytes / math.log(2)
+    return float(bits) if math.isfinite(bits) else None
 
 
-COSTS: Mapping[str, tuple[str, str]] = {
-    "parameters": ("parameters", "Bits against parameters"),
-    "flops": ("floating-point operations of the fit", "Bits against compute"),
-    "fit_seconds": ("seconds of the fit", "Bits against fit time"),
-}
-FAMILIES = ("counts", "neural")
+def caption(frame: pd.DataFrame, published: pd.DataFrame) -> str:
+    """Who is best and worst, what bars and the dashed line are, and what has no number."""
+    rows = models_of(frame)
+    rows["name"] = names(rows)
+    sentences = [_range(with_score(rows)), _bars(rows), _categories(rows)]
+    if lowest := floor(frame):
+        sentences.append(f"The dashed line at {lowest.bits:.2f} is {lowest.meaning}.")
+    bits = as_floats(rows["bits_per_byte"])
+    if np.isinf(bits).any():
+        sentences.append(
+            f"Infinite, since something in the text had probability 0: {listed(rows['name'][np.isinf(bits)])}."
+        )
+    if np.isnan(bits).any():
+        sentences.append(f"Without a score: {listed(rows['name'][np.isnan(bits)])}.")
+    return " ".join(filter(None, sentences))
 
 
-def fronts(rows: Sequence[Row], oracle: Oracle) -> dict[str, Drawing]:
-    """Rows of one held-out text -> bits per byte over each cost that at least two rows have, Pareto front drawn."""
-    drawn = {cost: [row for row in scored(rows) if (row.get(cost) or 0) > 0] for cost in COSTS}
-    return {cost: _front(cost, known, rows, oracle) for cost, known in drawn.items() if len(known) > 1}
+def _range(rows: pd.DataFrame) -> str:
+    static = rows[rows["category"] == "static"]
+    order = "The models stand in the order of the ladder; further to the left is better."
+    if len(static) < 2:
+        return order
+    best, worst = (static.loc[getattr(static["bits_per_byte"], pick)()] for pick in ("idxmin", "idxmax"))
+    fewest, most = (
+        f"{row['name']} needs the {word}, {row['bits_per_byte']:.2f}"
+        for row, word in ((best, "fewest"), (worst, "most"))
+    )
+    return f"{order} Of {counted(len(static), 'static row')} {fewest}, and {most}."
 
 
-def _front(cost: str, known: Sequence[Row], rows: Sequence[Row], oracle: Oracle) -> Drawing:
-    axis, heading = COSTS[cost]
-    best = pareto([(row[cost], row["bits_per_byte"]) for row in known])
-    with settings():
-        figure, axes = canvas(4.6, 3.7, f"{heading}, {rows[0]['corpus']}", grid="both")
-        logarithmic(axes.xaxis)
-        families = list(dict.fromkeys([*FAMILIES, *(row["family"] for row in known)]))
-        for place, family in enumerate(families):
-            kin = [row for row in known if row["family"] == family]
-            if kin:
-                how = {**look(place), "linestyle": ""}
-                axes.plot([row[cost] for row in kin], [row["bits_per_byte"] for row in kin], **how, label=family)
-        line = [known[place] for place in best]
-        x, y = [row[cost] for row in line], [row["bits_per_byte"] for row in line]
-        axes.step(x, y, where="post", color=INK, linewidth=1, alpha=0.7, label="Pareto front", zorder=1)
-        axes.set_ylim(bottom=0)
-        axes.set_xlabel(f"{axis} (log scale)")
-        axes.set_ylabel("bits per byte")
-        axes.margins(x=0.12)
-        _draw_level(axes, floor(rows, oracle))
-        _label(axes, [(row[cost], row["bits_per_byte"], named(row)) for row in _marked(known, best)])
-        figure.legend(loc="outside lower center", ncols=4, fontsize=7)
-        left = [row["title"] for row in scored(rows) if row not in known]
-        return Drawing(f"{heading}, {rows[0]['corpus']}", _front_sentence(axis, line, left), figure)
+def _bars(rows: pd.DataFrame) -> str:
+    intervals = rows["bits_per_byte_low"].notna() & rows["bits_per_byte_high"].notna()
+    spreads = ~intervals & rows["bits_per_byte_std"].notna()
+    if intervals.any() and spreads.any():
+        return "Bars are 95 % intervals, or one standard deviation over seeds where there is no interval."
+    if intervals.any():
+        return "Bars are 95 % intervals."
+    return "Bars are one standard deviation over seeds." if spreads.any() else ""
 
 
-def pareto(points: Sequence[tuple[float, float]]) -> list[int]:
-    """(cost, bits) -> which no other point beats in both, by rising cost."""
-    found: list[int] = []
-    for place in sorted(range(len(points)), key=lambda place: points[place]):
-        if not found or points[place][1] < points[found[-1]][1]:
-            found.append(place)
-    return found
-
-
-def _marked(known: Sequence[Row], best: Sequence[int]) -> list[Row]:
-    """Those on the front, then the others: where names would lie upon each other, the first come first."""
-    return [*(known[place] for place in best), *(row for place, row in enumerate(known) if place not in best)]
-
-
-def _draw_level(axes: "Axes", lowest: tuple[str, float] | None) -> None:
-    if lowest is not None:
-        axes.axhline(lowest[1], color=INK, linewidth=1, linestyle=(0, (5, 3)), label=lowest[0])
-
-
-SIDES = ((6, 4, "left"), (6, -9, "left"), (-6, 4, "right"), (-6, -9, "right"))
-
-
-def _label(axes: "Axes", points: Sequence[tuple[float, float, str]]) -> None:
-    """A name beside each point, wherever there is room for one."""
-    axes.figure.canvas.figure.draw_without_rendering()
-    frame = axes.get_window_extent()
-    unit = axes.figure.dpi / 72  # pixels a point
-    places = [tuple(axes.transData.transform((x, y))) for x, y, _ in points]
-    taken = [(across - 3 * unit, up - 3 * unit, across + 3 * unit, up + 3 * unit) for across, up in places]
-    for (x, y, name), (across, up) in zip(points, places, strict=True):
-        width = 3.9 * len(name) * unit
-        for right, above, side in SIDES:
-            left = across + right * unit - (width if side == "right" else 0)
-            box = (left, up + above * unit, left + width, up + (above + 7) * unit)
-            inside = frame.x0 <= box[0] and box[2] <= frame.x1 and frame.y0 <= box[1] and box[3] <= frame.y1
-            if inside and not any(_overlap(box, other) for other in taken):
-                taken.append(box)
-                axes.annotate(name, (x, y), (right, above), textcoords="offset points", ha=side, fontsize=6.8)
-                break
-
-
-def _overlap(one: tuple[float, ...], two: tuple[float, ...]) -> bool:
-    return one[0] < two[2] and two[0] < one[2] and one[1] < two[3] and two[1] < one[3]
-
-
-def _front_sentence(axis: str, line: Sequence[Row], left: Sequence[str]) -> str:
-    """Who is on the front, and who has no place on a logarithmic axis."""
-    names = ", ".join(dict.fromkeys(row["title"] for row in line))
-    without = f" Without {axis}, and so not drawn: {', '.join(dict.fromkeys(left))}." if left else ""
-    return f"On the line, nobody is better for less: {names}. Above it something cheaper predicts as well.{without}"
+def _categories(rows: pd.DataFrame) -> str:
+    others = sorted({*rows["category"]} - {"static"})
+    return f"Hollow marks ({listed(others)}) are not to be ranked with the full ones." if others else ""

@@ -1,79 +1,95 @@
-"""Rows of a comparison, as figures and tables read them: who stands on the ladder, what is its floor, how to name it.
+"""Rows of the results as figures read them: what they are called, which have a score, which is the best, the floor.
 
-Knows the keys of a row; never how anything is drawn.
+Imports no matplotlib.
 """
 
-import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any
+from collections.abc import Iterable
+from typing import Any, NamedTuple
 
-Row = Mapping[str, Any]
-Oracle = Mapping[str, Any] | None
+import numpy as np
+import pandas as pd
 
-BESIDES = ("oracle", "compressor")  # families that are no models: they mark the floor
+from lmstages.config.ladder import MODEL_TYPES
 
-
-def scored(rows: Iterable[Row]) -> list[Row]:
-    """The rows that stand on the ladder with a number; oracle and compressors left out."""
-    return [row for row in rows if row["family"] not in BESIDES and row["bits_per_byte"] is not None]
+NO_MODELS = ("oracle", "compressor")  # families that mark the floor and take no place on the ladder
 
 
-def best_of(rows: Iterable[Row]) -> Row | None:
-    """The static row with the fewest bits per byte; the oracle does not compete."""
-    running = [row for row in scored(rows) if row["category"] == "static"]
-    return min(running, key=lambda row: row["bits_per_byte"], default=None)
+class Floor(NamedTuple):
+    """The lowest bits per byte to expect of a text, and whose they are."""
+
+    name: str
+    bits: float
+
+    @property
+    def meaning(self) -> str:
+        """What the level is, in a caption."""
+        if self.name == "oracle":
+            return "the code length under the text's own source"
+        return f"what the best compressor needs, {self.name}"
 
 
-def floor(rows: Sequence[Row], oracle: Oracle) -> tuple[str, float] | None:
-    """What nobody is below on average, its name and bits per byte: the source itself, else the best compressor."""
-    known = (oracle or {}).get(rows[0]["split"]) if rows else None
-    if known:
-        return "oracle", known["bits_per_byte"]
-    sizes = [row for row in rows if row["family"] == "compressor" and row["bits_per_byte"] is not None]
-    best = min(sizes, key=lambda row: row["bits_per_byte"], default=None)
-    return (best["title"], best["bits_per_byte"]) if best else None
+def models_of(frame: pd.DataFrame) -> pd.DataFrame:
+    """Rows that take a place on the ladder, from guessing up; oracle and compressors left out."""
+    return up_the_ladder(frame[~frame["family"].isin(NO_MODELS)])
 
 
-def named(row: Row) -> str:
-    """The model's title, with the model's own name where it has one."""
-    plain = row["model"] == row["type"] or row["family"] in BESIDES
-    return row["title"] if plain else f"{row['title']} ({row['model']})"
+def up_the_ladder(frame: pd.DataFrame) -> pd.DataFrame:
+    """Rows by rank, those of one rank by the model's name."""
+    keys = [column for column in ("rank", "model", "tokenizer") if column in frame]
+    return frame.sort_values(keys, kind="stable").reset_index(drop=True)
 
 
-def names_in_order(rows: Iterable[Row]) -> list[str]:
-    """Each name once, up the ladder."""
-    return list(dict.fromkeys(named(row) for row in sorted(rows, key=lambda row: row["rank"])))
+def with_score(frame: pd.DataFrame, column: str = "bits_per_byte") -> pd.DataFrame:
+    """Rows that have a finite number in a column."""
+    return frame[np.isfinite(as_floats(frame[column]))].reset_index(drop=True)
 
 
-def grouped(rows: Iterable[Row], key: Callable[[Row], Any]) -> dict[Any, list[Row]]:
-    """Rows by a key, in the order in which the keys come."""
-    groups: dict[Any, list[Row]] = {}
-    for row in rows:
-        groups.setdefault(key(row), []).append(row)
-    return groups
+def as_floats(values: pd.Series) -> np.ndarray:
+    """A column as numpy floats, NaN where it is empty."""
+    return values.to_numpy(dtype=float, na_value=np.nan)
 
 
-def in_bits_per_byte(figure: Mapping[str, Any], row: Row) -> float | None:
-    """A published figure on the axis of the ladder, or None where its measure has no place there."""
-    value = figure["value"]
-    nats = {
-        "perplexity": (math.log(value) if value and value > 0 else None, "tokens"),
-        "nats_per_token": (value, "tokens"),
-        "nats_per_character": (value, "characters"),
-        "bits_per_byte": (value and value * math.log(2), "bytes"),
-    }
-    each, unit = nats.get(figure["measure"], (None, "bytes"))
-    if each is None or not row[unit] or not row["bytes"]:
+def floor(frame: pd.DataFrame) -> Floor | None:
+    """The oracle's bits per byte where the source is known, else those of the best compressor; None for neither."""
+    oracle = with_score(frame[frame["family"] == "oracle"])
+    if len(oracle):
+        return Floor("oracle", float(oracle["bits_per_byte"].iloc[0]))
+    sizes = with_score(frame[frame["family"] == "compressor"])
+    if not len(sizes):
         return None
-    return each * row[unit] / row["bytes"] / math.log(2)
+    best = sizes.loc[sizes["bits_per_byte"].idxmin()]
+    return Floor(str(best["title"]), float(best["bits_per_byte"]))
 
 
-def told(value: Any) -> str:
-    """A value of a config in words: ``yes``, ``none``, ``0.001``, ``128, 128``, ``kind: char``."""
-    if isinstance(value, Mapping):
-        return ", ".join(f"{key}: {told(inner)}" for key, inner in value.items()) or "none"
-    if isinstance(value, list | tuple):
-        return ", ".join(map(told, value)) or "none"
-    if isinstance(value, bool) or value is None:
-        return {True: "yes", False: "no", None: "none"}[value]
-    return f"{value:g}" if isinstance(value, float) else str(value)
+def names(frame: pd.DataFrame) -> pd.Series:
+    """The title of every row's model, with the model's own name where it has one: ``GPT (gpt-wide)``.
+
+    Two models never share a name, whatever their titles are.
+    """
+    title, model = frame["title"], frame["model"]
+    with_model = title + " (" + model + ")"
+    name = title.where(model.isin([*MODEL_TYPES, "oracle"]), with_model)
+    shared = pd.DataFrame({"name": name, "model": model}).groupby("name")["model"].transform("nunique") > 1
+    return name.where(~shared, with_model)
+
+
+def names_with_tokenizer(frame: pd.DataFrame) -> pd.Series:
+    """``names``, and the tokenizer where the rows have several; what reads bytes has none."""
+    has_one = frame["tokenizer"] != "-"
+    if frame.loc[has_one, "tokenizer"].nunique() < 2:
+        return names(frame)
+    return names(frame).where(~has_one, names(frame) + ", " + frame["tokenizer"])
+
+
+def listed(texts: Iterable[Any], most: int = 8) -> str:
+    """``a``, ``a and b``, ``a, b and c``, ``a, b; c and d``; each once, and no more than ``most`` of them."""
+    once = list(dict.fromkeys(map(str, texts)))
+    between = "; " if any(", " in text for text in once) else ", "
+    if len(once) > most:
+        return f"{between.join(once[: most - 1])} and {len(once) - most + 1} more"
+    return " and ".join(filter(None, [between.join(once[:-1]), *once[-1:]]))
+
+
+def counted(count: int, word: str) -> str:
+    """``1 row``, ``3 rows``."""
+    return f"{count:,} {word}" + ("" if count == 1 else "s")

@@ -1,78 +1,121 @@
 """Sweeps: the same entry of a config with one or two of its keys at several values."""
 
+import json
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from lmstages.figures.drawing import Drawing, canvas, draw_line, settings
-from lmstages.figures.rows import Row, told
+import pandas as pd
+
+from lmstages.core.visible import visible
+from lmstages.figures.drawing import bits_axis, canvas, legend_below, look
+from lmstages.figures.ladder import arms
+from lmstages.figures.rows import as_floats, with_score
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+TITLE = "Sweep of {sweep}: bits per byte over its first key"
+TABLE = "sweeps"
+BY = ("sweep",)
+COLUMNS = (
+    *("section", "keys", "values", "corpus", "split", "tokenizer", "model"),
+    *("bits_per_byte", "bits_per_byte_low", "bits_per_byte_high", "bits_per_byte_std"),
+)
+SWEPT = {"corpora": "corpus", "tokenizers": "tokenizer", "models": "model"}  # the column that varies with the keys
 
 
-def swept(sweep: Mapping[str, Any]) -> Drawing | None:
+def draw(frame: pd.DataFrame) -> "Figure | None":
     """A sweep -> bits per byte over its first key, a line for all else that varies; None for no number."""
-    rows = [row for row in sweep["rows"] if row["bits_per_byte"] is not None]
-    if not rows:
+    rows = with_score(frame)
+    if not len(rows):
         return None
-    key = sweep["keys"][0]
-    values = list({told(row[key]): row[key] for row in rows}.values())
-    with settings():
-        figure, axes = canvas(6.4, 3.6, title(sweep))
-        places = _value_axis(axes, values)
-        lines = _lines(sweep, rows)
-        for place, (label, line) in enumerate(lines.items()):
-            draw_line(axes, place, label, [(places[told(row[key])], row) for row in line])
-        axes.set_xlabel(key.replace("_", " "))
-        axes.set_ylabel("bits per byte of text (lower is better)")
-        axes.margins(x=0.06, y=0.12)
-        if len(lines) > 1:
-            axes.legend(loc="best")
-        return Drawing(title(sweep), sentence(sweep), figure)
-
-
-def title(sweep: Mapping[str, Any]) -> str:
-    """What stands above a sweep."""
-    keys = " and ".join(key.replace("_", " ") for key in sweep["keys"])
-    return f"{sweep['name']}: bits per byte over {keys}"
-
-
-def sentence(sweep: Mapping[str, Any]) -> str:
-    """What to see in a sweep, with its own numbers."""
-    rows = [row for row in sweep["rows"] if row["bits_per_byte"] is not None]
-    if not rows:
-        return "No cell of this sweep could be fitted."
-    best = min(rows, key=lambda row: row["bits_per_byte"])
-    where = " and ".join(f"{key.replace('_', ' ')} {told(best[key])}" for key in sweep["keys"])
-    text = ", ".join(best[key] for key in ("corpus", "tokenizer", "split"))
-    ends = "" if len(rows) < 2 else f", the highest is {max(row['bits_per_byte'] for row in rows):.3f}"
-    return (
-        f"The same model, one thing changed at a time: the lowest point is {best['bits_per_byte']:.3f} at {where} "
-        f"({text}){ends}. The vertical axis begins near the lowest point, not at zero."
+    key, values = keys_of(rows)[0], _values(rows)
+    figure, axes = canvas(3.6)
+    positions, ordered = _value_axis(axes, [row[key] for row in values])
+    lines = _lines(rows, values)
+    for index, (label, members) in enumerate(lines.items()):
+        places = [positions[in_words(values[member][key])] for member in members]
+        _draw_line(axes, index, label, places, rows.loc[members], ordered)
+    ends = rows[["bits_per_byte", "bits_per_byte_low", "bits_per_byte_high"]].to_numpy(
+        dtype=float, na_value=float("nan")
     )
+    axes.set(xlabel=in_words(key.replace("_", " ")), ylabel=f"bits per byte ({bits_axis(axes.yaxis, ends.ravel())})")
+    if len(lines) > 1:
+        legend_below(figure, axes.get_legend_handles_labels()[0])
+    return figure
 
 
-def _lines(sweep: Mapping[str, Any], rows: Sequence[Row]) -> dict[str, list[Row]]:
-    """Rows by everything that varies besides the first key; the swept entry itself varies with the keys."""
-    swept = {"corpora": "corpus", "tokenizers": "tokenizer", "models": "model"}[sweep["section"]]
-    others = [key for key in ("corpus", "split", "tokenizer", "model") if key != swept]
-    varying = [key for key in others if len({row[key] for row in rows}) > 1]
-    lines: dict[str, list[Row]] = {}
-    for row in rows:
-        parts = [row[key] for key in varying]
-        parts += [f"{key.replace('_', ' ')} {told(row[key])}" for key in sweep["keys"][1:]]
-        lines.setdefault(", ".join(parts), []).append(row)
+def keys_of(rows: pd.DataFrame) -> list[str]:
+    """The swept keys, in order."""
+    keys: list[str] = json.loads(rows["keys"].iloc[0])
+    return keys
+
+
+def _values(rows: pd.DataFrame) -> list[dict[str, Any]]:
+    """The value of each swept key in every row."""
+    return [dict(zip(keys_of(rows), json.loads(values), strict=True)) for values in rows["values"]]
+
+
+def _lines(rows: pd.DataFrame, values: Sequence[Mapping[str, Any]]) -> dict[str, list[int]]:
+    """Row numbers by everything that varies besides the first key; a line joins one model under the same other keys."""
+    swept = SWEPT[rows["section"].iloc[0]]
+    others = [name for name in ("corpus", "split", "tokenizer", "model") if name != swept]
+    varying = [name for name in others if rows[name].nunique() > 1]
+    lines: dict[str, list[int]] = {}
+    for index, row in enumerate(rows.to_dict("records")):
+        parts = [row[name] for name in varying]
+        parts += [f"{key.replace('_', ' ')} {in_words(values[index][key])}" for key in keys_of(rows)[1:]]
+        lines.setdefault(visible(", ".join(parts)), []).append(index)
     return lines
 
 
-def _value_axis(axes: "Axes", values: Sequence[Any]) -> dict[str, float]:
-    """Where each value stands: numbers by size, as powers where they span more than a decade; words side by side."""
-    if all(isinstance(value, int | float) and not isinstance(value, bool) for value in values):
-        if min(values) > 0 and max(values) > 10 * min(values):
-            axes.set_xscale("log")
-        places = {told(value): float(value) for value in values}
-    else:
-        places = {told(value): float(place) for place, value in enumerate(values)}
-    axes.set_xticks(list(places.values()), list(places))
+def _value_axis(axes: "Axes", values: Sequence[Any]) -> tuple[dict[str, float], bool]:
+    """The position of each value, and whether values have an order: numbers stand by size, words side by side.
+
+    The axis is logarithmic where numbers span more than a decade.
+    """
+    ordered = all(isinstance(value, int | float) and not isinstance(value, bool) for value in values)
+    once = {in_words(value): value for value in values}
+    if ordered and min(values) > 0 and max(values) > 10 * min(values):
+        axes.set_xscale("log")
+    positions = {word: float(value if ordered else index) for index, (word, value) in enumerate(once.items())}
+    axes.set_xticks(list(positions.values()), list(positions))
     axes.set_xticks([], minor=True)
-    return places
+    axes.margins(x=0.06)
+    return positions, ordered
+
+
+def _draw_line(axes: "Axes", index: int, label: str, places: Sequence[float], rows: pd.DataFrame, joined: bool) -> None:
+    """One line with its bars; values that have no order are not joined."""
+    style = look(index) if joined else {**look(index), "linestyle": ""}
+    bits, bars = as_floats(rows["bits_per_byte"]), [arms(row) for row in rows.itertuples()]
+    axes.plot(places, bits, label=label, **style)
+    bar = {"color": style["color"], "capsize": 2.5, "linewidth": 1.1, "linestyle": ""}
+    axes.errorbar(places, bits, yerr=list(zip(*bars, strict=True)), **bar)
+
+
+def in_words(value: Any) -> str:
+    """A value of a config in words: ``yes``, ``none``, ``0.001``, ``128, 128``, ``kind: char``."""
+    if isinstance(value, Mapping):
+        return ", ".join(f"{visible(key)}: {in_words(inner)}" for key, inner in value.items()) or "none"
+    if isinstance(value, list | tuple):
+        return ", ".join(map(in_words, value)) or "none"
+    if isinstance(value, bool) or value is None:
+        return {True: "yes", False: "no", None: "none"}[value]
+    return f"{value:g}" if isinstance(value, float) else visible(str(value))
+
+
+def caption(frame: pd.DataFrame) -> str:
+    """Where the lowest and the highest point are."""
+    rows = with_score(frame)
+    best, worst = (getattr(rows["bits_per_byte"], pick)() for pick in ("idxmin", "idxmax"))
+    values, row = _values(rows)[best], rows.loc[best]
+    where = " and ".join(f"{key.replace('_', ' ')} {in_words(value)}" for key, value in values.items())
+    lowest = f"the lowest point is {row['bits_per_byte']:.3f} at {visible(where)}"
+    text = ", ".join(row[name] for name in ("corpus", "tokenizer", "split"))
+    ends = f", the highest is {rows.loc[worst, 'bits_per_byte']:.3f}" if len(rows) > 1 else ""
+    return (
+        f"The same entry of the config, one key changed at a time: {lowest} ({text}){ends}. "
+        "The vertical axis begins near the lowest point, not at zero."
+    )

@@ -59,7 +59,9 @@ class Playground:
             raise UserError(asked.model, f"no such model here{did_you_mean(asked.model, self.cells)}")
         model, tokenizer, documents = self.loaded(asked.model)
         tokens, notes = encoded(tokenizer, asked.prompt)
-        chances = sampling.narrowed(model.next_log_probs(tokens[None]), asked.temperature, asked.top_k, asked.top_p)[0]
+        chances = sampling.filter_logits(
+            model.next_log_probs(tokens[None]), asked.temperature, asked.top_k, asked.top_p
+        )[0]
         ranked = np.argsort(-chances, kind="stable")[:LIKELIEST]
         settings = (asked.temperature, asked.top_k, asked.top_p, documents)
         drawn = sampling.sample(model, 1, asked.length, asked.seed, tokens, *settings)[0][len(tokens) :]

@@ -47,7 +47,8 @@ def existing(path: Path) -> Path:
     above = path.parent
     while not above.is_dir():
         path, above = above, above.parent
-    known = sorted(entry.name for entry in above.iterdir() if entry.is_dir() or entry.name in FILES)
+    folders = {entry.name for entry in above.iterdir() if entry.is_dir() and entry.name != artifacts.RECORDS}
+    known = sorted(folders | {name for name in FILES if (above / name).is_file()})
     allowed = f"there are: {', '.join(known)}" if known else "the folder is empty"
     raise UserError(path, f"no such folder{did_you_mean(path.name, known)}", allowed, "run snakemake to make it")
 
@@ -115,10 +116,10 @@ def _state(path: Path) -> str:
 
 def _code(made: Mapping[str, Any], fit: Mapping[str, Any]) -> str:
     config = MODEL_TYPES.get(fit.get("type", ""))
-    now = code_hash("fit", config.module) if config and made["verb"] == "fit" else None
+    now = code_hash("fit", config.module) if config and made["command"] == "fit" else None
     recorded = made["code"] or "(called by hand, no hash kept)"
     state = "the same now" if now == made["code"] else f"now {now}" if now else "not compared"
-    return f"lmstages {made['lmstages']}, {made['verb']}: {recorded}, {state}"
+    return f"lmstages {made['lmstages']}, {made['command']}: {recorded}, {state}"
 
 
 def _figures(experiment: Path, identity: Mapping[str, str]) -> Iterator[str]:
@@ -141,7 +142,7 @@ def commands(experiment: Path) -> list[str]:
     fit, seed = artifacts.load_json(experiment / "fit.json"), experiment.name.removeprefix("seed")
     first = str(experiment / "fit.json")
     workflow = ["snakemake", first, "--cores", "all", *_run_of(experiment), "--forcerun", first]
-    if record["verb"] != "fit":
+    if record["command"] != "fit":
         return [shlex.join(workflow)]
     section, tokens = json.dumps(record["section"], sort_keys=True), experiment.parents[1] / "tokens"
     alone = ["python", "-m", "lmstages", "fit", "--tokens", str(tokens), "--out", str(experiment)]

@@ -1,22 +1,21 @@
-"""Text to tokens and back: bytes, characters, words, BPE, unigram; each with the bytes every token covers.
+"""Tokenizers: bytes, characters, words, BPE, unigram. Text to tokens, with the bytes each token covers, and back.
 
-One file a family; here they are chosen by the config's name. ``base`` says what token 0 is. What a closed
-vocabulary does not hold becomes its escape and pays for its bytes: an honest code length.
+One file per family; ``learn`` and ``from_json`` choose by the config's ``kind``. ``base`` defines token 0. Text outside
+a vocabulary becomes its escape token, whose bytes are charged in full, so that code lengths stay valid.
 
-Knows no model; ``vocabularies`` alone reads files.
+Knows no model; only ``vocabularies`` reads files.
 """
 
 import json
 from collections.abc import Iterable
 from typing import Any
 
-from lmstages.tokenizers.base import BOUNDARY, Encoded, TextTokenizer, smallest_type, with_boundaries
+from lmstages.tokenizers.base import Encoded, TextTokenizer, smallest_type, with_boundaries
 from lmstages.tokenizers.subwords import BPETokenizer, SubwordTokenizer, UnigramTokenizer
 from lmstages.tokenizers.symbols import ByteTokenizer, CharTokenizer
 from lmstages.tokenizers.words import WordTokenizer
 
 __all__ = [
-    "BOUNDARY",
     "BPETokenizer",
     "ByteTokenizer",
     "CharTokenizer",
@@ -29,22 +28,22 @@ __all__ = [
     "smallest_type",
     "with_boundaries",
 ]
-SUBWORDS: dict[str, type[SubwordTokenizer]] = {kind.kind: kind for kind in (BPETokenizer, UnigramTokenizer)}
+SUBWORDS: dict[str, type[SubwordTokenizer]] = {"bpe": BPETokenizer, "unigram": UnigramTokenizer}
 
 
 def learn(
     kind: str, vocab_size: int | None, texts: Iterable[str], newline_ends: bool, stream: bool, closed: bool
 ) -> TextTokenizer:
-    """A tokenizer of the config from train's texts (or, ``closed``, from all).
+    """Learn the tokenizer of a ``kind`` from ``texts``: those of train or, with ``closed``, of all splits.
 
-    ``newline_ends``: documents are lines; ``stream``: one document without end.
+    ``newline_ends``: documents are lines; ``stream``: the text is one document without end.
     """
     boundary_text = "\n" if newline_ends else ""
     if kind == "byte":
         return ByteTokenizer(boundary_text)
     if kind == "char":
         return CharTokenizer.learn(texts, newline_ends, stream, open_alphabet=not closed)
-    assert vocab_size is not None, "the config asks every other kind for a vocab_size"
+    assert vocab_size is not None, "the config requires vocab_size for every other kind"
     if kind == "word":
         return WordTokenizer.learn(texts, vocab_size, newline_ends, stream)
     return SUBWORDS[kind].learn(texts, vocab_size, boundary_text)

@@ -1,11 +1,10 @@
-"""The contract every tokenizer keeps, and what several of them share.
+"""The protocol of a tokenizer, and functions shared by several.
 
-Token 0 is the boundary that ends a document. It exists as a number only, never as text that a corpus
-could contain, with one exception that is no accident: where the newline is what ends a document, and
-in a single stream, which has nothing to end, the newline *is* token 0, so that a character vocabulary
-holds the text's characters and nothing else.
+Token 0 is the boundary that ends a document. It is a number only and never text that a corpus could contain, with one
+exception: where documents end in a newline, and in a single stream, which has no ends, the newline *is* token 0, so
+that a character vocabulary contains the text's characters and nothing else.
 
-Knows no kind of tokenizer, no model and no file.
+Knows no single tokenizer, no model and no file.
 """
 
 from collections.abc import Iterable, Sequence
@@ -13,45 +12,46 @@ from typing import Any, Protocol
 
 import numpy as np
 
-BOUNDARY = 0
-LONGEST_PIECE = 1024  # bytes; how many a token covers is kept in two bytes
-ESCAPE_TEXT = "\ufffd\ufffd"  # two characters, so that no single one is mistaken for it
-Encoded = tuple[np.ndarray, np.ndarray]
+from lmstages.core.documents import BOUNDARY
+
+LONGEST_PIECE = 1024  # bytes of a token; its length is stored in two bytes
+ESCAPE_TEXT = "\ufffd\ufffd"  # two characters, so that it differs from every character
+Encoded = tuple[np.ndarray, np.ndarray]  # tokens (n,), bytes each covers (n,)
 
 
 class TextTokenizer(Protocol):
-    """What the other stages know of a tokenizer."""
+    """What the other stages use of a tokenizer; ``escape`` is the token of unknown text, None where there is none."""
 
     vocab_size: int
     escape: int | None
 
     def encode(self, texts: Sequence[str]) -> list[Encoded]:
-        """Each text -> its tokens (n,) and how many UTF-8 bytes each covers (n,)."""
+        """For each text its tokens (n,) and the number of UTF-8 bytes each covers (n,)."""
 
     def decode(self, tokens: Iterable[int]) -> str:
-        """Tokens -> text; the boundary as the text that spells it, an escape as U+FFFD."""
+        """Tokens -> text; the boundary as its own text (may be empty), an escape as U+FFFD."""
 
     def to_json(self) -> dict[str, Any]:
-        """Everything that was learnt."""
+        """Everything that was learnt, for ``from_json``."""
 
 
 def boundary_of(newline_ends: bool, stream: bool, has_newline: bool) -> str:
-    """The text that token 0 spells in a vocabulary of characters or words, which then needs no newline besides."""
+    """The text of token 0 in a vocabulary of characters or words: a newline, which then has no other token, or none."""
     return "\n" if newline_ends or (stream and has_newline) else ""
 
 
 def with_boundaries(encoded: Encoded, terminator: int) -> Encoded:
-    """A document's tokens and lengths, closed by the boundary, which covers the ``terminator`` bytes."""
+    """A document's tokens and lengths with the boundary appended, which covers ``terminator`` bytes."""
     tokens, lengths = encoded
     return np.append(tokens, BOUNDARY), np.append(lengths, terminator)
 
 
 def smallest_type(largest: int) -> np.dtype:
-    """The narrowest unsigned type that holds ``largest``: 1, 2 or 4 bytes."""
+    """The smallest unsigned type that holds ``largest``: 1, 2 or 4 bytes."""
     return np.min_scalar_type(largest)
 
 
-def spelled(spelling: Sequence[bytes], tokens: Iterable[int], boundary_text: str) -> str:
-    """Tokens -> text, from the bytes of each; bytes that are no UTF-8 become U+FFFD."""
+def decode_bytes(spelling: Sequence[bytes], tokens: Iterable[int], boundary_text: str) -> str:
+    """Tokens -> text, ``spelling`` being the bytes of every token; invalid UTF-8 becomes U+FFFD."""
     boundary = boundary_text.encode()
     return b"".join(boundary if token == BOUNDARY else spelling[token] for token in tokens).decode(errors="replace")

@@ -1,7 +1,7 @@
-"""Token streams on disk: what tokenizing leaves for the models.
+"""Token streams on disk, written by tokenizing and read by models.
 
-A split is one ``.npy`` of 1, 2 or 4 bytes a token that is read by memory map, beside the bytes each token covers and
-where documents begin.
+A split is a ``.npy`` of 1, 2 or 4 bytes per token, read as a memory map, with the number of bytes each token covers
+and the first token of each document in files beside it.
 """
 
 from pathlib import Path
@@ -18,7 +18,7 @@ from lmstages.tokenizers import TextTokenizer, from_json, smallest_type, with_bo
 
 
 def write_tokens(folder: Path, name: str, text: SplitText, tokenizer: TextTokenizer, made: Made) -> int:
-    """Tokenize a split piece by piece; returns the number of tokens. What does not come back as it was is an error."""
+    """Tokenize a split and return its number of tokens; raises UserError if decoding changes the text."""
     paths = _token_paths(folder, name)
     starts, count = [0], 0
     progress = Progress(text.path.stat().st_size, f"{name}: byte")
@@ -26,18 +26,18 @@ def write_tokens(folder: Path, name: str, text: SplitText, tokenizer: TextTokeni
         artifacts.saving_array(paths[0], smallest_type(tokenizer.vocab_size - 1), made) as tokens,
         artifacts.saving_array(paths[1], np.dtype(np.uint16), made) as lengths,
     ):
-        done = 0
+        covered_bytes = 0
         for batch in text.batches():
             for piece, encoded in zip(batch, tokenizer.encode([piece.text for piece in batch]), strict=True):
                 _check_round_trip(tokenizer, piece, encoded[0])
-                closed = encoded if piece.terminator is None else with_boundaries(encoded, piece.terminator)
-                tokens.append(closed[0])
-                lengths.append(closed[1])
-                count, done = count + len(closed[0]), done + int(closed[1].sum())
+                terminated = encoded if piece.terminator is None else with_boundaries(encoded, piece.terminator)
+                tokens.append(terminated[0])
+                lengths.append(terminated[1])
+                count, covered_bytes = count + len(terminated[0]), covered_bytes + int(terminated[1].sum())
                 if piece.terminator is not None:
                     starts.append(count)
-            progress.at(done, done, "bytes")
-    assert done == text.path.stat().st_size, "the tokens cover the text's bytes, no more and no fewer"
+            progress.at(covered_bytes, covered_bytes, "bytes")
+    assert covered_bytes == text.path.stat().st_size, "the tokens cover the text's bytes, no more and no fewer"
     with artifacts.saving_array(paths[2], np.dtype(np.int64), made) as array:
         array.append(np.array([0, count] if text.stream and count else starts))
     return count
@@ -46,7 +46,7 @@ def write_tokens(folder: Path, name: str, text: SplitText, tokenizer: TextTokeni
 def _check_round_trip(tokenizer: TextTokenizer, piece: Piece, tokens: np.ndarray) -> None:
     escaped = tokenizer.escape is not None and (tokens == tokenizer.escape).any()
     if not escaped and tokenizer.decode(tokens.tolist()) != piece.text:
-        raise UserError("tokenizer", f"does not give back the text {piece.text[:40]!r}...", "", "use kind byte or char")
+        raise UserError("tokenizer", f"decoding changes the text {piece.text[:40]!r}...", "", "use kind byte or char")
 
 
 def _token_paths(folder: Path, name: str) -> tuple[Path, Path, Path]:
@@ -54,7 +54,7 @@ def _token_paths(folder: Path, name: str) -> tuple[Path, Path, Path]:
 
 
 def read_tokens(folder: Path, name: str) -> tuple[Documents, np.ndarray]:
-    """A split's documents, memory-mapped, and how many bytes each token covers (N,)."""
+    """A split's documents, memory-mapped, and the number of bytes each token covers (N,)."""
     tokens, lengths, starts = (artifacts.load_array(path) for path in _token_paths(folder, name))
     return Documents(tokens, np.asarray(starts)), lengths
 

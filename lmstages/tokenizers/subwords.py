@@ -1,9 +1,8 @@
-"""Pieces of words, learnt from how often they occur: byte-level BPE and unigram.
+"""Subword tokenizers: byte-level BPE and unigram.
 
-Both cut a text into words that carry the space before them, write each as the bytes of its UTF-8 in GPT-2's
-printable stand-ins, and never join two words. All 256 bytes are tokens, so that every text comes back as it
-was and no escape is needed. Token k of the library is ours k + 1. No special token is registered, so no text
-can turn into one.
+Both pre-tokenize a text into words with the space before them, spell each in GPT-2's printable byte alphabet, and never
+merge across words. All 256 bytes are tokens, so that every text is decoded exactly and no escape is needed. Token k of
+the library is our token k + 1. No special token is registered, so no text can become one.
 """
 
 import io
@@ -16,13 +15,13 @@ from typing import Any, Self
 import numpy as np
 
 from lmstages.core.errors import UserError
-from lmstages.tokenizers.base import LONGEST_PIECE, Encoded, spelled
+from lmstages.tokenizers.base import LONGEST_PIECE, Encoded, decode_bytes
 
-UNKNOWN = "\ue000"  # the trainer wants a name for what cannot happen; no stand-in for a byte is like it
+UNKNOWN = "\ue000"  # the trainer requires an unknown piece; it differs from the whole byte alphabet
 
 
 class SubwordTokenizer:
-    """A definition in the format of the ``tokenizers`` library, and the bytes that each of its pieces stands for."""
+    """A tokenizer defined in the format of the ``tokenizers`` library, with the bytes of each of its pieces."""
 
     kind: str
     escape: int | None = None
@@ -39,17 +38,17 @@ class SubwordTokenizer:
 
     @classmethod
     def learn(cls, texts: Iterable[str], vocab_size: int, boundary_text: str) -> Self:
-        """Pieces until there are ``vocab_size`` tokens, the boundary among them."""
+        """Learn pieces until there are ``vocab_size`` tokens, the boundary included."""
         raise NotImplementedError
 
     def encode(self, texts: Sequence[str]) -> list[Encoded]:
-        """Pieces within words."""
+        """Encode by the library; a token covers the bytes of its piece."""
         arrays = [np.array(encoding.ids, dtype=np.int64) + 1 for encoding in self._library.encode_batch(list(texts))]
         return [(tokens, self._lengths[tokens]) for tokens in arrays]
 
     def decode(self, tokens: Iterable[int]) -> str:
-        """Bytes that are no UTF-8 become U+FFFD."""
-        return spelled(self._spelling, tokens, self.boundary_text)
+        """Invalid UTF-8 becomes U+FFFD."""
+        return decode_bytes(self._spelling, tokens, self.boundary_text)
 
     def to_json(self) -> dict[str, Any]:
         """The library's own definition."""
@@ -57,13 +56,13 @@ class SubwordTokenizer:
 
 
 class BPETokenizer(SubwordTokenizer):
-    """Byte-pair encoding: the most frequent neighbours become one, again and again (Sennrich et al. 2016)."""
+    """Byte-pair encoding: merges the most frequent adjacent pair, repeatedly (Sennrich et al. 2016)."""
 
     kind = "bpe"
 
     @classmethod
     def learn(cls, texts: Iterable[str], vocab_size: int, boundary_text: str) -> Self:
-        """Merge pairs until there are ``vocab_size`` tokens, the boundary among them."""
+        """Merge pairs until there are ``vocab_size`` tokens, the boundary included."""
         from tokenizers import models, trainers
 
         library = _byte_level(models.BPE())
@@ -80,17 +79,17 @@ class BPETokenizer(SubwordTokenizer):
 
 
 class UnigramTokenizer(SubwordTokenizer):
-    """A text is cut so that the product of its pieces' frequencies is largest; pieces that matter least go (Kudo 2018).
+    """Unigram: segments a text with the largest product of piece probabilities; training prunes pieces (Kudo 2018).
 
-    Learnt by the ``sentencepiece`` library, whose result depends on the text alone, from words already written
-    as bytes, so that its rules for white space and normalisation find nothing to change.
+    Learnt by the ``sentencepiece`` library, which is deterministic, from words in the byte alphabet, so that its rules
+    for white space and normalisation change nothing.
     """
 
     kind = "unigram"
 
     @classmethod
     def learn(cls, texts: Iterable[str], vocab_size: int, boundary_text: str) -> Self:
-        """Prune the substrings of words until there are ``vocab_size`` tokens, the boundary among them."""
+        """Prune the substrings of words until there are ``vocab_size`` tokens, the boundary included."""
         from tokenizers import models
 
         counts = _words(texts)
@@ -99,32 +98,32 @@ class UnigramTokenizer(SubwordTokenizer):
 
 
 def _words(texts: Iterable[str]) -> Counter[str]:
-    """How often each word occurs, in stand-ins for bytes; a longer one than any token counts in parts.
+    """Counts of words, in the byte alphabet; words longer than LONGEST_PIECE count in parts.
 
-    Each byte counts once besides, so that all of them become pieces.
+    Each byte is counted once in addition, so that all of them become pieces.
     """
     from tokenizers.pre_tokenizers import ByteLevel
 
-    cutter, counts = ByteLevel(add_prefix_space=False), Counter(_BYTE_OF.keys())
+    pre_tokenizer, counts = ByteLevel(add_prefix_space=False), Counter(_BYTE_OF.keys())
     for text in texts:
-        for word, _ in cutter.pre_tokenize_str(text):
+        for word, _ in pre_tokenizer.pre_tokenize_str(text):
             counts.update(word[start : start + LONGEST_PIECE] for start in range(0, len(word), LONGEST_PIECE))
     return counts
 
 
 def _unigram_pieces(lines: list[str], vocab_size: int) -> list[tuple[str, float]]:
-    """Lines of word, tab, count -> ``vocab_size - 1`` pieces with the logarithms of their frequencies."""
+    """Lines of word, tab, count -> ``vocab_size - 1`` pieces with their log-probabilities."""
     import sentencepiece
 
     out = io.BytesIO()
-    shape: dict[str, Any] = {"model_type": "unigram", "input_format": "tsv", "num_threads": 1, "minloglevel": 3}
-    shape |= {"normalization_rule_name": "identity", "add_dummy_prefix": False, "remove_extra_whitespaces": False}
-    shape |= dict.fromkeys(("split_by_unicode_script", "split_by_number", "split_by_whitespace"), False)
-    shape |= {"unk_piece": UNKNOWN, "unk_id": 0} | dict.fromkeys(("bos_id", "eos_id", "pad_id"), -1)
-    shape |= {"character_coverage": 1.0}
+    options: dict[str, Any] = {"model_type": "unigram", "input_format": "tsv", "num_threads": 1, "minloglevel": 3}
+    options |= {"normalization_rule_name": "identity", "add_dummy_prefix": False, "remove_extra_whitespaces": False}
+    options |= dict.fromkeys(("split_by_unicode_script", "split_by_number", "split_by_whitespace"), False)
+    options |= {"unk_piece": UNKNOWN, "unk_id": 0} | dict.fromkeys(("bos_id", "eos_id", "pad_id"), -1)
+    options |= {"character_coverage": 1.0}
     try:
         sentencepiece.SentencePieceTrainer.train(
-            sentence_iterator=iter(lines), model_writer=out, vocab_size=vocab_size, **shape
+            sentence_iterator=iter(lines), model_writer=out, vocab_size=vocab_size, **options
         )
     except RuntimeError as error:
         most = re.search(r"too high \(\d+\).*<= (\d+)", str(error))
@@ -133,13 +132,13 @@ def _unigram_pieces(lines: list[str], vocab_size: int) -> list[tuple[str, float]
     return [(learnt.id_to_piece(token), learnt.get_score(token)) for token in range(1, learnt.get_piece_size())]
 
 
-def _too_large(what: str, found: int, asked: int) -> UserError:
-    told = f"the train text has {what} for {found} tokens only, {asked} were asked for"
-    return UserError("tokenizers: vocab_size", told, "", "lower vocab_size or give more text")
+def _too_large(pieces: str, available: int, vocab_size: int) -> UserError:
+    problem = f"the train text has {pieces} for {available} tokens only, {vocab_size} were asked for"
+    return UserError("tokenizers: vocab_size", problem, "", "lower vocab_size or give more text")
 
 
 def _byte_level(model: Any) -> Any:
-    """A model of the library that reads and writes the stand-ins for bytes."""
+    """A tokenizer of the library that reads and writes the byte alphabet."""
     from tokenizers import Tokenizer, decoders, pre_tokenizers
 
     library = Tokenizer(model)
@@ -149,12 +148,12 @@ def _byte_level(model: Any) -> Any:
 
 
 def _bytes_of(piece: str) -> bytes:
-    """A piece in the byte-level alphabet -> the bytes it stands for."""
+    """A piece in the byte alphabet -> its bytes."""
     return bytes(_BYTE_OF[character] for character in piece)
 
 
 def byte_alphabet() -> dict[str, int]:
-    """GPT-2's printable stand-ins: visible Latin-1 bytes are themselves, the rest follow from U+0100 on."""
+    """GPT-2's printable byte alphabet: visible Latin-1 bytes stay themselves, the others are U+0100 and following."""
     visible = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
     hidden = [byte for byte in range(256) if byte not in visible]
     return {chr(byte): byte for byte in visible} | {chr(0x100 + rank): byte for rank, byte in enumerate(hidden)}

@@ -1,7 +1,7 @@
-"""Text in its smallest parts: bytes, and characters.
+"""Tokenizers of bytes and of characters.
 
-A character that train does not hold becomes the escape token, and its bytes are charged at 8 bits each
-when scored: an honest code length, since UTF-8 says by itself where a character ends. Bytes are all known.
+A character absent from train becomes the escape token, and its bytes are charged at 8 bits each when scored: a valid
+code length, since UTF-8 is a prefix code. The vocabulary of bytes is complete.
 """
 
 from collections.abc import Iterable, Sequence
@@ -10,11 +10,11 @@ from typing import Any
 import numpy as np
 
 from lmstages.core.errors import UserError
-from lmstages.tokenizers.base import ESCAPE_TEXT, Encoded, boundary_of, spelled
+from lmstages.tokenizers.base import ESCAPE_TEXT, Encoded, boundary_of, decode_bytes
 
 
 class ByteTokenizer:
-    """Byte b is token b + 1; 257 tokens whatever the text."""
+    """Byte b is token b + 1; always 257 tokens."""
 
     vocab_size: int = 257
     escape: int | None = None
@@ -23,32 +23,32 @@ class ByteTokenizer:
         self.boundary_text = boundary_text
 
     def encode(self, texts: Sequence[str]) -> list[Encoded]:
-        """One token a byte."""
+        """One token per byte."""
         arrays = [np.frombuffer(text.encode(), dtype=np.uint8).astype(np.int64) + 1 for text in texts]
         return [(tokens, np.ones(len(tokens), dtype=np.int64)) for tokens in arrays]
 
     def decode(self, tokens: Iterable[int]) -> str:
-        """Bytes that are no UTF-8 become U+FFFD."""
-        return spelled([b""] + [bytes([b]) for b in range(256)], tokens, self.boundary_text)
+        """Invalid UTF-8 becomes U+FFFD."""
+        return decode_bytes([b""] + [bytes([b]) for b in range(256)], tokens, self.boundary_text)
 
     def to_json(self) -> dict[str, Any]:
-        """Only how the boundary is spelled."""
+        """Only the text of the boundary."""
         return {"kind": "byte", "boundary_text": self.boundary_text}
 
 
 class CharTokenizer:
-    """One token a character, in code-point order; ``alphabet[0]`` spells the boundary, '' where nothing does."""
+    """One token per character, in code-point order; ``alphabet[0]`` is the boundary's text, which may be empty."""
 
     def __init__(self, alphabet: Sequence[str], escape: int | None) -> None:
         self.alphabet, self.escape = list(alphabet), escape
         self.vocab_size = len(self.alphabet)
         self._token_of = np.full(0x110000, -1 if escape is None else escape, dtype=np.int32)
-        known = [(ord(character), token) for token, character in enumerate(self.alphabet) if len(character) == 1]
-        self._token_of[[point for point, _ in known]] = [token for _, token in known]
+        pairs = [(ord(character), token) for token, character in enumerate(self.alphabet) if len(character) == 1]
+        self._token_of[[point for point, _ in pairs]] = [token for _, token in pairs]
 
     @classmethod
     def learn(cls, texts: Iterable[str], newline_ends: bool, stream: bool, open_alphabet: bool) -> "CharTokenizer":
-        """The characters that occur; ``open_alphabet`` adds an escape for those that do not."""
+        """Learn the characters that occur; ``open_alphabet`` adds an escape for all others."""
         seen: set[str] = set()
         for text in texts:
             seen.update(text)
@@ -57,7 +57,7 @@ class CharTokenizer:
         return cls([*alphabet, ESCAPE_TEXT] if open_alphabet else alphabet, len(alphabet) if open_alphabet else None)
 
     def encode(self, texts: Sequence[str]) -> list[Encoded]:
-        """All texts through one table look-up."""
+        """Encode all texts by one table look-up; raises UserError for an unknown character without an escape."""
         points = np.frombuffer("".join(texts).encode("utf-32-le"), dtype=np.uint32)
         tokens = self._token_of[points].astype(np.int64)
         if self.escape is None and (tokens < 0).any():
@@ -68,7 +68,7 @@ class CharTokenizer:
         return list(zip(np.split(tokens, ends), np.split(lengths.astype(np.int64), ends), strict=True))[: len(texts)]
 
     def decode(self, tokens: Iterable[int]) -> str:
-        """Characters side by side."""
+        """The characters joined; an escape is U+FFFD."""
         return "".join("\ufffd" if token == self.escape else self.alphabet[token] for token in tokens)
 
     def to_json(self) -> dict[str, Any]:

@@ -1,12 +1,11 @@
-"""Vocabularies as model files hold them: ours written out, and those of others read and used.
+"""Vocabularies of model files: exports of our tokenizers, and the tokenizers of checkpoints made elsewhere.
 
-A GGUF file lists pieces with what llama.cpp needs to cut text into them: ``llama`` (SentencePiece: neighbours are
-joined by score; a space is U+2581; what is in no piece falls back to bytes), ``gpt2`` (byte-level BPE: merges in order,
-words cut by a rule that has a name) or ``none``. The Hugging Face layout holds the definition of the ``tokenizers``
-library, or a SentencePiece model.
+A GGUF file lists pieces with what llama.cpp needs to tokenize: ``llama`` (SentencePiece: adjacent pieces are merged by
+score; a space is U+2581; byte fallback), ``gpt2`` (byte-level BPE: ordered merges, and the name of a pre-tokenization
+rule) or ``none``. A Hugging Face folder holds a definition of the ``tokenizers`` library or a SentencePiece model.
 
-Characters are SentencePiece pieces of which no two may be joined. Our boundary, token 0, is the beginning and the end
-of text in both formats, stated once. Knows no model; of a file only its name, to say what is wrong with it.
+Our characters are SentencePiece pieces without merges. Our boundary, token 0, is both begin and end of text in either
+format. Knows no model; paths occur only in error messages.
 """
 
 import json
@@ -23,10 +22,10 @@ from lmstages.tokenizers.subwords import byte_alphabet
 
 NORMAL, UNKNOWN, CONTROL, USER, UNUSED, BYTE = 1, 2, 3, 4, 5, 6  # llama.cpp's types of pieces
 SPACE = "\u2581"
-STAND_INS = byte_alphabet()
+BYTE_ALPHABET = byte_alphabet()
 BEGIN, UNKNOWN_PIECE = "<s>", "<unk>"
 GPT2, LLAMA3 = "gpt-2", "llama-bpe"
-WORDS = {  # how llama.cpp names the rules by which words are cut, and LLaMA 3's own (Dubey et al. 2024)
+WORDS = {  # llama.cpp's names of pre-tokenization rules; None is GPT-2's, then LLaMA 3's (Dubey et al. 2024)
     **dict.fromkeys((GPT2, "default"), None),
     **dict.fromkeys(
         (LLAMA3, "llama3", "llama-v3"),
@@ -38,7 +37,7 @@ WORDS = {  # how llama.cpp names the rules by which words are cut, and LLaMA 3's
 
 @dataclass(frozen=True)
 class Vocabulary:
-    """Pieces by token; ``scores`` and ``types`` belong to kinds llama and gpt2, ``merges`` and ``words`` to gpt2."""
+    """Pieces by token; ``scores`` are used by kind llama, ``merges`` and ``words`` by gpt2, ``types`` by both."""
 
     kind: Literal["llama", "gpt2", "none"]
     pieces: Sequence[str] = ()
@@ -54,13 +53,14 @@ class Vocabulary:
 
 NO_VOCABULARY = Vocabulary("none")
 
-# ---------------------------------------------------------------- ours, written out
+# ---------------------------------------------------------------- exports of our tokenizers
 
 
 def of_tokenizer(saved: dict[str, Any]) -> Vocabulary:
-    """What GGUF can hold of a tokenizer of ours: characters and BPE; of any other kind nothing but numbers.
+    """The GGUF vocabulary of one of our tokenizers; NO_VOCABULARY for kinds that GGUF cannot express.
 
-    Bytes it cannot: llama.cpp wants merges of byte-level pieces, and SentencePiece writes a space as three bytes.
+    It expresses characters and BPE. Bytes it cannot: llama.cpp requires merges of byte-level pieces, and SentencePiece
+    writes a space as three bytes.
     """
     if saved["kind"] == "char":
         return _characters(saved["alphabet"], saved["escape"])
@@ -74,8 +74,8 @@ def of_tokenizer(saved: dict[str, Any]) -> Vocabulary:
 
 def _characters(alphabet: Sequence[str], escape: int | None) -> Vocabulary:
     if SPACE in alphabet:
-        found = f"its alphabet holds {SPACE!r}, which stands for a space in GGUF"
-        raise UserError("tokenizer", found, "", "use kind bpe")
+        problem = f"its alphabet holds {SPACE!r}, which stands for a space in GGUF"
+        raise UserError("tokenizer", problem, "", "use kind bpe")
     pieces = [BEGIN if not character else character.replace(" ", SPACE) for character in alphabet]
     types = [NORMAL if character else CONTROL for character in alphabet]
     if escape is not None:
@@ -84,9 +84,9 @@ def _characters(alphabet: Sequence[str], escape: int | None) -> Vocabulary:
 
 
 def definition_of(saved: dict[str, Any]) -> str | None:
-    """A tokenizer of ours in the format of the ``tokenizers`` library, tokens as here; None for words.
+    """One of our tokenizers in the format of the ``tokenizers`` library, with our token numbers; None for words.
 
-    No special token is registered, so that no text can turn into one.
+    No special token is registered, so that no text can become one.
     """
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 
@@ -95,7 +95,7 @@ def definition_of(saved: dict[str, Any]) -> str | None:
     if saved["kind"] in ("bpe", "unigram"):
         return json.dumps(_shifted(saved["definition"]), ensure_ascii=False)
     if saved["kind"] == "byte":
-        library = Tokenizer(models.BPE(_numbered([BEGIN, *_stand_ins()]), []))
+        library = Tokenizer(models.BPE(_numbered([BEGIN, *_byte_pieces()]), []))
         library.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
         library.decoder = decoders.ByteLevel()
         return str(library.to_str())
@@ -108,7 +108,7 @@ def definition_of(saved: dict[str, Any]) -> str | None:
 
 
 def _shifted(definition: dict[str, Any]) -> dict[str, Any]:
-    """Token k of the library is ours k + 1, since 0 is the boundary."""
+    """Token k of the library is our token k + 1, since 0 is the boundary."""
     model = dict(definition["model"])
     if model["type"] == "BPE":
         model["vocab"] = {BEGIN: BOUNDARY} | {piece: token + 1 for piece, token in model["vocab"].items()}
@@ -118,84 +118,89 @@ def _shifted(definition: dict[str, Any]) -> dict[str, Any]:
     return {**definition, "model": model}
 
 
-LONGEST_TEXT = 100.0  # of the lowest score: any way to cut the letters of BEGIN is better than the piece
+LONGEST_TEXT = 100.0  # times the lowest score, so that any segmentation of BEGIN scores better than the piece
 
 
-def _stand_ins() -> list[str]:
-    """The 256 bytes in byte-level spelling, in order."""
-    return sorted(STAND_INS, key=STAND_INS.__getitem__)
+def _byte_pieces() -> list[str]:
+    """The 256 bytes, spelled in the byte alphabet, in order."""
+    return sorted(BYTE_ALPHABET, key=BYTE_ALPHABET.__getitem__)
 
 
 def _numbered(pieces: Iterable[str]) -> dict[str, int]:
     return {piece: token for token, piece in enumerate(pieces)}
 
 
-# ---------------------------------------------------------------- those of others, used
+# ---------------------------------------------------------------- tokenizers of checkpoints
 
 
-class OwnTokenizer:
-    """Cuts text with a checkpoint's own vocabulary, each token with the bytes of the text that it covers.
+class CheckpointTokenizer:
+    """Tokenizes text with a checkpoint's own vocabulary; each token covers some bytes of the text.
 
-    ``spelling``: the bytes of every token. A text whose tokens do not spell it byte by byte is refused, so that bits
-    per byte are those of the text and not of something like it.
+    ``spelling``: the bytes of every token. A text that its tokens do not spell byte by byte is refused, so that bits
+    per byte refer to the exact text.
     """
 
     def __init__(
-        self, where: object, cut: Callable[[str], list[int]], spelling: list[bytes], begin: int | None, end: int | None
+        self,
+        where: object,
+        tokenize: Callable[[str], list[int]],
+        spelling: list[bytes],
+        begin: int | None,
+        end: int | None,
     ) -> None:
         if begin is None and end is None:
             raise UserError(where, "its vocabulary has neither a begin nor an end of text")
-        self.where, self.cut, self.spelling = where, cut, spelling
-        self.begin, self.end = [known for known in (begin, end, begin) if known is not None][:2]
+        self.where, self.tokenize, self.spelling = where, tokenize, spelling
+        self.begin, self.end = [token for token in (begin, end, begin) if token is not None][:2]
         self._lengths = np.array([len(piece) for piece in spelling], dtype=np.int64)
         self.vocab_size = len(spelling)
 
     def encode(self, text: str) -> Encoded:
-        """Text -> its tokens (n,), of the checkpoint's own numbering, and how many bytes each covers (n,)."""
-        tokens = np.array(self.cut(text), dtype=np.int64)
-        found, wanted = b"".join(self.spelling[token] for token in tokens), text.encode()
+        """Text -> its tokens (n,) in the checkpoint's numbering and the number of bytes each covers (n,)."""
+        tokens = np.array(self.tokenize(text), dtype=np.int64)
+        decoded, original = b"".join(self.spelling[token] for token in tokens), text.encode()
         lengths = self._lengths[tokens]
-        if found == b" " + wanted and len(lengths):  # SentencePiece puts a space before every text
+        if decoded == b" " + original and len(lengths):  # SentencePiece puts a space before every text
             lengths[np.argmax(lengths > 0)] -= 1
-        elif found != wanted:
-            raise UserError(self.where, f"its vocabulary does not give back the text: {_difference(found, wanted)}")
+        elif decoded != original:
+            raise UserError(self.where, f"decoding changes the text: {_difference(decoded, original)}")
         return tokens, lengths
 
     def decode(self, tokens: Iterable[int]) -> str:
-        """Tokens of the checkpoint's numbering -> text."""
+        """Tokens in the checkpoint's numbering -> text."""
         return b"".join(self.spelling[token] for token in tokens).decode(errors="replace")
 
 
-def _difference(found: bytes, wanted: bytes) -> str:
-    """Where two texts part, shown."""
-    pairs = zip(found, wanted, strict=False)
-    place = next((n for n, (a, b) in enumerate(pairs) if a != b), min(len(found), len(wanted)))
-    shown = [repr(text[place : place + 20].decode(errors="replace")) for text in (wanted, found)]
-    return f"{shown[0]} becomes {shown[1]}"
+def _difference(decoded: bytes, original: bytes) -> str:
+    """The first 20 bytes of two texts from where they differ."""
+    pairs = zip(decoded, original, strict=False)
+    start = next((n for n, (a, b) in enumerate(pairs) if a != b), min(len(decoded), len(original)))
+    excerpts = [repr(text[start : start + 20].decode(errors="replace")) for text in (original, decoded)]
+    return f"{excerpts[0]} becomes {excerpts[1]}"
 
 
-def from_vocabulary(where: Path, vocabulary: Vocabulary) -> OwnTokenizer:
+def from_vocabulary(where: Path, vocabulary: Vocabulary) -> CheckpointTokenizer:
     """The tokenizer of a GGUF file."""
     if vocabulary.kind == "none":
         raise UserError(where, "holds no vocabulary, so it cannot read text", "", "export it with one")
-    spell = _byte_level if vocabulary.kind == "gpt2" else _sentencepiece
-    library = _merging(where, vocabulary) if vocabulary.kind == "gpt2" else _scored(vocabulary)
-    plain = [kind in (CONTROL, USER) for kind in vocabulary.types] or [False] * len(vocabulary.pieces)
+    spell = _byte_level_bytes if vocabulary.kind == "gpt2" else _sentencepiece_bytes
+    library = _byte_level_bpe(where, vocabulary) if vocabulary.kind == "gpt2" else _sentencepiece_bpe(vocabulary)
+    plain = [type_ in (CONTROL, USER) for type_ in vocabulary.types] or [False] * len(vocabulary.pieces)
     spelling = [piece.encode() if raw else spell(piece) for piece, raw in zip(vocabulary.pieces, plain, strict=True)]
-    return OwnTokenizer(where, _cutting(library), spelling, vocabulary.begin, vocabulary.end)
+    return CheckpointTokenizer(where, _tokenize_with(library), spelling, vocabulary.begin, vocabulary.end)
 
 
-def _cutting(library: Any) -> Callable[[str], list[int]]:
+def _tokenize_with(library: Any) -> Callable[[str], list[int]]:
     return lambda text: list(library.encode(text, add_special_tokens=False).ids)
 
 
-def _merging(where: Path, vocabulary: Vocabulary) -> Any:
+def _byte_level_bpe(where: Path, vocabulary: Vocabulary) -> Any:
     """Byte-level BPE of the ``tokenizers`` library."""
     from tokenizers import Regex, Tokenizer, models, pre_tokenizers
 
     if vocabulary.words not in WORDS:
-        found = f"cuts words by the rule {vocabulary.words!r}"
-        raise UserError(where, found, f"known: {', '.join(WORDS)}", "use the Hugging Face layout of the model")
+        problem = f"cuts words by the rule {vocabulary.words!r}"
+        raise UserError(where, problem, f"known: {', '.join(WORDS)}", "use the Hugging Face layout of the model")
     rule = WORDS[vocabulary.words]
     merges = [(left, right) for left, _, right in (merge.partition(" ") for merge in vocabulary.merges)]
     library = Tokenizer(models.BPE(_numbered(vocabulary.pieces), merges, ignore_merges=rule is not None))
@@ -205,19 +210,19 @@ def _merging(where: Path, vocabulary: Vocabulary) -> Any:
     return library
 
 
-def _scored(vocabulary: Vocabulary) -> Any:
-    """SentencePiece's BPE: two neighbours are joined to the piece of the best score, if they are one."""
+def _sentencepiece_bpe(vocabulary: Vocabulary) -> Any:
+    """SentencePiece's BPE: merges the adjacent pair whose concatenation is the piece of the best score."""
     from tokenizers import Tokenizer, models, normalizers
 
     usable = {p: n for n, p in enumerate(vocabulary.pieces) if vocabulary.types[n] not in (CONTROL, UNUSED)}
-    joined = [
+    merged = [
         (-vocabulary.scores[token], usable[piece[:cut]], usable[piece[cut:]], piece[:cut], piece[cut:])
         for piece, token in usable.items()
         if vocabulary.types[token] == NORMAL
         for cut in range(1, len(piece))
         if piece[:cut] in usable and piece[cut:] in usable
     ]
-    merges = [(left, right) for *_, left, right in sorted(joined)]
+    merges = [(left, right) for *_, left, right in sorted(merged)]
     unknown = None if vocabulary.unknown is None else vocabulary.pieces[vocabulary.unknown]
     library = Tokenizer(models.BPE(_numbered(vocabulary.pieces), merges, unk_token=unknown, byte_fallback=True))
     spaces = normalizers.Replace(" ", SPACE)
@@ -227,19 +232,19 @@ def _scored(vocabulary: Vocabulary) -> Any:
     return library
 
 
-def _byte_level(piece: str) -> bytes:
-    """A piece in GPT-2's stand-ins -> the bytes it stands for; others, such as padding, as they are."""
-    return bytes(STAND_INS[c] for c in piece) if all(c in STAND_INS for c in piece) else piece.encode()
+def _byte_level_bytes(piece: str) -> bytes:
+    """The bytes of a piece in GPT-2's byte alphabet; of other pieces, such as padding, their UTF-8."""
+    return bytes(BYTE_ALPHABET[c] for c in piece) if all(c in BYTE_ALPHABET for c in piece) else piece.encode()
 
 
-def _sentencepiece(piece: str) -> bytes:
-    """``<0x0A>`` is a byte, U+2581 a space."""
+def _sentencepiece_bytes(piece: str) -> bytes:
+    """The bytes of a SentencePiece piece: ``<0x0A>`` is a byte, U+2581 a space."""
     if len(piece) == 6 and piece.startswith("<0x") and piece.endswith(">"):
         return bytes.fromhex(piece[3:5])
     return piece.replace(SPACE, " ").encode()
 
 
-def from_folder(folder: Path, begin: int | None, end: int | None) -> OwnTokenizer:
+def from_folder(folder: Path, begin: int | None, end: int | None) -> CheckpointTokenizer:
     """The tokenizer of a Hugging Face folder: ``tokenizer.json`` or ``tokenizer.model``."""
     definition, pieces = folder / "tokenizer.json", folder / "tokenizer.model"
     if definition.is_file():
@@ -249,7 +254,7 @@ def from_folder(folder: Path, begin: int | None, end: int | None) -> OwnTokenize
     raise UserError(folder, "has no vocabulary", "allowed: tokenizer.json or tokenizer.model")
 
 
-def _from_definition(path: Path, begin: int | None, end: int | None) -> OwnTokenizer:
+def _from_definition(path: Path, begin: int | None, end: int | None) -> CheckpointTokenizer:
     from tokenizers import Tokenizer
 
     try:
@@ -257,17 +262,17 @@ def _from_definition(path: Path, begin: int | None, end: int | None) -> OwnToken
         library = Tokenizer.from_str(content)
     except Exception as error:  # the library raises Exception itself
         raise UserError(path, f"no definition of a tokenizer ({error})") from error
-    library.encode_special_tokens = True  # a text that spells an end of text is no end of text
+    library.encode_special_tokens = True  # an end of text spelled out in a text is ordinary text
     added = {token.content for token in library.get_added_tokens_decoder().values()}
-    spell = _byte_level if '"ByteLevel"' in content else _sentencepiece
-    known = library.get_vocab(with_added_tokens=True)
-    spelling = [b""] * (max(known.values()) + 1)
-    for piece, token in known.items():
+    spell = _byte_level_bytes if '"ByteLevel"' in content else _sentencepiece_bytes
+    vocabulary = library.get_vocab(with_added_tokens=True)
+    spelling = [b""] * (max(vocabulary.values()) + 1)
+    for piece, token in vocabulary.items():
         spelling[token] = piece.encode() if piece in added else spell(piece)
-    return OwnTokenizer(path, _cutting(library), spelling, begin, end)
+    return CheckpointTokenizer(path, _tokenize_with(library), spelling, begin, end)
 
 
-def _from_sentencepiece(path: Path, begin: int | None, end: int | None) -> OwnTokenizer:
+def _from_sentencepiece(path: Path, begin: int | None, end: int | None) -> CheckpointTokenizer:
     import sentencepiece
 
     try:
@@ -275,10 +280,10 @@ def _from_sentencepiece(path: Path, begin: int | None, end: int | None) -> OwnTo
     except (RuntimeError, OSError) as error:
         raise UserError(path, "no SentencePiece model") from error
     pieces = [library.id_to_piece(token) for token in range(library.get_piece_size())]
-    return OwnTokenizer(path, library.encode, [_sentencepiece(piece) for piece in pieces], begin, end)
+    return CheckpointTokenizer(path, library.encode, [_sentencepiece_bytes(piece) for piece in pieces], begin, end)
 
 
-# ---------------------------------------------------------------- those of others, written out
+# ---------------------------------------------------------------- vocabularies of checkpoints, as GGUF stores them
 
 PROBES = (
     "The 1234 cats\u2019 fur isn't  grey,\tbut\n\nSHE'LL see: na\u00efve caf\u00e9s \U0001f994!",
@@ -289,42 +294,45 @@ PROBES = (
 
 
 def of_folder(folder: Path, begin: int | None, end: int | None, vocab_size: int) -> Vocabulary:
-    """The vocabulary of a Hugging Face folder as GGUF holds it; an error where it would cut text in another way."""
+    """The vocabulary of a Hugging Face folder as GGUF stores it; raises UserError if it would tokenize differently."""
     own, definition = from_folder(folder, begin, end), folder / "tokenizer.json"
-    told = _of_definition(definition) if definition.is_file() else _of_sentencepiece(folder / "tokenizer.model")
-    missing = range(len(told.pieces), vocab_size)  # checkpoints have more rows than pieces, for quick multiplication
-    pieces, types = [*told.pieces, *(f"[PAD{n}]" for n in missing)], [*told.types, *[UNUSED] * len(missing)]
-    scores = [*told.scores, *[0.0] * (len(pieces) - len(told.scores))]
-    found = replace(told, pieces=pieces, types=types, scores=scores, begin=begin, end=end)
-    again = from_vocabulary(folder, found)
-    if part := next((text for text in PROBES if again.cut(text) != own.cut(text)), None):
+    stored = _of_definition(definition) if definition.is_file() else _of_sentencepiece(folder / "tokenizer.model")
+    padding = range(len(stored.pieces), vocab_size)  # checkpoints may have more rows than pieces, for fast kernels
+    pieces, types = [*stored.pieces, *(f"[PAD{n}]" for n in padding)], [*stored.types, *[UNUSED] * len(padding)]
+    scores = [*stored.scores, *[0.0] * (len(pieces) - len(stored.scores))]
+    vocabulary = replace(stored, pieces=pieces, types=types, scores=scores, begin=begin, end=end)
+    restored = from_vocabulary(folder, vocabulary)
+    if part := next((text for text in PROBES if restored.tokenize(text) != own.tokenize(text)), None):
         remedy = "use llama.cpp's own converter"
-        raise UserError(folder, f"its vocabulary cuts {part!r} by a rule that GGUF has no word for", "", remedy)
-    return found
+        raise UserError(folder, f"its vocabulary cuts {part!r} by a rule that GGUF has no name for", "", remedy)
+    return vocabulary
 
 
 def _of_definition(path: Path) -> Vocabulary:
-    """Byte-level BPE, or SentencePiece's as the ``tokenizers`` library has it: a merge's rank is its score."""
-    told = json.loads(path.read_bytes())
-    model = told["model"]
+    """Byte-level or SentencePiece BPE from a definition of the ``tokenizers`` library; a merge's rank is its score."""
+    definition = json.loads(path.read_bytes())
+    model = definition["model"]
     if model.get("type") != "BPE":
         raise UserError(path, f"a vocabulary of kind {model.get('type')!r}", "allowed: BPE")
-    added = {token["id"]: token for token in told.get("added_tokens", [])}
+    added = {token["id"]: token for token in definition.get("added_tokens", [])}
     numbers = {token: piece for piece, token in model["vocab"].items()}
-    numbers |= {token: found["content"] for token, found in added.items()}
+    numbers |= {token: entry["content"] for token, entry in added.items()}
     pieces = [numbers.get(token, f"[PAD{token}]") for token in range(max(numbers) + 1)]
-    marks = {token: CONTROL if found["special"] else USER for token, found in added.items()}
-    types = [marks.get(n, _type(piece) if n in numbers else UNUSED) for n, piece in enumerate(pieces)]
+    added_types = {token: CONTROL if entry["special"] else USER for token, entry in added.items()}
+    types = [added_types.get(n, _type(piece) if n in numbers else UNUSED) for n, piece in enumerate(pieces)]
     merges = [merge if isinstance(merge, str) else " ".join(merge) for merge in model["merges"]]
-    steps = told.get("pre_tokenizer") or {}
+    steps = definition.get("pre_tokenizer") or {}
     if '"ByteLevel"' in json.dumps(steps):
         return Vocabulary("gpt2", pieces, (), types, merges, _rule(path, steps))
     ranks = {merge.replace(" ", "", 1): float(-rank) for rank, merge in reversed(list(enumerate(merges, 1)))}
     unknown = model["vocab"].get(model.get("unk_token"))
-    spelt, prepends = [piece.replace(" ", SPACE) for piece in pieces], '"Prepend"' in json.dumps(told["normalizer"])
-    types = [UNKNOWN if token == unknown else kind for token, kind in enumerate(types)]
-    scores = [ranks.get(piece, 0.0) for piece in spelt]
-    return Vocabulary("llama", spelt, scores, types, unknown=unknown, leading_space=prepends)
+    spelled, prepends = (
+        [piece.replace(" ", SPACE) for piece in pieces],
+        '"Prepend"' in json.dumps(definition["normalizer"]),
+    )
+    types = [UNKNOWN if token == unknown else type_ for token, type_ in enumerate(types)]
+    scores = [ranks.get(piece, 0.0) for piece in spelled]
+    return Vocabulary("llama", spelled, scores, types, unknown=unknown, leading_space=prepends)
 
 
 def _type(piece: str) -> int:
@@ -332,7 +340,7 @@ def _type(piece: str) -> int:
 
 
 def _rule(path: Path, steps: Mapping[str, Any]) -> str:
-    """What llama.cpp calls the rule by which words are cut."""
+    """llama.cpp's name of the pre-tokenization rule."""
     parts = steps.get("pretokenizers", [steps])
     rules = [part["pattern"].get("Regex") for part in parts if part["type"] == "Split"]
     rules += [None for part in parts if part.get("use_regex", True) and part["type"] == "ByteLevel"]
@@ -347,8 +355,8 @@ def _of_sentencepiece(path: Path) -> Vocabulary:
 
     library = sentencepiece.SentencePieceProcessor(model_file=str(path))
     tokens = range(library.get_piece_size())
-    asked = {UNKNOWN: library.is_unknown, CONTROL: library.is_control, UNUSED: library.is_unused, BYTE: library.is_byte}
-    types = [next((kind for kind, of in asked.items() if of(token)), NORMAL) for token in tokens]
+    tests = {UNKNOWN: library.is_unknown, CONTROL: library.is_control, UNUSED: library.is_unused, BYTE: library.is_byte}
+    types = [next((type_ for type_, is_type in tests.items() if is_type(token)), NORMAL) for token in tokens]
     pieces, scores = [library.id_to_piece(token) for token in tokens], [library.get_score(token) for token in tokens]
     prepends = library.id_to_piece(library.encode("a")[0]).startswith(SPACE)
     return Vocabulary("llama", pieces, scores, types, unknown=library.unk_id(), leading_space=prepends)

@@ -1,9 +1,8 @@
-"""Words, with the space before them; runs of signs; and what white space is left, one character at a time.
+"""Tokenizer of words with the space before them, runs of punctuation, and single characters of other white space.
 
-A piece that is not among the most frequent of train becomes the escape token, and its bytes are charged at
-8 bits each when scored. That is an honest code length, although nothing tells where a word ends: the pieces
-that can be cut are so few among all strings of bytes that 256 ** -bytes, summed over all of them, is below 1
-(Kraft 1949; a test adds it up over all of Unicode).
+A piece that is not among the most frequent of train becomes the escape token, and its bytes are charged at 8 bits each
+when scored. That is a valid code length although no mark ends a word: the possible pieces are so few among all byte
+strings that the sum of 256 ** -bytes over them is below 1 (Kraft 1949; a test computes it over all of Unicode).
 """
 
 import re
@@ -16,11 +15,11 @@ import numpy as np
 from lmstages.core.errors import UserError
 from lmstages.tokenizers.base import ESCAPE_TEXT, Encoded, boundary_of
 
-PIECE = re.compile(r" ?\w{1,255}| ?[^\w\s]{1,255}|\s")  # at most LONGEST_PIECE bytes; together they are every text
+PIECE = re.compile(r" ?\w{1,255}| ?[^\w\s]{1,255}|\s")  # at most LONGEST_PIECE bytes; they partition every text
 
 
 class WordTokenizer:
-    """Token 0 spells the boundary, then words by falling frequency; the last is the escape."""
+    """Token 0 is the boundary, then words by descending frequency; the last token is the escape."""
 
     def __init__(self, vocabulary: Sequence[str]) -> None:
         self.vocabulary = list(vocabulary)
@@ -30,20 +29,20 @@ class WordTokenizer:
 
     @classmethod
     def learn(cls, texts: Iterable[str], vocab_size: int, newline_ends: bool, stream: bool) -> "WordTokenizer":
-        """The most frequent words; ``vocab_size`` counts boundary and escape too. Of equals the first by code point."""
+        """Learn the most frequent words, ties by code point; ``vocab_size`` includes boundary and escape."""
         counts: Counter[str] = Counter()
         for text in texts:
             counts.update(PIECE.findall(text))
         boundary = boundary_of(newline_ends, stream, "\n" in counts)
         counts.pop(boundary, None)
         if len(counts) + 2 < vocab_size:
-            found = f"the train text has words for {len(counts) + 2:,} tokens only, {vocab_size:,} were asked for"
-            raise UserError("tokenizers: vocab_size", found, "", "lower vocab_size or give more text")
+            problem = f"the train text has words for {len(counts) + 2:,} tokens only, {vocab_size:,} were asked for"
+            raise UserError("tokenizers: vocab_size", problem, "", "lower vocab_size or give more text")
         ranked = sorted(counts, key=lambda word: (-counts[word], word))
         return cls([boundary, *ranked[: vocab_size - 2], ESCAPE_TEXT])
 
     def encode(self, texts: Sequence[str]) -> list[Encoded]:
-        """Every piece is looked up whole."""
+        """Each piece is one token."""
         return [self._encode(PIECE.findall(text)) for text in texts]
 
     def _encode(self, pieces: list[str]) -> Encoded:
@@ -52,7 +51,7 @@ class WordTokenizer:
         return np.array(tokens, dtype=np.int64), np.array(lengths, dtype=np.int64)
 
     def decode(self, tokens: Iterable[int]) -> str:
-        """Words side by side; an unknown one is one U+FFFD, however long it was."""
+        """The words joined; an escape is one U+FFFD."""
         return "".join("\ufffd" if token == self.escape else self.vocabulary[token] for token in tokens)
 
     def to_json(self) -> dict[str, Any]:

@@ -1,10 +1,10 @@
-"""Resume points: what a fit leaves behind so that, killed at any moment, it ends as if nothing had happened.
+"""Resume points: what a fit saves so that, killed at any moment, it ends with the same bits as if undisturbed.
 
-A point is one safetensors file: the arrays of a state, and as its metadata the rest of that state and the
-identity of the fit, that is, everything its bits depend on. The folder lies outside the outputs of any rule,
-which Snakemake deletes with a failed job. A point appears whole or not at all; of the two newest the newest
-whose bytes are those that were written, and whose identity is this fit's, is gone on from. Every other is left
-aside with its reason in the log, and removed once a newer one is safely on the disk.
+A point is one safetensors file: the arrays of a state, and as its metadata the rest of that state and the identity of
+the fit, that is, everything its bits depend on. The folder lies outside the outputs of any rule, which Snakemake
+deletes with a failed job. A point appears complete or not at all. Two points are kept; a fit resumes from the newest
+one that is undamaged and whose identity is its own. Every other is left aside with its reason in the log, and removed
+once a newer point is safely on the disk.
 
 Knows nested dictionaries and lists of arrays and JSON values; never a network, an optimizer or a step's meaning.
 """
@@ -25,7 +25,6 @@ from lmstages.core.errors import UserError
 from lmstages.core.progress import LOGGER, clock
 from lmstages.training.locks import FolderLock
 
-KEPT = 2
 SECONDS = 60.0  # between two points
 NAME = re.compile(r"step-(\d{12})\.safetensors")
 
@@ -41,7 +40,7 @@ EVERY_MINUTE = Cadence(SECONDS)
 
 
 class ResumePoints:
-    """The points of one fit in a folder of their own, this process's alone between ``open`` and ``close``."""
+    """The points of one fit in a folder of their own, which this process alone may use from ``open`` to ``close``."""
 
     def __init__(self, folder: Path, identity: Mapping[str, Any], cadence: Cadence = EVERY_MINUTE) -> None:
         self.folder, self.cadence = folder, cadence
@@ -49,22 +48,23 @@ class ResumePoints:
         self.lock = FolderLock(folder)
         self.last_step = 0
         self.began = self.last_time = time.monotonic()
-        self.spent = 0.0  # seconds of earlier attempts
+        self.seconds_before = 0.0  # of earlier attempts, up to the point that was resumed
 
     def open(self, environment: Mapping[str, Any]) -> dict[str, Any] | None:
-        """Take the folder for this process alone; the newest state, or None: a fit from the start."""
+        """Lock the folder and return the newest state, or None for a fit from the start; a UserError where in use."""
         self.lock.acquire()
         return self.newest(environment)
 
     def close(self) -> None:
-        """Leave the folder, with its points, to whoever goes on."""
+        """Leave the folder, with its points, to whoever resumes."""
         self.lock.release()
-        with contextlib.suppress(OSError):
-            self.folder.rmdir()
+        for folder in (self.folder / artifacts.RECORDS, self.folder):
+            with contextlib.suppress(OSError):
+                folder.rmdir()
 
     def seconds(self) -> float:
-        """Of this attempt and, up to the point it went on from, of all before."""
-        return self.spent + time.monotonic() - self.began
+        """Of this attempt and, up to the point it resumed from, of all before."""
+        return self.seconds_before + time.monotonic() - self.began
 
     def due(self, step: int) -> bool:
         """Whether, ``step`` steps being done, it is time to save."""
@@ -72,7 +72,7 @@ class ResumePoints:
         return step > self.last_step and (late or step - self.last_step >= self.cadence.steps)
 
     def newest(self, environment: Mapping[str, Any], wanted: int | None = None) -> dict[str, Any] | None:
-        """The newest state that is this fit's and undamaged (of step ``wanted``), or None."""
+        """The newest undamaged state of this very fit (of step ``wanted`` alone, where given), or None."""
         self.identity |= environment
         for step in sorted(self._steps(), reverse=True):
             if wanted is not None and step != wanted:
@@ -82,72 +82,73 @@ class ResumePoints:
             except UserError as error:
                 LOGGER.warning("resume point left aside: %s", error)
                 continue
-            LOGGER.info("resumed after step %s and %s of work", f"{step:,}", clock(self.spent))
+            LOGGER.info("resumed after step %s and %s of work", f"{step:,}", clock(self.seconds_before))
             self.last_step = step
             return state
         return None
 
     def _load(self, path: Path) -> dict[str, Any]:
+        """A verified point's state; a UserError where the file is damaged or of another fit."""
         arrays, metadata = artifacts.load_arrays(path)
         if differing := difference(json.loads(metadata["identity"]), json.loads(json.dumps(self.identity))):
             raise UserError(path, f"of another fit: {differing}")
-        self.spent = float(json.loads(metadata["seconds"]))
+        self.seconds_before = float(json.loads(metadata["seconds"]))
         return unpacked(json.loads(metadata["state"]), arrays)
 
     def save(self, step: int, state: Mapping[str, Any]) -> None:
-        """Put a state beside the one before it, durably, then remove what is older."""
-        if not self.lock.mine():
-            raise UserError(self.folder, "another process has taken it over", "", "let that one go on")
+        """Write a point durably beside the one before it, then remove what is older."""
+        if not self.lock.is_mine():
+            raise UserError(self.folder, "another process has taken it over", "", "let that one finish")
         arrays: dict[str, np.ndarray] = {}
-        told = {"identity": self.identity, "seconds": self.seconds(), "state": packed(state, arrays)}
-        metadata = {name: json.dumps(value, sort_keys=True, allow_nan=False) for name, value in told.items()}
+        content = {"identity": self.identity, "seconds": self.seconds(), "state": packed(state, arrays)}
+        metadata = {key: json.dumps(value, sort_keys=True, allow_nan=False) for key, value in content.items()}
         artifacts.save_arrays(self._path(step), arrays, metadata, self.identity)
         previous, self.last_step, self.last_time = self.last_step, step, time.monotonic()
-        self._keep({step, previous})
+        self._remove_all_but({step, previous})
 
-    def _keep(self, steps: set[int]) -> None:
-        """Remove every file but those of these points and the lock: this process alone may write here."""
-        kept = {path.name for step in steps for path in (self._path(step), artifacts.sidecar(self._path(step)))}
-        for path in self.folder.iterdir():
-            if path.name not in kept | {self.lock.path.name, ".guard"}:
+    def _remove_all_but(self, steps: set[int]) -> None:
+        """Remove every file but those of these points and of the lock: this process alone may write here."""
+        kept = {path for step in steps for path in (self._path(step), artifacts.sidecar(self._path(step)))}
+        for path in (*self.folder.iterdir(), *self.folder.glob(f"{artifacts.RECORDS}/*")):
+            if path not in kept and not path.is_dir() and not path.name.startswith(self.lock.path.name):
                 path.unlink(missing_ok=True)
 
     def clear(self) -> None:
-        """The fit is done and written: its points are not needed any more, and with them the folder goes."""
-        if self.lock.mine():
-            self._keep(set())
+        """Remove the points of a fit that is done and written, and with them the folder."""
+        if self.lock.is_mine():
+            self._remove_all_but(set())
         self.close()
 
     def _steps(self) -> Iterator[int]:
-        """Steps of all points there are, damaged and foreign ones included."""
-        found = (NAME.fullmatch(path.name) for path in self.folder.glob("step-*.safetensors"))
-        return (int(match[1]) for match in found if match)
+        """Steps of all points in the folder, damaged and foreign ones included."""
+        matches = (NAME.fullmatch(path.name) for path in self.folder.glob("step-*.safetensors"))
+        return (int(match[1]) for match in matches if match)
 
     def _path(self, step: int) -> Path:
         return self.folder / f"step-{step:012d}.safetensors"
 
 
-def difference(found: Any, wanted: Any, where: str = "") -> str:
-    """Where two JSON values differ first, as ``section.hyperparameters.steps is 100, not 200``; empty where nowhere."""
-    if isinstance(found, dict) and isinstance(wanted, dict):
-        for key in sorted(found.keys() | wanted.keys()):
-            if told := difference(found.get(key), wanted.get(key), f"{where}.{key}" if where else key):
-                return told
+def difference(saved: Any, wanted: Any, key: str = "") -> str:
+    """Where two JSON values differ first, as ``section.hyperparameters.steps is 100, not 200``; empty where equal."""
+    if isinstance(saved, dict) and isinstance(wanted, dict):
+        for name in sorted(saved.keys() | wanted.keys()):
+            if text := difference(saved.get(name), wanted.get(name), f"{key}.{name}" if key else name):
+                return text
         return ""
-    return "" if found == wanted else f"{where} is {json.dumps(found)}, not {json.dumps(wanted)}"
+    return "" if saved == wanted else f"{key} is {json.dumps(saved)}, not {json.dumps(wanted)}"
 
 
 # ---------------------------------------------------------------- trees of arrays
 
 
-def mapped(tree: Any, kind: type, change: Callable[[Any], Any]) -> Any:
-    """A nested state with every leaf of a ``kind`` changed."""
-    if isinstance(tree, kind):
+def mapped(tree: Any, leaf_type: type, change: Callable[[Any], Any]) -> Any:
+    """A nested state with every leaf of one type changed."""
+    if isinstance(tree, leaf_type):
         return change(tree)
     if isinstance(tree, Mapping):
-        return {key: mapped(value, kind, change) for key, value in tree.items()}
+        return {key: mapped(value, leaf_type, change) for key, value in tree.items()}
     if isinstance(tree, list | tuple):
-        return type(tree)(mapped(value, kind, change) for value in tree)
+        return type(tree)(mapped(value, leaf_type, change) for value in tree)
     return tree
 
 
@@ -165,14 +166,14 @@ def packed(tree: Any, arrays: dict[str, np.ndarray]) -> Any:
     return tree
 
 
-def unpacked(told: Any, arrays: Mapping[str, np.ndarray]) -> Any:
+def unpacked(content: Any, arrays: Mapping[str, np.ndarray]) -> Any:
     """The inverse of ``packed``: keys that were numbers are numbers again, tuples are tuples."""
-    if not isinstance(told, dict):
-        return told
-    [(kind, content)] = told.items()
-    if kind == "array":
-        return arrays[content]
-    if kind == "pairs":
-        return {key: unpacked(value, arrays) for key, value in content}
-    make: Callable[[Iterator[Any]], Any] = tuple if kind == "tuple" else list
-    return make(unpacked(value, arrays) for value in content)
+    if not isinstance(content, dict):
+        return content
+    [(container, values)] = content.items()
+    if container == "array":
+        return arrays[values]
+    if container == "pairs":
+        return {key: unpacked(value, arrays) for key, value in values}
+    make: Callable[[Iterator[Any]], Any] = tuple if container == "tuple" else list
+    return make(unpacked(value, arrays) for value in values)

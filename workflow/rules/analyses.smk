@@ -1,4 +1,4 @@
-# What is asked beside the scores: what test shares with train, what the grammar lets one ask, samples by the hundred.
+# Analyses beyond the scores: overlap of test with train, minimal pairs of a grammar, hundreds of samples.
 
 
 rule overlap:
@@ -6,18 +6,21 @@ rule overlap:
         facts=f"{ROOT}/{{corpus}}/text/corpus.json",
         texts=expand(f"{ROOT}/{{{{corpus}}}}/text/{{split}}.txt", split=SPLITS),
     output:
-        shares=f"{ROOT}/{{corpus}}/overlap.json",
+        fractions=f"{ROOT}/{{corpus}}/overlap.json",
         documents=f"{ROOT}/{{corpus}}/overlap.safetensors",
     log:
         f"logs/{RUN.name}/{{corpus}}/overlap.log",
+    benchmark:
+        f"logs/{RUN.name}/{{corpus}}/overlap.benchmark.tsv"
     params:
-        section=splits_section,
+        section=section("splits"),
         text=subpath(input.facts, parent=True),
-        out=subpath(output.shares, parent=True),
+        out=subpath(output.fractions, parent=True),
         code=code_hash("overlap"),
     shell:
         "python -m lmstages overlap --text {params.text:q} --out {params.out:q} --section {params.section:q}"
-        " --code {params.code:q} --log {log:q}"
+        " --code {params.code:q}"
+        " 2>&1 | tee -i {log:q} >&2"
 
 
 rule contrast:
@@ -28,13 +31,16 @@ rule contrast:
         f"{ROOT}/{{corpus}}/contrasts.json",
     log:
         f"logs/{RUN.name}/{{corpus}}/contrast.log",
+    benchmark:
+        f"logs/{RUN.name}/{{corpus}}/contrast.benchmark.tsv"
     params:
-        section=contrast_section,
+        section=section("contrast"),
         text=subpath(input.facts, parent=True),
         code=code_hash("contrast"),
     shell:
         "python -m lmstages contrast --text {params.text:q} --out {output:q} --section {params.section:q}"
-        " --code {params.code:q} --log {log:q}"
+        " --code {params.code:q}"
+        " 2>&1 | tee -i {log:q} >&2"
 
 
 rule probe:
@@ -46,34 +52,40 @@ rule probe:
         contrasts=contrasts,
     output:
         samples=f"{ROOT}/{{corpus}}/{{tokenizer}}/{{model}}/seed{{seed}}/samples.json",
-        found=f"{ROOT}/{{corpus}}/{{tokenizer}}/{{model}}/seed{{seed}}/probe.json",
+        probe=f"{ROOT}/{{corpus}}/{{tokenizer}}/{{model}}/seed{{seed}}/probe.json",
     log:
         f"logs/{RUN.name}/{{corpus}}/{{tokenizer}}/{{model}}/seed{{seed}}/probe.log",
+    benchmark:
+        f"logs/{RUN.name}/{{corpus}}/{{tokenizer}}/{{model}}/seed{{seed}}/probe.benchmark.tsv"
     threads: 1
     params:
-        section=probe_section,
+        section=section("probe"),
         tokens=subpath(input.tokens, parent=True),
-        out=subpath(output.found, parent=True),
-        code=probe_code,
+        out=subpath(output.probe, parent=True),
+        code=code("probe"),
     shell:
         "python -m lmstages probe --model {input.model:q} --tokens {params.tokens:q} --contrasts {input.contrasts:q}"
-        " --out {params.out:q} --section {params.section:q} --threads {threads} --code {params.code:q} --log {log:q}"
+        " --out {params.out:q} --section {params.section:q} --threads {threads} --code {params.code:q}"
+        " 2>&1 | tee -i {log:q} >&2"
 
 
 rule analyse:
     input:
-        shares=f"{ROOT}/{{corpus}}/overlap.json",
+        fractions=f"{ROOT}/{{corpus}}/overlap.json",
         documents=f"{ROOT}/{{corpus}}/overlap.safetensors",
-        cells=analysed,
+        experiments=analysed_files,
     output:
         rows=f"{ROOT}/{{corpus}}/analyses.json",
         couples=f"{ROOT}/{{corpus}}/transfer.safetensors",
     log:
         f"logs/{RUN.name}/{{corpus}}/analyse.log",
+    benchmark:
+        f"logs/{RUN.name}/{{corpus}}/analyse.benchmark.tsv"
     params:
-        section=analyse_section,
+        section=section("analyse"),
         corpus=subpath(output.rows, parent=True),
         code=code_hash("analyse"),
     shell:
         "python -m lmstages analyse --corpus {params.corpus:q} --out {output.rows:q} --section {params.section:q}"
-        " --code {params.code:q} --log {log:q}"
+        " --code {params.code:q}"
+        " 2>&1 | tee -i {log:q} >&2"

@@ -1,51 +1,106 @@
-# The run: which config, read by our own strict reader; and what rules ask of it.
+# The run: Snakemake's config, read by strict rules; and what rules ask of it.
 
 import hashlib
+import inspect
 import json
 import os
 import sys
+from contextlib import redirect_stderr
+from io import StringIO
 from pathlib import Path
 
+from snakemake.cli import get_argument_parser
+from snakemake.common.configfile import load_configfile
 from snakemake.exceptions import WorkflowError
+from snakemake.utils import update_config
 
-sys.path.insert(0, workflow.basedir)
+PROJECT = Path(str(workflow.current_basedir)).parents[1]
+IMPORT_PATHS = os.environ.get("PYTHONPATH", "").split(os.pathsep)
+if (PROJECT / "lmstages").is_dir():  # jobs run this very code, wherever snakemake is started
+    sys.path.insert(0, str(PROJECT))
+    IMPORT_PATHS.insert(0, str(PROJECT))
+os.environ["PYTHONPATH"] = os.pathsep.join(dict.fromkeys(filter(None, IMPORT_PATHS)))
 
 from lmstages.config import resources
 from lmstages.config.reading import read_run, text_run
-from lmstages.config.sections import NAME, OWN, SPLITS, to_section
+from lmstages.config.sections import NAME, OWN, SPLITS
 from lmstages.config.sources import SOURCES
 from lmstages.core.errors import UserError, did_you_mean
 from lmstages.core.provenance import code_hash, package_hash
+from lmstages.core.run_lock import hold_folder
+from lmstages.figures import modules as figure_modules
 from lmstages.results.schema import TABLES
+
+LOOKS_ONLY = ("dryrun", "lint", "list_rules", "list_target_rules", "print_compilation", "dag", "rulegraph")
+LOOKS_ONLY += ("filegraph", "d3dag", "report", "summary", "detailed_summary", "list_changes", "list_input_changes")
+LOOKS_ONLY += ("list_params_changes", "list_untracked", "containerize", "generate_unit_tests", "unlock")
+
+
+def command_line():
+    """Snakemake's own options as it was called, or None where a program calls it."""
+    try:
+        with redirect_stderr(StringIO()):
+            return get_argument_parser().parse_args(sys.argv[1:])
+    except (SystemExit, Exception):
+        return None
+
+
+def stop_if_profile_is_missing(name):
+    """Snakemake passes over a workflow profile that is not there, and would run everything on the head node."""
+    if name in (None, "none"):
+        return
+    folders = [Path(name), Path("profiles", name), PROJECT / "profiles" / name]
+    if not any(folder.is_file() or list(folder.glob("*.yaml")) for folder in folders):
+        hint = did_you_mean(name, [str(path.parent) for path in Path("profiles").glob("*/config.yaml")])
+        raise WorkflowError(f"lmstages: error: --workflow-profile: {name!r} is no folder with a config.yaml{hint}")
+
+
+def begin():
+    """Of the process that a person starts, not of its jobs: refuse a missing profile, and wait for any other run here."""
+    options = command_line()
+    stop_if_profile_is_missing(options and options.workflow_profile)
+    looks = workflow.output_settings.dryrun or (options and any(getattr(options, name) for name in LOOKS_ONLY))
+    if not looks and not (options and set(options.targets) == {"show"}):
+        hold_folder(Path.cwd())
+
+
+if not (workflow.remote_exec or workflow.subprocess_exec):
+    begin()
 
 
 def chosen_run():
-    """``--config run=NAME`` is runs/NAME.yaml, ``--configfile`` any file, ``--config text=FILE`` a text of one's own."""
-    given = dict(workflow.config_settings.config or {})
-    files = [Path(path) for path in workflow.config_settings.configfiles]
-    name, text = given.pop("run", None), given.pop("text", None)
-    path = Path("runs", f"{name}.yaml") if name else files[-1] if files else Path("config.yaml")
+    """The run of the config files, later ones over earlier ones, with ``--config`` over all.
+
+    Snakemake has read the files by its own rules; they are read again by ours. A module that is given a config of its
+    own making has no file to read again: then that config is taken as it is.
+    """
+    settings = dict(workflow.config_settings.config or {})
+    files = [Path(path) for path in (*workflow.configfiles, *workflow.config_settings.configfiles)]
+    by_snakemake = {}
+    for content in (*map(load_configfile, files), settings):
+        update_config(by_snakemake, content)
+    if config != by_snakemake:
+        settings, files = dict(config), []
+    name, text = settings.pop("run", None), settings.pop("text", None)
+    if name is not None:
+        files = [run_file(name), *files]
+    elif not files and config == by_snakemake:
+        files = [Path("config.yaml")]
     try:
-        return read_run(path, given) if text is None else text_run(path, str(text), given)
+        return read_run(files, settings) if text is None else text_run(files, str(text), settings)
     except UserError as error:
         raise WorkflowError(f"lmstages: error: {error}")
+
+
+def run_file(name):
+    """runs/NAME.yaml of the working directory, else of the project."""
+    path = Path("runs", f"{name}.yaml")
+    return PROJECT / path if not path.exists() and (PROJECT / path).exists() else path
 
 
 RUN = chosen_run()
 ROOT = f"results/{RUN.name}"
 os.environ["LMSTAGES_MIRROR"] = RUN.mirror or ""
-
-
-def stop_if_profile_is_missing():
-    """Snakemake passes over a workflow profile that is not there, and would run everything on the head node."""
-    given = [after for flag, after in zip(sys.argv, sys.argv[1:]) if flag == "--workflow-profile" and after != "none"]
-    for name in given:
-        if not list(Path(name).glob("*.yaml")):
-            hint = did_you_mean(name, [str(path.parent) for path in Path("profiles").glob("*/config.yaml")])
-            raise WorkflowError(f"lmstages: error: --workflow-profile: {name!r} is no folder with a config.yaml{hint}")
-
-
-stop_if_profile_is_missing()
 
 
 def stop_if_changed():
@@ -67,6 +122,7 @@ envvars:
     "LMSTAGES_MIRROR",
     "LMSTAGES_RUN",
     "LMSTAGES_TIME_LIMIT",
+    "PYTHONPATH",
 
 
 wildcard_constraints:
@@ -81,6 +137,18 @@ wildcard_constraints:
     seed="[0-9]+",
 
 
+def section(job):
+    """``section("fit")``: what the job receives of the config, as a function of the wildcards that it depends on."""
+    write = getattr(RUN, f"{job}_section")
+    names = tuple(inspect.signature(write).parameters)
+    return lambda wildcards: write(*(wildcards[name] for name in names))
+
+
+def code(command):
+    """``code("fit")``: the hash of the code that the command runs for the model of the wildcards."""
+    return lambda wildcards: code_hash(command, RUN.models[wildcards.model].config.module)
+
+
 def raw_files(wildcards):
     """What a corpus is made from: its downloads, the user's file, or nothing where it is drawn."""
     corpus = RUN.corpora[wildcards.corpus]
@@ -92,72 +160,48 @@ def raw_files(wildcards):
     return [f"downloads/{corpus.source}.{part}.{corpus.stories(part)}.txt" for part in parts]
 
 
-def corpus_section(wildcards):
-    return RUN.prepare_section(wildcards.corpus)
-
-
 def layout(wildcards):
     return RUN.layout(wildcards.corpus)
 
 
-def tokenizer_section(wildcards):
-    return to_section(RUN.tokenizers[wildcards.tokenizer])
-
-
-def fit_section(wildcards):
-    return RUN.fit_section(wildcards.model)
-
-
-def evaluate_section(wildcards):
-    return RUN.evaluate_section(wildcards.corpus, wildcards.model)
-
-
-def asked(need, wildcards, *rest):
-    """What a fit asks of the machine, by its config and the width of its vocabulary."""
+def estimated(need, wildcards, *arguments):
+    """What a fit needs of the machine, by its config and the size of its vocabulary."""
     vocab_size = RUN.tokenizers[wildcards.tokenizer].vocab_size or 256
-    return need(RUN.models[wildcards.model].config, vocab_size, *rest)
+    return need(RUN.models[wildcards.model].config, vocab_size, *arguments)
 
 
 def fit_threads(wildcards):
-    return asked(resources.cores, wildcards)
+    return estimated(resources.cores, wildcards)
 
 
 def fit_gpus(wildcards):
-    return asked(resources.gpus, wildcards)
+    return estimated(resources.gpus, wildcards)
 
 
 def fit_device(wildcards):
-    """A GPU where one is asked for and there is one."""
+    """A GPU where the fit needs one and the machine has one."""
     return "auto" if fit_gpus(wildcards) else "cpu"
 
 
 def fit_minutes(wildcards):
-    return asked(resources.minutes, wildcards)
+    return estimated(resources.minutes, wildcards)
 
 
 def fit_megabytes(wildcards, input, attempt):
     """Twice as much at the second attempt, since the first may have been killed for it."""
-    return min(attempt, 2) * asked(resources.megabytes, wildcards, input.size_mb)
+    return min(attempt, 2) * estimated(resources.megabytes, wildcards, input.size_mb)
 
 
-def small_cell(wildcards):
-    """On a cluster, cells that ask for nothing special share jobs; on one machine each job is by itself."""
-    alone = workflow.local_exec or fit_gpus(wildcards) or fit_threads(wildcards) > 1
-    return None if alone else "small_cells"
-
-
-def fit_code(wildcards):
-    return code_hash("fit", RUN.models[wildcards.model].config.module)
-
-
-def evaluate_code(wildcards):
-    return code_hash("evaluate", RUN.models[wildcards.model].config.module)
+def small_experiment(wildcards):
+    """On a cluster, experiments on one core without a GPU share jobs; on one machine each job is by itself."""
+    separate = workflow.local_exec or fit_gpus(wildcards) or fit_threads(wildcards) > 1
+    return None if separate else "small_experiments"
 
 
 def token_files(*splits):
     """The three files of a token stream, for each split."""
-    kinds = ("npy", "bytes.npy", "starts.npy")
-    return [f"{ROOT}/{{corpus}}/{{tokenizer}}/tokens/{split}.{kind}" for split in splits for kind in kinds]
+    suffixes = ("npy", "bytes.npy", "starts.npy")
+    return [f"{ROOT}/{{corpus}}/{{tokenizer}}/tokens/{split}.{suffix}" for split in splits for suffix in suffixes]
 
 
 def evaluated_tokens(wildcards):
@@ -165,9 +209,9 @@ def evaluated_tokens(wildcards):
 
 
 def component_folders(wildcards):
-    """Where the cells lie that a mixture is made of."""
-    parts = RUN.components(wildcards.mixture, int(wildcards.seed))
-    return [f"{ROOT}/{wildcards.corpus}/{wildcards.tokenizer}/{model}/seed{seed}" for model, seed in parts]
+    """The folders of the experiments that a mixture is made of."""
+    components = RUN.components(wildcards.mixture, int(wildcards.seed))
+    return [f"{ROOT}/{wildcards.corpus}/{wildcards.tokenizer}/{model}/seed{seed}" for model, seed in components]
 
 
 def component_files(wildcards):
@@ -175,20 +219,15 @@ def component_files(wildcards):
     return [f"{folder}/{file}" for folder in component_folders(wildcards) for file in files]
 
 
-def mix_section(wildcards):
-    return RUN.mix_section(wildcards.corpus, wildcards.mixture)
-
-
-def experiments(wildcards):
+def experiment_files(wildcards):
     """What the summary reads of every experiment of the run."""
     files, derived = ("fit.json", "scores.safetensors", "evaluation.json"), RUN.derived()
-    folders = [(f"{ROOT}/{c}/{t}/{m}/seed{s}", m) for c, t, m, s in RUN.experiments()]
-    errors = [f"{folder}/quantization_error.json" for folder, model in folders if model in derived]
-    return errors + [f"{folder}/{file}" for folder, _ in folders for file in files]
+    paths = [f"{ROOT}/{c}/{t}/{m}/seed{s}/quantization_error.json" for c, t, m, s in RUN.experiments() if m in derived]
+    return paths + [f"{ROOT}/{c}/{t}/{m}/seed{s}/{file}" for c, t, m, s in RUN.experiments() for file in files]
 
 
 def base_model(wildcards):
-    """The fitted model that a derived one is made of."""
+    """The fitted model that a derived one is made from."""
     base = RUN.base_of(wildcards.model)
     return f"{ROOT}/{wildcards.corpus}/{wildcards.tokenizer}/{base}/seed{wildcards.seed}/model.safetensors"
 
@@ -197,20 +236,8 @@ def base_facts(wildcards):
     return str(Path(base_model(wildcards)).with_name("fit.json"))
 
 
-def derive_code(wildcards):
-    return code_hash("derive", RUN.models[wildcards.model].config.module)
-
-
-def against_code(wildcards):
-    return code_hash("against", RUN.models[wildcards.model].config.module)
-
-
-def pretrained_section(wildcards):
-    return RUN.pretrained_section(wildcards.corpus, wildcards.pretrained)
-
-
-def checkpoint(wildcards):
-    """The files of a pretrained model, where they lie on this machine; those of the hub are fetched by the job."""
+def checkpoint_files(wildcards):
+    """The files of a pretrained model on this machine; those of the hub are fetched by the job."""
     record = RUN.pretrained[wildcards.pretrained]
     if record.gguf is not None:
         return [record.gguf]
@@ -218,71 +245,39 @@ def checkpoint(wildcards):
     return [] if record.path is None else sorted(str(file) for p in patterns for file in Path(record.path).glob(p))
 
 
-def corpus_oracle(wildcards):
-    return RUN.oracle_section(wildcards.corpus)
-
-
-def compress_section(wildcards):
-    return RUN.compress_section(wildcards.corpus)
-
-
-def splits_section(wildcards):
-    return RUN.splits_section(wildcards.corpus)
-
-
-def contrast_section(wildcards):
-    return RUN.contrast_section(wildcards.corpus)
-
-
-def probe_section(wildcards):
-    return RUN.probe_section(wildcards.corpus, wildcards.model)
-
-
-def probe_code(wildcards):
-    return code_hash("probe", RUN.models[wildcards.model].config.module)
-
-
-def analyse_section(wildcards):
-    return RUN.analyse_section(wildcards.corpus)
-
-
-def inspect_section(wildcards):
-    return RUN.inspect_section(wildcards.corpus)
-
-
 def inspect_code(wildcards):
-    models = [name for name, _ in json.loads(inspect_section(wildcards))["cells"]]
+    models = [name for name, _ in json.loads(RUN.inspect_section(wildcards.corpus))["cells"]]
     return code_hash("inspect", *{RUN.models[name].config.module for name in models})
 
 
-def inspected_cells(wildcards):
-    """The networks that are laid open, and what is told of their fits."""
+def inspected_files(wildcards):
+    """The networks that are inspected, and the facts of their fits."""
     folder, files = f"{ROOT}/{wildcards.corpus}/{wildcards.tokenizer}", ("model.safetensors", "fit.json")
-    cells = json.loads(inspect_section(wildcards))["cells"]
-    return [f"{folder}/{name}/seed{seed}/{file}" for name, seed in cells for file in files]
+    networks = json.loads(RUN.inspect_section(wildcards.corpus))["cells"]
+    return [f"{folder}/{name}/seed{seed}/{file}" for name, seed in networks for file in files]
 
 
 def inspections(wildcards):
-    """What the comparison reads of every corpus and tokenizer whose models are laid open."""
+    """What the summary reads of every corpus and tokenizer whose models are inspected."""
     return [f"{ROOT}/{corpus}/{tokenizer}/inspection.json" for corpus, tokenizer in RUN.inspected()]
 
 
 def contrasts(wildcards):
-    """What a grammar lets one ask, where the corpus has one."""
+    """The minimal pairs of a corpus that is drawn from a grammar."""
     return [f"{ROOT}/{wildcards.corpus}/contrasts.json"] if RUN.corpora[wildcards.corpus].embedded else []
 
 
-def analysed(wildcards):
-    """The scores of all cells of a corpus, and what probing the first seed of each fitted one found."""
-    files, name = contrasts(wildcards), wildcards.corpus
+def analysed_files(wildcards):
+    """The scores of all experiments on a corpus, and the probes of the first seed of each fitted model."""
+    files, corpus = contrasts(wildcards), wildcards.corpus
     if files:
-        files = [*files, f"{ROOT}/{name}/oracle/scores.safetensors"]
-    for corpus, tokenizer, model, seed in RUN.experiments():
-        cell = f"{ROOT}/{corpus}/{tokenizer}/{model}/seed{seed}"
-        if corpus == name:
-            files.append(f"{cell}/scores.safetensors")
+        files = [*files, f"{ROOT}/{corpus}/oracle/scores.safetensors"]
+    for name, tokenizer, model, seed in RUN.experiments():
+        folder = f"{ROOT}/{name}/{tokenizer}/{model}/seed{seed}"
+        if name == corpus:
+            files.append(f"{folder}/scores.safetensors")
             if model in RUN.models and seed == RUN.seeds_of(model)[0]:
-                files += [f"{cell}/samples.json", f"{cell}/probe.json"]
+                files += [f"{folder}/samples.json", f"{folder}/probe.json"]
     return files
 
 
@@ -291,7 +286,7 @@ def analyses(wildcards):
 
 
 def compressed(wildcards):
-    """What compressors make of every corpus, where the run names any."""
+    """The code lengths of compressors on every corpus, where the run names any."""
     return [f"{ROOT}/{name}/compressors.json" for name in RUN.corpora] if RUN.compressors else []
 
 

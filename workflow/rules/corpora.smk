@@ -12,7 +12,8 @@ rule download:
     shell:
         "python -m lmstages download --source {wildcards.source:q} --part {wildcards.part:q}"
         " --stories {wildcards.stories:q}"
-        " --out {output:q} --code {params.code:q} --log {log:q}"
+        " --out {output:q} --code {params.code:q}"
+        " 2>&1 | tee -i {log:q} >&2"
 
 
 rule prepare:
@@ -24,13 +25,16 @@ rule prepare:
         documents=expand(f"{ROOT}/{{{{corpus}}}}/text/{{split}}.documents.safetensors", split=SPLITS),
     log:
         f"logs/{RUN.name}/{{corpus}}/prepare.log",
+    benchmark:
+        f"logs/{RUN.name}/{{corpus}}/prepare.benchmark.tsv"
     params:
-        section=corpus_section,
+        section=section("prepare"),
         out=subpath(output.facts, parent=True),
         code=code_hash("prepare"),
     shell:
         "python -m lmstages prepare --raw {input:q} --out {params.out:q} --section {params.section:q}"
-        " --code {params.code:q} --log {log:q}"
+        " --code {params.code:q}"
+        " 2>&1 | tee -i {log:q} >&2"
 
 
 rule tokenize:
@@ -42,12 +46,15 @@ rule tokenize:
         tokens=token_files(*SPLITS),
     log:
         f"logs/{RUN.name}/{{corpus}}/{{tokenizer}}/tokenize.log",
+    benchmark:
+        f"logs/{RUN.name}/{{corpus}}/{{tokenizer}}/tokenize.benchmark.tsv"
     params:
-        section=tokenizer_section,
+        section=section("tokenize"),
         layout=layout,
         text=subpath(input.facts, parent=True),
         out=subpath(output.tokenizer, parent=True),
         code=code_hash("tokenize"),
     shell:
         "python -m lmstages tokenize --text {params.text:q} --layout {params.layout:q} --out {params.out:q}"
-        " --section {params.section:q} --threads {threads} --code {params.code:q} --log {log:q}"
+        " --section {params.section:q} --threads {threads} --code {params.code:q}"
+        " 2>&1 | tee -i {log:q} >&2"

@@ -1,4 +1,4 @@
-# What is made of a fitted model without training it again, and how far it is from what it came from.
+# Models made from a fitted one without training it again, and their distance from it.
 
 
 ruleorder: derive > fit
@@ -15,19 +15,22 @@ rule derive:
         facts=f"{ROOT}/{{corpus}}/{{tokenizer}}/{{model}}/seed{{seed}}/fit.json",
     log:
         f"logs/{RUN.name}/{{corpus}}/{{tokenizer}}/{{model}}/seed{{seed}}/derive.log",
+    benchmark:
+        f"logs/{RUN.name}/{{corpus}}/{{tokenizer}}/{{model}}/seed{{seed}}/derive.benchmark.tsv"
     wildcard_constraints:
         model="|".join(RUN.derived()) or "(?!)",
     params:
-        section=fit_section,
+        section=section("fit"),
         tokens=subpath(input.tokens, parent=True),
         out=subpath(output.model, parent=True),
-        code=derive_code,
+        code=code("derive"),
     shell:
         "python -m lmstages derive --base {input.base:q} --tokens {params.tokens:q} --out {params.out:q}"
-        " --section {params.section:q} --threads {threads} --code {params.code:q} --log {log:q}"
+        " --section {params.section:q} --threads {threads} --code {params.code:q}"
+        " 2>&1 | tee -i {log:q} >&2"
 
 
-rule against:
+rule quantization_error:
     input:
         model=f"{ROOT}/{{corpus}}/{{tokenizer}}/{{model}}/seed{{seed}}/model.safetensors",
         facts=f"{ROOT}/{{corpus}}/{{tokenizer}}/{{model}}/seed{{seed}}/fit.json",
@@ -35,15 +38,16 @@ rule against:
         tokens=f"{ROOT}/{{corpus}}/{{tokenizer}}/tokens/tokenizer.json",
         held_out=evaluated_tokens,
     output:
-        f"{ROOT}/{{corpus}}/{{tokenizer}}/{{model}}/seed{{seed}}/against.json",
+        f"{ROOT}/{{corpus}}/{{tokenizer}}/{{model}}/seed{{seed}}/quantization_error.json",
     log:
-        f"logs/{RUN.name}/{{corpus}}/{{tokenizer}}/{{model}}/seed{{seed}}/against.log",
+        f"logs/{RUN.name}/{{corpus}}/{{tokenizer}}/{{model}}/seed{{seed}}/quantization_error.log",
     wildcard_constraints:
         model="|".join(RUN.derived()) or "(?!)",
     params:
-        section=splits_section,
+        section=section("splits"),
         tokens=subpath(input.tokens, parent=True),
-        code=against_code,
+        code=code("quantization_error"),
     shell:
-        "python -m lmstages against --model {input.model:q} --base {input.base:q} --tokens {params.tokens:q}"
-        " --out {output:q} --section {params.section:q} --threads {threads} --code {params.code:q} --log {log:q}"
+        "python -m lmstages quantization_error --model {input.model:q} --base {input.base:q} --tokens {params.tokens:q}"
+        " --out {output:q} --section {params.section:q} --threads {threads} --code {params.code:q}"
+        " 2>&1 | tee -i {log:q} >&2"

@@ -1,22 +1,25 @@
-# What the models of a corpus hold, laid open for the figures: embeddings, counts, attention.
+# What the models of a corpus hold, for the figures: embeddings, counts, attention.
 
 
 rule inspect:
     input:
-        cells=inspected_cells,
+        networks=inspected_files,
         tokens=f"{ROOT}/{{corpus}}/{{tokenizer}}/tokens/tokenizer.json",
         streams=token_files(*SPLITS),
     output:
-        found=f"{ROOT}/{{corpus}}/{{tokenizer}}/inspection.json",
+        inspection=f"{ROOT}/{{corpus}}/{{tokenizer}}/inspection.json",
         arrays=f"{ROOT}/{{corpus}}/{{tokenizer}}/inspection.safetensors",
     log:
         f"logs/{RUN.name}/{{corpus}}/{{tokenizer}}/inspect.log",
+    benchmark:
+        f"logs/{RUN.name}/{{corpus}}/{{tokenizer}}/inspect.benchmark.tsv"
     threads: 1
     params:
-        section=inspect_section,
+        section=section("inspect"),
         tokens=subpath(input.tokens, parent=True),
-        out=subpath(output.found, parent=True),
+        out=subpath(output.inspection, parent=True),
         code=inspect_code,
     shell:
         "python -m lmstages inspect --tokens {params.tokens:q} --out {params.out:q} --section {params.section:q}"
-        " --threads {threads} --code {params.code:q} --log {log:q}"
+        " --threads {threads} --code {params.code:q}"
+        " 2>&1 | tee -i {log:q} >&2"

@@ -1,9 +1,9 @@
-# A mixture of cells that are scored already: one more cell, made of score files alone.
+# A mixture of scored experiments: one more experiment, made of score files alone.
 
 
 rule mix:
     input:
-        cells=component_files,
+        components=component_files,
         text=f"{ROOT}/{{corpus}}/text/corpus.json",
     output:
         facts=f"{ROOT}/{{corpus}}/{{tokenizer}}/{{mixture}}/seed{{seed}}/fit.json",
@@ -11,12 +11,15 @@ rule mix:
         evaluation=f"{ROOT}/{{corpus}}/{{tokenizer}}/{{mixture}}/seed{{seed}}/evaluation.json",
     log:
         f"logs/{RUN.name}/{{corpus}}/{{tokenizer}}/{{mixture}}/seed{{seed}}/mix.log",
+    benchmark:
+        f"logs/{RUN.name}/{{corpus}}/{{tokenizer}}/{{mixture}}/seed{{seed}}/mix.benchmark.tsv"
     params:
-        section=mix_section,
+        section=section("mix"),
         components=component_folders,
         text=subpath(input.text, parent=True),
         out=subpath(output.facts, parent=True),
         code=code_hash("mix"),
     shell:
         "python -m lmstages mix --components {params.components:q} --text {params.text:q} --out {params.out:q}"
-        " --section {params.section:q} --code {params.code:q} --log {log:q}"
+        " --section {params.section:q} --code {params.code:q}"
+        " 2>&1 | tee -i {log:q} >&2"

@@ -1,4 +1,4 @@
-# One cell of the comparison: a config fitted on a corpus under a tokenizer with a seed, then scored and sampled.
+# One experiment: a model fitted on a corpus under a tokenizer with a seed, then scored and sampled.
 
 
 rule fit:
@@ -11,8 +11,10 @@ rule fit:
         facts=f"{ROOT}/{{corpus}}/{{tokenizer}}/{{model}}/seed{{seed}}/fit.json",
     log:
         f"logs/{RUN.name}/{{corpus}}/{{tokenizer}}/{{model}}/seed{{seed}}/fit.log",
+    benchmark:
+        f"logs/{RUN.name}/{{corpus}}/{{tokenizer}}/{{model}}/seed{{seed}}/fit.benchmark.tsv"
     group:
-        small_cell
+        small_experiment
     threads: fit_threads
     resources:
         gpu=fit_gpus,
@@ -20,15 +22,16 @@ rule fit:
         mem_mb=fit_megabytes,
         device=fit_device,
     params:
-        section=fit_section,
+        section=section("fit"),
         tokens=subpath(input.tokens, parent=True),
         out=subpath(output.model, parent=True),
         resume=f"resume/{RUN.name}/{{corpus}}.{{tokenizer}}.{{model}}.seed{{seed}}",  # no output: it survives a kill
-        code=fit_code,
+        code=code("fit"),
     shell:
         "python -m lmstages fit --tokens {params.tokens:q} --out {params.out:q} --section {params.section:q}"
         " --seed {wildcards.seed:q} --resume {params.resume:q} ${{LMSTAGES_TIME_LIMIT:+--minutes {resources.runtime}}}"
-        " --device {resources.device:q} --threads {threads} --code {params.code:q} --log {log:q}"
+        " --device {resources.device:q} --threads {threads} --code {params.code:q}"
+        " 2>&1 | tee -i {log:q} >&2"
 
 
 rule evaluate:
@@ -43,19 +46,22 @@ rule evaluate:
         samples=f"{ROOT}/{{corpus}}/{{tokenizer}}/{{model}}/seed{{seed}}/evaluation.json",
     log:
         f"logs/{RUN.name}/{{corpus}}/{{tokenizer}}/{{model}}/seed{{seed}}/evaluate.log",
+    benchmark:
+        f"logs/{RUN.name}/{{corpus}}/{{tokenizer}}/{{model}}/seed{{seed}}/evaluate.benchmark.tsv"
     group:
-        small_cell
+        small_experiment
     threads: 1
     resources:
         gpu=fit_gpus,
         device=fit_device,
     params:
-        section=evaluate_section,
+        section=section("evaluate"),
         tokens=subpath(input.tokens, parent=True),
         text=subpath(input.text, parent=True),
         out=subpath(output.scores, parent=True),
-        code=evaluate_code,
+        code=code("evaluate"),
     shell:
         "python -m lmstages evaluate --model {input.model:q} --tokens {params.tokens:q} --text {params.text:q}"
         " --out {params.out:q} --section {params.section:q} --device {resources.device:q} --threads {threads}"
-        " --code {params.code:q} --log {log:q}"
+        " --code {params.code:q}"
+        " 2>&1 | tee -i {log:q} >&2"

@@ -1,23 +1,26 @@
-# A LLaMA from elsewhere: no fit, its own vocabulary, the same text.
+# A LLaMA trained elsewhere: no fit, its own vocabulary, the same text.
 
 
 rule score_pretrained:
     input:
         text=f"{ROOT}/{{corpus}}/text/corpus.json",
         held_out=expand(f"{ROOT}/{{{{corpus}}}}/text/{{split}}.txt", split=SPLITS),
-        checkpoint=checkpoint,
+        checkpoint=checkpoint_files,
     output:
         facts=f"{ROOT}/{{corpus}}/{OWN}/{{pretrained}}/seed0/fit.json",
         scores=f"{ROOT}/{{corpus}}/{OWN}/{{pretrained}}/seed0/scores.safetensors",
         samples=f"{ROOT}/{{corpus}}/{OWN}/{{pretrained}}/seed0/evaluation.json",
     log:
         f"logs/{RUN.name}/{{corpus}}/{OWN}/{{pretrained}}/score.log",
+    benchmark:
+        f"logs/{RUN.name}/{{corpus}}/{OWN}/{{pretrained}}/score.benchmark.tsv"
     threads: 1
     params:
-        section=pretrained_section,
+        section=section("pretrained"),
         text=subpath(input.text, parent=True),
         out=subpath(output.facts, parent=True),
         code=code_hash("score_pretrained"),
     shell:
         "python -m lmstages score_pretrained --text {params.text:q} --out {params.out:q}"
-        " --section {params.section:q} --threads {threads} --code {params.code:q} --log {log:q}"
+        " --section {params.section:q} --threads {threads} --code {params.code:q}"
+        " 2>&1 | tee -i {log:q} >&2"

@@ -9,15 +9,18 @@ rule oracle:
         scores=f"{ROOT}/{{corpus}}/oracle/scores.safetensors",
     log:
         f"logs/{RUN.name}/{{corpus}}/oracle.log",
+    benchmark:
+        f"logs/{RUN.name}/{{corpus}}/oracle.benchmark.tsv"
     priority: 1  # early, since the last analysis waits for it
     params:
-        section=corpus_oracle,
+        section=section("oracle"),
         text=subpath(input.text, parent=True),
         out=subpath(output.expected, parent=True),
         code=code_hash("oracle"),
     shell:
         "python -m lmstages oracle --text {params.text:q} --out {params.out:q} --section {params.section:q}"
-        " --code {params.code:q} --log {log:q}"
+        " --code {params.code:q}"
+        " 2>&1 | tee -i {log:q} >&2"
 
 
 rule compress:
@@ -28,18 +31,21 @@ rule compress:
         f"{ROOT}/{{corpus}}/compressors.json",
     log:
         f"logs/{RUN.name}/{{corpus}}/compress.log",
+    benchmark:
+        f"logs/{RUN.name}/{{corpus}}/compress.benchmark.tsv"
     params:
-        section=compress_section,
+        section=section("compress"),
         text=subpath(input.facts, parent=True),
         code=code_hash("compress"),
     shell:
         "python -m lmstages compress --text {params.text:q} --out {output:q} --section {params.section:q}"
-        " --code {params.code:q} --log {log:q}"
+        " --code {params.code:q}"
+        " 2>&1 | tee -i {log:q} >&2"
 
 
 rule summarize:
     input:
-        experiments,
+        experiment_files,
         oracles,
         compressed,
         analyses,
@@ -51,6 +57,8 @@ rule summarize:
         tables=expand(f"{ROOT}/tables/{{name}}.parquet", name=[name for name in TABLES if name != "results"]),
     log:
         f"logs/{RUN.name}/summarize.log",
+    benchmark:
+        f"logs/{RUN.name}/summarize.benchmark.tsv"
     localrule: True
     params:
         section=RUN.summary_section(),
@@ -58,7 +66,8 @@ rule summarize:
         code=code_hash("summarize"),
     shell:
         "python -m lmstages summarize --out {params.out:q} --section {params.section:q}"
-        " --code {params.code:q} --log {log:q}"
+        " --code {params.code:q}"
+        " 2>&1 | tee -i {log:q} >&2"
 
 
 rule report:
@@ -77,12 +86,14 @@ rule report:
         folder=subpath(output.page, parent=True),
         code=code_hash("report"),
     shell:
-        "python -m lmstages report --results {params.folder:q} --out {params.folder:q} --code {params.code:q} --log {log:q}"
+        "python -m lmstages report --results {params.folder:q} --out {params.folder:q}"
+        " --code {params.code:q} 2>&1 | tee -i {log:q} >&2"
 
 
 rule figures:
     input:
-        f"{ROOT}/comparison.json",
+        results=f"{ROOT}/results.parquet",
+        facts=f"{ROOT}/run.json",
     output:
         report(
             directory(f"{ROOT}/figures"),
@@ -96,9 +107,11 @@ rule figures:
         f"logs/{RUN.name}/figures.log",
     localrule: True
     params:
-        code=code_hash("figures"),
+        folder=subpath(output[0], parent=True),
+        code=code_hash("figures", *figure_modules()),
     shell:
-        "python -m lmstages figures --comparison {input:q} --out {output:q} --code {params.code:q} --log {log:q}"
+        "python -m lmstages figures --results {params.folder:q} --out {output:q}"
+        " --code {params.code:q} 2>&1 | tee -i {log:q} >&2"
 
 
 rule verdict:
@@ -114,16 +127,16 @@ rule verdict:
         folder=subpath(output[0], parent=True),
         code=code_hash("verdict"),
     shell:
-        "python -m lmstages verdict --results {params.folder:q} --out {output:q} --code {params.code:q} --log {log:q}"
+        "python -m lmstages verdict --results {params.folder:q} --out {output:q}"
+        " --code {params.code:q} 2>&1 | tee -i {log:q} >&2"
 
 
+# Prints what is there and makes nothing, so that it may be called while another run is in progress.
 rule show:
-    input:
-        f"{ROOT}/verdict.txt",
     log:
         f"logs/{RUN.name}/show.log",
     localrule: True
     params:
-        results=subpath(input[0], parent=True),
+        results=ROOT,
     shell:
-        "python -m lmstages table {params.results:q} --log {log:q}"
+        "python -m lmstages table {params.results:q} 2>&1 | tee -i {log:q}"

@@ -9,11 +9,13 @@ from lmstages.config.hyperparameters.neural import Neural
 
 
 class GPT(Neural):
-    """Adds attention: every earlier token may be looked at, and which ones matter depends on what they say.
+    """Adds attention: each position takes a weighted average over all earlier positions of the window, with weights
+    computed from their contents.
 
-    The switches take it apart: one head without ``projection``, ``feedforward``, ``residual`` or ``norms`` is where
-    a lecture begins (Karpathy 2023), all of them on is GPT-2. ``feedforward: layer`` is a single layer and not an
-    inner one four times as wide; ``bias`` is that of layers and norms, ``attention_bias`` of queries, keys and values.
+    Switches remove single parts for ablations: with one head and without ``projection``, ``feedforward``, ``residual``
+    and ``norms`` it is the first model of Karpathy's lecture (2023), with all of them GPT-2. ``feedforward: layer`` is
+    one linear layer in place of two with an inner width of 4 D; ``bias`` is that of linear layers and norms,
+    ``attention_bias`` that of queries, keys and values.
     """
 
     name, title = "gpt", "GPT"
@@ -41,7 +43,7 @@ class GPT(Neural):
 
     @property
     def context(self) -> int:
-        """The longest row that has positions."""
+        """The window: the number of positions that have an embedding."""
         return self.window
 
     @model_validator(mode="after")
@@ -54,9 +56,10 @@ class GPT(Neural):
 
 
 class Llama(Neural):
-    """Changes four parts of GPT: relative positions by rotation, a gated feed-forward, simpler norms, shared keys.
+    """Replaces four parts of GPT: rotary position embeddings (RoPE), a gated feed-forward layer (SwiGLU), RMSNorm and
+    grouped-query attention.
 
-    ``key_value_heads`` below ``heads`` makes several queries share a key and value (Ainslie et al. 2023).
+    With ``key_value_heads`` below ``heads`` several query heads share a key and value head (Ainslie et al. 2023).
     """
 
     name, title = "llama", "LLaMA"
@@ -79,7 +82,7 @@ class Llama(Neural):
 
     @property
     def context(self) -> int:
-        """The longest row it is trained on."""
+        """The window: the longest row that is scored at once."""
         return self.window
 
     @model_validator(mode="after")
@@ -94,17 +97,18 @@ class Llama(Neural):
 
 
 class ModernGPT(Neural):
-    """Changes what small, quick training runs have found better since: norms without weights, also of queries and
-    keys, rotation, ReLU^2, a start at zero, logits that cannot run away; each by a switch.
+    """Adds what small training runs have found to help since GPT-2: parameter-free RMSNorm, also of queries and keys,
+    rotary position embeddings, ReLU^2, zero-initialised projections, a logit soft-cap and the optimizer Muon.
 
-    ``ngram_embeddings`` lists the orders whose hashed n-grams get a vector of their own, ``value_embeddings`` gives
-    every layer's values one of the token. With every switch off it is GPT. ``optimizer: muon`` is made for it.
+    Each part has a switch; with every switch off the network is GPT. ``value_embeddings`` adds a token embedding to the
+    values of every layer; ``ngram_embeddings`` lists the orders of the n-grams whose hash selects one of
+    ``ngram_buckets`` additional embedding vectors.
     """
 
     name, title = "modern_gpt", "Modern GPT"
     module, model = "lmstages.models.neural.modern_gpt", "ModernModel"
     protocol = "stride"
-    source = "Jordan et al. 2024, modded-nanogpt; each part in models/modern.py"
+    source = "Jordan et al. 2024, modded-nanogpt; each part in models/neural/modern_gpt.py"
     layers: Positive = 4
     heads: Positive = 4
     width: Positive = 128
@@ -132,7 +136,7 @@ class ModernGPT(Neural):
 
     @property
     def context(self) -> int:
-        """The longest row it is trained on."""
+        """The window: the longest row that is scored at once."""
         return self.window
 
     @model_validator(mode="after")
@@ -147,10 +151,11 @@ class ModernGPT(Neural):
 
 
 class Residual(ModernGPT):
-    """Puts the network on top of Kneser-Ney: it says only by how much the counts are wrong, and learns it on parts of
-    train that they were not counted from.
+    """Adds the network to Kneser-Ney: its logits are added to the n-gram model's log-probabilities, so that it learns
+    only the residual, on parts of train that those counts exclude (cross-fitting).
 
-    ``order`` and ``discounts`` are Kneser-Ney's, ``folds`` how many parts train is cut into; the rest is the network's.
+    ``order`` and ``discounts`` are those of Kneser-Ney; ``folds`` is the number of parts that train is cut into; all
+    other keys are the network's.
     """
 
     name, title = "residual", "Residual on Kneser-Ney"
@@ -161,7 +166,7 @@ class Residual(ModernGPT):
     folds: Annotated[int, Field(ge=2, le=1000)] = 10
 
     @model_validator(mode="after")
-    def _the_window_holds_the_order(self) -> "Residual":
+    def _window_covers_the_order(self) -> "Residual":
         if self.order - 1 > self.window:
             raise ValueError(f"order {self.order} looks back further than window {self.window}")
         return self

@@ -1,4 +1,4 @@
-"""What every record of hyperparameters has in common: its name, its class, its context and its category.
+"""Base class of the hyperparameter records: a model's name, the class that fits it, its context and its category.
 
 A record holds what defines a fitted model and nothing about how it is scored or where it runs, so that an edit of a
 record re-fits exactly the models it changes. Knows nothing of tokens, arrays or files.
@@ -7,6 +7,7 @@ record re-fits exactly the models it changes. Knows nothing of tokens, arrays or
 from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
+from pydantic_core import to_jsonable_python
 
 Positive = Annotated[int, Field(ge=1)]
 
@@ -23,8 +24,11 @@ Schedule = Literal["constant", "cosine", "linear", "step", "stable"]
 Category = Literal["static", "online", "bound", "compressor", "pretrained"]
 
 
+FOR_READERS = ("name", "title", "source")  # constants of a record that no fit depends on
+
+
 class ModelConfig(BaseModel):
-    """What every model tells of itself; ``module`` and ``model`` name the class that fits it."""
+    """Hyperparameters of one model; ``module`` and ``model`` name the class that fits it; ``source`` cites it."""
 
     model_config = ConfigDict(frozen=True, strict=True, extra="forbid", protected_namespaces=())
     name: ClassVar[str]
@@ -33,24 +37,31 @@ class ModelConfig(BaseModel):
     model: ClassVar[str]
     source: ClassVar[str]
     family: ClassVar[Literal["counts", "neural"]]
-    protocol: ClassVar[Literal["stream", "stride"]] = "stream"  # how it is scored unless the config says otherwise
+    protocol: ClassVar[Literal["stream", "stride"]] = "stream"  # the default; a config may choose another
 
     @property
     def context(self) -> int | None:
-        """How many earlier tokens a prediction may use; None for all of them."""
+        """Maximum number of earlier tokens that a prediction may use; None for all of them."""
         raise NotImplementedError
 
     @property
     def category(self) -> Category:
-        """The class of rows it may be compared within."""
+        """The category of rows that this model is ranked within."""
         return "static"
 
     @property
     def fitted_by(self) -> str:
-        """The class in ``module`` that fits this very record."""
+        """Name of the class in ``module`` that fits this record."""
         return self.model
 
+    def properties(self) -> dict[str, Any]:
+        """What code derives from the hyperparameters, as JSON: every property and every constant a fit depends on."""
+        records = [record for record in type(self).__mro__ if issubclass(record, ModelConfig)]
+        names = {name for record in records for name, member in vars(record).items() if isinstance(member, property)}
+        names |= {name for record in records for name in record.__class_vars__ if hasattr(self, name)}
+        return {name: to_jsonable_python(getattr(self, name)) for name in sorted(names.difference(FOR_READERS))}
 
-def several(value: Any) -> tuple[Any, ...]:
-    """One value or a list of them, as a tuple."""
+
+def as_tuple(value: Any) -> tuple[Any, ...]:
+    """A single value or a list of values, as a tuple."""
     return tuple(value) if isinstance(value, list) else (value,)

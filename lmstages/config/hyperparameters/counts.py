@@ -4,17 +4,17 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import ConfigDict, Field, TypeAdapter, WrapValidator, model_validator
 
-from lmstages.config.hyperparameters.base import Category, ModelConfig, several
+from lmstages.config.hyperparameters.base import Category, ModelConfig, as_tuple
 
 
 class Counts(ModelConfig):
-    """A model that is fitted by counting: exact, quick, the same for every seed."""
+    """A model that is fitted by counting: deterministic, so that every seed gives the same model."""
 
     family = "counts"
 
 
 class Uniform(Counts):
-    """Guesses: every token of the vocabulary is as likely as any other."""
+    """Predicts every token of the vocabulary with the same probability, 1 / V: the baseline of every other model."""
 
     name, title = "uniform", "Uniform"
     module, model = "lmstages.models.counts.ngram", "UniformModel"
@@ -22,7 +22,7 @@ class Uniform(Counts):
 
     @property
     def context(self) -> int:
-        """Nothing that came before matters."""
+        """No earlier token is used."""
         return 0
 
 
@@ -35,29 +35,34 @@ ONE_ORDER: TypeAdapter[int] = TypeAdapter(Annotated[int, Field(ge=1, le=24)], co
 ONE_CONSTANT: TypeAdapter[float] = TypeAdapter(Annotated[float, Field(ge=0, le=1e6)], config=STRICT)
 
 
-def _one_or_several(one: TypeAdapter[Any], what: str) -> WrapValidator:
-    """A value, or a list of them each once of which valid chooses; one error for what is neither."""
+def _value_or_list(adapter: TypeAdapter[Any], noun: str) -> WrapValidator:
+    """Validates a single value, or a list of distinct values from which the valid split chooses.
+
+    Raises ValueError for an empty list and for duplicates; ``noun`` is what the message calls the values.
+    """
 
     def read(value: Any, _: Any) -> Any:
         if not isinstance(value, list):
-            return one.validate_python(value)
+            return adapter.validate_python(value)
         if not value or len(set(map(str, value))) < len(value):
-            raise ValueError(f"{value} found; a list of {what}, of which valid chooses, names each once, at least one")
-        return [one.validate_python(each) for each in value]
+            allowed = f"a list of {noun}, from which valid chooses, has no duplicates and is not empty"
+            raise ValueError(f"{value} found; {allowed}")
+        return [adapter.validate_python(item) for item in value]
 
     return WrapValidator(read)
 
 
-Orders = Annotated[int | list[int], _one_or_several(ONE_ORDER, "orders")]
+Orders = Annotated[int | list[int], _value_or_list(ONE_ORDER, "orders")]
 
 
-Constants = Annotated[float | list[float], _one_or_several(ONE_CONSTANT, "constants")]
+Constants = Annotated[float | list[float], _value_or_list(ONE_CONSTANT, "constants")]
 
 
 class Smoothed(Counts):
-    """Counts with the same constant added to every one, so that what was never seen stays possible.
+    """N-gram counts with additive smoothing: the constant ``add`` is added to every count, so that no probability is 0.
 
-    ``padded`` counts a document's first tokens too, behind boundaries; without it only whole n-grams count.
+    ``padded`` counts a document's first tokens too, preceded by boundary tokens; otherwise only n-grams that lie wholly
+    within a document are counted. Of a list of constants the one with the lowest loss on valid is kept.
     """
 
     add: Constants = 0.1
@@ -68,13 +73,13 @@ class Smoothed(Counts):
 
     @property
     def orders(self) -> tuple[int, ...]:
-        """The one order there is."""
+        """The model's order, as a tuple of one."""
         return (self.order,)
 
     @property
     def constants(self) -> tuple[float, ...]:
         """The constants to choose from."""
-        return several(self.add)
+        return as_tuple(self.add)
 
     @property
     def context(self) -> int:
@@ -83,14 +88,14 @@ class Smoothed(Counts):
 
 
 class Unigram(Smoothed):
-    """Adds frequency: some tokens are likelier than others, whatever came before."""
+    """Adds token frequencies: each token has its relative frequency in train as probability, whatever precedes it."""
 
     name, title, order = "unigram", "Unigram", 1
     source = "Shannon 1948, first-order approximation"
 
 
 class Bigram(Smoothed):
-    """Adds order: what comes next depends on the token before it."""
+    """Adds a context of one token: the next token's distribution depends on the token before it."""
 
     name, title, order = "bigram", "Bigram", 2
     source = "Markov 1913"
@@ -100,7 +105,7 @@ DISCOUNTED = ("absolute", "kneser_ney", "modified_kneser_ney")
 
 
 class AnyOrder(Counts):
-    """N-grams of any length; of a list of orders the one that predicts ``valid`` best is kept."""
+    """N-grams of any order; of a list of orders the one with the lowest loss on valid is kept."""
 
     order: Orders
     module = "lmstages.models.counts.ngram"
@@ -108,7 +113,7 @@ class AnyOrder(Counts):
     @property
     def orders(self) -> tuple[int, ...]:
         """The orders to choose from."""
-        return several(self.order)
+        return as_tuple(self.order)
 
     @property
     def context(self) -> int:
@@ -117,12 +122,13 @@ class AnyOrder(Counts):
 
 
 class Ngram(AnyOrder):
-    """Adds history: n - 1 tokens instead of one, and with them contexts that were never seen.
+    """Adds a longer context: the next token depends on the n - 1 tokens before it, many of which never occur in train.
 
-    ``smoothing`` says where the probability of what was never seen comes from: a constant added to every count,
-    or the next shorter context, down to a uniform guess. ``add`` belongs to the first, ``discounts`` to those of the
-    others that subtract from counts: by formula, or ``tuned`` on a part of train. What stands before a document is
-    boundaries all the way (``padded``), or one: then adding counts whole n-grams only, the others begin with less.
+    ``smoothing`` decides where the probability of unseen n-grams comes from: a constant added to every count
+    (``add``), or interpolation with the next shorter context, down to the uniform distribution. ``discounts``, of the
+    smoothings that subtract from counts, are computed by formula (``closed_form``) or ``tuned`` on a held-out part of
+    train. ``padded`` puts n - 1 boundary tokens before every document. Without it there is one: additive smoothing then
+    counts only n-grams within a document, the others use shorter contexts at a document's start.
     """
 
     name, title = "ngram", "N-gram"
@@ -130,14 +136,14 @@ class Ngram(AnyOrder):
     source = "Shannon 1948; Lidstone 1920 for the constant; Chen & Goodman 1999 for the others"
     order: Orders = 4
     smoothing: Literal["add", "jelinek_mercer", "witten_bell", "absolute", "kneser_ney", "modified_kneser_ney"] = "add"
-    add: Constants | None = None  # 0.1 where it belongs
-    padded: bool | None = None  # true for add, false for the others
-    discounts: Literal["closed_form", "tuned"] | None = None  # closed_form where they belong
+    add: Constants | None = None  # 0.1 for smoothing add, of which alone it is a key
+    padded: bool | None = None  # true for smoothing add, false for the others
+    discounts: Literal["closed_form", "tuned"] | None = None  # closed_form for smoothings that discount
 
     @model_validator(mode="before")
     @classmethod
     def _keys_of_the_smoothing(cls, keys: Any) -> Any:
-        """Each key belongs to some smoothings: there it has a default, elsewhere it is refused."""
+        """Fills in the defaults of the keys that the smoothing has; raises ValueError for a key it has not."""
         if not isinstance(keys, dict):
             return keys
         smoothing, defaults = keys.get("smoothing", "add"), dict[str, Any]()
@@ -152,19 +158,21 @@ class Ngram(AnyOrder):
     @property
     def constants(self) -> tuple[float, ...]:
         """The constants to choose from."""
-        return several(self.add or 0.0)
+        return as_tuple(self.add or 0.0)
 
     @property
     def fitted_by(self) -> str:
-        """Adding a constant looks at one order alone, every other smoothing at all of them."""
+        """Additive smoothing counts a single order; every other smoothing counts all orders."""
         return "NgramModel" if self.smoothing == "add" else "InterpolatedModel"
 
 
 class KneserNey(AnyOrder):
-    """Adds doubt: every context gives part of its counts to the next shorter one, and there a token counts by how
-    many different contexts it followed, not by how often it came: *Francisco* is frequent, but only after *San*.
+    """Adds absolute discounting with continuation counts: a discount is subtracted from every count and its probability
+    mass is spread by the next shorter context, in which a token counts by how many different contexts it follows, not
+    by how often it occurs. *Francisco* is frequent, but only after *San*.
 
-    The shortcut ``model: ngram, smoothing: modified_kneser_ney``, since no smoothing of counts is stronger.
+    Short for ``type: ngram, smoothing: modified_kneser_ney``, the strongest of the count-based smoothings, with
+    ``order`` 6. The discounts are those of Chen & Goodman (``closed_form``) or ``tuned`` on a held-out part of train.
     """
 
     name, title = "kneser_ney", "Kneser-Ney, modified"
@@ -177,10 +185,11 @@ class KneserNey(AnyOrder):
 
 
 class Cache(Counts):
-    """Adds recency: what was just said is said again. Nothing is learned from train, and from the text that is read
-    no more than a unigram of its last ``window`` tokens, which fade by ``decay`` each.
+    """Adds recency: a unigram model of the last ``window`` tokens of the text being scored, because texts repeat their
+    own words. It learns nothing from train.
 
-    Weak alone; in a mixture with any other model it is what that model cannot know of a text's own words.
+    Each step multiplies the weight of an earlier token by ``decay``. Weak alone; in a mixture it lends another model a
+    memory of the text at hand.
     """
 
     name, title = "cache", "Unigram cache"
@@ -188,38 +197,38 @@ class Cache(Counts):
     source = "Kuhn & De Mori 1990; Grave et al. 2017"
     window: Annotated[int, Field(ge=1, le=1 << 24)] = 1000
     decay: Annotated[float, Field(gt=0, le=1)] = 1.0
-    add: Annotated[float, Field(gt=0, le=1e6)] = 0.1  # to every count, so that every token is possible
+    add: Annotated[float, Field(gt=0, le=1e6)] = 0.1  # added to every count, so that no probability is 0
 
     @property
     def category(self) -> Category:
-        """It learns from the text it is scored on, and from nothing else."""
+        """Always online: it learns from the text it is scored on and from nothing else."""
         return "online"
 
     @property
     def context(self) -> int:
-        """The window."""
+        """The number of tokens in the window."""
         return self.window
 
 
 class OnlineCounts(Counts):
-    """A model that can learn as it reads: from train alone or, with ``learns``, from every token that it has scored.
+    """A model of counts that can be evaluated online: with ``online`` it is updated with every token after scoring it.
 
-    What learns from the text it is scored on stands in a class of its own, since no other model saw that text.
+    Online evaluation (dynamic evaluation) is a category of its own: static models never learn from the scored text.
     """
 
     online: bool = False
 
     @property
     def category(self) -> Category:
-        """Adaptive where it goes on learning."""
+        """``online`` where the model is updated while it is scored."""
         return "online" if self.online else "static"
 
 
 class PPM(OnlineCounts):
-    """Takes certainty from the longest context that says anything: a token that has followed it is predicted from
-    there alone, and shorter contexts are asked only for what has not, once every token that has is excluded.
+    """Adds escape probabilities in place of interpolation: the longest context seen in train predicts the tokens that
+    have followed it, and its escape probability goes to shorter contexts, which exclude those tokens.
 
-    Older than Kneser-Ney, and made to compress: it can learn on while it is scored (``learns``).
+    Developed for compression, before Kneser-Ney. With ``online`` it is updated with every token after scoring it.
     """
 
     name, title = "ppm", "PPM-D"
@@ -229,14 +238,16 @@ class PPM(OnlineCounts):
 
     @property
     def context(self) -> int | None:
-        """The longest context; everything read, where it learns from it."""
+        """``order``; None (all earlier tokens) with ``online``, since the counts then depend on them."""
         return None if self.online else self.order
 
 
 class ContextMixing(OnlineCounts):
-    """Adds opinions: no longer one context after the other but all at once, and a neuron that learns whom to trust.
+    """Adds learned weights: an online logistic regression mixes the predictions of all contexts at once, in place of a
+    fixed order from the longest context to the shortest.
 
-    Besides the last 1 ... ``order`` tokens it looks at words and lines.
+    The contexts are the last 1 ... ``order`` tokens, the last words and the position in the line. With ``online``
+    counts and weights are updated with every token after scoring it.
     """
 
     name, title = "context_mixing", "Context mixing"
@@ -246,5 +257,5 @@ class ContextMixing(OnlineCounts):
 
     @property
     def context(self) -> None:
-        """Words and lines may be of any length."""
+        """None: words and lines may be of any length."""
         return None

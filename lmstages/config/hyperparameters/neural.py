@@ -1,4 +1,4 @@
-"""Hyperparameters of the networks without attention, and of the training loop that all networks share."""
+"""Hyperparameters of the networks without attention, and of the training loop of all networks."""
 
 from typing import Annotated, ClassVar, Literal
 
@@ -8,20 +8,20 @@ from lmstages.config.hyperparameters.base import ModelConfig, Optimizer, Positiv
 
 
 class Neural(ModelConfig):
-    """A model that is fitted by gradient descent; these keys belong to the one training loop."""
+    """A model fitted by gradient descent: the keys of the training loop that all networks share."""
 
     family = "neural"
     steps: Positive = 1000
     batch_size: Positive | None = 64  # None: all rows at every step
     row_length: Positive = 1
-    optimizer: Optimizer = "adamw"  # muon: Muon for the matrices within, AdamW for embeddings, output and vectors
+    optimizer: Optimizer = "adamw"  # muon: Muon for hidden matrices, AdamW for embeddings, output and vectors
     learning_rate: Rate = 1e-3
-    matrix_learning_rate: Rate = 0.02  # muon alone reads it and momentum, and follows the same schedule
-    momentum: Annotated[float, Field(ge=0, lt=1)] = 0.95
+    matrix_learning_rate: Rate = 0.02  # of Muon, with the same schedule; adamw and sgd do not use it
+    momentum: Annotated[float, Field(ge=0, lt=1)] = 0.95  # of Muon
     final_learning_rate: Annotated[float, Field(ge=0, le=1e4)] = 1e-4
     schedule: Schedule = "cosine"
-    drop_after: Annotated[float, Field(ge=0, le=1)] = 0.75  # share of the steps; schedule step alone reads it
-    decay_share: Annotated[float, Field(gt=0, le=1)] = 0.5  # of the steps, at their end; schedule stable alone reads it
+    drop_after: Annotated[float, Field(ge=0, le=1)] = 0.75  # fraction of the steps; of schedule step
+    decay_share: Annotated[float, Field(gt=0, le=1)] = 0.5  # fraction of the steps, the last; of schedule stable
     warmup_steps: Annotated[int, Field(ge=0)] = 0
     beta2: Annotated[float, Field(gt=0, lt=1)] = 0.99
     weight_decay: Annotated[float, Field(ge=0, le=10)] = 0.0
@@ -29,9 +29,9 @@ class Neural(ModelConfig):
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
     evaluate_every: Positive = 200
     keep: Literal["best", "last"] = "best"
-    averaging: Literal["none", "ema", "mean"] = "none"  # of the weights that are evaluated and kept
-    average_share: Annotated[float, Field(gt=0, le=1)] = 0.2  # of the steps, at their end, that is averaged over
-    average_decay: Annotated[float, Field(gt=0, lt=1)] = 0.99  # a step; averaging ema alone reads it
+    averaging: Literal["none", "ema", "mean"] = "none"  # of the weights, for evaluation and for the saved model
+    average_share: Annotated[float, Field(gt=0, le=1)] = 0.2  # fraction of the steps, the last, that is averaged
+    average_decay: Annotated[float, Field(gt=0, lt=1)] = 0.99  # per step; of averaging ema
 
     @model_validator(mode="after")
     def _consistent(self) -> "Neural":
@@ -41,11 +41,11 @@ class Neural(ModelConfig):
 
 
 class Perceptron(Neural):
-    """What the networks over a window share: ``layers`` hidden ones of ``hidden`` units, then the output.
+    """A feed-forward network over a fixed window: ``layers`` hidden layers of ``hidden`` units, then the output layer.
 
-    A tied output projects to the embedding's width and multiplies by the embedding (Press & Wolf 2017).
-    ``initialisation``: ``scaled`` by each layer's inputs; ``normal`` draws all weights from N(0, 1), biases
-    zero; ``all_normal`` draws the biases so too.
+    ``tied_output`` projects to the embedding's width and multiplies by the embedding matrix (Press & Wolf 2017).
+    ``initialisation``: ``scaled`` divides by the square root of a layer's inputs; ``normal`` draws all weights from
+    N(0, 1), with biases zero; ``all_normal`` draws the biases from N(0, 1) too.
     """
 
     hidden: Positive = 128
@@ -57,10 +57,11 @@ class Perceptron(Neural):
 
 
 class NeuralBigram(Perceptron):
-    """The bigram again, its table made by a network: tokens that behave alike share what they learn.
+    """Adds gradient descent: a network with token embeddings computes the bigram's table of probabilities, so that
+    tokens with similar contexts share parameters.
 
-    ``width: null`` is the table itself, one-hot times W; a width factors it into embedding and projection;
-    ``layers`` puts hidden layers between the two.
+    ``width: null`` is the V x V table of logits itself (one-hot input times W); a ``width`` factors it into embedding
+    and projection; ``layers`` adds hidden layers between the two.
     """
 
     name, title = "neural_bigram", "Neural bigram"
@@ -73,12 +74,12 @@ class NeuralBigram(Perceptron):
 
     @property
     def embedding(self) -> int | None:
-        """The width, as the MLP calls it."""
+        """The embedding width, under the name that MLP gives it."""
         return self.width
 
     @property
     def context(self) -> int:
-        """One token, like the bigram it re-parametrizes."""
+        """One token, as of the bigram."""
         return 1
 
     @model_validator(mode="after")
@@ -89,10 +90,11 @@ class NeuralBigram(Perceptron):
 
 
 class Autograd(ModelConfig):
-    """The chain rule by hand: the next model's network, every sum and product a node that knows its slope.
+    """Adds backpropagation written out: the next model's network as a graph of scalars, in which every sum and product
+    is a node that knows its local gradient.
 
-    Small by nature, being a graph of single numbers: it learns from ``examples`` tokens of train, ``epochs`` times
-    each, and not from the rest. ``clip`` bounds each number of the gradient by itself, 0 none.
+    A graph of single numbers is slow, so that it trains on ``examples`` tokens of train, ``epochs`` times each, and not
+    on the rest. ``clip`` bounds the absolute value of each gradient component; 0 turns clipping off.
     """
 
     name, title = "autograd", "Scalar autograd"
@@ -110,12 +112,12 @@ class Autograd(ModelConfig):
 
     @property
     def context(self) -> int:
-        """The window."""
+        """The number of tokens in the window."""
         return self.window
 
 
 class MLP(Perceptron):
-    """Adds a window: the embeddings of several tokens side by side, in order, through hidden layers."""
+    """Adds a window of several tokens: their embeddings are concatenated in order and passed through hidden layers."""
 
     name, title = "mlp", "MLP"
     source = "Bengio et al. 2003, equation 1 without direct connections"
@@ -126,14 +128,15 @@ class MLP(Perceptron):
 
     @property
     def context(self) -> int:
-        """The window."""
+        """The number of tokens in the window."""
         return self.window
 
 
 class WaveNet(Neural):
-    """Adds hierarchy: a layer fuses neighbours into pairs, the next pairs into fours, so that the window doubles.
+    """Adds hierarchy: each layer fuses adjacent pairs of positions (a dilated causal convolution), so that the window
+    doubles with every layer.
 
-    ``bias`` gives the fusing layers one, although the BatchNorm after each takes it out again.
+    ``bias`` adds a bias to the fusing layers, although the BatchNorm after each of them subtracts it again.
     """
 
     name, title = "wavenet", "WaveNet"
@@ -147,12 +150,12 @@ class WaveNet(Neural):
 
     @property
     def window(self) -> int:
-        """Doubled by every layer."""
+        """2 to the power of ``layers``: every layer doubles it."""
         return int(2**self.layers)
 
     @property
     def context(self) -> int:
-        """The window."""
+        """The number of tokens in the window."""
         return self.window
 
     @model_validator(mode="after")
@@ -163,7 +166,7 @@ class WaveNet(Neural):
 
 
 class Recurrent(Neural):
-    """What recurrent networks share: a state of ``hidden`` numbers that has read everything so far."""
+    """A recurrent network: a hidden state of ``hidden`` numbers per layer, updated at every token."""
 
     module, model = "lmstages.models.neural.recurrent", "RecurrentModel"
     embedding: Positive = 32
@@ -174,26 +177,27 @@ class Recurrent(Neural):
 
     @property
     def context(self) -> None:
-        """All that came before, as far as the state holds it."""
+        """None: the hidden state depends on all earlier tokens."""
         return None
 
 
 class RNN(Recurrent):
-    """Adds memory: no window any more, a state goes along with the text and is rewritten at every token."""
+    """Adds memory: a hidden state that is updated at every token takes the place of the fixed window."""
 
     name, title = "rnn", "RNN"
     source = "Elman 1990; Mikolov et al. 2010"
 
 
 class GRU(Recurrent):
-    """Adds gates: the network decides at every token what of its state to keep and what to write anew."""
+    """Adds gates: at every token the network computes which parts of its state to keep and which to overwrite."""
 
     name, title = "gru", "GRU"
     source = "Cho et al. 2014"
 
 
 class LSTM(Recurrent):
-    """Adds a second state that is only added to and faded, so that what was kept survives many tokens unchanged."""
+    """Adds a cell state, changed only by multiplication with a forget gate and by addition, so that information and
+    gradients survive many tokens."""
 
     name, title = "lstm", "LSTM"
     source = "Hochreiter & Schmidhuber 1997; Gers et al. 2000 for the forget gate"

@@ -1,4 +1,4 @@
-"""Hyperparameters of the models that are made from a fitted LLaMA: fewer bits per weight, or another engine."""
+"""Hyperparameters of the models derived from a fitted LLaMA: quantized weights, or another inference engine."""
 
 from typing import Annotated, ClassVar, Literal
 
@@ -9,9 +9,9 @@ from lmstages.config.hyperparameters.base import ModelConfig
 
 
 class DerivedLlama(ModelConfig):
-    """What is made of a fitted LLaMA without training it again; ``of`` names that model, as the run calls it.
+    """A model derived from a fitted LLaMA without further training; ``of`` is that model's name in the config.
 
-    ``base`` is the record of the LLaMA at the bottom; the config's reading puts it there.
+    ``base`` is the record of that LLaMA, or of the one below the quantized model; the config reader fills it in.
     """
 
     family = "neural"
@@ -21,41 +21,42 @@ class DerivedLlama(ModelConfig):
 
     @property
     def context(self) -> int | None:
-        """That of the model it is made of."""
+        """The context of the LLaMA that it is derived from."""
         return self.base.context if self.base else None
 
     @property
     def bottom(self) -> Llama:
-        """The LLaMA it is made of."""
-        assert self.base is not None, "the config's reading puts it there"
+        """The record of the LLaMA that it is derived from."""
+        assert self.base is not None, "the config reader fills it in"
         return self.base
 
     @property
     def window(self) -> int:
-        """The longest row of that model."""
+        """The window of that LLaMA."""
         return self.bottom.window
 
     @property
     def layers(self) -> int:
-        """How many that model has."""
+        """The number of layers of that LLaMA."""
         return self.bottom.layers
 
 
 class QuantizedLlama(DerivedLlama):
-    """What models with few bits a weight share: blocks of 32 numbers, a scale each; ``output`` is the matrix of logits.
+    """A LLaMA with quantized matrices: blocks of 32 weights that share a scale. Norms stay in 32 bits.
 
-    Where the output is tied to the embedding, both are one matrix, in the output's format. Norms stay 32 bits.
+    ``output`` is the format of the output matrix, which makes the logits; where it is tied to the embedding, of both.
     """
 
     module, model = "lmstages.models.quantized.model", "QuantizedModel"
     format: ClassVar[Literal["q8_0", "q4_0"]]
     output: Literal["q8_0", "q4_0"] = "q8_0"
     rounding: Literal["nearest", "gptq"] = "nearest"
-    activations: Literal["f32", "q8_0"] = "f32"  # what matrices are multiplied with; llama.cpp rounds it to 8 bits
+    activations: Literal["f32", "q8_0"] = "f32"  # q8_0: inputs of matrices are rounded too, as in llama.cpp
 
 
 class LlamaQ8(QuantizedLlama):
-    """Rounds every matrix of a fitted LLaMA to 8 bits a weight, and a scale for each 32: a quarter of the bytes."""
+    """Quantizes every matrix of a fitted LLaMA to 8 bits per weight, with one scale per 32 weights: about a quarter of
+    the bytes."""
 
     name, title, format = "llama_q8", "LLaMA, 8 bits", "q8_0"
     source = "Gerganov et al. 2023, llama.cpp's Q8_0"
@@ -63,21 +64,21 @@ class LlamaQ8(QuantizedLlama):
 
 
 class LlamaQ4(QuantizedLlama):
-    """Rounds on to 4 bits a weight, a seventh of the bytes: what let LLaMA run on a CPU.
+    """Quantizes to 4 bits per weight, about a seventh of the bytes, the format in which LLaMA first ran on CPUs.
 
-    ``rounding: gptq`` passes what a column's rounding spoils on to the columns after it, weighed by how the inputs
-    of ``calibration`` windows of train go together (Frantar et al. 2023).
+    ``rounding: gptq`` compensates the rounding error of each column in the columns after it, weighted by the second
+    moments of the layer's inputs on ``calibration`` windows of train (Frantar et al. 2023).
     """
 
     name, title, format = "llama_q4", "LLaMA, 4 bits", "q4_0"
     source = "Gerganov et al. 2023, llama.cpp's Q4_0"
-    calibration: Annotated[int, Field(ge=1, le=100000)] = 128  # windows; rounding gptq alone reads it
+    calibration: Annotated[int, Field(ge=1, le=100000)] = 128  # windows of train; of rounding gptq
 
 
 class LlamaCpp(DerivedLlama):
-    """The same file through another engine: what llama.cpp itself makes of a LLaMA, or of one in 8 or 4 bits.
+    """Runs the same weights in another engine: llama.cpp computes the logits of a LLaMA, in 32, 8 or 4 bits.
 
-    ``weights`` is the record of the model that ``of`` names, put there like ``base``.
+    ``weights`` is the record of the quantized model that ``of`` names; the config reader fills it in, like ``base``.
     """
 
     name, title = "llama_cpp", "LLaMA through llama.cpp"

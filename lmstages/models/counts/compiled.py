@@ -1,7 +1,7 @@
-"""Functions compiled to machine code when they are first called, and kept for the next process.
+"""Compiles functions to machine code at their first call and caches the code for later processes.
 
-The code is kept where ``NUMBA_CACHE_DIR`` says, else beside the source, else in the user's own cache folder; where
-none of these can be written, every process compiles anew. Knows nothing of what it compiles.
+The cache lies where ``NUMBA_CACHE_DIR`` says, else beside the source, else in the user's own cache folder; where none
+of these is writable, every process compiles anew. Knows nothing of the functions it compiles.
 """
 
 from collections.abc import Callable
@@ -13,9 +13,9 @@ Function = TypeVar("Function", bound=Callable)
 
 
 def compiled(function: Function) -> Function:
-    """The same function as machine code, with the arithmetic as it is written: nothing is reordered."""
+    """The function as machine code, without reordered floating-point arithmetic (no fastmath)."""
     try:
         machine_code: Any = njit(cache=True)(function)
-    except RuntimeError:  # numba found no folder that it may write
+    except RuntimeError:  # numba finds no writable folder
         machine_code = njit(function)
     return machine_code

@@ -1,24 +1,24 @@
-"""Context mixing: many small predictors of the next bit, weighed anew at every bit by a network of one neuron.
+"""Context mixing: the predictions of many contexts for the next bit, mixed by an online logistic regression.
 
     p(bit = 1) = squash(sum over i of w_i stretch(p_i))      stretch(p) = ln(p / (1 - p)), squash its inverse
     w_i <- w_i + rate (bit - p) stretch(p_i)                                                  (Mahoney 2005)
 
-A token is a path of bits from the root of a tree to the token's leaf. Each inner node is a question, and for each
-context in which it has been asked a slot keeps how often the answer was 1, newer answers weighing more. p(token) is
-the product over its path, so that the probabilities of all tokens, which are the leaves of one tree, sum to one
-before any of them is seen. The tree splits the vocabulary in its own order, in which neighbours are often alike,
-into halves of equal frequency (Fano 1949): letters of one case share more questions than in Huffman's tree.
+A token is a path of bits from the root of a binary tree to the token's leaf. For each inner node and each context a
+slot keeps the frequency of bit 1, with more weight on recent bits. p(token) is the product over its path, so that the
+probabilities of all tokens, the leaves of one tree, sum to one. The tree splits the vocabulary in its own order, in
+which neighbours are often similar, into halves of equal frequency (Fano 1949): letters of one case share more nodes
+than in a Huffman tree.
 
-Contexts are the last 1 ... ``order`` tokens; the word so far, alone, with one and with two words before it; the column
+Contexts are the last 1 ... ``order`` tokens; the current word alone, with one and with two words before it; the column
 with the line's first token and the last token; the heading, which is the first line after an empty one, with the last
-two tokens. A model has never seen text: a line ends with token 0, and words are what lies between separators, which
-are learned from train: token 0, the most frequent token, and every token that one of these two follows nine times in
-ten, as a blank follows a comma. Over subwords the same rules find less and do no harm.
+two tokens. A model sees tokens and no text: a line ends with token 0, and a word is what lies between separators, which
+are inferred from train: token 0, the most frequent token, and every token that one of these two follows nine times in
+ten, as a blank follows a comma. Over subwords the same rules find fewer words, without harm.
 
-Three weight vectors, chosen by the question, by how long a context is known and by the last token, are averaged
-before squashing (Mahoney's PAQ8); what they say together is refined by what came of it before, behind the same token.
-Slots are shared by hash: a few bits of it tell strangers apart, and the least used of a few neighbours makes room for
-a newcomer.
+Three weight vectors, selected by the node, by the longest context seen before and by the last token, are averaged
+before squashing (Mahoney's PAQ8). The mixed prediction is refined by a table of what followed equal predictions after
+the same token (PAQ's adaptive probability map). Slots are shared by hashing: a check of a few bits detects most
+collisions, and the least used of a few neighbouring slots is replaced.
 """
 
 from collections.abc import Mapping
@@ -32,44 +32,44 @@ from lmstages.models.counts.compiled import compiled
 from lmstages.models.counts.sequential import PAGE, SequentialModel
 
 # All constants were chosen on parts of tiny Shakespeare's train, learning from other parts of it.
-COUNT_LIMIT = 40  # answers that a slot remembers, as it were
-RATE = 0.02  # of the weights at first; it falls linearly, to LAST_RATE of it, and stays
+COUNT_LIMIT = 40  # effective number of bits that a slot's frequency averages over
+RATE = 0.02  # learning rate of the weights at first; it falls linearly to LAST_RATE times that and stays
 LAST_RATE = 0.3
 FIRST_WEIGHT = 0.18
-CONFIDENT = 4.0  # log2 of the answers after which a slot is no surer
+CONFIDENT = 4.0  # upper bound of the confidence, log2(1 + number of bits) of a slot
 BIAS = 0.3
-CERTAIN = 12.0  # bounds what is squashed
+CERTAIN = 12.0  # bound of the absolute value of a logit
 LEAST = 1e-5  # least probability of a bit
-REFINED = 0.4  # share of the refinement in what is predicted
+REFINED = 0.4  # weight of the refinement in the prediction
 REFINEMENT_RATE = 0.02
-FOLLOWED = 0.9  # share of a separator's occurrences that another follows
+FOLLOWED = 0.9  # fraction of a separator's occurrences that a line end or blank follows
 
-CHECK_BITS, COUNT_BITS = 9, 7  # of a slot, from the lowest; the other 16 are the probability
+CHECK_BITS, COUNT_BITS = 9, 7  # of a slot, from the lowest; the other 16 bits are the probability
 CHECK, COUNT = (1 << CHECK_BITS) - 1, (1 << COUNT_BITS) - 1
-SHARE_SHIFT = CHECK_BITS + COUNT_BITS
-SHARES = 1 << 16
-STEPS = 1 << 12  # of the table of stretch
+PROBABILITY_SHIFT = CHECK_BITS + COUNT_BITS
+PROBABILITIES = 1 << 16
+STEPS = 1 << 12  # entries of the table of stretch
 NEIGHBOURS = 4
 MOST_SLOTS = 1 << 26
 VECTORS, DEPTHS = 3, 4
-MOST_SETS = 1 << 10  # of weights, by question and by token; beyond it they are shared
-CELLS, MOST_REFINED = 33, 1 << 14
+MOST_SETS = 1 << 10  # weight vectors by node and by token; larger vocabularies share them
+BINS, MOST_REFINED = 33, 1 << 14
 
-BESIDES = 5  # contexts that are not the last tokens
-WORD, PREVIOUS, EARLIER, FIRST, COLUMN, LINE, HEADING, MOVING = range(
-    8
-)  # of a place in the text, behind its last tokens
+EXTRA_CONTEXTS = 5  # besides the last tokens
+# Features after the last tokens: hashes of words and lines, the line's first token and the column.
+WORD, PREVIOUS, EARLIER, FIRST, COLUMN, LINE, HEADING, EXTRA_FEATURES = range(8)
 LAST_COLUMN = np.uint64(80)
-ODD, MIXER = np.uint64(0x9E3779B97F4A7C15), np.uint64(0xD6E8FEB86659FD93)
-BLANK, OTHER = 2, 1  # kinds of separators
+ODD, SCATTER = np.uint64(0x9E3779B97F4A7C15), np.uint64(0xD6E8FEB86659FD93)
+BLANK, OTHER = 2, 1  # types of separators
 
 
-class State(NamedTuple):
-    """What is fitted, and what follows from it; S slots, C contexts, W weight vectors, R refinements.
+class Mixer(NamedTuple):
+    """The fitted arrays and what is derived from them; S slots, C contexts, W weight vectors, R refinements.
 
-    ``slots`` (S,) probability, count and check in one number; ``weights`` (W, 2 C + 1); ``refinements`` (R, CELLS);
-    ``separators`` (V,) kinds; ``children`` (V - 1, 2) of inner nodes, ~token for a leaf; ``path_starts`` (V + 1,) of
-    each token in ``path_nodes`` and ``path_bits``, the ``longest`` of which sets the size of a desk; two tables.
+    ``slots`` (S,) probability, count and check in one number; ``weights`` (W, 2 C + 1); ``refinements`` (R, BINS);
+    ``separators`` (V,) types; ``children`` (V - 1, 2) of inner nodes, ~token for a leaf; ``path_starts`` (V + 1,) of
+    each token's path in ``path_nodes`` and ``path_bits``; ``longest``, the length of the longest path; ``stretched``
+    (STEPS,) and ``confidence`` (COUNT + 1,), tables of functions of a slot's probability and count.
     """
 
     order: int
@@ -86,205 +86,207 @@ class State(NamedTuple):
     confidence: np.ndarray
 
 
-class Desk(NamedTuple):
-    """What is worked with at a token: ``hashes`` of the contexts (C,), and for each question on its path (Q) the
-    ``inputs`` (Q, 2 C + 1), the ``chosen`` vectors (Q, 3) and their ``opinions``, p of a 1, behind which stands what
-    they say together, stretched (Q, 4).
+class Workspace(NamedTuple):
+    """Buffers for one token: ``hashes`` of its contexts (C,) and, for each of the Q nodes on its path, the ``inputs``
+    (Q, 2 C + 1), the ``selected`` weight vectors (Q, 3) and ``predictions`` (Q, 4): p(bit = 1) of each selected vector,
+    then the mean of their logits.
     """
 
     hashes: np.ndarray
     inputs: np.ndarray
-    chosen: np.ndarray
-    opinions: np.ndarray
+    selected: np.ndarray
+    predictions: np.ndarray
 
 
 @compiled
-def new_desk(order: int, questions: int) -> Desk:
-    """Empty."""
-    contexts = order + BESIDES
-    inputs, opinions = np.empty((questions, 2 * contexts + 1)), np.empty((questions, VECTORS + 1))
-    return Desk(np.empty(contexts, np.uint64), inputs, np.empty((questions, VECTORS), np.int64), opinions)
+def new_workspace(order: int, nodes: int) -> Workspace:
+    """Uninitialised buffers for paths of up to so many nodes."""
+    contexts = order + EXTRA_CONTEXTS
+    inputs, predictions = np.empty((nodes, 2 * contexts + 1)), np.empty((nodes, VECTORS + 1))
+    return Workspace(np.empty(contexts, np.uint64), inputs, np.empty((nodes, VECTORS), np.int64), predictions)
 
 
 @compiled
 def signed(number: np.uint64) -> int:
-    """The same number as one that may stand beside others: a sum of signed and unsigned would be inexact."""
+    """The number as int64: numba adds signed and unsigned integers as floats, which is inexact."""
     return np.int64(number)  # type: ignore[return-value]
 
 
 @compiled
 def scattered(key: np.uint64) -> np.uint64:
-    """A number of which every bit depends on all bits of ``key``, or near enough."""
-    key = (key ^ (key >> np.uint64(32))) * MIXER
+    """A hash of which every bit depends on nearly all bits of ``key``."""
+    key = (key ^ (key >> np.uint64(32))) * SCATTER
     return key ^ (key >> np.uint64(29))
 
 
 @compiled
-def move(place: np.ndarray, order: int, token: int, separators: np.ndarray) -> None:
-    """Make ``place``, which is the last tokens, words and line as numbers, the place behind ``token``."""
+def update_features(features: np.ndarray, order: int, token: int, separators: np.ndarray) -> None:
+    """Append ``token`` to ``features`` (order + EXTRA_FEATURES,): the last tokens, then words and line as numbers."""
     symbol = np.uint64(token + 1)
     for distance in range(order - 1, 0, -1):
-        place[distance] = place[distance - 1]
-    place[0] = symbol
+        features[distance] = features[distance - 1]
+    features[0] = symbol
     if not separators[token]:
-        place[order + WORD] = scattered((place[order + WORD] + symbol) * ODD)
-    elif place[order + WORD] != 0:
-        place[order + EARLIER], place[order + PREVIOUS] = place[order + PREVIOUS], place[order + WORD]
-        place[order + WORD] = 0
+        features[order + WORD] = scattered((features[order + WORD] + symbol) * ODD)
+    elif features[order + WORD] != 0:
+        features[order + EARLIER], features[order + PREVIOUS] = features[order + PREVIOUS], features[order + WORD]
+        features[order + WORD] = 0
     if separators[token] == OTHER:
-        place[order + PREVIOUS] = (place[order + PREVIOUS] + symbol) * ODD
+        features[order + PREVIOUS] = (features[order + PREVIOUS] + symbol) * ODD
     if token == BOUNDARY:
-        if place[order + COLUMN] == 0:
-            place[order + HEADING] = 0
-        elif place[order + HEADING] == 0:
-            place[order + HEADING] = place[order + LINE]
-        place[order + LINE] = 0
-        place[order + FIRST] = place[order + COLUMN] = 0
+        if features[order + COLUMN] == 0:
+            features[order + HEADING] = 0
+        elif features[order + HEADING] == 0:
+            features[order + HEADING] = features[order + LINE]
+        features[order + LINE] = 0
+        features[order + FIRST] = features[order + COLUMN] = 0
     else:
-        place[order + LINE] = scattered((place[order + LINE] + symbol) * ODD)
-        if place[order + COLUMN] == 0:
-            place[order + FIRST] = symbol
-        place[order + COLUMN] = min(place[order + COLUMN] + np.uint64(1), LAST_COLUMN)
+        features[order + LINE] = scattered((features[order + LINE] + symbol) * ODD)
+        if features[order + COLUMN] == 0:
+            features[order + FIRST] = symbol
+        features[order + COLUMN] = min(features[order + COLUMN] + np.uint64(1), LAST_COLUMN)
 
 
 @compiled
-def hash_contexts(place: np.ndarray, order: int, hashes: np.ndarray) -> None:
-    """One number for each context at a place."""
+def hash_contexts(features: np.ndarray, order: int, hashes: np.ndarray) -> None:
+    """Features -> a hash of each context (C,)."""
     key = np.uint64(0)
     for distance in range(order):
-        key = scattered((key + place[distance] + np.uint64(1)) * ODD)
+        key = scattered((key + features[distance] + np.uint64(1)) * ODD)
         hashes[distance] = key
-    word, previous, earlier = place[order + WORD], place[order + PREVIOUS], place[order + EARLIER]
-    line = place[order + COLUMN] * np.uint64(1 << 32) + place[order + FIRST] * np.uint64(1 << 16) + place[0]
-    heading, second = place[order + HEADING], place[min(1, order - 1)]
+    word, previous, earlier = features[order + WORD], features[order + PREVIOUS], features[order + EARLIER]
+    line = features[order + COLUMN] * np.uint64(1 << 32) + features[order + FIRST] * np.uint64(1 << 16) + features[0]
+    heading, second = features[order + HEADING], features[min(1, order - 1)]
     two = scattered(word + previous * ODD)
     hashes[order] = scattered(word + np.uint64(11))
     hashes[order + 1] = scattered(two + np.uint64(13))
-    hashes[order + 2] = scattered(two + earlier * MIXER + np.uint64(17))
+    hashes[order + 2] = scattered(two + earlier * SCATTER + np.uint64(17))
     hashes[order + 3] = scattered(line * ODD + np.uint64(19))
-    hashes[order + 4] = scattered(heading + place[0] * ODD + second * MIXER + np.uint64(23))
+    hashes[order + 4] = scattered(heading + features[0] * ODD + second * SCATTER + np.uint64(23))
 
 
 @compiled
-def slot_of(slots: np.ndarray, key: np.uint64, online: bool) -> int:
-    """The slot of a question in a context, -1 where there is none; to learn, one that is or is made empty."""
+def slot_of(slots: np.ndarray, key: np.uint64, create: bool) -> int:
+    """The index of a key's slot; where there is none, -1 or, with ``create``, an empty slot for it."""
     check = signed(key >> np.uint64(64 - CHECK_BITS))
     first: int = signed(key & np.uint64(len(slots) - NEIGHBOURS))
     least = first
-    for place in range(first, first + NEIGHBOURS):
-        if slots[place] == 0:
-            return place if online else -1
-        if slots[place] & CHECK == check:
-            return place
-        if (slots[place] >> CHECK_BITS) & COUNT < (slots[least] >> CHECK_BITS) & COUNT:
-            least = place
-    if not online:
+    for index in range(first, first + NEIGHBOURS):
+        if slots[index] == 0:
+            return index if create else -1
+        if slots[index] & CHECK == check:
+            return index
+        if (slots[index] >> CHECK_BITS) & COUNT < (slots[least] >> CHECK_BITS) & COUNT:
+            least = index
+    if not create:
         return -1
     slots[least] = 0
     return least
 
 
 @compiled
-def question(context: np.uint64, node: int) -> np.uint64:
-    """The key of a node's question in a context."""
+def slot_key(context: np.uint64, node: int) -> np.uint64:
+    """The key of a node's slot in a context."""
     return scattered((context + np.uint64(node)) * ODD)
 
 
 @compiled
-def consult(state: State, hashes: np.ndarray, node: int, inputs: np.ndarray) -> int:
-    """(C,) -> (2 C + 1,) what the contexts say at a node. -> the length of the longest that has been here"""
+def look_up(mixer: Mixer, hashes: np.ndarray, node: int, inputs: np.ndarray) -> int:
+    """(C,) -> (2 C + 1,) the contexts' inputs at a node. -> the length of the longest context with a slot"""
     longest = 0
     for context in range(len(hashes)):
-        place = slot_of(state.slots, question(hashes[context], node), False)
+        index = slot_of(mixer.slots, slot_key(hashes[context], node), False)
         inputs[2 * context] = inputs[2 * context + 1] = 0.0
-        if place < 0:
+        if index < 0:
             continue
-        slot = signed(state.slots[place])
-        share, count = slot >> SHARE_SHIFT, (slot >> CHECK_BITS) & COUNT
-        inputs[2 * context] = state.stretched[share * STEPS // SHARES]
-        inputs[2 * context + 1] = (share / SHARES - 0.5) * state.confidence[count]
-        if context < state.order:
+        slot = signed(mixer.slots[index])
+        probability, count = slot >> PROBABILITY_SHIFT, (slot >> CHECK_BITS) & COUNT
+        inputs[2 * context] = mixer.stretched[probability * STEPS // PROBABILITIES]
+        inputs[2 * context + 1] = (probability / PROBABILITIES - 0.5) * mixer.confidence[count]
+        if context < mixer.order:
             longest = context + 1
     inputs[2 * len(hashes)] = BIAS
     return longest
 
 
 @compiled
-def choose(state: State, node: int, longest: int, recent: int, depth: int, chosen: np.ndarray) -> None:
-    """Which weight vectors are asked: by how much is known, by the question, by the last token."""
-    sets = min(len(state.separators), MOST_SETS)
-    chosen[0] = longest
-    chosen[1] = state.order + 1 + node % sets
-    chosen[2] = state.order + 1 + sets + recent % sets * DEPTHS + min((depth + 1) // 2, DEPTHS - 1)
+def select(mixer: Mixer, node: int, longest: int, recent: int, depth: int, selected: np.ndarray) -> None:
+    """The indices of the weight vectors: by the longest context with a slot, by the node, by the last token."""
+    sets = min(len(mixer.separators), MOST_SETS)
+    selected[0] = longest
+    selected[1] = mixer.order + 1 + node % sets
+    selected[2] = mixer.order + 1 + sets + recent % sets * DEPTHS + min((depth + 1) // 2, DEPTHS - 1)
 
 
 @compiled
-def weigh(weights: np.ndarray, chosen: np.ndarray, inputs: np.ndarray, opinions: np.ndarray) -> None:
-    """The chosen vectors' opinions, and behind them what they say together, stretched."""
-    opinions[VECTORS] = 0.0
-    for place in range(VECTORS):
-        stretched = 0.0
+def mix(weights: np.ndarray, selected: np.ndarray, inputs: np.ndarray, predictions: np.ndarray) -> None:
+    """p(bit = 1) of each selected weight vector, then the mean of their logits."""
+    predictions[VECTORS] = 0.0
+    for vector in range(VECTORS):
+        logit = 0.0
         for index in range(len(inputs)):
-            stretched += weights[chosen[place], index] * inputs[index]
-        stretched = min(max(stretched, -CERTAIN), CERTAIN)
-        opinions[place] = 1.0 / (1.0 + np.exp(-stretched))
-        opinions[VECTORS] += stretched / VECTORS
+            logit += weights[selected[vector], index] * inputs[index]
+        logit = min(max(logit, -CERTAIN), CERTAIN)
+        predictions[vector] = 1.0 / (1.0 + np.exp(-logit))
+        predictions[VECTORS] += logit / VECTORS
 
 
 @compiled
-def cell_of(state: State, said: float, node: int, recent: int) -> tuple[int, int, float]:
-    """Where the refinement of what was said lies: its row, its cell, and how far towards the next cell."""
-    place = (said / CERTAIN + 1.0) * (CELLS - 1) / 2
-    cell = min(int(place), CELLS - 2)
-    return (recent * len(state.separators) + node) % len(state.refinements), cell, place - cell
+def refinement_of(mixer: Mixer, logit: float, node: int, recent: int) -> tuple[int, int, float]:
+    """The row and the bin of a logit's refinement, and the weight of the bin after it."""
+    scaled = (logit / CERTAIN + 1.0) * (BINS - 1) / 2
+    lower = min(int(scaled), BINS - 2)
+    return (recent * len(mixer.separators) + node) % len(mixer.refinements), lower, scaled - lower
 
 
 @compiled
-def ask(state: State, desk: Desk, step: int, node: int, recent: int, depth: int) -> float:
-    """p(bit = 1) at a node, behind a token ``recent``; bounded, so that no token is impossible."""
-    inputs, chosen, opinions = desk.inputs[step], desk.chosen[step], desk.opinions[step]
-    choose(state, node, consult(state, desk.hashes, node, inputs), recent, depth, chosen)
-    weigh(state.weights, chosen, inputs, opinions)
-    row, cell, further = cell_of(state, opinions[VECTORS], node, recent)
-    refined = state.refinements[row, cell] * (1.0 - further) + state.refinements[row, cell + 1] * further
-    said = 1.0 / (1.0 + np.exp(-opinions[VECTORS]))
-    return min(max(said * (1.0 - REFINED) + refined * REFINED, LEAST), 1.0 - LEAST)
+def predict(mixer: Mixer, workspace: Workspace, step: int, node: int, recent: int, depth: int) -> float:
+    """p(bit = 1) at a node after the token ``recent``; bounded, so that no token has probability 0."""
+    inputs, selected, predictions = workspace.inputs[step], workspace.selected[step], workspace.predictions[step]
+    select(mixer, node, look_up(mixer, workspace.hashes, node, inputs), recent, depth, selected)
+    mix(mixer.weights, selected, inputs, predictions)
+    row, lower, upper_weight = refinement_of(mixer, predictions[VECTORS], node, recent)
+    refinements = mixer.refinements[row]
+    refined = refinements[lower] * (1.0 - upper_weight) + refinements[lower + 1] * upper_weight
+    mixed = 1.0 / (1.0 + np.exp(-predictions[VECTORS]))
+    return min(max(mixed * (1.0 - REFINED) + refined * REFINED, LEAST), 1.0 - LEAST)
 
 
 @compiled
-def learn(
-    state: State, desk: Desk, step: int, node: int, recent: int, bit: int, rate: float, written: np.ndarray
+def update(
+    mixer: Mixer, workspace: Workspace, step: int, node: int, recent: int, bit: int, rate: float, written: np.ndarray
 ) -> None:
-    """Move weights by what their opinion lacked, and refinement and slots towards the answer."""
-    inputs, opinions = desk.inputs[step], desk.opinions[step]
-    for place in range(VECTORS):
-        error = (bit - opinions[place]) * rate
+    """A gradient step of the selected weights; refinement and slots move towards the bit."""
+    inputs, predictions = workspace.inputs[step], workspace.predictions[step]
+    for vector in range(VECTORS):
+        error = (bit - predictions[vector]) * rate
         for index in range(len(inputs)):
-            state.weights[desk.chosen[step, place], index] += error * inputs[index]
-    row, cell, further = cell_of(state, opinions[VECTORS], node, recent)
-    for beside, nearness in ((cell, 1.0 - further), (cell + 1, further)):
-        state.refinements[row, beside] += (bit - state.refinements[row, beside]) * nearness * REFINEMENT_RATE
-    for context in desk.hashes:
-        answered(state.slots, question(context, node), bit, written)
+            mixer.weights[workspace.selected[step, vector], index] += error * inputs[index]
+    row, lower, upper_weight = refinement_of(mixer, predictions[VECTORS], node, recent)
+    for bin_index, weight in ((lower, 1.0 - upper_weight), (lower + 1, upper_weight)):
+        mixer.refinements[row, bin_index] += (bit - mixer.refinements[row, bin_index]) * weight * REFINEMENT_RATE
+    for context in workspace.hashes:
+        update_slot(mixer.slots, slot_key(context, node), bit, written)
 
 
 @compiled
-def answered(slots: np.ndarray, key: np.uint64, bit: int, written: np.ndarray) -> None:
-    """Move the slot of a question in a context, by less the more answers it has had."""
-    place = slot_of(slots, key, True)
-    slot = signed(slots[place])
-    share, count = slot >> SHARE_SHIFT if slot else SHARES // 2, (slot >> CHECK_BITS) & COUNT
-    share += int((bit * (SHARES - 1) - share) / (count + 1.5))
+def update_slot(slots: np.ndarray, key: np.uint64, bit: int, written: np.ndarray) -> None:
+    """Move a slot's probability towards the bit, by less the more bits it has counted."""
+    index = slot_of(slots, key, True)
+    slot = signed(slots[index])
+    probability = slot >> PROBABILITY_SHIFT if slot else PROBABILITIES // 2
+    count = (slot >> CHECK_BITS) & COUNT
+    probability += int((bit * (PROBABILITIES - 1) - probability) / (count + 1.5))
     count = min(count + 1, COUNT_LIMIT)
-    slots[place] = share << SHARE_SHIFT | count << CHECK_BITS | signed(key >> np.uint64(64 - CHECK_BITS))
+    slots[index] = probability << PROBABILITY_SHIFT | count << CHECK_BITS | signed(key >> np.uint64(64 - CHECK_BITS))
     if len(written):
-        written[place // PAGE] = True
+        written[index // PAGE] = True
 
 
 @compiled
 def run(
-    state: State,
-    place: np.ndarray,
+    mixer: Mixer,
+    features: np.ndarray,
     tokens: np.ndarray,
     nats: np.ndarray,
     rate: float,
@@ -292,46 +294,46 @@ def run(
     restarts: bool,
     written: np.ndarray,
 ) -> None:
-    """(T,) -> (T,) nats, each token scored before any of its bits is learned; moves ``place`` behind the last."""
-    desk = new_desk(state.order, state.longest)
+    """(T,) -> (T,) nats, each token scored before any of its bits is learned; advances ``features``."""
+    workspace = new_workspace(mixer.order, mixer.longest)
     for index, token in enumerate(tokens):
-        hash_contexts(place, state.order, desk.hashes)
-        recent, start, nats[index] = signed(place[0]), state.path_starts[token], 0.0
-        path = state.path_starts[token + 1] - start
-        for step in range(path):
-            p = ask(state, desk, step, state.path_nodes[start + step], recent, step)
-            nats[index] += np.log(p if state.path_bits[start + step] else 1.0 - p)
+        hash_contexts(features, mixer.order, workspace.hashes)
+        recent, start, nats[index] = signed(features[0]), mixer.path_starts[token], 0.0
+        length = mixer.path_starts[token + 1] - start
+        for step in range(length):
+            p = predict(mixer, workspace, step, mixer.path_nodes[start + step], recent, step)
+            nats[index] += np.log(p if mixer.path_bits[start + step] else 1.0 - p)
         if online:
-            for step in range(path):
-                node, bit = state.path_nodes[start + step], state.path_bits[start + step]
-                learn(state, desk, step, node, recent, bit, rate, written)
+            for step in range(length):
+                node, bit = mixer.path_nodes[start + step], mixer.path_bits[start + step]
+                update(mixer, workspace, step, node, recent, bit, rate, written)
         if restarts and token == BOUNDARY:
-            place[:] = 0
-        move(place, state.order, token, state.separators)
+            features[:] = 0
+        update_features(features, mixer.order, token, mixer.separators)
 
 
 @compiled
-def probabilities(state: State, place: np.ndarray) -> np.ndarray:
-    """(V,) every leaf of the tree, its inner nodes asked from the root down; nothing is learned."""
-    desk = new_desk(state.order, 1)
-    hash_contexts(place, state.order, desk.hashes)
-    leaves, reached = np.ones(len(state.separators)), np.ones(len(state.children))
-    depths = np.zeros(len(state.children), np.int64)
-    for node in range(len(state.children)):
-        p = ask(state, desk, 0, node, signed(place[0]), depths[node])
-        for bit, share in enumerate((1.0 - p, p)):
-            child = state.children[node, bit]
+def probabilities(mixer: Mixer, features: np.ndarray) -> np.ndarray:
+    """(V,) p of every token, from the root of the tree down; nothing is learned."""
+    workspace = new_workspace(mixer.order, 1)
+    hash_contexts(features, mixer.order, workspace.hashes)
+    leaves, reached = np.ones(len(mixer.separators)), np.ones(len(mixer.children))
+    depths = np.zeros(len(mixer.children), np.int64)
+    for node in range(len(mixer.children)):
+        p = predict(mixer, workspace, 0, node, signed(features[0]), depths[node])
+        for bit, probability in enumerate((1.0 - p, p)):
+            child = mixer.children[node, bit]
             if child < 0:
-                leaves[~child] = reached[node] * share
+                leaves[~child] = reached[node] * probability
             else:
-                reached[child], depths[child] = reached[node] * share, depths[node] + 1
+                reached[child], depths[child] = reached[node] * probability, depths[node] + 1
     return leaves
 
 
 def halves(frequencies: np.ndarray) -> np.ndarray:
-    """(V,) -> the children (V - 1, 2) of the inner nodes from the root, 0, down; ~token is a leaf.
+    """(V,) -> the children (V - 1, 2) of the inner nodes, from node 0, the root, down; ~token is a leaf.
 
-    Each frequency counts once more, so that there is a path of bounded length to every token.
+    One is added to each frequency, which bounds the length of every path.
     """
     before = np.append(0, np.cumsum(frequencies + 1))
     children: list[list[int]] = []
@@ -350,7 +352,7 @@ def halves(frequencies: np.ndarray) -> np.ndarray:
 
 
 def paths(children: np.ndarray, vocab_size: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Where each token's path starts (V + 1,), and the nodes and bits of all paths end to end."""
+    """The start of each token's path (V + 1,), and the nodes and bits of all paths end to end."""
     steps: list[list[tuple[int, int]]] = [[] for _ in range(vocab_size)]
     above: list[list[tuple[int, int]]] = [[] for _ in children]
     for node, below in enumerate(children.tolist()):
@@ -368,9 +370,9 @@ def separators_of(train: Documents, vocab_size: int) -> np.ndarray:
     blank = int(frequencies.argmax())
     ends = (tokens == BOUNDARY) | (tokens == blank)
     followed = np.bincount(tokens[:-1], ends[1:], minlength=vocab_size)
-    kinds = np.where((followed >= FOLLOWED * frequencies) & (frequencies > 0), OTHER, 0)
-    kinds[blank], kinds[BOUNDARY] = BLANK, OTHER
-    return kinds
+    types = np.where((followed >= FOLLOWED * frequencies) & (frequencies > 0), OTHER, 0)
+    types[blank], types[BOUNDARY] = BLANK, OTHER
+    return types
 
 
 class ContextMixingModel(SequentialModel):
@@ -380,12 +382,12 @@ class ContextMixingModel(SequentialModel):
     large = "slots"
 
     def prepare(self, train: Documents) -> None:
-        """Slots enough for the text, a tree of its frequencies, weights that all count alike."""
+        """Enough slots for the text, a tree of its token frequencies, equal weights."""
         order, sets = self.config.order, min(self.vocab_size, MOST_SETS)
-        refined = 1.0 / (1.0 + np.exp(-np.linspace(-CERTAIN, CERTAIN, CELLS)))
+        refined = 1.0 / (1.0 + np.exp(-np.linspace(-CERTAIN, CERTAIN, BINS)))
         rows = min(self.vocab_size * (self.vocab_size + 1), MOST_REFINED)
-        shape = (order + 1 + sets * (1 + DEPTHS), 2 * (order + BESIDES) + 1)
-        slots = 1 << (len(train) * (order + BESIDES) + NEIGHBOURS).bit_length()
+        shape = (order + 1 + sets * (1 + DEPTHS), 2 * (order + EXTRA_CONTEXTS) + 1)
+        slots = 1 << (len(train) * (order + EXTRA_CONTEXTS) + NEIGHBOURS).bit_length()
         self.state = {
             "slots": np.zeros(min(slots, MOST_SLOTS), dtype=np.uint32),
             "weights": np.full(shape, FIRST_WEIGHT, dtype=np.float32),
@@ -397,23 +399,23 @@ class ContextMixingModel(SequentialModel):
     def bind(self) -> None:
         """The tree and the tables."""
         children = halves(self.state["frequencies"])
-        shares = (np.arange(STEPS) + 0.5) / STEPS
-        kept = {name: self.state[name] for name in ("slots", "weights", "refinements", "separators")}
+        bins = (np.arange(STEPS) + 0.5) / STEPS  # the middle of each entry's range
+        fitted = {name: self.state[name] for name in ("slots", "weights", "refinements", "separators")}
         starts, nodes, bits = paths(children, self.vocab_size)
-        self.mind = State(
+        self.mixer = Mixer(
             order=self.config.order,
             longest=int(np.diff(starts).max()),
-            **kept,
+            **fitted,
             children=children,
             path_starts=starts,
             path_nodes=nodes,
             path_bits=bits,
-            stretched=np.log(shares / (1 - shares)),
+            stretched=np.log(bins / (1 - bins)),
             confidence=np.minimum(CONFIDENT, np.log2(1 + np.arange(COUNT + 1))),
         )
 
     def arrays(self) -> Arrays:
-        """The fitted state, of whose slots only those in use: ``occupied`` says by a bit each which they are."""
+        """The fitted state with only the slots in use; ``occupied`` has one bit per slot that says which they are."""
         arrays = super().arrays()
         occupied = arrays["slots"] > 0
         return {**arrays, "slots": arrays["slots"][occupied], "occupied": np.packbits(occupied)}
@@ -423,30 +425,30 @@ class ContextMixingModel(SequentialModel):
         occupied = np.unpackbits(arrays["occupied"]).astype(bool)
         slots = np.zeros(len(occupied), dtype=np.uint32)
         slots[occupied] = arrays["slots"]
-        kept = {name: array for name, array in arrays.items() if name != "occupied"}
-        super().restore({**kept, "slots": slots})
+        others = {name: array for name, array in arrays.items() if name != "occupied"}
+        super().restore({**others, "slots": slots})
 
     def begin(self, before: int) -> None:
-        """Behind one token, with nothing before it."""
-        self.place = np.zeros(self.config.order + MOVING, dtype=np.uint64)
-        move(self.place, self.config.order, before, self.mind.separators)
+        """The features of a row after the token ``before``, with nothing before that."""
+        self.features = np.zeros(self.config.order + EXTRA_FEATURES, dtype=np.uint64)
+        update_features(self.features, self.config.order, before, self.mixer.separators)
 
-    def study(self, tokens: np.ndarray, done: float) -> None:
-        """Learn, at a rate that falls."""
-        self._run(tokens, RATE * max(LAST_RATE, 1 - done), True)
+    def learn(self, tokens: np.ndarray, progress: float) -> None:
+        """Update slots and weights, at a learning rate that falls with ``progress``."""
+        self._run(tokens, RATE * max(LAST_RATE, 1 - progress), True)
 
-    def read(self, tokens: np.ndarray) -> np.ndarray:
-        """(T,) -> (T,)."""
+    def advance(self, tokens: np.ndarray) -> np.ndarray:
+        """(T,) -> (T,) nats."""
         return self._run(tokens, RATE * LAST_RATE, self.online)
 
     def _run(self, tokens: np.ndarray, rate: float, online: bool) -> np.ndarray:
         nats = np.empty(len(tokens))
-        run(self.mind, self.place, tokens, nats, rate, online, bool(self.state["restarts"][0]), self.written)
+        run(self.mixer, self.features, tokens, nats, rate, online, bool(self.state["restarts"][0]), self.written)
         return nats
 
     def distribution(self) -> np.ndarray:
-        """(V,)."""
-        return np.log(probabilities(self.mind, self.place))
+        """(V,) nats."""
+        return np.log(probabilities(self.mixer, self.features))
 
     def parameters(self) -> int:
         """Slots in use, weights and refinements."""

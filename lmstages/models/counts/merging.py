@@ -1,9 +1,8 @@
-"""Distinct keys and how often each came, of more keys than memory holds: sorted runs that are merged.
+"""Distinct keys and their frequencies, of more keys than memory holds: external merge sort (Knuth 1973, section 5.4).
 
-Every piece of the keys is sorted and counted by itself and its run put aside in a temporary file; then the runs
-are merged one range of keys at a time, so that what is in memory is a piece, or a range, and the result (external
-merge sort, Knuth 1973, section 5.4). A single piece never touches the disk. Temporary files lie where TMPDIR says
-and are gone with the process, however it ends. Knows no n-gram.
+Each piece of the keys is sorted and counted by itself, and its sorted run written to a temporary file; then the runs
+are merged one range of keys at a time, so that memory holds one piece, or one range, and the result. A single piece is
+never written to disk. Temporary files lie in TMPDIR and disappear with the process, however it ends. Knows no n-gram.
 """
 
 import tempfile
@@ -12,13 +11,13 @@ from typing import IO
 
 import numpy as np
 
-AT_ONCE = 1 << 24  # keys of all runs that are merged together
-SAMPLED = 1 << 12  # of so many keys one is looked at to cut the range evenly
-Run = tuple[np.ndarray, np.ndarray]  # distinct keys in order (U,), and how often each came (U,)
+MERGED_AT_ONCE = 1 << 24  # keys of all runs that are merged at once
+SAMPLED = 1 << 12  # one key in so many is sampled to cut the range evenly
+Run = tuple[np.ndarray, np.ndarray]  # distinct keys, sorted (U,), and their frequencies (U,)
 
 
-def changes(values: np.ndarray) -> np.ndarray:
-    """Where a sorted array takes a new value, its first place included."""
+def run_starts(values: np.ndarray) -> np.ndarray:
+    """Indices at which a sorted array takes a new value, index 0 included."""
     changed = np.empty(len(values), dtype=bool)
     changed[:1] = True
     np.not_equal(values[1:], values[:-1], out=changed[1:])
@@ -26,32 +25,32 @@ def changes(values: np.ndarray) -> np.ndarray:
 
 
 class Runs:
-    """Sorted runs of keys: the latest in memory, all before it on disk."""
+    """Sorted runs of keys: the latest in memory, all earlier ones on disk."""
 
     def __init__(self) -> None:
         self.files: list[tuple[IO[bytes], np.dtype, int]] = []
         self.latest: Run | None = None
 
     def add(self, keys: np.ndarray) -> None:
-        """One more piece (M,), which is sorted in place."""
+        """Add a piece (M,), which is sorted in place."""
         if self.latest is not None:
-            self.files.append(_put_aside(self.latest))
+            self.files.append(_written(self.latest))
         keys.sort()
-        begins = changes(keys)
+        begins = run_starts(keys)
         self.latest = keys[begins], np.diff(begins, append=len(keys))
 
     def merged(self) -> Run:
-        """All distinct keys in order, and how often each came."""
+        """All distinct keys, sorted, and their frequencies."""
         assert self.latest is not None, "a text has at least one piece"
         if not self.files:
             return self.latest
-        runs = [*map(_taken_up, self.files), self.latest]
+        runs = [*map(_mapped, self.files), self.latest]
         parts = [_merged(part) for part in _ranges(runs)]
         return np.concatenate([keys for keys, _ in parts]), np.concatenate([counts for _, counts in parts])
 
 
-def _put_aside(run: Run) -> tuple[IO[bytes], np.dtype, int]:
-    """A run in a file that has no name."""
+def _written(run: Run) -> tuple[IO[bytes], np.dtype, int]:
+    """A run, written to an unnamed file."""
     file = tempfile.TemporaryFile(prefix="lmstages-run-")  # noqa: SIM115 - open until the runs are merged
     keys, counts = run
     file.write(np.ascontiguousarray(keys).data)
@@ -60,27 +59,28 @@ def _put_aside(run: Run) -> tuple[IO[bytes], np.dtype, int]:
     return file, keys.dtype, len(keys)
 
 
-def _taken_up(stored: tuple[IO[bytes], np.dtype, int]) -> Run:
+def _mapped(stored: tuple[IO[bytes], np.dtype, int]) -> Run:
+    """A written run, memory-mapped."""
     file, dtype, length = stored
     keys = np.memmap(file, dtype, "r", shape=(length,))
     return keys, np.memmap(file, np.uint32, "r", offset=length * dtype.itemsize, shape=(length,))
 
 
 def _ranges(runs: list[Run]) -> Iterator[list[Run]]:
-    """The runs cut at the same keys, some millions of keys at a time."""
+    """The runs cut at the same keys, about MERGED_AT_ONCE keys per range."""
     sample = np.sort(np.concatenate([keys[::SAMPLED] for keys, _ in runs]))
-    count = -(-sum(len(keys) for keys, _ in runs) // AT_ONCE)
+    count = -(-sum(len(keys) for keys, _ in runs) // MERGED_AT_ONCE)
     borders = np.unique(sample[np.linspace(0, len(sample) - 1, count + 1).astype(int)[1:-1]])
-    places = [np.concatenate([[0], np.searchsorted(keys, borders), [len(keys)]]) for keys, _ in runs]
-    for nth in range(len(borders) + 1):
-        cut = [slice(place[nth], place[nth + 1]) for place in places]
-        yield [(keys[part], counts[part]) for (keys, counts), part in zip(runs, cut, strict=True)]
+    cuts = [np.concatenate([[0], np.searchsorted(keys, borders), [len(keys)]]) for keys, _ in runs]
+    for index in range(len(borders) + 1):
+        slices = [slice(cut[index], cut[index + 1]) for cut in cuts]
+        yield [(keys[part], counts[part]) for (keys, counts), part in zip(runs, slices, strict=True)]
 
 
 def _merged(runs: list[Run]) -> Run:
     keys = np.concatenate([keys for keys, _ in runs])
-    order = np.argsort(keys, kind="stable")  # quick on what is sorted in stretches
+    order = np.argsort(keys, kind="stable")  # fast on concatenated sorted runs
     keys = keys[order]
-    begins = changes(keys)
+    begins = run_starts(keys)
     counts = np.concatenate([counts for _, counts in runs])[order]
     return keys[begins], np.add.reduceat(counts.astype(np.int64), begins) if len(begins) else counts.astype(np.int64)

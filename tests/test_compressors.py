@@ -1,4 +1,4 @@
-"""Compressors as rows: sizes by the same programs elsewhere, and what they are called in a comparison."""
+"""Compressors as rows: their sizes equal those of the same programs called directly."""
 
 import bz2
 import gzip
@@ -10,10 +10,10 @@ import zstandard
 from lmstages.config.sections import Basics, from_section
 from lmstages.core import artifacts
 from lmstages.core.errors import UserError
-from lmstages.evaluation.compressors import CHUNK, KINDS, code_lengths, size
+from lmstages.evaluation.compressors import CHUNK, COMPRESSORS, code_lengths, size
 
 TEXT = b"the cat sat on the mat and the dog sat on the log\n" * 300
-ELSEWHERE = {
+DIRECTLY = {
     "gzip": lambda text: gzip.compress(text, 9),
     "bz2": lambda text: bz2.compress(text, 9),
     "xz": lambda text: lzma.compress(text, preset=9),
@@ -28,17 +28,17 @@ def texts(tmp_path):
     return tmp_path
 
 
-@pytest.mark.parametrize("name", KINDS)
+@pytest.mark.parametrize("name", COMPRESSORS)
 def test_a_size_is_that_of_the_program(texts, name):
-    assert abs(size(name, [texts / "train.txt"]) - len(ELSEWHERE[name](TEXT))) <= 4  # a frame may state its length
+    assert abs(size(name, [texts / "train.txt"]) - len(DIRECTLY[name](TEXT))) <= 4  # a frame may state its length
 
 
-@pytest.mark.parametrize("name", KINDS)
-def test_what_was_seen_costs_less_the_second_time(texts, name):
+@pytest.mark.parametrize("name", COMPRESSORS)
+def test_repeated_text_costs_less(texts, name):
     artifacts.save_bytes(texts / "test.txt", TEXT, {})
     code_lengths(texts, [name], ["test"], texts / "out.json", {})
-    found = artifacts.load_json(texts / "out.json")["test"][name]
-    assert 0 <= found["given_train"] < found["alone"]
+    sizes = artifacts.load_json(texts / "out.json")["test"][name]
+    assert 0 <= sizes["given_train"] < sizes["alone"]
 
 
 def test_a_text_longer_than_a_piece_is_read_whole(tmp_path):

@@ -1,4 +1,4 @@
-"""Words and unigram pieces: nothing is lost, every byte is covered, and the same text gives the same tokens."""
+"""Words and unigram: exact round trips, every byte covered, deterministic learning."""
 
 import json
 import subprocess
@@ -9,8 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from lmstages.core.documents import BOUNDARY
 from lmstages.core.errors import UserError
-from lmstages.tokenizers import BOUNDARY, UnigramTokenizer, WordTokenizer, from_json, learn
+from lmstages.tokenizers import UnigramTokenizer, WordTokenizer, from_json, learn
 from lmstages.tokenizers.base import LONGEST_PIECE
 from lmstages.tokenizers.words import PIECE
 
@@ -30,7 +31,7 @@ LEARNT = {kind: learnt(kind) for kind in SIZES}
 
 @settings(max_examples=300)
 @given(text=TEXT)
-def test_any_text_comes_back_from_unigram(text):
+def test_unigram_restores_any_text(text):
     [(tokens, lengths)] = LEARNT["unigram"].encode([text])
     assert LEARNT["unigram"].decode(tokens.tolist()) == text and lengths.sum() == len(text.encode())
 
@@ -43,7 +44,7 @@ def test_any_text_is_cut_into_words_without_a_gap(text):
 
 
 @given(text=TEXT)
-def test_any_text_comes_back_from_its_own_words(text):
+def test_decoding_restores_any_text_from_its_own_words(text):
     words = WordTokenizer.learn([text], len(set(PIECE.findall(text)) - {"\n"}) + 2, False, stream=True)
     [(tokens, _)] = words.encode([text])
     assert words.escape not in tokens and words.decode(tokens.tolist()) == text
@@ -66,33 +67,34 @@ def test_every_character_of_unicode_is_covered(kind):
 
 
 @pytest.mark.parametrize("kind", SIZES)
-def test_texts_do_not_see_each_other(kind):
-    together = LEARNT[kind].encode([*TEXTS, "", "the"])
-    alone = [LEARNT[kind].encode([text])[0] for text in [*TEXTS, "", "the"]]
-    assert [each[0].tolist() for each in together] == [each[0].tolist() for each in alone]
+def test_encoding_a_batch_equals_encoding_each_text(kind):
+    batch = LEARNT[kind].encode([*TEXTS, "", "the"])
+    single = [LEARNT[kind].encode([text])[0] for text in [*TEXTS, "", "the"]]
+    assert [tokens.tolist() for tokens, _ in batch] == [tokens.tolist() for tokens, _ in single]
 
 
 @pytest.mark.parametrize("kind", SIZES)
 def test_a_saved_tokenizer_is_the_same(kind):
-    again = from_json(json.loads(json.dumps(LEARNT[kind].to_json(), sort_keys=True)))
-    assert again.to_json() == LEARNT[kind].to_json() and again.vocab_size == SIZES[kind]
-    for one, other in zip(LEARNT[kind].encode(TEXTS), again.encode(TEXTS), strict=True):
-        assert np.array_equal(one, other) and again.decode(one[0].tolist()) == LEARNT[kind].decode(one[0].tolist())
+    restored = from_json(json.loads(json.dumps(LEARNT[kind].to_json(), sort_keys=True)))
+    assert restored.to_json() == LEARNT[kind].to_json() and restored.vocab_size == SIZES[kind]
+    for before, after in zip(LEARNT[kind].encode(TEXTS), restored.encode(TEXTS), strict=True):
+        tokens = before[0].tolist()
+        assert np.array_equal(before, after) and restored.decode(tokens) == LEARNT[kind].decode(tokens)
 
 
-TRAINED_APART = """
+LEARN_IN_A_PROCESS = """
 import hashlib, json, sys
 import numpy as np
 from lmstages.tokenizers import learn
 texts = ["".join(np.random.default_rng(n).choice(list("abcd "), 200)) for n in range(50)]
-found = learn(sys.argv[1], int(sys.argv[2]), texts, False, True, False).to_json()
-print(hashlib.sha256(json.dumps(found, sort_keys=True).encode()).hexdigest())
+saved = learn(sys.argv[1], int(sys.argv[2]), texts, False, True, False).to_json()
+print(hashlib.sha256(json.dumps(saved, sort_keys=True).encode()).hexdigest())
 """
 
 
 @pytest.mark.parametrize(("kind", "vocab_size"), [("word", 20), ("unigram", 290)])
 def test_learning_is_deterministic_from_one_process_to_the_next(kind, vocab_size):
-    command = [sys.executable, "-c", TRAINED_APART, kind, str(vocab_size)]
+    command = [sys.executable, "-c", LEARN_IN_A_PROCESS, kind, str(vocab_size)]
     first, second = (subprocess.run(command, capture_output=True, text=True, check=True).stdout for _ in range(2))
     assert first == second and len(first) == 65
 
@@ -104,21 +106,21 @@ def test_a_vocabulary_larger_than_the_text_allows_is_an_error(kind, texts):
         learnt(kind, texts, 5000)
 
 
-def test_the_largest_vocabulary_that_is_named_can_be_had():
+def test_the_largest_vocabulary_in_the_message_is_possible():
     with pytest.raises(UserError) as error:
         learnt("unigram", TEXTS, 5000)
-    found = int(str(error.value).split(" tokens only")[0].split()[-1])
-    assert learnt("unigram", TEXTS, found).vocab_size == found
+    largest = int(str(error.value).split(" tokens only")[0].split()[-1])
+    assert learnt("unigram", TEXTS, largest).vocab_size == largest
 
 
 # Words
 
 
-def test_words_carry_the_space_before_them_and_signs_stand_apart():
+def test_words_carry_the_space_before_them_and_punctuation_is_separate():
     assert PIECE.findall("Ay, the  cat's\n mat--!") == ["Ay", ",", " the", " ", " cat", "'", "s", "\n", " mat", "--!"]
 
 
-def test_the_most_frequent_words_are_kept_and_equals_go_by_code_point():
+def test_the_most_frequent_words_are_kept_and_ties_go_by_code_point():
     words = learnt("word", ["b a a c c", " b"], 6, stream=False)
     assert words.vocabulary[:-1] == ["", " a", " c", " b", "b"]
 
@@ -137,7 +139,7 @@ def test_an_unknown_word_is_one_escape_that_keeps_its_bytes():
 
 
 def test_the_charge_for_unknown_words_is_a_code():
-    """Kraft: 256 ** -bytes over all pieces that can be cut, a run of n characters being the n-th power of one."""
+    """Kraft: 256 ** -bytes over all possible pieces, a run of n characters being the n-th power of one."""
     weight = {character: 256.0 ** -len(character.encode()) for character in EVERY_CHARACTER}
     words = sum(w for c, w in weight.items() if PIECE.fullmatch("a" + c))
     signs = sum(w for c, w in weight.items() if PIECE.fullmatch("!" + c))
@@ -146,7 +148,7 @@ def test_the_charge_for_unknown_words_is_a_code():
     assert 0.5 < total < 1
 
 
-def test_a_run_without_end_is_cut():
+def test_a_long_run_is_cut():
     [(tokens, lengths)] = LEARNT["word"].encode(["語" * 1000])
     assert lengths.tolist() == [765, 765, 765, 705] and len(set(tokens.tolist())) == 1
 
@@ -154,14 +156,14 @@ def test_a_run_without_end_is_cut():
 # Unigram
 
 
-def test_pieces_of_words_are_found():
+def test_frequent_parts_of_words_become_pieces():
     texts = [f"{stem}{ending} " for stem in ("walk", "talk", "jump", "climb") for ending in ("ing", "ed", "s")] * 9
     unigram = UnigramTokenizer.learn(texts, 265, "")
     [(tokens, _)] = unigram.encode(["talking"])
     assert len(tokens) < 7 and unigram.decode(tokens.tolist()) == "talking"
 
 
-def test_unigram_tokens_are_all_different_and_hold_every_byte():
+def test_unigram_tokens_are_all_different_and_contain_every_byte():
     spelling = LEARNT["unigram"]._spelling
     assert len(set(spelling)) == len(spelling) == 262 and {bytes([byte]) for byte in range(256)} <= set(spelling)
 

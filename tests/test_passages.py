@@ -1,4 +1,4 @@
-"""A passage is the text's own beginning, and its nats are those of its tokens."""
+"""A passage is the beginning of the text, with the nats of its tokens."""
 
 from pathlib import Path
 
@@ -37,11 +37,11 @@ def test_a_token_without_text_is_an_empty_piece(text):
     assert passage(scores([1, 0, 1]), text("ab")) == [["a", 1.0], ["", 2.0], ["b", 3.0]]
 
 
-def test_every_piece_that_begins_within_the_passage_is_told_whole(text):
+def test_every_piece_that_begins_within_the_passage_is_complete(text):
     assert passage(scores([2, 2, 2]), text("aabbcc"), characters=3) == [["aa", 1.0], ["bb", 2.0]]
 
 
-def test_tokens_of_any_length_tell_the_same_text(text):
+def test_tokens_of_any_length_show_the_same_text(text):
     path = text("日本語 " * 400)
     long, short = (passage(scores([size] * (4000 // size)), path) for size in (1, 10))
     assert "".join(piece for piece, _ in long)[:500] == path.read_text()[:500]
@@ -53,7 +53,7 @@ def test_where_the_first_tokens_were_skipped_it_begins_with_the_next_document(te
     assert passage(kept, text("Xabcd")) == [["c", 3.0], ["d", 4.0]]
 
 
-def test_what_was_impossible_has_no_number(text):
+def test_an_impossible_token_has_no_number(text):
     impossible = scores([1, 1])
     impossible.log_probs[1] = -np.inf
     assert passage(impossible, text("ab")) == [["a", 1.0], ["b", None]]

@@ -1,9 +1,9 @@
-"""Bugs that published figures had, planted one by one: each is stopped, and without it the same check passes."""
+"""Bugs that published results had, injected one by one: a check fails with each, and passes without it."""
 
 import numpy as np
 import pytest
 import torch
-from test_checks import CELL, Broken
+from test_checks import EXPERIMENT, Broken
 from test_laws import V, drawn, fitted
 
 from lmstages.core.documents import Documents
@@ -14,13 +14,13 @@ LONG = Documents.of([[*row, 0] for row in drawn(31, 25, 40)])
 LEARNT = Documents.of([[*(np.arange(start, start + 24) % (V - 1) + 1).tolist(), 0] for start in range(30)])
 
 
-def stopped(model, law, documents=LONG):
+def fails(model, law, documents=LONG):
     with pytest.raises(checks.CheckError, match=f"breaks the law of {law}"):
-        checks.check_model(model, documents, CELL)
+        checks.check_model(model, documents, EXPERIMENT)
 
 
 def passes(model, documents=LONG):
-    checks.check_model(model, documents, CELL)
+    checks.check_model(model, documents, EXPERIMENT)
 
 
 def written(model, documents, windows):
@@ -46,7 +46,7 @@ def test_a_lost_causal_mask(gpt, monkeypatch):
         weight.data *= 3
     passes(gpt)
     monkeypatch.setattr(attention.functional, "scaled_dot_product_attention", unmasked)
-    stopped(gpt, "future")
+    fails(gpt, "future")
 
 
 def test_dropout_left_on(gpt):
@@ -57,21 +57,21 @@ def test_dropout_left_on(gpt):
             module.dropout = 0.5
         if isinstance(module, torch.nn.Dropout):
             module.p = 0.5
-    stopped(gpt, "rows")
+    fails(gpt, "rows")
 
 
 def test_batch_statistics_left_on():
     wavenet = fitted("wavenet")
     passes(wavenet)
     wavenet.network.train()
-    stopped(wavenet, "(rows|future)")
+    fails(wavenet, "(rows|future)")
 
 
 def test_a_shifted_target():
     """Each token is given the score of the one before it."""
     bigram = fitted("bigram")
     passes(bigram)
-    stopped(Broken(bigram, score=lambda x, before=None: np.roll(bigram.score(x), 1, axis=1)), "(future|chain rule)")
+    fails(Broken(bigram, score=lambda x, before=None: np.roll(bigram.score(x), 1, axis=1)), "(future|chain rule)")
 
 
 def test_a_target_that_is_also_an_input():
@@ -80,24 +80,24 @@ def test_a_target_that_is_also_an_input():
     def score(x, before=None):
         return bigram.next_log_probs(x.reshape(-1, 1))[np.arange(x.size), x.ravel()].reshape(x.shape)
 
-    stopped(Broken(bigram, score=score), "chain rule")
+    fails(Broken(bigram, score=score), "chain rule")
 
 
 def test_a_state_that_leaks_between_rows():
-    """The rows of a batch read as one text, as a recurrent net does whose state is not reset."""
+    """The rows of a batch are read as one text, as by a recurrent network whose state is not reset."""
     lstm = fitted("lstm")
     passes(lstm)
-    stopped(Broken(lstm, score=lambda x, before=None: lstm.score(x.reshape(1, -1)).reshape(x.shape)), "rows")
+    fails(Broken(lstm, score=lambda x, before=None: lstm.score(x.reshape(1, -1)).reshape(x.shape)), "rows")
 
 
 def test_scores_in_bits_beside_distributions_in_nats():
     bigram = fitted("bigram")
-    stopped(Broken(bigram, score=lambda x, before=None: bigram.score(x) / np.log(2)), "chain rule")
+    fails(Broken(bigram, score=lambda x, before=None: bigram.score(x) / np.log(2)), "chain rule")
 
 
 def test_scores_and_distributions_both_in_bits():
     bigram = fitted("bigram")
-    stopped(
+    fails(
         Broken(
             bigram,
             score=lambda x, before=None: bigram.score(x) / np.log(2),
@@ -111,7 +111,7 @@ def test_scores_and_distributions_both_in_bits():
 
 
 def predicting(model, distribution):
-    """A model that scores by a distribution of its own, so that the chain rule holds and only the sum can fail."""
+    """A model that scores by ``distribution``, so that the chain rule holds and only the sum can fail."""
 
     def score(x, before=None):
         rows = np.arange(len(x))
@@ -126,15 +126,15 @@ def cached(prefix, model, normalised):
     total = counts.sum(-1, keepdims=True)
     uniform = np.full_like(counts, 1 / V)
     cache = np.where(total > 0, counts / np.maximum(total, 1), uniform)
-    found = np.exp(model.next_log_probs(prefix))
-    mixture = 0.8 * found + 0.2 * cache if normalised else np.maximum(found, cache)  # the better of both, unpaid for
-    return np.log(mixture)
+    probabilities = np.exp(model.next_log_probs(prefix))
+    larger = np.maximum(probabilities, cache)  # not normalised
+    return np.log(0.8 * probabilities + 0.2 * cache if normalised else larger)
 
 
 def test_an_ngram_cache_that_does_not_normalise():
     bigram = fitted("bigram")
     passes(predicting(bigram, lambda prefix: cached(prefix, bigram, True)))
-    stopped(predicting(bigram, lambda prefix: cached(prefix, bigram, False)), "sums")
+    fails(predicting(bigram, lambda prefix: cached(prefix, bigram, False)), "sums")
 
 
 def test_a_mixture_whose_weights_exceed_one():
@@ -144,7 +144,7 @@ def test_a_mixture_whose_weights_exceed_one():
         return np.log(0.7 * np.exp(first.next_log_probs(prefix)) + weight * np.exp(second.next_log_probs(prefix)))
 
     passes(predicting(first, lambda prefix: mixed(prefix, 0.3)))
-    stopped(predicting(first, lambda prefix: mixed(prefix, 0.301)), "sums")
+    fails(predicting(first, lambda prefix: mixed(prefix, 0.301)), "sums")
 
 
 def test_probabilities_not_renormalised_after_top_k():
@@ -156,11 +156,11 @@ def test_probabilities_not_renormalised_after_top_k():
         return log_probs - np.logaddexp.reduce(log_probs, axis=-1, keepdims=True) if renormalised else log_probs
 
     passes(predicting(bigram, lambda prefix: top(prefix, True)))
-    stopped(predicting(bigram, lambda prefix: top(prefix, False)), "sums")
+    fails(predicting(bigram, lambda prefix: top(prefix, False)), "sums")
 
 
 def test_padding_tokens_that_get_mass():
-    """A vocabulary rounded up for speed, of which only the real tokens are shown."""
+    """A vocabulary padded for speed, of which only the real tokens are returned."""
     draws = np.random.default_rng(33)
     logits = draws.normal(size=V + 9)
 
@@ -170,7 +170,7 @@ def test_padding_tokens_that_get_mass():
 
     bigram = fitted("bigram")
     passes(predicting(bigram, lambda prefix: softmax(prefix, V)))
-    stopped(predicting(bigram, lambda prefix: softmax(prefix, V + 9)), "sums")
+    fails(predicting(bigram, lambda prefix: softmax(prefix, V + 9)), "sums")
 
 
 # In what is scored
@@ -182,7 +182,7 @@ def kneser_ney():
 
 
 def check(model, documents, log_probs, window=None, skip=0):
-    checks.check_written(model, documents, log_probs, skip, window, CELL)
+    checks.check_scores(model, documents, log_probs, skip, window, EXPERIMENT)
 
 
 def refused(law, *args, **keys):
@@ -198,33 +198,33 @@ def test_an_overlap_scored_twice(kneser_ney):
         written(kneser_ney, LEARNT, twice)
 
 
-def test_an_overlap_scored_by_nobody(kneser_ney):
+def test_an_overlap_that_is_not_scored(kneser_ney):
     windows = scoring.windows_of(LEARNT.starts, "stride", 8, 4, 0)
     fewer = scoring.Windows(windows.begin, windows.end, windows.scored_from + (windows.scored_from > windows.begin))
     refused("coverage: .* have no score", kneser_ney, LEARNT, written(kneser_ney, LEARNT, fewer), window=8)
 
 
-def test_a_window_that_reads_on_from_the_document_before(kneser_ney):
+def test_a_window_that_reads_the_document_before(kneser_ney):
     right = written(kneser_ney, LEARNT, scoring.windows_of(LEARNT.starts, "stream", 8, 8, 0))
     check(kneser_ney, LEARNT, right)
     end_to_end = Documents.single(LEARNT.tokens)
     wrong = written(kneser_ney, end_to_end, scoring.windows_of(end_to_end.starts, "stream", 8, 8, 0))
-    refused("written", kneser_ney, LEARNT, wrong)
+    refused("recomputation", kneser_ney, LEARNT, wrong)
 
 
 def test_scores_written_one_token_late(kneser_ney):
     right = written(kneser_ney, LEARNT, scoring.windows_of(LEARNT.starts, "stream", 8, 8, 0))
-    refused("written", kneser_ney, LEARNT, np.roll(right, 1))
+    refused("recomputation", kneser_ney, LEARNT, np.roll(right, 1))
 
 
 def test_scores_left_in_the_order_in_which_rows_were_batched():
-    """Longest first is quicker; to forget the way back leaves the sum, and with it every figure but the intervals."""
+    """Batches are sorted by length; without the inverse permutation only the sum and the averages stay right."""
     documents = Documents.of([[*row[:length], 0] for row, length in zip(drawn(34, 40, 30), range(1, 41), strict=True)])
     model = fitted("bigram")
     right = written(model, documents, scoring.windows_of(documents.starts, "stream", 8, 8, 0))
     check(model, documents, right)
     pieces = np.split(right, documents.starts[1:-1])
-    refused("written", model, documents, np.concatenate(sorted(pieces, key=len, reverse=True)))
+    refused("recomputation", model, documents, np.concatenate(sorted(pieces, key=len, reverse=True)))
 
 
 def test_a_boundary_that_is_not_charged(kneser_ney):
@@ -240,7 +240,7 @@ ENDS = np.cumsum(BYTES.reshape(30, -1).sum(1))
 
 
 def covered(lengths, starts=LEARNT.starts):
-    checks.check_coverage(lengths, starts, ENDS, CELL)
+    checks.check_coverage(lengths, starts, ENDS, EXPERIMENT)
 
 
 def test_a_boundary_that_has_no_byte_where_the_text_has_one():
@@ -267,5 +267,5 @@ def test_a_right_bytes_per_token_constant_is_still_no_byte_count():
 
 
 def test_tokens_of_another_text():
-    with pytest.raises(checks.CheckError, match="run snakemake again, so that tokens and text are of one making"):
+    with pytest.raises(checks.CheckError, match="run snakemake again, so that tokens and text belong together"):
         covered(BYTES[:-25], LEARNT.starts[:-1])

@@ -1,0 +1,612 @@
+"""The command line: one command for each stage; each reads files, calls one function and writes files.
+
+Snakemake's rules call these commands; a person can paste the same lines into a terminal. What a command imports is
+imported within it, so that each job loads what it needs and nothing else, and so that ``provenance`` can tell from
+its source which code a job runs.
+"""
+
+import argparse
+import json
+import logging
+import os
+import sys
+import textwrap
+from collections.abc import Callable, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NoReturn
+
+from lmstages import __version__
+
+TEMPORARY_FAILURE = 75  # of sysexits.h: start it again
+DESCRIPTION = "Fits every classic language model on the same text and compares them on the same held-out bytes."
+EXAMPLES = """\
+examples:
+  lmstages check runs/published.yaml      is this config right? every mistake at once
+  lmstages table results/default          the results of a finished run, in the terminal
+  lmstages diff results/a results/b       what changed from one run to another, row by row
+  lmstages play results/default           type, and see what each model expects and writes
+  lmstages explain results/default        where its figures come from, experiment by experiment
+  snakemake --cores all                   make results/default/report.html from config.yaml
+  snakemake --cores all --config text=my.txt
+                                          the ladder on a text of your own
+"""
+PATHS = {  # options that mean the same for every command that has them
+    "text": "folder with the splits of a corpus",
+    "tokens": "folder with token streams",
+    "model": "model.safetensors of a fit",
+    "base": "model.safetensors that the model is derived from",
+    "corpus": "the corpus's folder of a run",
+    "results": "the run's folder",
+}
+
+
+@dataclass(frozen=True)
+class Command:
+    """A function with the options that it reads from its arguments."""
+
+    function: Callable[[argparse.Namespace], None]
+    section: tuple[str, ...]  # keys that its part of the config must have
+    paths: Sequence[str]  # keys of PATHS
+    options: Callable[[argparse.ArgumentParser], None] | None
+    for_people: bool
+    is_stage: bool  # writes files, and so has --out, --threads, --code and --log
+
+
+COMMANDS: dict[str, Command] = {}
+
+
+def command(
+    *section: str,
+    paths: Sequence[str] = (),
+    options: Callable[[argparse.ArgumentParser], None] | None = None,
+    for_people: bool = False,
+    is_stage: bool = True,
+) -> Callable[[Callable[[argparse.Namespace], None]], Callable[[argparse.Namespace], None]]:
+    """Register a function as the command of its name; ``options`` adds those that are its own."""
+
+    def register(function: Callable[[argparse.Namespace], None]) -> Callable[[argparse.Namespace], None]:
+        COMMANDS[function.__name__] = Command(function, section, paths, options, for_people, is_stage)
+        return function
+
+    return register
+
+
+# ---------------------------------------------------------------- commands for people
+
+
+def _check_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("config", type=Path, help="a config file, such as config.yaml")
+
+
+@command(options=_check_options, for_people=True, is_stage=False)
+def check(args: argparse.Namespace) -> None:
+    """Read a config and list the experiments that it would run."""
+    from lmstages.config.reading import read_run
+
+    run = read_run(args.config)
+    for corpus, tokenizer, model, seed in run.experiments():
+        print(f"{corpus}/{tokenizer}/{model}/seed{seed}")
+
+
+def _table_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("results", type=Path, help="a run's folder, such as results/default")
+    parser.add_argument("--log", type=Path, help="a file that gets the same lines as the terminal")
+
+
+@command(options=_table_options, for_people=True, is_stage=False)
+def table(args: argparse.Namespace) -> None:
+    """Print a finished run's results and the path of its report."""
+    from lmstages.report.tables import table_terminal
+    from lmstages.results.frame import Results
+
+    print(table_terminal(Results.open(args.results)))
+    print(f"report: {args.results / 'report.html'}")
+
+
+def _diff_options(parser: argparse.ArgumentParser) -> None:
+    runs = "folders of finished runs, such as results/default; the first is compared with each of the others"
+    parser.add_argument("runs", type=Path, nargs="+", metavar="RUN", help=runs)
+    parser.add_argument("--out", type=Path, help="folder for changes.md and changes.csv; by default in the last run's")
+
+
+@command(options=_diff_options, for_people=True, is_stage=False)
+def diff(args: argparse.Namespace) -> None:
+    """Print and write what changed from one finished run to others, row by row."""
+    from lmstages.core import artifacts
+    from lmstages.results import diff as differences
+    from lmstages.results import frame
+
+    before = args.runs[0]
+    changes = differences.between(args.runs)
+    folder = args.out or args.runs[-1] / "diff" / before.absolute().name
+    made = _made(args, {}, [run / "results.parquet" for run in args.runs])
+    artifacts.save_bytes(folder / "changes.csv", frame.csv_text(frame.frame("changes", changes)).encode(), made)
+    artifacts.save_bytes(folder / "changes.md", differences.markdown(before, changes).encode(), made)
+    print(differences.terminal(before, changes))
+    print(f"written: {folder / 'changes.md'}, {folder / 'changes.csv'}")
+
+
+def _play_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("results", type=Path, help="a run's folder, such as results/default")
+    parser.add_argument("--port", type=int, default=0, help="of 127.0.0.1; by default any free one")
+
+
+@command(options=_play_options, for_people=True, is_stage=False)
+def play(args: argparse.Namespace) -> None:
+    """Serve a page, to this machine alone, where the models of a finished run continue what you type."""
+    from lmstages.core.errors import UserError
+
+    try:
+        from lmstages.playground.server import play as run
+    except ModuleNotFoundError as error:
+        if (error.name or "").partition(".")[0] not in ("starlette", "uvicorn"):
+            raise
+        remedy = "pip install 'lmstages[play]', or the versions of both in requirements.lock"
+        raise UserError("play", f"needs {error.name}, which is not installed", "", remedy) from error
+    run(args.results, args.port)
+
+
+def _explain_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("experiment", type=Path, help="results/RUN/CORPUS/TOKENIZER/MODEL/seedN, or its beginning")
+
+
+@command(options=_explain_options, for_people=True, is_stage=False)
+def explain(args: argparse.Namespace) -> None:
+    """Print which config, inputs and code an experiment was made from, and the commands that make it again."""
+    from lmstages.results.explaining import explained
+
+    print(explained(args.experiment))
+
+
+def _export_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("model", type=Path, help="model.safetensors of a LLaMA, or a Hugging Face folder")
+    parser.add_argument("--to", choices=("gguf", "hf"), required=True, help="one GGUF file, or a folder of files")
+    types = ("f32", "q8_0", "q4_0")
+    parser.add_argument("--type", choices=types, default="f32", help="of the matrices; a quantized model keeps its own")
+    parser.add_argument("--output-type", choices=types, help="of the output matrix, where it differs")
+    tokens = "folder with tokenizer.json; by default that of the model's experiment"
+    parser.add_argument("--tokens", type=Path, help=tokens)
+
+
+@command(options=_export_options, for_people=True)
+def export(args: argparse.Namespace) -> None:
+    """Write a LLaMA, fitted here or in a Hugging Face folder, as a GGUF file or in the Hugging Face layout."""
+    from lmstages.models.external.exporting import export as run
+    from lmstages.models.external.exporting import export_checkpoint
+
+    section = {"to": args.to, "type": args.type, "output_type": args.output_type}
+    if args.model.is_dir():
+        export_checkpoint(args.model, args.out, section, _made(args, section, []))
+        return
+    tokens = args.tokens or args.model.absolute().parents[2] / "tokens"
+    run(args.model, tokens, args.out, section, _made(args, section, [args.model, tokens / "tokenizer.json"]))
+
+
+# ---------------------------------------------------------------- text
+
+
+def _download_options(parser: argparse.ArgumentParser) -> None:
+    from lmstages.config.sources import SOURCES
+
+    parser.add_argument("--source", required=True, choices=SOURCES, help="which text")
+    part = "which file of it: whole, or train and validation of tinystories"
+    parser.add_argument("--part", default="whole", help=part)
+    stories = "how many documents of a data set of the hub: a number, or all"
+    parser.add_argument("--stories", type=_number_or_all, help=stories)
+    _mirror_option(parser, "the network")
+
+
+def _number_or_all(text: str) -> int | None:
+    """``all`` -> None."""
+    return None if text == "all" else int(text)
+
+
+def _mirror_option(parser: argparse.ArgumentParser, upstream: str) -> None:
+    mirror = os.environ.get("LMSTAGES_MIRROR") or None
+    parser.add_argument("--mirror", default=mirror, help=f"folder or base URL that replaces {upstream}")
+
+
+@command(options=_download_options)
+def download(args: argparse.Namespace) -> None:
+    """Fetch one part of a source, verified, from its upstream or from a mirror."""
+    from lmstages.config.sources import SOURCES
+    from lmstages.corpora.download import fetch
+
+    made = _made(args, {"source": args.source, "stories": args.stories}, [])
+    fetch(SOURCES[args.source], args.out, args.mirror, made, part=args.part, stories=args.stories)
+
+
+def _prepare_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--raw", type=Path, nargs="*", default=[], help="downloaded files, or the user's own")
+
+
+@command("split", options=_prepare_options)
+def prepare(args: argparse.Namespace) -> None:
+    """Cut or draw a corpus into train, valid and test."""
+    from lmstages.config.sections import Corpus, from_section
+    from lmstages.corpora.preparation import prepare as run
+
+    corpus = from_section(Corpus, args.section)
+    run(corpus, args.raw, args.out, _made(args, args.section, [] if corpus.path else args.raw))
+
+
+def _tokenize_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--layout", default="stream", help="how documents are separated: stream, lines, separator")
+
+
+@command("kind", paths=["text"], options=_tokenize_options)
+def tokenize(args: argparse.Namespace) -> None:
+    """Learn a tokenizer from train and write the token streams of all splits."""
+    from lmstages.config.sections import Tokenizer, from_section
+    from lmstages.core import artifacts
+    from lmstages.corpora.splits import NAMES, SplitText, text_path
+    from lmstages.tokenizers import learn, streams
+
+    made = _made(args, args.section, [text_path(args.text, name) for name in NAMES])
+    section = from_section(Tokenizer, args.section)
+    closed = section.alphabet == "corpus"
+    parts = {name: SplitText.open(args.text, name) for name in NAMES}
+    texts = (text for name in (NAMES if closed else NAMES[:1]) for text in parts[name].texts())
+    tokenizer = learn(section.kind, section.vocab_size, texts, args.layout == "lines", parts["train"].stream, closed)
+    artifacts.save_json(args.out / "tokenizer.json", tokenizer.to_json(), made)
+    for name, part in parts.items():
+        count = streams.write_tokens(args.out, name, part, tokenizer, made)
+        logging.getLogger("lmstages").info("%s: %s tokens of %s", name, f"{count:,}", f"{tokenizer.vocab_size:,}")
+
+
+@command("source", "splits", paths=["text"])
+def oracle(args: argparse.Namespace) -> None:
+    """Score the splits of an embedded corpus by the grammar that generated them."""
+    from lmstages.corpora.splits import text_path
+    from lmstages.evaluation.oracle import score_by_source
+
+    splits = args.section["splits"]
+    made = _made(args, args.section, [text_path(args.text, split) for split in splits])
+    score_by_source(args.section["source"], args.text, args.out, splits, made)
+
+
+@command("compressors", "splits", paths=["text"])
+def compress(args: argparse.Namespace) -> None:
+    """Measure how many bytes compressors need for held-out text, alone and after train."""
+    from lmstages.corpora.splits import text_path
+    from lmstages.evaluation.compressors import code_lengths
+
+    splits = args.section["splits"]
+    made = _made(args, args.section, [text_path(args.text, split) for split in ("train", *splits)])
+    code_lengths(args.text, args.section["compressors"], splits, args.out, made)
+
+
+@command("splits", paths=["text"])
+def overlap(args: argparse.Namespace) -> None:
+    """Measure how much of the held-out text occurs in train."""
+    from lmstages.corpora.overlap import audit
+    from lmstages.corpora.splits import text_path
+
+    splits = args.section["splits"]
+    audit(args.text, splits, args.out, _made(args, args.section, [text_path(args.text, split) for split in splits]))
+
+
+@command("corpus", "splits", paths=["text"])
+def contrast(args: argparse.Namespace) -> None:
+    """List the combinations that train lacks in an embedded corpus, and make minimal pairs of texts."""
+    from lmstages.config.sections import Corpus, from_section
+    from lmstages.corpora.contrasts import write
+    from lmstages.corpora.splits import text_path
+
+    splits = args.section["splits"]
+    made = _made(args, args.section, [text_path(args.text, split) for split in splits])
+    write(from_section(Corpus, args.section["corpus"]), args.text, splits, args.out, made)
+
+
+# ---------------------------------------------------------------- models
+
+
+def _fit_options(parser: argparse.ArgumentParser) -> None:
+    """Resume points are of gradient descent; counting, and the model autograd, take seconds and start over."""
+    parser.add_argument("--seed", type=int, default=0, help="of all random draws")
+    folder = "folder of resume points; the same command continues from them, and removes them when it is done"
+    parser.add_argument("--resume", type=Path, metavar="FOLDER", help=folder)
+    parser.add_argument("--save-seconds", type=float, default=60.0, help="between two resume points (60),")
+    parser.add_argument("--save-steps", type=int, default=sys.maxsize, help="or so many steps, if sooner")
+    limit = "the job's time limit, from its start: shortly before it the fit saves and exits with 75; 0 is no limit"
+    parser.add_argument("--minutes", type=float, default=0.0, help=limit)
+    compiled = "torch.compile: auto is for long fits on a GPU"
+    parser.add_argument("--compile", choices=("auto", "always", "never"), default="auto", help=compiled)
+    _device_option(parser)
+
+
+def _device_option(parser: argparse.ArgumentParser) -> None:
+    devices = ("auto", "cpu", "cuda")
+    parser.add_argument("--device", choices=devices, default="cpu", help="auto: a GPU where there is one")
+
+
+@command("type", "hyperparameters", paths=["tokens"], options=_fit_options)
+def fit(args: argparse.Namespace) -> None:
+    """Fit one model on train; valid may choose hyperparameters or stop early."""
+    from lmstages.core.runtime import Runtime, deadline, rank
+    from lmstages.models import storage as model_storage
+    from lmstages.models.fitting import identity, outcome
+    from lmstages.tokenizers import streams
+    from lmstages.training.resume import Cadence, ResumePoints
+
+    names = ("train.npy", "train.starts.npy", "valid.npy", "valid.starts.npy")
+    made = _made(args, args.section, [args.tokens / name for name in names])
+    train, valid = (streams.read_tokens(args.tokens, split)[0] for split in ("train", "valid"))
+    vocab_size, points = streams.read_tokenizer(args.tokens).vocab_size, None
+    if args.resume is not None:
+        fit_identity = identity(made, vocab_size, args.seed, args.threads)
+        points = ResumePoints(args.resume, fit_identity, Cadence(args.save_seconds, args.save_steps))
+    with closing(Runtime(args.device, args.compile, points, deadline(args.minutes))) as runtime:
+        model, facts = outcome(args.section, vocab_size, (train, valid), args.seed, args.threads, runtime)
+        if rank() == 0:
+            model_storage.save_fit(args.out, model, {**args.section, **facts}, made)
+            runtime.done()
+
+
+@command("type", "hyperparameters", paths=["base", "tokens"])
+def derive(args: argparse.Namespace) -> None:
+    """Derive a model from a fitted one without training: quantized, or run by another engine."""
+    from lmstages.evaluation.derivation import derive as run
+
+    made = _made(args, args.section, [args.base, args.tokens / "train.npy"])
+    run(args.base, args.tokens, args.out, args.section, args.threads, made)
+
+
+@command("splits", paths=["model", "base", "tokens"])
+def quantization_error(args: argparse.Namespace) -> None:
+    """Measure a derived model's size and its quantization error against the model that it is derived from."""
+    from lmstages.core import artifacts
+    from lmstages.evaluation.quantization import quantization_error as run
+
+    splits = args.section["splits"]
+    made = _made(args, args.section, [args.model, args.base, *(args.tokens / f"{split}.npy" for split in splits)])
+    artifacts.save_json(args.out, run(args.model, args.base, args.tokens, splits), made)
+
+
+def _score_pretrained_options(parser: argparse.ArgumentParser) -> None:
+    _mirror_option(parser, "the hub")
+
+
+@command("pretrained", "splits", "sampling", "documents", paths=["text"], options=_score_pretrained_options)
+def score_pretrained(args: argparse.Namespace) -> None:
+    """Score a LLaMA from elsewhere on held-out splits, and draw text from it."""
+    from lmstages.config.sections import Pretrained, from_section
+    from lmstages.corpora.splits import text_path
+    from lmstages.evaluation.pretrained import score_pretrained as run
+
+    record = from_section(Pretrained, args.section["pretrained"])
+    made = _made(args, args.section, [text_path(args.text, split) for split in args.section["splits"]])
+    run(args.section, record, args.text, args.out, args.threads, args.mirror, made)
+
+
+# ---------------------------------------------------------------- experiments
+
+
+@command(*("splits", "scoring", "sampling", "documents"), paths=["model", "tokens", "text"], options=_device_option)
+def evaluate(args: argparse.Namespace) -> None:
+    """Score a fitted model on held-out splits, and draw text from it."""
+    from lmstages.evaluation.experiment import evaluate as run
+
+    inputs = [args.model, *(args.tokens / f"{split}.npy" for split in args.section["splits"])]
+    made = _made(args, args.section, inputs)
+    run(args.model, args.tokens, args.text, args.out, args.section, made, args.device)
+
+
+def _mix_options(parser: argparse.ArgumentParser) -> None:
+    components = "folders of the experiments that are mixed, in the order of the section"
+    parser.add_argument("--components", type=Path, nargs="+", required=True, help=components)
+
+
+@command("of", "weights", "splits", paths=["text"], options=_mix_options)
+def mix(args: argparse.Namespace) -> None:
+    """Mix the scores of several experiments into those of one, its weights fitted on valid or equal."""
+    from lmstages.evaluation.mixtures import inputs_of
+    from lmstages.evaluation.mixtures import mix as run
+
+    made = _made(args, args.section, []) | {"inputs": inputs_of(args.components, args.section)}
+    run(args.components, args.text, args.out, args.section, made)
+
+
+def _probe_options(parser: argparse.ArgumentParser) -> None:
+    contrasts = "contrasts.json of an embedded corpus"
+    parser.add_argument("--contrasts", type=Path, nargs="*", default=[], help=contrasts)
+
+
+@command("scoring", "sampling", "documents", "source", paths=["model", "tokens"], options=_probe_options)
+def probe(args: argparse.Namespace) -> None:
+    """Draw samples of a fitted model for statistics, score minimal pairs, and probe its embedding."""
+    from lmstages.analyses.probing import probe as run
+
+    made = _made(args, args.section, [args.model, *args.contrasts])
+    run(args.model, args.tokens, next(iter(args.contrasts), None), args.out, args.section, made)
+
+
+@command("cells", "splits", "documents", "source", paths=["corpus"])
+def analyse(args: argparse.Namespace) -> None:
+    """Analyse the scores and samples of all experiments of a corpus beyond their average."""
+    from lmstages.analyses.scores import analyse as run
+
+    made = _made(args, args.section, [args.corpus / name for name in ("overlap.json", "overlap.safetensors")])
+    run(args.corpus, args.section, args.out, made)
+
+
+@command("cells", "split", paths=["tokens"])
+def inspect(args: argparse.Namespace) -> None:
+    """Show the parameters of a corpus's models: embeddings before and after training, counts, attention."""
+    from lmstages.analyses.inspection import inspect as run
+    from lmstages.core import artifacts
+
+    made = _made(args, args.section, [args.tokens / "train.npy", args.tokens / f"{args.section['split']}.npy"])
+    for experiment in (f"{name}/seed{seed}" for name, seed in args.section["cells"]):
+        model = args.tokens.parent / experiment / "model.safetensors"
+        made["inputs"][experiment] = artifacts.made_of(model)["sha256"]
+    run(args.tokens, args.out, args.section, made)
+
+
+# ---------------------------------------------------------------- runs
+
+
+@command("run", "experiments", "evaluate", "published", "sweeps")
+def summarize(args: argparse.Namespace) -> None:
+    """Summarize the score files of a run as its tables of results."""
+    from lmstages.results.summary import summarize as run
+
+    run(args.out, args.section, _made(args, args.section, []))
+
+
+@command(paths=["results"])
+def report(args: argparse.Namespace) -> None:
+    """Write a run's results as report.html, table.md, table.tex and samples.md."""
+    from lmstages.core import artifacts
+    from lmstages.report.files import files
+    from lmstages.results.frame import Results
+
+    results = Results.open(args.results)
+    made = _made(args, {}, [args.results / name for name in ("results.parquet", "run.json", "figures/index.json")])
+    for name, content in files(results).items():
+        artifacts.save_bytes(args.out / name, content.encode(), made)
+
+
+@command(paths=["results"])
+def figures(args: argparse.Namespace) -> None:
+    """Draw every figure of a run once, as SVG, PNG and PDF, with an index of titles and captions."""
+    from lmstages.figures import files
+    from lmstages.results.frame import Results
+
+    results = Results.open(args.results)
+    made = _made(args, {}, [*files.inputs(args.results), args.results / "run.json"])
+    files.write(results, args.out, made)
+
+
+@command(paths=["results"])
+def verdict(args: argparse.Namespace) -> None:
+    """Fail, after the report is written, where a model failed; log the path of the report."""
+    from lmstages.core import artifacts
+    from lmstages.results.frame import Results
+    from lmstages.results.summary import verdict as run
+
+    results = Results.open(args.results)
+    sentence = run(results.facts["run"], results.rows)
+    made = _made(args, {}, [args.results / "results.parquet"])
+    artifacts.save_bytes(args.out, f"{sentence}\n".encode(), made)
+    logging.getLogger("lmstages").info("%s; the report is %s", sentence, args.out.with_name("report.html"))
+
+
+def _made(args: argparse.Namespace, section: Any, inputs: list[Path]) -> dict[str, Any]:
+    """What made the files of a command: itself, its section, the sha256 of its inputs, and its code."""
+    from lmstages.core.artifacts import made_of
+    from lmstages.core.provenance import versions
+
+    hashes = {path.name: made_of(path)["sha256"] for path in inputs}
+    code = {"code": args.code, "lmstages": __version__, **versions("numpy")}
+    return {"command": args.command.__name__, "section": section, "inputs": hashes, **code}
+
+
+# ---------------------------------------------------------------- the parser
+
+
+def parser() -> argparse.ArgumentParser:
+    """All commands with their options."""
+    raw, epilog = argparse.RawDescriptionHelpFormatter, f"{_listing()}\n\n{EXAMPLES}"
+    whole = argparse.ArgumentParser("lmstages", description=DESCRIPTION, epilog=epilog, formatter_class=raw)
+    whole.add_argument("--version", action="version", version=__version__)
+    subparsers = whole.add_subparsers(required=True, metavar="COMMAND", help="one of those below")
+    for entry in COMMANDS.values():
+        _add(subparsers, entry)
+    return whole
+
+
+def _listing() -> str:
+    """Every command with its sentence, those for people first."""
+    lines = []
+    for heading, for_people in (("commands for people:", True), ("commands of jobs, as the rules call them:", False)):
+        lines += ["", heading]
+        for name, entry in COMMANDS.items():
+            if entry.for_people is for_people:
+                sentence = f"    {name:<18}{entry.function.__doc__}"
+                lines += textwrap.wrap(sentence, 100, subsequent_indent=" " * 22)
+    return "\n".join(lines[1:])
+
+
+def _add(subparsers: Any, entry: Command) -> None:
+    """One command: the paths it reads, its section of the config, and its own options."""
+    function = entry.function
+    subparser: argparse.ArgumentParser = subparsers.add_parser(function.__name__, description=function.__doc__)
+    subparser.set_defaults(command=function, log=None, threads=1, code="")
+    for path in entry.paths:
+        subparser.add_argument(f"--{path}", type=Path, required=True, help=PATHS[path])
+    if entry.section:
+        section = f"its part of the config, as JSON with {', '.join(entry.section)}"
+        parse = _section_parser(entry.section)
+        subparser.add_argument("--section", type=parse, required=True, help=section)
+    if entry.is_stage:
+        _add_stage_options(subparser)
+    if entry.options:
+        entry.options(subparser)
+
+
+def _add_stage_options(subparser: argparse.ArgumentParser) -> None:
+    subparser.add_argument("--out", type=Path, required=True, help="the file or folder to write")
+    subparser.add_argument("--threads", type=int, default=1, help="cores it may use; the bits of a fit depend on it")
+    subparser.add_argument("--code", default="", help="hash of the code, kept in the provenance")
+    subparser.add_argument("--log", type=Path, help="a file that gets the same lines as the terminal")
+
+
+def _section_parser(keys: Sequence[str]) -> Callable[[str], Any]:
+    """A function: text -> JSON with these keys, or argparse's own error."""
+
+    def parse(text: str) -> Any:
+        try:
+            section = json.loads(text)
+        except ValueError as error:
+            raise argparse.ArgumentTypeError(f"is no JSON: {error}") from error
+        if lacking := [key for key in keys if not isinstance(section, dict) or key not in section]:
+            raise argparse.ArgumentTypeError(f"lacks {', '.join(lacking)}")
+        return section
+
+    return parse
+
+
+# ---------------------------------------------------------------- the process
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """0, or 1 with one line on stderr for what a user can mend, or 75 for a fit that was interrupted and has saved.
+
+    A bug keeps its traceback.
+    """
+    args = parser().parse_args(arguments)
+    _use_threads(args.threads)
+    from lmstages.core.errors import Interrupted, UserError
+    from lmstages.core.progress import log_to
+    from lmstages.core.runtime import rank
+
+    try:
+        log_to(None if rank() else args.log, str(args.out) if hasattr(args, "out") else "", quiet=rank() > 0)
+        args.command(args)
+    except Interrupted as interruption:
+        logging.getLogger("lmstages").warning("%s", interruption)
+        return TEMPORARY_FAILURE
+    except UserError as error:
+        logging.getLogger("lmstages").error("lmstages: error: %s", error)
+        return 1
+    except BrokenPipeError:
+        return 1
+    except Exception:
+        logging.getLogger("lmstages").exception("lmstages: this is a bug of lmstages, not of its input")
+        return 1
+    return 0
+
+
+def _use_threads(threads: int) -> None:
+    """Every library takes exactly the threads it is given, and idle ones sleep."""
+    os.environ["OMP_WAIT_POLICY"] = "passive"
+    for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "RAYON_NUM_THREADS"):
+        os.environ[name] = str(threads)
+
+
+def console() -> NoReturn:
+    """The ``lmstages`` command."""
+    sys.exit(main())

@@ -1,0 +1,193 @@
+"""What each job receives of the config: its own section as JSON and nothing else, so that an edit re-runs only the
+jobs that it concerns.
+
+Whatever code derives from a record (a property, a default) is part of the section, so that an edit of that code
+re-runs the jobs that depend on it, too.
+"""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from lmstages.config.hyperparameters.base import ModelConfig
+from lmstages.config.ladder import LADDER
+from lmstages.config.run import Experiments
+from lmstages.config.sections import MEASURED, USES_OF_A_CORPUS, Mixture, chosen, to_json, to_section
+from lmstages.config.sweeps import listed
+
+MIXED_CATEGORIES = ("static", "online", "pretrained")  # a mixture has the last of these that any of its models has
+Facts = dict[str, Any]
+
+
+class Run(Experiments):
+    """A checked config and the sections of its jobs, each as JSON."""
+
+    def prepare_section(self, corpus: str) -> str:
+        """The text and its splits, without the models and tokenizers that are run on it."""
+        return to_json(self.corpora[corpus].model_dump(mode="json", exclude=set(USES_OF_A_CORPUS)))
+
+    def tokenize_section(self, tokenizer: str) -> str:
+        """The tokenizer."""
+        return to_section(self.tokenizers[tokenizer])
+
+    def fit_section(self, model: str) -> str:
+        """The model's type, its hyperparameters, and what its record derives from them."""
+        return to_json(model_section(self.models[model].config))
+
+    def evaluate_section(self, corpus: str, model: str) -> str:
+        """The splits, the protocol, how to draw samples, and whether documents end."""
+        settings = {
+            "scoring": self._scoring(model),
+            "sampling": self.sampling.model_dump(exclude=set(MEASURED)),
+            "splits": self.splits_scored(corpus, model),
+            "documents": self._documents_end(corpus),
+        }
+        return to_json(settings)
+
+    def pretrained_section(self, corpus: str, pretrained: str) -> str:
+        """The checkpoint, the splits, how to draw samples, and whether documents end."""
+        settings = {
+            "pretrained": self.pretrained[pretrained].model_dump(mode="json", exclude={"corpora"}),
+            "splits": self.corpora[corpus].evaluate,
+            "documents": self._documents_end(corpus),
+            "sampling": self.sampling.model_dump(exclude=set(MEASURED)),
+        }
+        return to_json(settings)
+
+    def mix_section(self, corpus: str, mixture: str) -> str:
+        """The models, where their weights come from, and the splits."""
+        return to_json({**self.mixtures[mixture].model_dump(), "splits": self.corpora[corpus].evaluate})
+
+    def oracle_section(self, corpus: str) -> str:
+        """The grammar and the splits."""
+        return to_json({"source": self.corpora[corpus].source, "splits": self.corpora[corpus].evaluate})
+
+    def splits_section(self, corpus: str) -> str:
+        """The splits that are evaluated."""
+        return to_json({"splits": self.corpora[corpus].evaluate})
+
+    def contrast_section(self, corpus: str) -> str:
+        """How an embedded text is drawn, and its splits."""
+        return to_json({"corpus": json.loads(self.prepare_section(corpus)), "splits": self.corpora[corpus].evaluate})
+
+    def probe_section(self, corpus: str, model: str) -> str:
+        """The protocol, how many samples are measured, and whether documents end."""
+        settings = {
+            "scoring": self._scoring(model),
+            "sampling": self.sampling.model_dump(include={"length", "seed", *MEASURED}),
+            "documents": self._documents_end(corpus),
+            "source": self._grammar(corpus),
+        }
+        return to_json(settings)
+
+    def analyse_section(self, corpus: str) -> str:
+        """Every experiment on a corpus with its seeds and the context of its model, the splits and the grammar."""
+        seeds: dict[tuple[str, str], list[int]] = {}
+        for name, tokenizer, model, seed in self.experiments():
+            if name == corpus:
+                seeds.setdefault((tokenizer, model), []).append(seed)
+        contexts = {name: record.config.context for name, record in self.models.items()}
+        cells = [
+            {"tokenizer": t, "model": m, "seeds": values, "fitted": m in self.models, "context": contexts.get(m)}
+            for (t, m), values in seeds.items()
+        ]
+        settings = {"splits": self.corpora[corpus].evaluate, "documents": self._documents_end(corpus)}
+        return to_json({**settings, "cells": cells, "source": self._grammar(corpus)})
+
+    def inspect_section(self, corpus: str) -> str:
+        """The networks fitted on a corpus, each with its first seed, and the split that the passage is taken from."""
+        models = chosen(self.corpora[corpus].models, self.models)
+        fitted = [name for name in models if self.models[name].config.family == "neural" and name not in self.derived()]
+        cells = [[name, self.seeds_of(name)[0]] for name in fitted]
+        return to_json({"cells": cells, "split": self.corpora[corpus].evaluate[0]})
+
+    def compress_section(self, corpus: str) -> str:
+        """The compressors and the splits."""
+        return to_json({"compressors": self.compressors, "splits": self.corpora[corpus].evaluate})
+
+    def summary_section(self) -> str:
+        """Every experiment with its seeds, the facts of its model, splits, sweeps, and figures printed elsewhere."""
+        seeds: dict[tuple[str, str, str], list[int]] = {}
+        for corpus, tokenizer, model, seed in self.experiments():
+            seeds.setdefault((corpus, tokenizer, model), []).append(seed)
+        settings = {
+            "run": self.name,
+            "estimation": self.estimation,
+            "models": self.facts(),
+            "analyses": True,
+            "inspected": self.inspected(),
+            "compressors": self.compressors or [],
+            "experiments": [[*experiment, values] for experiment, values in seeds.items()],
+            "evaluate": {name: record.evaluate for name, record in self.corpora.items()},
+            "published": [figure.model_dump() for figure in self.published],
+            "sweeps": listed(self.sweeps),
+        }
+        return to_json(settings)
+
+    def facts(self) -> dict[str, Facts]:
+        """What the report says about each model of the run: its type, rank, title, family, category and source."""
+        facts = {name: _model_facts(record.config) for name, record in self.models.items()}
+        facts |= {name: facts[name] | {"of": self.base_of(name)} for name in self.derived()}
+        facts |= {name: _mixture_facts(self, name) for name in self.mixtures}
+        return facts | {name: _pretrained_facts(self, name) for name in self.pretrained}
+
+    def _scoring(self, model: str) -> Facts:
+        record = self.models[model]
+        return record.scoring.resolved(record.config)
+
+    def _documents_end(self, corpus: str) -> bool:
+        return self.layout(corpus) != "stream"
+
+    def _grammar(self, corpus: str) -> str | None:
+        record = self.corpora[corpus]
+        return record.source if record.embedded else None
+
+
+def model_section(config: ModelConfig) -> Facts:
+    """The type of a model, its hyperparameters, and what its record derives from them."""
+    hyperparameters = config.model_dump(mode="json")
+    return {"type": config.name, "hyperparameters": hyperparameters, "properties": config.properties()}
+
+
+def _model_facts(config: ModelConfig) -> Facts:
+    facts = {"type": config.name, "rank": LADDER.index(type(config)), "title": config.title, "family": config.family}
+    return {**facts, "category": config.category, "adds": _docstring(type(config)), "source": config.source}
+
+
+def _mixture_facts(run: Run, name: str) -> Facts:
+    """Mixtures rank above every model, in the order of the config."""
+    configs = [run.models[model].config for model in run.mixtures[name].of]
+    return {
+        "type": "mixture",
+        "rank": len(LADDER) + _position(name, run.mixtures),
+        "title": "Mixture",
+        "family": "mixture",
+        "category": max((config.category for config in configs), key=MIXED_CATEGORIES.index),
+        "adds": _docstring(Mixture),
+        "source": "Jelinek & Mercer 1980; Dempster, Laird & Rubin 1977 for the weights",
+    }
+
+
+def _pretrained_facts(run: Run, name: str) -> Facts:
+    """Pretrained models rank above models and mixtures, in the order of the config."""
+    record = run.pretrained[name]
+    local = Path(record.path or record.gguf or "").name
+    return {
+        "type": "pretrained",
+        "rank": len(LADDER) + len(run.mixtures) + _position(name, run.pretrained),
+        "title": "Pretrained",
+        "family": "pretrained",
+        "category": "pretrained",
+        "adds": "Was trained elsewhere, on text that is not of this run, perhaps on this very text; "
+        "never compared by rank.",
+        "source": f"{record.hub} at {record.revision}" if record.hub else local,
+    }
+
+
+def _position(name: str, entries: Mapping[str, Any]) -> int:
+    return list(entries).index(name)
+
+
+def _docstring(record: type) -> str:
+    return " ".join((record.__doc__ or "").split())

@@ -1,0 +1,161 @@
+"""Settings from several places become one: config files, later ones over earlier ones, then ``--config``.
+
+    models={gpt: {width: 128}}        a mapping is merged into that of the files
+    set=models.gpt.width=128          the same by the key's path; several pairs in quotes, separated by spaces
+    models=[bigram, gpt]              a list of names chooses among the entries that the files define
+
+Snakemake hands values over as text where they stand below a key, so text is read by the rules of ``strict_yaml``.
+Works on the plain content of a config, before it is checked.
+"""
+
+import shlex
+import types
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any, Union, get_args, get_origin
+
+from lmstages.config.sections import Basics, Corpus, Pretrained, Published, Sampling
+from lmstages.config.strict_yaml import parse_scalar, parse_value
+from lmstages.core.errors import UserError, did_you_mean
+
+CHOSEN_BY_NAME = ("corpora", "tokenizers", "models")
+OF_A_TEXT = ("documents", "newlines", "separator")  # keys that --config text=FILE alone takes
+Content = dict[str, Any]
+
+
+def merge(content: Mapping[str, Any], update: Mapping[str, Any]) -> Content:
+    """``content`` with every value of ``update`` in place; mappings are merged, anything else is replaced."""
+    merged = dict(content)
+    for key, value in update.items():
+        below = merged.get(key)
+        merged[key] = merge(below if isinstance(below, Mapping) else {}, value) if isinstance(value, Mapping) else value
+    return merged
+
+
+def override(
+    content: Mapping[str, Any], settings: Mapping[str, Any], sections: Iterable[str], problems: list[str]
+) -> Content:
+    """A config's content with the settings of ``--config``; settings that mean nothing are added to ``problems``."""
+    settings = dict(settings)
+    allowed = ["run", "text", "mirror", "set", *OF_A_TEXT, *sections]
+    updates = list(_by_path(settings.pop("set"), problems)) if settings.get("set") is not None else []
+    problems.extend(_unknown_keys(settings, allowed))
+    updates.insert(0, typed({key: value for key, value in settings.items() if key in sections}))
+    choices: dict[str, list[Any]] = {}
+    for update in updates:
+        choices |= {key: update.pop(key) for key in CHOSEN_BY_NAME if isinstance(update.get(key), list)}
+        content = merge(content, update)
+    problems.extend(problem for key, names in choices.items() for problem in _undefined(content, key, names))
+    return choose(content, choices)
+
+
+def _unknown_keys(settings: Mapping[str, Any], allowed: list[str]) -> Iterator[str]:
+    for key in settings:
+        if key in OF_A_TEXT:
+            yield f"--config {key}: belongs to text=FILE, a text of your own"
+        elif key not in allowed:
+            yield f"--config {key}: unknown key; allowed: {', '.join(allowed)}{did_you_mean(str(key), allowed)}"
+
+
+def _by_path(pairs: Any, problems: list[str]) -> Iterator[Content]:
+    """``"models.gpt.width=128 sampling.count=2"``, or a list of such pairs, as one nested mapping for each pair."""
+    for pair in shlex.split(pairs) if isinstance(pairs, str) else map(str, pairs if isinstance(pairs, list) else [""]):
+        path, _, text = pair.partition("=")
+        if not path or "=" not in pair:
+            problems.append(f"--config set: {pair!r} is no KEY.KEY=VALUE; allowed: such as models.gpt.width=128")
+            continue
+        keys = path.split(".")
+        try:
+            value: Any = text if keys[-1] in TEXT_KEYS else parse_value(text, f"--config set: {path}")
+        except UserError as error:
+            problems.append(str(error))
+            continue
+        for key in reversed(keys):
+            value = {key: value}
+        yield typed(value)
+
+
+def typed(value: Any, key: str = "") -> Any:
+    """Text as the value that YAML would make of it; keys that hold text keep theirs."""
+    if isinstance(value, Mapping):
+        return {name: typed(below, str(name)) for name, below in value.items()}
+    if key == "seeds" and not isinstance(value, list):
+        value = [value]
+    if isinstance(value, list):
+        return [typed(entry) for entry in value]
+    if key in TEXT_KEYS:
+        return None if value is None else str(value)
+    return parse_scalar(value) if isinstance(value, str) else value
+
+
+def choose(content: Mapping[str, Any], choices: Mapping[str, list[Any]]) -> Content:
+    """Only the entries that are named, and only what still has all it needs: corpora, mixtures, published figures."""
+    chosen = dict(content)
+    for key, names in choices.items():
+        entries = content.get(key)
+        if isinstance(entries, Mapping):
+            chosen[key] = {name: entry for name, entry in entries.items() if name in names}
+        chosen["corpora"] = dict(_narrowed(chosen.get("corpora"), key, names))
+    return _without_the_rest(chosen, choices) if choices else chosen
+
+
+def _undefined(content: Mapping[str, Any], key: str, names: list[Any]) -> Iterator[str]:
+    defined = content.get(key)
+    defined = defined if isinstance(defined, Mapping) else {}
+    for name in names:
+        if name not in defined:
+            hint = did_you_mean(str(name), defined)
+            yield f"--config {key}: {name!r} is not defined; allowed: {', '.join(defined)}{hint}"
+    if not names:
+        yield f"--config {key}: names nothing; leave it out for all of them"
+
+
+def _narrowed(corpora: Any, key: str, names: list[Any]) -> Iterator[tuple[str, Any]]:
+    """Each corpus with the models or tokenizers that are chosen; one that keeps none of them is left out."""
+    for name, corpus in (corpora or {}).items():
+        listed = corpus.get(key) if isinstance(corpus, Mapping) else None
+        if not isinstance(listed, list):
+            yield name, corpus
+        elif kept := [entry for entry in listed if entry in names]:
+            yield name, {**corpus, key: kept}
+
+
+def _without_the_rest(content: Content, choices: Mapping[str, list[Any]]) -> Content:
+    """Mixtures of models, and figures printed for corpora and models, that are not chosen go."""
+    kept = dict(content)
+    mixtures, pretrained = content.get("mixtures"), content.get("pretrained")
+    if "models" in choices and isinstance(mixtures, Mapping):
+        kept["mixtures"] = {name: entry for name, entry in mixtures.items() if _made_of(entry, choices["models"])}
+    if "corpora" in choices and isinstance(pretrained, Mapping):
+        kept["pretrained"] = dict(_narrowed(pretrained, "corpora", choices["corpora"]))
+    if isinstance(content.get("published"), list):
+        defined = {key: [*(kept.get(key) or {})] for key in (*CHOSEN_BY_NAME, "mixtures", "pretrained")}
+        kept["published"] = [figure for figure in content["published"] if _stands_beside(figure, defined)]
+    return kept
+
+
+def _made_of(mixture: Any, names: list[Any]) -> bool:
+    listed = mixture.get("of") if isinstance(mixture, Mapping) else None
+    return not isinstance(listed, list) or set(listed) <= set(names)
+
+
+def _stands_beside(figure: Any, defined: Mapping[str, list[str]]) -> bool:
+    if not isinstance(figure, Mapping):
+        return True
+    models = [*defined["models"], *defined["mixtures"], *defined["pretrained"]]
+    allowed = {"corpus": defined["corpora"], "tokenizer": defined["tokenizers"], "model": models}
+    return all(figure.get(key) is None or figure[key] in names for key, names in allowed.items())
+
+
+def _holds_text(annotation: Any) -> bool:
+    """``str`` or ``str | None``, also with constraints; not a choice among words, nor a list."""
+    if get_origin(annotation) in (Union, types.UnionType):
+        return any(_holds_text(member) for member in get_args(annotation))
+    return annotation is str
+
+
+TEXT_KEYS = frozenset(
+    key
+    for record in (Basics, Corpus, Sampling, Pretrained, Published)
+    for key, field in record.model_fields.items()
+    if _holds_text(field.annotation)
+)

@@ -1,0 +1,102 @@
+"""Draws every figure of a results folder once, and writes each as SVG, PNG and PDF beside an index.
+
+figures/NAME/GROUP.svg, .png, .pdf      GROUP: the values of BY, joined by "."; NAME where BY is ()
+figures/index.json                      [{figure, group, title, caption, svg}], in the order of the registry
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from lmstages.core import artifacts
+from lmstages.core.visible import visible
+from lmstages.figures import Figure, registry
+from lmstages.figures.drawing import Drawing, settings
+from lmstages.results import frame
+from lmstages.results.frame import Results
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """One drawing of a figure, and the group of rows that it shows."""
+
+    figure: str
+    group: Mapping[str, str]
+    drawing: Drawing
+
+    @property
+    def name(self) -> str:
+        """Path below ``figures``, without an extension."""
+        return f"{self.figure}/{'.'.join(self.group.values()) or self.figure}"
+
+    def entry(self) -> dict[str, Any]:
+        """The drawing's line of ``index.json``."""
+        shown = {"title": self.drawing.title, "caption": self.drawing.caption, "svg": f"{self.name}.svg"}
+        return {"figure": self.figure, "group": dict(self.group), **shown}
+
+
+def write(results: Results, out: Path, made: artifacts.Made) -> None:
+    """Every figure of the results that has something to draw."""
+    index = []
+    for drawn in drawings(results):
+        for extension, content in drawn.drawing.files():
+            artifacts.save_bytes(out / f"{drawn.name}.{extension}", content, made)
+        index.append(drawn.entry())
+    artifacts.save_json(out / "index.json", index, made)
+
+
+def inputs(folder: Path) -> list[Path]:
+    """The files of all tables that figures read."""
+    tables = {table for figure in registry().values() for table in figure.reads()}
+    return [frame.path_of(folder, table) for table in sorted(tables)]
+
+
+def drawings(results: Results) -> Iterator[Drawn]:
+    """One after the other, so that one figure at a time is in memory."""
+
+    @cache
+    def table(name: str) -> "pd.DataFrame":
+        return results.table(name)
+
+    for figure in registry().values():
+        if figure.only_if is None or results.facts.get(figure.only_if):
+            also = {name: shown(table(name)[list(columns)]) for name, columns in figure.also.items()}
+            yield from groups(figure, table(figure.table) if figure.table else None, also)
+
+
+def groups(figure: Figure, data: "pd.DataFrame | None", also: Mapping[str, "pd.DataFrame"]) -> Iterator[Drawn]:
+    """The drawings of one figure: one for each combination of BY in its table."""
+    if data is None:
+        yield from _drawn(figure, {}, (), {}, also)
+        return
+    data = data[list(figure.reads()[str(figure.table)])]
+    parts = data.groupby(list(figure.by), sort=False) if figure.by else [((), data)]
+    for values, part in parts:
+        group = dict(zip(figure.by, map(str, values), strict=True))
+        visible_part = shown(part.reset_index(drop=True))
+        if len(visible_part):
+            yield from _drawn(figure, group, (visible_part,), visible_part.iloc[0].to_dict(), also)
+
+
+def _drawn(figure: Figure, group: Any, frames: Any, facts: Any, also: Any) -> Iterator[Drawn]:
+    with settings():
+        if (sheet := figure.draw(*frames, **also)) is not None:
+            title = figure.title.format(**facts)
+            yield Drawn(figure.name, group, Drawing(title, figure.caption(*frames, **also), sheet))
+
+
+def shown(data: "pd.DataFrame") -> "pd.DataFrame":
+    """The same rows with control, direction and zero-width characters of every text written out."""
+    texts = data.select_dtypes("string").columns
+    return data.assign(**{name: _visible(data[name]) for name in texts})
+
+
+def _visible(texts: "pd.Series[Any]") -> "pd.Series[Any]":
+    written = {text: visible(text) for text in texts.dropna().unique()}
+    changed = {text: escaped for text, escaped in written.items() if escaped != text}
+    return texts.replace(changed) if changed else texts

@@ -1,0 +1,26 @@
+"""Bits per byte against parameters: what the bits cost."""
+
+from typing import TYPE_CHECKING
+
+import pandas as pd
+
+from lmstages.figures import _front
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+TITLE = "Bits per byte against parameters, {corpus}, {split}"
+TABLE = "results"
+BY = _front.BY
+COLUMNS = (*_front.COLUMNS, "parameters")
+AXIS = "parameters"
+
+
+def draw(frame: pd.DataFrame) -> "Figure | None":
+    """One text's rows -> a point each, and the front of the static ones."""
+    return _front.front(frame, "parameters", AXIS)
+
+
+def caption(frame: pd.DataFrame) -> str:
+    """Who is on the front."""
+    return _front.front_caption(frame, "parameters", AXIS)

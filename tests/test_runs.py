@@ -1,0 +1,129 @@
+"""What the runs that compare with no published figure promise in their first lines, read from their records."""
+
+from pathlib import Path
+
+import pytest
+
+from lmstages.config.ladder import LADDER
+from lmstages.config.reading import read_run
+
+RUNS = Path(__file__).resolve().parents[1] / "runs"
+COMPARED = {"gpu", "lecture", "published", "strongest"}  # tests/test_published.py
+PROMISES = {}
+
+
+def promise(test):
+    """A test of the run after which it is named: ``test_NAME_...``."""
+    PROMISES[test.__name__.split("_")[1]] = test
+    return test
+
+
+def records(name):
+    """The hyperparameters of each model of a run, as JSON has them."""
+    return {model: record.config.model_dump(mode="json") for model, record in read(name).models.items()}
+
+
+def read(name):
+    return read_run(RUNS / f"{name}.yaml")
+
+
+def differing(record, other):
+    return {key for key in record if record[key] != other[key]}
+
+
+def test_every_run_has_a_test():
+    names = {path.stem for path in RUNS.glob("*.yaml")}
+    assert names == COMPARED | set(PROMISES)
+
+
+@pytest.mark.parametrize("name", sorted(path.stem for path in RUNS.glob("*.yaml")))
+def test_the_head_of_a_run_says_how_it_is_started_where_it_is_for_all(name):
+    head = (RUNS / f"{name}.yaml").read_text("utf-8").partition("corpora:")[0]
+    assert f"--config run={name}" in head or name in ("gpu", "tiny")
+
+
+@promise
+def test_counts_has_every_model_that_counts_and_no_network():
+    types = {record.config.name for record in read("counts").models.values()}
+    counting = {config.name for config in LADDER if config.family == "counts"}
+    assert types == counting - {"uniform", "unigram", "bigram"}
+
+
+@promise
+def test_counts_has_every_smoothing_at_one_order():
+    ngrams = [config for config in records("counts").values() if config.get("smoothing", "add") != "add"]
+    assert {(config["smoothing"], config["order"]) for config in ngrams} == {
+        (smoothing, 6) for smoothing in ("jelinek_mercer", "witten_bell", "absolute", "kneser_ney")
+    }
+
+
+@promise
+def test_exercises_change_one_hyperparameter_of_the_model_as_described():
+    configs = records("exercises")
+    described = configs.pop("as_described")
+    changed = {name: differing(described, config) for name, config in configs.items() if name != "bigram"}
+    assert len(changed) > 10 and all(len(keys) <= 1 for keys in changed.values())
+    assert set().union(*changed.values()) == {"embedding", "hidden", "window", "layers", "activation"}
+
+
+@promise
+def test_modern_changes_one_part_at_a_time():
+    configs = records("modern")
+    whole = configs["modern_gpt"]
+    for name, config in configs.items():
+        if name.startswith("without_"):
+            assert differing(whole, config) == {name.removeprefix("without_")}
+        elif name.startswith(("schedule", "averaging")):
+            assert differing(whole, config) == {name.partition("-")[0]}
+    assert sum(name.startswith("without_") for name in configs) == 6
+
+
+@promise
+def test_protocols_score_the_same_fits_in_three_ways():
+    run, configs = read("protocols"), records("protocols")
+    for name in ("kneser_ney", "gpt"):
+        ways = [name, f"{name}-stride", f"{name}-disjoint"]
+        assert configs[ways[0]] == configs[ways[1]] == configs[ways[2]]
+        assert [run.models[way].scoring.protocol for way in ways] == ["stream", "stride", "disjoint"]
+
+
+@promise
+def test_quantized_makes_every_model_of_one_llama():
+    configs = records("quantized")
+    llama = configs.pop("llama")
+    assert {config["of"] for config in configs.values()} == {"llama"} and llama["width"] % 32 == 0
+    sizes = {record.config.name for record in read("quantized").models.values()}
+    assert sizes == {"llama", "llama_q8", "llama_q4"}
+
+
+@promise
+def test_scaling_trains_the_same_models_on_more_and_more_of_one_text():
+    run = read("scaling")
+    for source in ("fables", "coined"):
+        corpora = [corpus for corpus in run.corpora.values() if corpus.source == source]
+        assert [corpus.use for corpus in corpora] == [0.01, 0.03, 0.1, 0.3, 1.0]
+        assert len({(corpus.count, str(corpus.split), str(corpus.models)) for corpus in corpora}) == 1
+
+
+@promise
+def test_subword_reads_one_text_through_every_tokenizer():
+    run = read("subword")
+    assert {tokenizer.kind for tokenizer in run.tokenizers.values()} == {"char", "bpe", "unigram", "word"}
+    assert len(run.corpora) == 1
+    assert {tokenizer.vocab_size for tokenizer in run.tokenizers.values() if tokenizer.kind != "char"} == {4096}
+
+
+@promise
+def test_tiny_has_every_stage_and_both_families_in_seconds():
+    run, configs = read("tiny"), [record.config for record in read("tiny").models.values()]
+    assert {config.family for config in configs} == {"counts", "neural"} and run.compressors
+    assert any(corpus.inspect for corpus in run.corpora.values())
+    assert all(config.steps <= 20 for config in configs if config.family == "neural")
+
+
+@promise
+def test_transfer_models_words_and_compares_both_families():
+    run = read("transfer")
+    assert {tokenizer.kind for tokenizer in run.tokenizers.values()} == {"word"}
+    assert {corpus.source for corpus in run.corpora.values()} == {"fables"}
+    assert {record.config.family for record in run.models.values()} == {"counts", "neural"}
