@@ -355,10 +355,10 @@ def derive(args: argparse.Namespace) -> None:
 
 
 @command("splits", paths=["model", "base", "tokens"])
-def against(args: argparse.Namespace) -> None:
-    """Measure a derived model's size, and its divergence from the model that it is derived from."""
+def quantization_error(args: argparse.Namespace) -> None:
+    """Measure a derived model's size and its quantization error against the model that it is derived from."""
     from lmstages.core import artifacts
-    from lmstages.evaluation.derivation import against as run
+    from lmstages.evaluation.quantization import quantization_error as run
 
     splits = args.section["splits"]
     made = _made(args, args.section, [args.model, args.base, *(args.tokens / f"{split}.npy" for split in splits)])
@@ -472,11 +472,12 @@ def report(args: argparse.Namespace) -> None:
 @command(paths=["results"])
 def figures(args: argparse.Namespace) -> None:
     """Draw every figure of a run once, as SVG, PNG and PDF, with an index of titles and captions."""
-    from lmstages.figures.files import write
+    from lmstages.figures import files
     from lmstages.results.frame import Results
 
     results = Results.open(args.results)
-    write(results, args.out, _made(args, {}, [args.results / "results.parquet", args.results / "run.json"]))
+    made = _made(args, {}, [*files.inputs(args.results), args.results / "run.json"])
+    files.write(results, args.out, made)
 
 
 @command(paths=["results"])

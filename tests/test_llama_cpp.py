@@ -24,7 +24,7 @@ from lmstages.models.external import gguf_file
 from lmstages.models.external.llama_cpp import Engine
 from lmstages.models.external.llama_tensors import gguf_order, names, shapes
 from lmstages.models.quantized.blocks import packed
-from lmstages.models.quantized.derived import as_stored
+from lmstages.models.quantized.derived import float32_tensors
 from lmstages.models.quantized.model import rotation_in_32_bits
 from lmstages.tokenizers.vocabularies import NO_VOCABULARY, from_vocabulary
 
@@ -74,7 +74,7 @@ def converted(path, out, file_type, pure=True):
 @pytest.mark.parametrize("block_type", ["q8_0", "q4_0"])
 def test_blocks_are_those_of_llama_cpps_own_quantizer(tmp_path, block_type):
     model = fitted()
-    gguf_file.write(tmp_path / "f32.gguf", model.config, V, as_stored(model), NO_VOCABULARY)
+    gguf_file.write(tmp_path / "f32.gguf", model.config, V, float32_tensors(model), NO_VOCABULARY)
     path = converted(tmp_path / "f32.gguf", tmp_path / "theirs.gguf", f"MOSTLY_{block_type.upper()}")
     theirs = {tensor.name: tensor for tensor in gguf.GGUFReader(path).tensors}
     for ours, (_, name) in names(model.config).items():
@@ -89,7 +89,7 @@ def test_k_quants_are_read_as_llama_cpp_unpacks_them(tmp_path, file_type):
     wide = build(Llama.model_validate({**SHAPE, "width": 256, "hidden": 512, "tied_output": False}), V)
     draws = np.random.default_rng(0)
     wide.restore({n: draws.normal(0, 0.2, shape).astype(np.float32) for n, shape in shapes(wide.config, V).items()})
-    gguf_file.write(tmp_path / "f32.gguf", wide.config, V, as_stored(wide), NO_VOCABULARY)
+    gguf_file.write(tmp_path / "f32.gguf", wide.config, V, float32_tensors(wide), NO_VOCABULARY)
     k_quants = gguf_file.opened(
         converted(tmp_path / "f32.gguf", tmp_path / "k_quants.gguf", f"MOSTLY_{file_type}", pure=False)
     )
@@ -131,7 +131,7 @@ def test_the_engines_angles_are_products_in_32_bits():
     x = torch.from_numpy(np.random.default_rng(1).integers(0, V, (3, 256)))
     with torch.inference_mode():
         ours, theirs = model.logits(x), through_llama_cpp(model).logits(x)
-        model.network.turn = rotation_in_32_bits(256, SHAPE["width"], model.config.rope_base)
+        model.network.cos_sin = rotation_in_32_bits(256, SHAPE["width"], model.config.rope_base)
         assert (model.logits(x) - theirs).abs().mean() < 0.7 * (ours - theirs).abs().mean()
 
 
@@ -182,6 +182,6 @@ def test_a_file_the_engine_cannot_load_is_one_line(tmp_path):
 
 def test_a_file_of_another_vocabulary_is_one_line(tmp_path):
     model = fitted()
-    gguf_file.write(tmp_path / "m.gguf", model.config, V, as_stored(model), NO_VOCABULARY)
+    gguf_file.write(tmp_path / "m.gguf", model.config, V, float32_tensors(model), NO_VOCABULARY)
     with pytest.raises(UserError, match=rf"llama.cpp finds {V} tokens in it, not 9"):
         Engine(tmp_path / "m.gguf", 9, 16)

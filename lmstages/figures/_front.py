@@ -1,4 +1,4 @@
-"""Bits per byte against what they cost, with the Pareto front: what ``parameters``, ``compute`` and ``fit_time`` share."""
+"""Bits per byte against a cost, with the Pareto front: what ``parameters``, ``compute`` and ``fit_time`` share."""
 
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
@@ -104,7 +104,7 @@ def _draw_family(axes: "Axes", rows: pd.DataFrame, cost: str, family: str) -> An
 def _draw_front(axes: "Axes", line: pd.DataFrame, cost: str) -> Sequence[Any]:
     if not len(line):
         return []
-    style = {"where": "post", "color": INK, "linewidth": 1, "alpha": 0.6, "label": "Pareto front", "zorder": 1}
+    style: Any = {"where": "post", "color": INK, "linewidth": 1, "alpha": 0.6, "label": "Pareto front", "zorder": 1}
     return axes.step(as_floats(line[cost]), as_floats(line["bits_per_byte"]), **style)
 
 
@@ -115,6 +115,7 @@ def _label(axes: "Axes", rows: pd.DataFrame, cost: str, handles: list[Any]) -> N
         return
     key = [sample_of("", f"{number} {name}") for number, (_, _, name) in enumerate(points, start=1)]
     axes.figure.legends.clear()
+    axes.figure.set_figheight(axes.figure.get_figheight() + 0.16 * len(key) / 3)  # type: ignore[union-attr]
     legend_below(axes.figure, [*handles, *key], columns=3)
     label_points(axes, [(x, y, str(number)) for number, (x, y, _) in enumerate(points, start=1)])
 

@@ -25,8 +25,8 @@ def draw(frame: pd.DataFrame, induction: pd.DataFrame) -> "Figure | None":
     if not len(frame):
         return None
     layers, heads = (sorted(frame[name].unique()) for name in ("layer", "head"))
-    width = 5.1 / len(heads)
-    figure = sheet(1.3 + (width + 0.05) * len(layers))
+    width = 4.6 / len(heads)
+    figure = sheet(1.25 + (width + 0.1) * len(layers))
     panels = figure.subplots(len(layers), len(heads), sharex=True, sharey=True, squeeze=False)
     for (row, column), axes in np.ndenumerate(panels):
         shades(axes, np.sqrt(weights(frame, layers[row], heads[column])))

@@ -41,13 +41,13 @@ def caption(frame: pd.DataFrame) -> str:
     """What the colours are, and which two tokens are most alike."""
     values = matrix(frame)
     scale = (
-        f"Cosine of the {frame['width'].iloc[0]} numbers that stand for each token after training: blue above 0, orange "
-        "below, the fuller the further from 0."
+        f"Cosine of the {frame['width'].iloc[0]} numbers that stand for each token after training: blue above 0, "
+        "orange below, the fuller the further from 0."
     )
     if len(values) < 2:
         return scale
     off_diagonal = values.to_numpy().copy()
     np.fill_diagonal(off_diagonal, -2)
-    first, second = np.unravel_index(off_diagonal.argmax(), off_diagonal.shape)
+    first, second = (int(index) for index in np.unravel_index(off_diagonal.argmax(), off_diagonal.shape))
     pair = f"{values.index[first]} and {values.columns[second]}, {off_diagonal[first, second]:.2f}"
     return f"{scale} Most alike are {pair}: the network treats them in the most similar way."

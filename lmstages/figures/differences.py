@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from lmstages.figures.drawing import INK, SMALL, WIDTH, label_fields, shades, sheet
+from lmstages.figures.drawing import INK, SMALL, WIDTH, label_fields, room_for, shades, sheet
 from lmstages.figures.rows import NO_MODELS, as_floats, counted, names_with_tokenizer, up_the_ladder
 
 if TYPE_CHECKING:
@@ -30,17 +30,22 @@ def draw(frame: pd.DataFrame, results: pd.DataFrame) -> "Figure | None":
     if not groups:
         return None
     most = max(float(np.nanmax(np.abs(values))) for _, values, _ in groups.values()) or 1.0
-    field = min(0.26, 4.0 / max(len(labels) for labels, _, _ in groups.values()))
-    heights = [field * len(labels) + 1.2 for labels, _, _ in groups.values()]
-    figure = sheet(0.4 + sum(heights), layout="none")
-    top = figure.get_figheight() - 0.4
-    for category, (labels, values, p) in groups.items():
-        size = field * len(labels)
-        place = (1.45 / WIDTH, (top - 0.25 - size) / figure.get_figheight())
-        axes = figure.add_axes((*place, size / WIDTH, size / figure.get_figheight()))
-        _draw(axes, labels, values / most, p)
+    labels = [label for members, _, _ in groups.values() for label in members]
+    room, field = (
+        room_for(labels),
+        min(0.26, (WIDTH - room_for(labels) - 0.2) / max(len(group[0]) for group in groups.values())),
+    )
+    below = {category: 0.45 + room_for(members) for category, (members, _, _) in groups.items()}
+    figure = sheet(
+        0.4 + sum(field * len(members) + below[name] for name, (members, _, _) in groups.items()), layout="none"
+    )
+    high, top = figure.get_figheight(), figure.get_figheight() - 0.65
+    for category, (members, values, p) in groups.items():
+        size = field * len(members)
+        axes = figure.add_axes((room / WIDTH, (top - size) / high, size / WIDTH, size / high))
+        _draw(axes, members, values / most, p)
         axes.set_title(category, loc="left", fontsize=9)
-        top -= size + 1.2
+        top -= size + below[category]
     _draw_key(figure, most)
     return figure
 

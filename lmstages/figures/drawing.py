@@ -12,10 +12,10 @@ import io
 import re
 import textwrap
 import warnings
-from collections.abc import Container, Iterator, Sequence
+from collections.abc import Container, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import pairwise, product
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -139,7 +139,7 @@ def sheet(height: float, width: float = WIDTH, layout: Any = "constrained") -> "
     """Inches -> an empty sheet; one that places its own panels (layout "none") is drawn in half the time."""
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(width, height), layout=layout)
+    figure = Figure(figsize=(width, height), dpi=DOTS, layout=layout)
     figure.suptitle(" ", **TITLE)  # its room is known before labels are placed
     return figure
 
@@ -174,7 +174,7 @@ UNITS = ((1e15, " P"), (1e12, " T"), (1e9, " G"), (1e6, " M"), (1e3, " k"), (0.0
 
 
 def logarithmic(axis: Any, steps: Sequence[float] = (1,)) -> None:
-    """An axis of decades, written ``0.01``, ``1``, ``10 k``, ``1 M``: never as mathematics; ticks at ``steps`` of each."""
+    """An axis of decades with ticks at ``steps`` of each, written ``0.01``, ``10 k``, ``1 M``: never as mathematics."""
     from matplotlib.ticker import LogLocator, NullFormatter
 
     axis.axes.set(**{f"{axis.axis_name}scale": "log"})
@@ -189,7 +189,7 @@ def in_units(value: float) -> str:
     return f"{value / (size or 1):g}{unit}"
 
 
-def bits_axis(axis: Any, values: Sequence[float]) -> str:
+def bits_axis(axis: Any, values: Iterable[float]) -> str:
     """An axis from the least to the largest number, logarithmic where all are above zero -> what to write beside it."""
     finite = np.array([value for value in values if np.isfinite(value)])
     low, high = (float(finite.min()), float(finite.max())) if len(finite) else (0.0, 1.0)
@@ -240,7 +240,7 @@ def sample_of(marker: str, label: str, color: str = INK, hollow: bool = False) -
     return Line2D([], [], linestyle="", marker=marker, color=color, markerfacecolor=fill, label=label)
 
 
-def legend_below(figure: "Figure", handles: Sequence[Any], columns: int = 3) -> None:
+def legend_below(figure: Any, handles: Sequence[Any], columns: int = 3) -> None:
     """One legend for all panels, each label once."""
     once = {handle.get_label(): handle for handle in handles}
     if once:
@@ -278,28 +278,38 @@ def label_fields(axes: "Axes", columns: Sequence[str], rows: Sequence[str], size
         axes.tick_params(axis="x", which="both", labelrotation=90)
 
 
+def room_for(labels: Sequence[str]) -> float:
+    """Inches that the longest of some small labels takes, at most two fifths of a sheet."""
+    return min(0.4 * WIDTH, max(map(width_of, labels), default=0) / 72 + 0.04)
+
+
+def width_of(text: str) -> float:
+    """Points that a small text takes, about: capitals and wide letters of other scripts count more."""
+    return 2 + SMALL * sum(1.0 if not letter.isascii() else 0.72 if letter.isupper() else 0.62 for letter in text)
+
+
 # ---------------------------------------------------------------- labels beside points
 
 Box = tuple[float, float, float, float]  # left, bottom, right, top, in pixels
-LETTER = 0.58  # mean width of a letter, of the font's size
 DISTANCES = (5.0, 9.0, 14.0, 20.0, 28.0, 38.0, 50.0, 64.0)  # points from a marker to its label
 ANGLES = np.deg2rad([0, 180, 30, -30, 150, -150, 60, -60, 120, -120, 90, -90])
 
 
 def label_points(axes: "Axes", points: Sequence[tuple[float, float, str]], lines: Sequence[Any] = ()) -> bool:
-    """A label beside each point, upon no other, no marker and no line; False, and none is drawn, where there is no room.
+    """A label beside each point, none upon another, a marker or a line; False, and none drawn, where there is no room.
 
-    The limits of the axes must be final. ``lines`` are upright or level. A label away from its point has a fine line to it.
+    The limits of the axes must be final; ``lines`` are upright or level. A label away from its point has a fine line to
+    it, and none is as near to another point as to its own.
     """
     _lay_out(axes)
     unit = axes.figure.dpi / 72  # pixels a point
-    centres = [axes.transData.transform(point[:2]) for point in points]
-    taken: list[Box] = [(x - 3 * unit, y - 3 * unit, x + 3 * unit, y + 3 * unit) for x, y in centres]
-    taken += [box for line in lines for box in _boxes(line)]
-    frame = axes.get_window_extent().extents
+    centres: Any = [axes.transData.transform(point[:2]) for point in points]
+    markers = [_grown((x, y, x, y), 3 * unit) for x, y in centres]
+    taken = [*markers, *(box for line in lines for box in _boxes(line))]
     offsets = []
-    for (x, y), (_, _, text) in zip(centres, points, strict=True):
-        place = next(_free_places(frame, taken, (x / unit, y / unit), text, unit), None)
+    for index, (centre, (_, _, text)) in enumerate(zip(centres, points, strict=True)):
+        others = [_grown(box, 3 * unit) for box in markers[:index] + markers[index + 1 :]]
+        place = next(_free_places(axes.get_window_extent().extents, [*taken, *others], centre, text, unit), None)
         if place is None:
             return False
         offsets.append(place[0])
@@ -315,27 +325,30 @@ def _lay_out(axes: "Axes") -> None:
         axes.figure.draw_without_rendering()  # type: ignore[union-attr]
 
 
+def _grown(box: Box, by: float) -> Box:
+    return box[0] - by, box[1] - by, box[2] + by, box[3] + by
+
+
 def _boxes(line: Any) -> Iterator[Box]:
-    """The upright and level pieces of a drawn line, as boxes without width or height."""
+    """The upright and level pieces of a drawn line, as narrow boxes."""
     corners = line.get_transform().transform_path(line.get_path()).vertices
     for (left, bottom), (right, top) in pairwise(corners):
-        yield min(left, right), min(bottom, top), max(left, right), max(bottom, top)
+        yield _grown((min(left, right), min(bottom, top), max(left, right), max(bottom, top)), 2)
 
 
 def _free_places(
-    frame: Sequence[float], taken: Sequence[Box], centre: tuple[float, float], text: str, unit: float
+    frame: Sequence[float], taken: Sequence[Box], centre: Sequence[float], text: str, unit: float
 ) -> Iterator[tuple[tuple[float, float], Box]]:
     """Offsets in points at which a text lies inside the frame and upon nothing, the nearest first, and its box."""
-    wide, high = LETTER * SMALL * len(text), SMALL + 1
-    for distance in DISTANCES:
-        for angle in ANGLES:
-            across, up = distance * np.cos(angle), distance * np.sin(angle)
-            before = {"left": 0.0, "center": wide / 2, "right": wide}[_side(across)]
-            corner = (centre[0] + across - before, centre[1] + up - high / 2)
-            box = tuple(unit * value for value in (*corner, corner[0] + wide, corner[1] + high))
-            inside = frame[0] <= box[0] and box[2] <= frame[2] and frame[1] <= box[1] and box[3] <= frame[3]
-            if inside and not any(_overlap(box, other) for other in taken):
-                yield (across, up), box  # type: ignore[misc]
+    wide, high = width_of(text), SMALL + 1.5
+    for distance, angle in product(DISTANCES, ANGLES):
+        across, up = distance * float(np.cos(angle)), distance * float(np.sin(angle))
+        before = {"left": 0.0, "center": wide / 2, "right": wide}[_side(across)]
+        left, bottom = centre[0] + unit * (across - before), centre[1] + unit * (up - high / 2)
+        box = (left, bottom, left + unit * wide, bottom + unit * high)
+        inside = frame[0] <= left and box[2] <= frame[2] and frame[1] <= bottom and box[3] <= frame[3]
+        if inside and not any(_overlap(box, other) for other in taken):
+            yield (across, up), box
 
 
 def _annotate(axes: "Axes", text: str, point: tuple[float, float], offset: tuple[float, float]) -> None:
@@ -355,9 +368,9 @@ def _overlap(one: Sequence[float], two: Sequence[float]) -> bool:
 
 
 def label_ends(axes: "Axes", ends: Sequence[tuple[float, float, str, str]]) -> None:
-    """(x, y, label, colour) of the ends of lines -> labels right of the panel in the order of the ends, none upon another.
+    """(x, y, label, colour) of the ends of lines -> labels right of the panel in the order of the ends.
 
-    The limits of the axes must be final. A fine line of the end's colour leads to its label.
+    None lies upon another. The limits of the axes must be final. A fine line of the end's colour leads to its label.
     """
     _lay_out(axes)
     to_fraction = axes.transData - axes.transAxes
@@ -370,6 +383,7 @@ def label_ends(axes: "Axes", ends: Sequence[tuple[float, float, str, str]]) -> N
         line = {"arrowstyle": "-", "linewidth": 0.7, "color": colour, "alpha": 0.8, "shrinkA": 0, "shrinkB": 2}
         where: Any = {"xycoords": "data", "textcoords": "axes fraction", "va": "center", "fontsize": SMALL}
         axes.annotate(label, (x, y), (1.05, height), arrowprops=line, annotation_clip=False, **where)
+    _lay_out(axes)  # the panel makes room for the labels
 
 
 def spread(centres: Sequence[float], sizes: Sequence[float]) -> list[float]:
@@ -392,7 +406,7 @@ def _embeddable(svg: str, title: str) -> str:
     assert box is not None, "matplotlib gives every drawing a viewBox"
     prefix = "f" + hashlib.sha256(body.encode()).hexdigest()[:8]
     wanted = set(re.findall(r'<[^>]*(?:href="#|url\(#)([^")]+)', body))
-    body = re.sub("<[^>]+>", lambda tag: _plain_tag(tag[0], prefix, wanted), body)
+    body = _without_bare_groups(re.sub("<[^>]+>", lambda tag: _plain_tag(tag[0], prefix, wanted), body))
     attributes = f'role="img" aria-label="{escape(title)}" font-family="{FONT}" fill="currentColor"'
     joins = 'stroke-linejoin="round" stroke-linecap="butt"'
     return f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="{box[1]}" {attributes} {joins}>\n{body}</svg>\n'
@@ -403,13 +417,30 @@ def _plain_tag(tag: str, prefix: str, wanted: Container[str]) -> str:
     tag = re.sub(r' style="([^"]*)"', lambda match: _attributes(match[1]), tag)
     tag = re.sub(r' id="([^"]*)"', lambda match: f' id="{prefix}{match[1]}"' if match[1] in wanted else "", tag)
     tag = re.sub(r'(href="#|url\(#)', rf"\g<1>{prefix}", tag)
-    tag = re.sub(r'(?<= )(?:d|x|y|transform)="[^"]*"', lambda match: _hundredths(match[0]), tag)
+    tag = re.sub(r'(?<= )(?:d|x|y|transform)="[^"]*"', lambda match: _short(match[0]), tag)
+    tag = re.sub(r"(?<=<text ).*?(?= x=)", lambda match: match[0].replace(' fill="currentColor"', ""), tag)
     return tag.replace("xlink:href=", "href=").replace(INK, "currentColor")
 
 
-def _hundredths(attribute: str) -> str:
-    """Numbers of more than two decimals rounded to that; a point is a pixel on a narrow page."""
-    return re.sub(r"-?\d+\.\d{3,}", lambda match: f"{float(match[0]):.2f}".rstrip("0").rstrip("."), attribute)
+def _short(attribute: str) -> str:
+    """Numbers of more than two decimals rounded to that, since a point is a pixel on a narrow page; no idle space."""
+    rounded = re.sub(r"-?\d+\.\d{3,}", lambda match: f"{float(match[0]):.2f}".rstrip("0").rstrip("."), attribute)
+    return re.sub(r"\s*([A-Zaz])\s*", r"\1", rounded) if rounded.startswith("d=") else rounded
+
+
+def _without_bare_groups(body: str) -> str:
+    """Groups without attributes are taken out, what they hold stays; so do paths that draw nothing, and idle space."""
+    body = re.sub(r'<path d="[^"]*" fill="none"/>', "", body)
+    kept, pieces = list[bool](), list[str]()
+    for piece in re.split(r"(<g(?: [^>]*)?/?>|</g>)", body):
+        if piece == "</g>":
+            pieces += [piece] if kept.pop() else []
+        elif piece.startswith("<g") and not piece.endswith("/>"):
+            kept.append(piece != "<g>")
+            pieces += [piece] if kept[-1] else []
+        elif piece != "<g/>":
+            pieces.append(piece)
+    return re.sub(r">\s+<", "><", "".join(pieces))
 
 
 def _attributes(style: str) -> str:

@@ -47,11 +47,11 @@ def draw(frame: pd.DataFrame) -> "Figure | None":
 
 def _panels(figure: "Figure", letters: bool, tokens: bool) -> dict[str, Any]:
     """Panels by name, in the upper row the two stages, below it the components."""
-    rows = [["initial", "trained"]] * letters + [["PCA", "PCA"]] * tokens
+    rows: Any = [["initial", "trained"]] * letters + [["PCA", "PCA"]] * tokens
     high = figure.get_figheight()
     ratios = [2.6] * letters + [3.0] * tokens
     sides = {"left": 0.06, "right": 0.985, "top": 1 - 0.72 / high, "bottom": 0.62 / high, "hspace": 0.22, "wspace": 0.1}
-    return figure.subplot_mosaic(rows, height_ratios=ratios, gridspec_kw=sides)  # type: ignore[return-value, arg-type]
+    return figure.subplot_mosaic(rows, height_ratios=ratios, gridspec_kw=sides)
 
 
 def looks(frame: pd.DataFrame) -> dict[str, tuple[str, str]]:
@@ -64,19 +64,15 @@ def looks(frame: pd.DataFrame) -> dict[str, tuple[str, str]]:
 
 def _scatter(axes: "Axes", points: pd.DataFrame, marks: dict[str, tuple[str, str]], heading: str) -> None:
     """Each token a mark of its group, and beside it the token."""
-    import seaborn
-
-    colours, markers = ({group: look[part] for group, look in marks.items()} for part in (0, 1))
-    data = pd.DataFrame(
-        {"x": as_floats(points["x"]), "y": as_floats(points["y"]), "group": points["group"].astype(object)}
-    )
-    style = {"hue": "group", "palette": colours, "style": "group", "markers": markers}
-    seaborn.scatterplot(data, x="x", y="y", **style, s=22, linewidth=0, alpha=0.85, legend=False, ax=axes)
+    x, y = as_floats(points["x"]), as_floats(points["y"])
+    for group, (colour, marker) in marks.items():
+        members = (points["group"] == group).to_numpy()
+        axes.plot(x[members], y[members], marker, color=colour, markersize=4.2, markeredgewidth=0, alpha=0.85)
     fine_grid(axes, "both", heading)
     axes.set(xlabel="", ylabel="")
     axes.tick_params(labelbottom=False, labelleft=False)
     axes.margins(0.08)
-    label_points(axes, [*zip(data["x"], data["y"], points["token"], strict=True)])
+    label_points(axes, [*zip(x, y, points["token"], strict=True)])
 
 
 def _legend(figure: "Figure", marks: dict[str, tuple[str, str]]) -> None:

@@ -1,6 +1,7 @@
 """The ladder at a glance: bits per byte of every model, one dot a row, read downwards from guessing."""
 
 import math
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -34,7 +35,7 @@ def draw(frame: pd.DataFrame, published: pd.DataFrame) -> "Figure | None":
     list_models(axes, lines)
     rows["y"] = _heights(rows, lines)
     markers = _markers(rows)
-    for row in rows.itertuples():
+    for row in _records(rows):
         _draw_row(axes, row, markers[row.tokenizer, row.category])
     handles = [sample_of(mark, _label(*pair), hollow=pair[1] != "static") for pair, mark in markers.items()]
     handles += _draw_published(axes, rows, published)
@@ -48,8 +49,14 @@ def draw(frame: pd.DataFrame, published: pd.DataFrame) -> "Figure | None":
 
 def _drawn(axes: "Axes") -> list[float]:
     """Bits per byte of all that stands in the panel."""
-    ends = [x for bar in axes.collections for piece in bar.get_segments() for x in piece[:, 0]]  # type: ignore[attr-defined]
-    return [*ends, *(float(x) for line in axes.lines for x in line.get_xdata())]  # type: ignore[union-attr]
+    bars: Any = axes.collections
+    ends = [x for bar in bars for piece in bar.get_segments() for x in piece[:, 0]]
+    return [*ends, *(float(x) for line in axes.lines for x in np.asarray(line.get_xdata()))]
+
+
+def _records(rows: pd.DataFrame) -> Iterator[Any]:
+    """Rows one by one, their columns as attributes."""
+    return iter(rows.itertuples())
 
 
 def _heights(rows: pd.DataFrame, lines: list[str]) -> pd.Series:
@@ -76,14 +83,16 @@ def _draw_row(axes: "Axes", row: Any, marker: str) -> None:
     """The dot with its bar; words at the edge where there is no finite number."""
     bits = math.nan if pd.isna(row.bits_per_byte) else float(row.bits_per_byte)
     if not math.isfinite(bits):
-        note = {"ha": "right", "va": "center", "fontsize": 8}
+        note: Any = {"ha": "right", "va": "center", "fontsize": 8}
         text = "no score" if math.isnan(bits) else "∞"
         axes.text(0.995, row.y, text, transform=axes.get_yaxis_transform(), **note)
         return
     colour = look(row.rank)["color"]
     fill = colour if row.category == "static" else "none"
     below, above = arms(row)
-    axes.errorbar(bits, row.y, xerr=[[below], [above]], color=colour, capsize=2, linewidth=1.1, linestyle="", zorder=2)
+    if math.isfinite(below + above):
+        style: Any = {"color": colour, "capsize": 2, "linewidth": 1.1, "linestyle": "", "zorder": 2}
+        axes.errorbar(bits, row.y, xerr=[[below], [above]], **style)
     axes.plot(bits, row.y, linestyle="", marker=marker, color=colour, markerfacecolor=fill, zorder=3)
 
 
@@ -99,7 +108,7 @@ def _draw_published(axes: "Axes", rows: pd.DataFrame, published: pd.DataFrame) -
     """A cross for every figure that somebody printed and that can be put on this axis."""
     key = ["corpus", "split", "tokenizer", "model"]
     printed = rows.merge(published, on=key, how="inner")
-    marks = [(bits, row.y) for row in printed.itertuples() if (bits := in_bits_per_byte(row)) is not None]
+    marks = [(bits, row.y) for row in _records(printed) if (bits := in_bits_per_byte(row)) is not None]
     for bits, height in marks:
         axes.plot(bits, height, "x", color=INK, markersize=6, markeredgewidth=1.2, zorder=4)
     return [sample_of("x", "published")] if marks else []
@@ -144,8 +153,11 @@ def _range(rows: pd.DataFrame) -> str:
     if len(static) < 2:
         return order
     best, worst = (static.loc[getattr(static["bits_per_byte"], pick)()] for pick in ("idxmin", "idxmax"))
-    ends = f"{best['name']} needs the fewest, {best['bits_per_byte']:.2f}, {worst['name']} the most, {worst['bits_per_byte']:.2f}"
-    return f"{order} Of {counted(len(static), 'static row')} {ends}."
+    fewest, most = (
+        f"{row['name']} needs the {word}, {row['bits_per_byte']:.2f}"
+        for row, word in ((best, "fewest"), (worst, "most"))
+    )
+    return f"{order} Of {counted(len(static), 'static row')} {fewest}, and {most}."
 
 
 def _bars(rows: pd.DataFrame) -> str:

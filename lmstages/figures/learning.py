@@ -78,7 +78,7 @@ def caption(frame: pd.DataFrame) -> str:
     rising = [str(name) for name, curve in points.groupby("name", sort=False) if overfits(curve)]
     if rising:
         sentences.append(
-            f"Past its lowest point on held-out text while train still falls, and so learning by heart: {listed(rising)}."
+            f"Held-out loss past its lowest point while train still falls, so learning by heart: {listed(rising)}."
         )
     return " ".join(sentences)
 

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from lmstages.figures.drawing import SMALL, WIDTH, shades, sheet
+from lmstages.figures.drawing import SMALL, WIDTH, room_for, shades, sheet
 from lmstages.figures.rows import as_floats, listed, names, up_the_ladder
 
 if TYPE_CHECKING:
@@ -27,15 +27,16 @@ def draw(frame: pd.DataFrame) -> "Figure | None":
     rows, columns = values.shape
     height = 0.21 * rows
     figure = sheet(height + 0.85, layout="none")
-    width = min(3.5, 0.85 * columns)
-    place = (1.95 / WIDTH, 0.1 / (height + 0.85), width / WIDTH, height / (height + 0.85))
+    room = room_for(list(values.index)) * 1.1
+    width = min(WIDTH - room - 0.15, 0.85 * columns)
+    place = (room / WIDTH, 0.1 / (height + 0.85), width / WIDTH, height / (height + 0.85))
     axes = figure.add_axes(place)
     shades(axes, 2 * (values.to_numpy() - HALF) * 0.8)
     axes.set_aspect("auto")
     for (row, column), value in np.ndenumerate(values.to_numpy()):
         text = "–" if np.isnan(value) else f"{100 * value:.0f}"
         axes.text(column, row, text, ha="center", va="center", fontsize=SMALL)
-    axes.set_yticks(range(rows), values.index)
+    axes.set_yticks(range(rows), values.index, fontsize=SMALL + 0.5)
     axes.set_xticks(range(columns), [f"{name}\n({pairs_of(frame, name):,})" for name in values.columns], fontsize=SMALL)
     axes.xaxis.tick_top()
     return figure
@@ -63,7 +64,7 @@ def caption(frame: pd.DataFrame) -> str:
     half_width = 1.96 * np.sqrt(HALF * (1 - HALF) / max(1, pairs))  # normal approximation of the binomial
     guessing = f"{100 * max(0, HALF - half_width):.0f} to {100 * min(1, HALF + half_width):.0f} %"
     sentences = [
-        "Percentage of pairs of which the grammatical text is found likelier; blue above a half, orange below. In brackets "
+        "Percentage of pairs of which the grammatical text is likelier; blue above a half, orange below. In brackets "
         f"the number of pairs: of the {pairs:,} in {column}, guessing would get {guessing} right 95 times in 100."
     ]
     best = values[column].max()

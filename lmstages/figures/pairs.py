@@ -56,8 +56,9 @@ def caption(frame: pd.DataFrame) -> str:
     sentences = ["A row is a token, a column what follows it; the darker, the more often, on a logarithmic scale."]
     counts = matrices.pop(COUNTED, None)
     if counts is not None:
-        first, second = counts.stack().idxmax()
-        sentences.append(f"Most frequent: {first} then {second}, {counts.loc[first, second]:,.0f} times.")
+        row, column = (int(index) for index in np.unravel_index(counts.to_numpy().argmax(), counts.shape))
+        pair = f"{counts.index[row]} then {counts.columns[column]}"
+        sentences.append(f"Most frequent: {pair}, {counts.to_numpy()[row, column]:,.0f} times.")
         sentences.append("An empty field never occurred, and without smoothing would have probability 0.")
         sentences += [_distance(model, values, counts) for model, values in matrices.items()]
     return " ".join(sentences)

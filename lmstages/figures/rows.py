@@ -3,7 +3,7 @@
 Imports no matplotlib.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -57,7 +57,7 @@ def floor(frame: pd.DataFrame) -> Floor | None:
     sizes = with_score(frame[frame["family"] == "compressor"])
     if not len(sizes):
         return None
-    best = sizes.loc[sizes["bits_per_byte"].idxmin()]
+    best = sizes.iloc[int(np.argmin(as_floats(sizes["bits_per_byte"])))]
     return Floor(str(best["title"]), float(best["bits_per_byte"]))
 
 
@@ -74,17 +74,20 @@ def names(frame: pd.DataFrame) -> pd.Series:
 
 
 def names_with_tokenizer(frame: pd.DataFrame) -> pd.Series:
-    """``names``, and the tokenizer where the rows have several."""
-    several = frame["tokenizer"].nunique() > 1
-    return names(frame) + ", " + frame["tokenizer"] if several else names(frame)
+    """``names``, and the tokenizer where the rows have several; what reads bytes has none."""
+    has_one = frame["tokenizer"] != "-"
+    if frame.loc[has_one, "tokenizer"].nunique() < 2:
+        return names(frame)
+    return names(frame).where(~has_one, names(frame) + ", " + frame["tokenizer"])
 
 
-def listed(texts: Sequence[Any], most: int = 8) -> str:
-    """``a``, ``a and b``, ``a, b and c``; each once, and no more than ``most`` of them."""
+def listed(texts: Iterable[Any], most: int = 8) -> str:
+    """``a``, ``a and b``, ``a, b and c``, ``a, b; c and d``; each once, and no more than ``most`` of them."""
     once = list(dict.fromkeys(map(str, texts)))
+    between = "; " if any(", " in text for text in once) else ", "
     if len(once) > most:
-        return f"{', '.join(once[: most - 1])} and {len(once) - most + 1} more"
-    return " and ".join(filter(None, [", ".join(once[:-1]), *once[-1:]]))
+        return f"{between.join(once[: most - 1])} and {len(once) - most + 1} more"
+    return " and ".join(filter(None, [between.join(once[:-1]), *once[-1:]]))
 
 
 def counted(count: int, word: str) -> str:

@@ -33,30 +33,30 @@ def draw(frame: pd.DataFrame) -> "Figure | None":
     copied, distinct = figure.subplots(1, 2, sharey=True)
     list_models(distinct, lines)
     list_models(copied, lines)
-    for y, row in enumerate(rows.to_dict("records")):
-        _draw_copies(copied, y, row)
-        _draw_distinct(distinct, y, row)
-    copied.set(xlabel="longest piece copied\nfrom train, characters")
+    _draw_copies(copied, rows)
+    _draw_distinct(distinct, rows)
+    copied.set(xlabel="longest copy from train,\ncharacters")
     copied.set_xlim(left=0)
-    distinct.set(xlabel=f"fraction of n-grams that differ,\n{listed(sorted({*rows['unit']}))}", xlim=(-0.03, 1.03))
+    distinct.set(xlabel=f"different n-grams of all,\n{listed(sorted({*rows['unit']}))}", xlim=(0, 1.04))
     legend_below(figure, _key(), columns=3)
     return figure
 
 
-def _draw_copies(axes: "Axes", y: int, row: dict[str, Any]) -> None:
+def _draw_copies(axes: "Axes", rows: pd.DataFrame) -> None:
     """The mean over samples, a line to the longest, and the mean of held-out text."""
-    style = look(row["rank"])["color"]
-    axes.plot([row["copy_mean"], row["copy_max"]], [y, y], color=style, linewidth=0.9, marker="", zorder=2)
-    axes.plot(row["copy_mean"], y, "o", color=style, zorder=3)
-    axes.plot(row["copy_mean_of_test"], y, "|", color=INK, markersize=9, zorder=2)
+    colors = [look(rank)["color"] for rank in rows["rank"]]
+    mean, longest = (as_floats(rows[f"copy_{name}"]) for name in ("mean", "max"))
+    axes.hlines(range(len(rows)), mean, longest, colors=colors, linewidth=0.9, zorder=2)
+    axes.scatter(mean, range(len(rows)), s=24, c=colors, zorder=3)
+    axes.plot(as_floats(rows["copy_mean_of_test"]), range(len(rows)), "|", color=INK, markersize=9, zorder=2)
 
 
-def _draw_distinct(axes: "Axes", y: int, row: dict[str, Any]) -> None:
+def _draw_distinct(axes: "Axes", rows: pd.DataFrame) -> None:
     """A mark for 1-, 2- and 3-grams, and a stroke for those of held-out text."""
-    color = look(row["rank"])["color"]
+    colors = [look(rank)["color"] for rank in rows["rank"]]
     for marker, name in zip(MARKERS, DISTINCT, strict=False):
-        axes.plot(row[name], y, marker, color=color, markersize=4.5, zorder=3)
-        axes.plot(row[f"{name}_of_test"], y, "|", color=INK, markersize=9, zorder=2)
+        axes.scatter(as_floats(rows[name]), range(len(rows)), s=20, c=colors, marker=marker, zorder=3)
+        axes.plot(as_floats(rows[f"{name}_of_test"]), range(len(rows)), "|", color=INK, markersize=9, zorder=2)
 
 
 def _key() -> list[Any]:
@@ -69,7 +69,8 @@ def caption(frame: pd.DataFrame) -> str:
     rows = up_the_ladder(frame)
     rows["name"] = names(rows)
     sentences = [
-        "Samples of each model beside held-out text of like length (strokes). Longer copies than held-out text has are "
+        "Samples of each model beside held-out text of like length (strokes; those on the right, "
+        "from left to right, are of 1-, 2- and 3-grams). Longer copies than held-out text has are "
         "learning by heart; fewer different n-grams are repetition."
     ]
     more = rows["name"][as_floats(rows["copy_mean"]) > as_floats(rows["copy_mean_of_test"])]

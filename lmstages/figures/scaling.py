@@ -47,8 +47,8 @@ def _draw(axes: "Axes", points: pd.DataFrame, axis: str) -> None:
         line = line.sort_values(axis)
         style, size = look(int(line["rank"].iloc[0])), as_floats(line[axis])
         axes.plot(size, as_floats(line["bits_per_byte"]), label=str(name), **style)
-        band = (as_floats(line[f"bits_per_byte_{end}"]) for end in ("low", "high"))
-        axes.fill_between(size, *band, color=style["color"], alpha=0.2, linewidth=0)
+        low, high = (as_floats(line[f"bits_per_byte_{end}"]) for end in ("low", "high"))
+        axes.fill_between(size, low, high, color=style["color"], alpha=0.2, linewidth=0)
     logarithmic(axes.xaxis, (1, 3))
     axes.set_xlabel(f"{AXES[axis]}\n(log scale)")
 
@@ -59,4 +59,7 @@ def caption(frame: pd.DataFrame, crossings: pd.DataFrame) -> str:
     here = crossings[(crossings["sweep"] == sweep) & (crossings["split"] == split) & crossings["bytes"].notna()]
     changes = [f"{row.upper} and {row.lower} at {row.bytes:,.0f} bytes" for row in here.itertuples()]
     crossed = listed(changes) or "no model and the next one up the ladder do so within these sizes"
-    return f"The same held-out text, more and more of train. Where two lines cross, one model overtakes the other: {crossed}."
+    return (
+        "The same held-out text, more and more of train. Where two lines cross, one model overtakes the other: "
+        f"{crossed}."
+    )

@@ -1,8 +1,8 @@
 """Whether a model carries over to couples of words that were withheld from train: the gap, with its interval."""
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import pandas as pd
 
 from lmstages.figures.drawing import MARKERS, canvas, legend_below, level, list_models, look, sample_of
@@ -28,7 +28,7 @@ def draw(frame: pd.DataFrame) -> "Figure | None":
     if not len(rows):
         return None
     figure, axes = canvas(1.7 + 0.19 * len(rows))
-    list_models(axes, _names(rows))
+    list_models(axes, [*names_with_tokenizer(rows)])
     for y, row in enumerate(rows.to_dict("records")):
         _draw_row(axes, y, row)
     level(axes, 0.0, "no gap", across=True)
@@ -37,10 +37,10 @@ def draw(frame: pd.DataFrame) -> "Figure | None":
         sample_of("o", "mostly out of its sight", hollow=True),
         axes.lines[-1],
     ]
-    for index, bits in enumerate(sorted({*rows["reference_bits"].dropna()})):
+    for bits in sorted({*rows["reference_bits"].dropna()}):
         axes.plot([bits, bits], [-0.5, len(rows) - 0.5], linestyle=(0, (1, 2)), color="#7f7f7f", label=reference(bits))
         handles.append(axes.lines[-1])
-    axes.set_xlabel("gap: bits a couple costs more where it was withheld (lower is better)")
+    axes.set_xlabel("gap, bits per couple (lower is better)")
     legend_below(figure, handles)
     return figure
 
@@ -50,12 +50,7 @@ def reference(bits: float) -> str:
     return f"counting the couples: {bits:.2f}"
 
 
-def _names(rows: pd.DataFrame) -> list[str]:
-    """A name for each row; the oracle has no tokenizer."""
-    return [name.removesuffix(", -") for name in names_with_tokenizer(rows)]
-
-
-def _draw_row(axes: "Axes", y: int, row: dict[str, Any]) -> None:
+def _draw_row(axes: "Axes", y: int, row: Mapping[Any, Any]) -> None:
     color = look(min(row["rank"], 999))["color"]
     fill = color if row["sees"] >= BLIND else "none"
     ends = [row["gap_bits_low"], row["gap_bits_high"]]
@@ -66,13 +61,14 @@ def _draw_row(axes: "Axes", y: int, row: dict[str, Any]) -> None:
 def caption(frame: pd.DataFrame) -> str:
     """What a gap is, and for whom it is certainly there."""
     rows = up_the_ladder(with_score(frame, "gap_bits"))
-    rows["name"] = _names(rows)
+    rows["name"] = names_with_tokenizer(rows)
     seeing = rows[as_floats(rows["sees"]) >= BLIND]
     low, high = (as_floats(seeing[f"gap_bits_{end}"]) for end in ("low", "high"))
     sentences = [
         f"{counted(int(rows['couples'].max()), 'couple')} of the text may stand in train, "
-        f"{int(rows['withheld'].max()):,} were withheld from it. Near 0 a model expects both alike and so has learned the rule; "
-        "the further to the right, the more it has learned the couples themselves. Bars are 95 % intervals."
+        f"{int(rows['withheld'].max()):,} were withheld from it. The gap is what a "
+        "withheld couple costs more: near 0 a model expects both alike and so has learned the rule; the further to the "
+        "right, the more it has learned the couples themselves. Bars are 95 % intervals."
     ]
     if len(without := seeing["name"][(low <= 0) & (high >= 0)]):
         sentences.append(f"Not to be told from no gap: {listed(without)}.")

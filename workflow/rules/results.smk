@@ -108,7 +108,7 @@ rule figures:
     localrule: True
     params:
         folder=subpath(output[0], parent=True),
-        code=code_hash("figures"),
+        code=code_hash("figures", *figure_modules()),
     shell:
         "python -m lmstages figures --results {params.folder:q} --out {output:q}"
         " --code {params.code:q} 2>&1 | tee -i {log:q} >&2"
