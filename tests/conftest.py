@@ -5,6 +5,7 @@ of pytest-xdist, ``pytest_configure`` gives the process the signal dispositions,
 this file, whatever shell, cron job or cluster started it. ``--shuffle SEED`` runs the files in another order.
 """
 
+import getpass
 import os
 import random
 import shutil
@@ -97,6 +98,10 @@ def reset_environment() -> None:
     os.environ["XDG_CONFIG_HOME"] = empty  # no profile of Snakemake, no matplotlibrc
     if not os.access(HOME, os.W_OK):
         os.environ["HOME"] = empty
+    try:
+        getpass.getuser()
+    except (KeyError, OSError):  # a uid without a name, as `docker run --user` gives; Snakemake asks for one
+        os.environ["LOGNAME"] = f"uid{os.getuid()}"
     EMPTY_FOLDERS.append(empty)
 
 
