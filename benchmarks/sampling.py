@@ -4,7 +4,7 @@
                                   [--clock wall]
 
 Without a cache a sampler reads, for every token it draws, all tokens of its row again. Both roll past the window in
-the same strides (see ``lmstages/models/attention.py``), so that the same seed must give both the same text, which is
+the same strides (``lmstages/models/neural/decoding.py``), so that the same seed must give both the same text, which is
 checked. A third sampler is the plain loop over ``next_log_probs``, which reads the last ``window`` tokens for every
 token, as nanoGPT does; its text is the same up to the window.
 
@@ -30,7 +30,7 @@ from lmstages.config.hyperparameters.attention import GPT
 from lmstages.config.hyperparameters.neural import Neural
 from lmstages.evaluation.sampling import sample
 from lmstages.models.base import Recompute, build
-from lmstages.models.neural.attention import AttentionModel
+from lmstages.models.neural.decoding import AttentionModel
 
 VOCABULARY = 65
 CLOCKS = {"wall": time.perf_counter, "processor": time.process_time}

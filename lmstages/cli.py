@@ -355,10 +355,10 @@ def derive(args: argparse.Namespace) -> None:
 
 
 @command("splits", paths=["model", "base", "tokens"])
-def against(args: argparse.Namespace) -> None:
-    """Measure a derived model's size, and its divergence from the model that it is derived from."""
+def quantization_error(args: argparse.Namespace) -> None:
+    """Measure a derived model's size and its quantization error against the model that it is derived from."""
     from lmstages.core import artifacts
-    from lmstages.evaluation.derivation import against as run
+    from lmstages.evaluation.quantization import quantization_error as run
 
     splits = args.section["splits"]
     made = _made(args, args.section, [args.model, args.base, *(args.tokens / f"{split}.npy" for split in splits)])

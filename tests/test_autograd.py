@@ -1,4 +1,4 @@
-"""The scalar engine: its gradients are torch's, its forward is the one that scores, and depth is no matter."""
+"""Scalar autograd: its gradients are torch's, scoring computes its forward, and graphs may be of any depth."""
 
 import math
 import subprocess
@@ -50,18 +50,18 @@ OPERATIONS = {
 @pytest.mark.parametrize("operation", OPERATIONS)
 @given(st.floats(-3, 3).filter(lambda x: abs(x) > 0.05), st.floats(0.1, 3))
 @settings(max_examples=25, deadline=None)
-def test_every_operation_has_torchs_value_and_slopes(operation, a, b):
+def test_every_operation_has_torchs_value_and_gradients(operation, a, b):
     torch = pytest.importorskip("torch")
     ours, theirs = [Value(a), Value(b)], [torch.tensor(x, dtype=torch.float64, requires_grad=True) for x in (a, b)]
-    mine, reference = OPERATIONS[operation](*ours), OPERATIONS[operation](*theirs)
-    mine.backward()
+    value, reference = OPERATIONS[operation](*ours), OPERATIONS[operation](*theirs)
+    value.backward()
     reference.backward()
-    assert mine.data == pytest.approx(float(reference.detach()), rel=1e-9, abs=1e-12)
+    assert value.data == pytest.approx(float(reference.detach()), rel=1e-9, abs=1e-12)
     for value, tensor in zip(ours, theirs, strict=True):
         assert value.grad == pytest.approx(0.0 if tensor.grad is None else float(tensor.grad), rel=1e-9, abs=1e-12)
 
 
-def test_a_graph_deeper_than_any_stack_is_no_matter():
+def test_backward_works_on_a_graph_deeper_than_the_recursion_limit():
     first = Value(1.0)
     last = first
     for _ in range(100_000):
@@ -70,13 +70,13 @@ def test_a_graph_deeper_than_any_stack_is_no_matter():
     assert last.data == 100_001 and first.grad == 1.0
 
 
-def test_parents_come_before_children_and_each_once():
+def test_the_order_is_topological_without_duplicates():
     a = Value(2.0)
     b, c = a * a, a + 1.0
     order = in_order(b * c + b)
     assert len(order) == len(set(order)) == 4
-    made = [(value, parent) for value in order for parent in value.parents if parent.parents]
-    assert made and all(order.index(parent) < order.index(value) for value, parent in made)
+    edges = [(value, parent) for value in order for parent in value.parents if parent.parents]
+    assert edges and all(order.index(parent) < order.index(value) for value, parent in edges)
 
 
 def test_gradients_of_the_network_are_torchs():
@@ -92,12 +92,12 @@ def test_gradients_of_the_network_are_torchs():
     logits = tensors["weight2"] @ x + tensors["bias2"]
     torch.nn.functional.cross_entropy(logits[None], torch.tensor([target])).backward()
     ours = [value.grad for value in network.parameters()]
-    names = ["embedding", *(f"{kind}{layer}" for layer in range(3) for kind in ("weight", "bias"))]
+    names = ["embedding", *(f"{parameter}{layer}" for layer in range(3) for parameter in ("weight", "bias"))]
     theirs = torch.cat([tensors[name].grad.flatten() for name in names])
     assert float(theirs.abs().max()) > 0.1 and np.allclose(ours, theirs.numpy(), rtol=0, atol=1e-6)
 
 
-def test_what_scores_is_the_forward_of_the_values():
+def test_scoring_computes_the_forward_of_the_values():
     model, _ = fitted(drawn(1, 60))
     network, rows = Network(model.arrays()), drawn(2, 6, 3)
     log_probs = model.next_log_probs(rows)
@@ -120,13 +120,13 @@ def test_it_learns_a_cycle():
     assert curve[-1]["train"] < 0.5 * curve[0]["train"] and -model.score(cycle[None]).mean() < 0.1
 
 
-def test_it_learns_from_as_many_examples_as_the_record_says():
+def test_it_is_trained_on_as_many_examples_as_the_config_says():
     _, curve = fitted(drawn(4, 200), examples=30, epochs=2)
     _, whole = fitted(drawn(4, 20), examples=30, epochs=1)
     assert curve[-1]["tokens"] == 60 and whole[-1]["tokens"] == 20
 
 
-def test_a_rate_that_is_too_high_is_named_and_clipping_helps():
+def test_the_error_names_a_learning_rate_that_is_too_high_and_clipping_helps():
     too_high = {"hidden": [16, 16, 16], "examples": 60, "learning_rate": 1e4}
     with pytest.raises(FitError, match=r"models.autograd: the training loss is not a number .* or set clip"):
         fitted(drawn(5, 200), **too_high)
@@ -134,6 +134,6 @@ def test_a_rate_that_is_too_high_is_named_and_clipping_helps():
     assert math.isfinite(curve[-1]["valid"])
 
 
-def test_the_engine_loads_no_torch():
+def test_scalar_autograd_imports_no_torch():
     code = "import sys, lmstages.models.neural.autograd; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0

@@ -25,9 +25,9 @@ def write(tmp_path):
     """Text, or the sections that differ from the smallest config -> its path."""
 
     def written(content=None, name="run.yaml", **sections):
-        told = "\n".join(f"{key}: {value}" for key, value in {**BASE, **sections}.items())
+        lines = "\n".join(f"{key}: {value}" for key, value in {**BASE, **sections}.items())
         path = tmp_path / name
-        path.write_bytes(content if isinstance(content, bytes) else (told if content is None else content).encode())
+        path.write_bytes(content if isinstance(content, bytes) else (lines if content is None else content).encode())
         return path
 
     return written
@@ -37,13 +37,13 @@ def write(tmp_path):
 def refusal(write):
     """The message of a config, without its path."""
 
-    def told(content=None, name="run.yaml", overrides=None, **sections):
+    def message(content=None, name="run.yaml", overrides=None, **sections):
         path = write(content, name, **sections)
         with pytest.raises(UserError) as raised:
             read_run(path, overrides)
         return str(raised.value).removeprefix(f"{path}: ")
 
-    return told
+    return message
 
 
 # What is right
@@ -54,13 +54,13 @@ def test_every_config_of_the_project_is_right(path):
     assert read_run(path).experiments()
 
 
-def test_the_smallest_config_is_one_cell(write):
+def test_the_smallest_config_is_one_experiment(write):
     assert read_run(write()).experiments() == [("coined", "char", "bigram", 0)]
 
 
 def test_only_neural_models_have_several_seeds(write):
-    cells = read_run(write(models="{bigram: , mlp: }", seeds="[3, 1]")).experiments()
-    assert [cell[2:] for cell in cells] == [("bigram", 3), ("mlp", 3), ("mlp", 1)]
+    experiments = read_run(write(models="{bigram: , mlp: }", seeds="[3, 1]")).experiments()
+    assert [experiment[2:] for experiment in experiments] == [("bigram", 3), ("mlp", 3), ("mlp", 1)]
 
 
 def test_a_corpus_may_choose_its_models_and_tokenizers(write):
@@ -103,14 +103,14 @@ TYPOS = [
 ]
 
 
-@pytest.mark.parametrize(("sections", "place", "hint"), TYPOS)
-def test_a_typo_is_refused_with_a_suggestion(refusal, sections, place, hint):
-    told = refusal(**sections)
-    assert place in told and f"(did you mean {hint}?)" in told and "allowed: " in told
+@pytest.mark.parametrize(("sections", "where", "hint"), TYPOS)
+def test_a_typo_is_refused_with_a_suggestion(refusal, sections, where, hint):
+    message = refusal(**sections)
+    assert where in message and f"(did you mean {hint}?)" in message and "allowed: " in message
 
 
 @pytest.mark.parametrize(
-    ("sections", "told"),
+    ("sections", "expected"),
     [
         ({"models": "{gtp: }"}, "models.gtp: unknown model 'gtp'; allowed: uniform, "),
         ({"models": "{big: {type: [gpt]}}"}, "models.big: unknown model ['gpt']; allowed: "),
@@ -119,16 +119,16 @@ def test_a_typo_is_refused_with_a_suggestion(refusal, sections, place, hint):
         ({"corpora": "{coined: {tokenizers: [chr]}}"}, "corpora.coined.tokenizers: 'chr' is not defined under"),
     ],
 )
-def test_an_unknown_name_is_refused_with_a_suggestion(refusal, sections, told):
+def test_an_unknown_name_is_refused_with_a_suggestion(refusal, sections, expected):
     message = refusal(**sections)
-    assert told in message and ("did you mean" in message or "[" in told)
+    assert expected in message and ("did you mean" in message or "[" in expected)
 
 
 def test_dunder_yte_is_an_unknown_key_and_runs_nothing(refusal, tmp_path):
     trap = f"? if __import__('os').mkdir('{tmp_path}/ran')\n: 3"
     content = f"__use_yte__: true\n{trap}\n"
-    told = refusal(content)
-    assert "__use_yte__: unknown key" in told and not (tmp_path / "ran").exists()
+    message = refusal(content)
+    assert "__use_yte__: unknown key" in message and not (tmp_path / "ran").exists()
 
 
 # Wrong types and values
@@ -197,9 +197,9 @@ WRONG = [
 ]
 
 
-@pytest.mark.parametrize(("sections", "told"), WRONG)
-def test_a_wrong_value_is_told_with_its_place(refusal, sections, told):
-    assert told in refusal(**sections)
+@pytest.mark.parametrize(("sections", "expected"), WRONG)
+def test_a_wrong_value_is_reported_with_its_key(refusal, sections, expected):
+    assert expected in refusal(**sections)
 
 
 SPLITS = [
@@ -215,10 +215,10 @@ SPLITS = [
 ]
 
 
-@pytest.mark.parametrize(("split", "told"), SPLITS)
-def test_a_split_that_cannot_be_is_refused(refusal, split, told):
+@pytest.mark.parametrize(("split", "expected"), SPLITS)
+def test_a_split_that_cannot_be_is_refused(refusal, split, expected):
     message = refusal(corpora=f"{{coined: {{split: {split}}}}}")
-    assert message.startswith("corpora.coined.split") and told in message
+    assert message.startswith("corpora.coined.split") and expected in message
 
 
 def test_an_evaluated_split_must_not_be_empty(refusal):
@@ -228,8 +228,8 @@ def test_an_evaluated_split_must_not_be_empty(refusal):
 
 def test_best_weights_need_a_valid_part_to_be_chosen_on(refusal, write):
     corpora = "{coined: {split: {valid: 0}}}"
-    told = refusal(corpora=corpora, models="{bigram: , mlp: }")
-    assert told == "models.mlp.keep: best chooses on valid, which corpora.coined leaves empty; allowed: last"
+    message = refusal(corpora=corpora, models="{bigram: , mlp: }")
+    assert message == "models.mlp.keep: best chooses on valid, which corpora.coined leaves empty; allowed: last"
     assert read_run(write(corpora=corpora, models="{bigram: , mlp: {keep: last}}"))
 
 
@@ -242,25 +242,25 @@ def test_best_weights_need_a_valid_part_to_be_chosen_on(refusal, write):
     ],
 )
 def test_what_valid_chooses_needs_one(refusal, model, key):
-    told = refusal(corpora="{coined: {split: {train: 0.9, valid: 0, test: 0.1}}}", models=f"{{counts: {model}}}")
-    assert told == f"models.counts.{key} is chosen on valid, which corpora.coined leaves empty; allowed: one value"
+    message = refusal(corpora="{coined: {split: {train: 0.9, valid: 0, test: 0.1}}}", models=f"{{counts: {model}}}")
+    assert message == f"models.counts.{key} is chosen on valid, which corpora.coined leaves empty; allowed: one value"
 
 
 def test_a_published_figure_must_stand_beside_one_of_ours(refusal):
     figure = "measure: perplexity, value: 1, tolerance: 0, source: x"
-    told = refusal(published=f"[{{corpus: coind, model: bigra, split: test, {figure}}}]")
-    assert "published[0].corpus: 'coind' is not defined (did you mean 'coined'?)" in told
-    assert "published[0].model: 'bigra' is not defined (did you mean 'bigram'?)" in told
-    told = refusal(published=f"[{{corpus: coined, model: bigram, split: valid, {figure}}}]")
-    assert told == "published[0].split: 'valid' is not evaluated on corpus coined"
+    message = refusal(published=f"[{{corpus: coind, model: bigra, split: test, {figure}}}]")
+    assert "published[0].corpus: 'coind' is not defined (did you mean 'coined'?)" in message
+    assert "published[0].model: 'bigra' is not defined (did you mean 'bigram'?)" in message
+    message = refusal(published=f"[{{corpus: coined, model: bigram, split: valid, {figure}}}]")
+    assert message == "published[0].split: 'valid' is not evaluated on corpus coined"
 
 
 def test_all_mistakes_come_at_once(refusal):
     sections = {"corpora": "{coined: {cuont: 5}, fables: {models: [bigam]}}", "models": "{ngram: {order: x}, gtp: }"}
-    told = refusal(**sections, smapling="{}", seeds="[x]", sampling="{count: 0}", mirror="5", name="A.yaml")
+    message = refusal(**sections, smapling="{}", seeds="[x]", sampling="{count: 0}", mirror="5", name="A.yaml")
     places = ["corpora.coined", "corpora.fables.models", "models.ngram.order", "models.gtp", "smapling", "seeds.0"]
-    assert told.startswith("cannot be used:\n") and told.count("\n") == 9
-    assert all(f"\n  {place}" in told for place in [*places, "sampling.count", "mirror", "run name 'A'"])
+    assert message.startswith("cannot be used:\n") and message.count("\n") == 9
+    assert all(f"\n  {place}" in message for place in [*places, "sampling.count", "mirror", "run name 'A'"])
 
 
 # Names
@@ -313,21 +313,21 @@ REFUSED = [
 ]
 
 
-@pytest.mark.parametrize(("content", "told"), REFUSED)
-def test_a_file_that_is_no_config_is_refused(refusal, content, told):
-    assert told in refusal(content)
+@pytest.mark.parametrize(("content", "expected"), REFUSED)
+def test_a_file_that_is_no_config_is_refused(refusal, content, expected):
+    assert expected in refusal(content)
 
 
 def test_a_file_that_is_not_utf8_is_refused(refusal):
     assert refusal("corpora: {é: }".encode("latin-1")) == "not UTF-8 at byte 10"
 
 
-def test_a_missing_file_is_told_with_the_nearest(write):
+def test_a_missing_file_is_reported_with_the_nearest(write):
     path = write(name="published.yaml").with_name("publishd.yaml")
     with pytest.raises(UserError) as raised:
         read_run(path)
-    found = f"{path}: cannot be read (No such file or directory) (did you mean '{path.with_name('published.yaml')}'?)"
-    assert str(raised.value) == f"{found}; a YAML file"
+    problem = f"{path}: cannot be read (No such file or directory) (did you mean '{path.with_name('published.yaml')}'?)"
+    assert str(raised.value) == f"{problem}; a YAML file"
 
 
 def test_a_folder_is_no_config(tmp_path):
@@ -343,9 +343,9 @@ def test_words_of_older_yaml_are_text(write):
 
 
 def test_numbers_are_numbers(write):
-    told = {"1e-3": 1e-3, "1.": 1.0, ".5": 0.5, "-2": -2, "+3": 3, "0": 0, "1E+2": 100.0, "~": None, "true": True}
-    loaded = load_yaml(write("\n".join(f"k{n}: {text}" for n, text in enumerate(told)))).values()
-    assert list(loaded) == list(told.values()) and [type(v) for v in loaded] == [type(v) for v in told.values()]
+    numbers = {"1e-3": 1e-3, "1.": 1.0, ".5": 0.5, "-2": -2, "+3": 3, "0": 0, "1E+2": 100.0, "~": None, "true": True}
+    loaded = load_yaml(write("\n".join(f"k{n}: {text}" for n, text in enumerate(numbers)))).values()
+    assert list(loaded) == list(numbers.values()) and [type(v) for v in loaded] == [type(v) for v in numbers.values()]
 
 
 # Overrides and a text of one's own
@@ -367,10 +367,10 @@ def test_an_override_that_is_no_number_is_refused(refusal):
 
 
 def test_an_unknown_override_is_refused(refusal):
-    told = refusal(overrides={"miror": "x"})
+    message = refusal(overrides={"miror": "x"})
     assert (
-        told.startswith("--config miror: unknown key; allowed: run, text, mirror")
-        and "(did you mean 'mirror'?)" in told
+        message.startswith("--config miror: unknown key; allowed: run, text, mirror")
+        and "(did you mean 'mirror'?)" in message
     )
 
 
@@ -430,10 +430,10 @@ def test_the_model_of_a_section(write):
 
 
 def test_how_a_model_is_scored_is_no_part_of_its_fit(write):
-    one = read_run(write(models="{gpt: {scoring: {protocol: disjoint}}}"))
-    other = read_run(write(models="{gpt: {scoring: {stride: 3}}}"))
-    assert one.fit_section("gpt") == other.fit_section("gpt")
-    assert one.evaluate_section("coined", "gpt") != other.evaluate_section("coined", "gpt")
+    disjoint = read_run(write(models="{gpt: {scoring: {protocol: disjoint}}}"))
+    stride = read_run(write(models="{gpt: {scoring: {stride: 3}}}"))
+    assert disjoint.fit_section("gpt") == stride.fit_section("gpt")
+    assert disjoint.evaluate_section("coined", "gpt") != stride.evaluate_section("coined", "gpt")
 
 
 def test_a_ladder_has_every_name_once():
@@ -455,3 +455,139 @@ def test_a_suggestion_is_made_only_where_there_is_one():
 def test_an_error_is_one_line_without_empty_parts():
     assert str(UserError("file", "found", "", "remedy")) == "file: found; remedy"
     assert str(UserError("file", "found", "allowed")) == "file: found; allowed"
+
+
+# Several files, and --config
+
+
+def test_a_later_file_wins_and_mappings_are_merged(write):
+    first = write(
+        "corpora: {coined: }\ntokenizers: {char: {kind: char}}\nmodels: {gpt: {heads: 2, width: 8}}", "a.yaml"
+    )
+    second = write("models: {gpt: {width: 16}, bigram: }\nseeds: [3]", "b.yaml")
+    run = read_run([first, second])
+    config = run.models["gpt"].config
+    assert (run.name, run.seeds, list(run.models), config.heads, config.width) == ("b", [3], ["gpt", "bigram"], 2, 16)
+
+
+def test_a_mistake_in_one_of_several_files_names_them_all(write):
+    files = [write(name="a.yaml"), write("models: {bigrm: }", "b.yaml")]
+    with pytest.raises(UserError, match=r"a\.yaml with .*b\.yaml: models\.bigrm: unknown model 'bigrm'"):
+        read_run(files)
+
+
+def test_every_file_is_read_strictly(write):
+    with pytest.raises(UserError, match=r"b\.yaml: line 2: key 'a' appears twice"):
+        read_run([write(name="a.yaml"), write("a: 1\na: 2", "b.yaml")])
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"models": {"gpt": {"width": "128", "learning_rate": "1e-3", "bias": "true"}}, "sampling": {"count": "2"}},
+        {"set": "models.gpt.width=128 models.gpt.learning_rate=1e-3 models.gpt.bias=true sampling.count=2"},
+        {"set": ["models.gpt.width=128", "models.gpt={learning_rate: 1e-3, bias: true}", "sampling={count: 2}"]},
+    ],
+)
+def test_a_setting_reaches_any_key(write, settings):
+    run = read_run(write(models="{gpt: {heads: 2, layers: 1}}"), settings)
+    config = run.models["gpt"].config
+    assert (config.width, config.learning_rate, config.bias, config.heads) == (128, 1e-3, True, 2)
+    assert run.sampling.count == 2
+
+
+def test_a_setting_may_be_a_sweep(write):
+    run = read_run(write(models="{mlp: }"), {"set": "'models.mlp.hidden={sweep: [8, 16]}'"})
+    assert list(run.models) == ["mlp-hidden-8", "mlp-hidden-16"]
+
+
+def test_text_stays_text(write):
+    run = read_run(write(), {"sampling": {"prompt": "10", "top_k": "3"}, "set": "mirror=true"})
+    assert (run.sampling.prompt, run.sampling.top_k, run.mirror) == ("10", 3, "true")
+
+
+def test_names_choose_among_the_models(write):
+    sections = {"corpora": "{coined: {models: [bigram, mlp]}, fables: {models: [unigram]}}"}
+    sections |= {"models": "{unigram: , bigram: , mlp: }", "mixtures": "{both: {of: [bigram, mlp]}}"}
+    figure = "split: test, measure: perplexity, value: 1, tolerance: 0, source: x"
+    sections["published"] = f"[{{corpus: coined, model: mlp, {figure}}}, {{corpus: coined, model: bigram, {figure}}}]"
+    run = read_run(write(**sections), {"models": ["bigram"]})
+    assert run.experiments() == [("coined", "char", "bigram", 0)]
+    assert not run.mixtures and [printed.model for printed in run.published] == ["bigram"]
+
+
+def test_names_choose_among_corpora_and_tokenizers(write):
+    sections = {"corpora": "{coined: , fables: }", "tokenizers": "{char: {kind: char}, byte: {kind: byte}}"}
+    run = read_run(write(**sections), {"corpora": ["fables"], "set": "tokenizers=[byte]"})
+    assert run.experiments() == [("fables", "byte", "bigram", 0)]
+
+
+BAD_SETTINGS = [
+    ({"models": ["bigam"]}, "--config models: 'bigam' is not defined; allowed: bigram (did you mean 'bigram'?)"),
+    ({"models": []}, "--config models: names nothing; leave it out for all of them"),
+    ({"modls": ["bigram"]}, "--config modls: unknown key; allowed: run, text, mirror, set, documents, newlines,"),
+    ({"separator": "x"}, "--config separator: belongs to text=FILE, a text of your own"),
+    ({"set": "models.bigram"}, "--config set: 'models.bigram' is no KEY.KEY=VALUE; allowed: such as"),
+    ({"set": 3}, "--config set: '' is no KEY.KEY=VALUE"),
+    ({"set": "models.bigram.add=[1"}, "--config set: models.bigram.add: while parsing a flow sequence"),
+    ({"set": "models.bigram.ad=1"}, "models.bigram: unknown key 'ad' (did you mean 'add'?)"),
+    ({"set": "modles.bigram.add=1"}, "modles: unknown key; allowed: mirror,"),
+    ({"models": {"bigrm": {}}}, "models.bigrm: unknown model 'bigrm'"),
+    ({"sampling": {"count": "x"}}, "sampling.count: the text 'x' found; input should be a valid integer"),
+]
+
+
+@pytest.mark.parametrize(("settings", "message"), BAD_SETTINGS)
+def test_a_wrong_setting_is_refused(refusal, settings, message):
+    assert message in refusal(overrides=settings)
+
+
+def test_all_wrong_settings_come_at_once(refusal):
+    message = refusal(
+        overrides={"modls": 1, "models": ["x"], "set": "y z sampling.count=0"}, models="{bigram: {ad: 1}}"
+    )
+    assert message.startswith("cannot be used:\n") and message.count("\n") == 6
+    assert all(problem in message for problem in ("modls", "'x' is not", "'y' is no", "'z' is no", "sampling.count"))
+
+
+# Keys of version 0.1
+
+
+@pytest.mark.parametrize(
+    ("models", "message"),
+    [
+        ("{a: {rung: bigram}}", "models.a.rung: is called type since version 0.2; write type: bigram"),
+        ("{ppm: {learns: true}}", "models.ppm.learns: is called online since version 0.2; write online: true"),
+    ],
+)
+def test_a_key_that_was_renamed_is_one_error_that_says_so(refusal, models, message):
+    assert refusal(models=models) == message
+
+
+# What code derives from a record
+
+
+def test_a_fit_receives_what_its_record_derives(write):
+    section = json.loads(read_run(write(models="{wavenet: {layers: 4}}")).fit_section("wavenet"))
+    derived = {"window": 16, "context": 16, "category": "static", "protocol": "stream", "family": "neural"}
+    assert section["properties"].items() >= derived.items() and "title" not in section["properties"]
+
+
+@pytest.mark.parametrize(("name", "key"), [("wavenet", "window"), ("wavenet", "context"), ("ngram", "constants")])
+def test_an_edit_of_a_property_changes_the_section(write, monkeypatch, name, key):
+    run = read_run(write(models=f"{{{name}: }}"))
+    before = run.fit_section(name)
+    monkeypatch.setattr(MODEL_TYPES[name], key, property(lambda record: 7))
+    assert json.loads(run.fit_section(name))["properties"][key] == 7 and run.fit_section(name) != before
+    with pytest.raises(UserError, match=rf"--section: .*{key}.* of {name} do not follow from its hyperparameters"):
+        config_of(json.loads(before))
+
+
+@pytest.mark.parametrize("config", LADDER, ids=lambda config: config.name)
+def test_every_model_reads_its_own_section(write, config):
+    llama = "llama: {hidden: 352}"  # whole blocks of 32, as the quantized ones need
+    models = f"{{{llama}}}" if config.name == "llama" else f"{{{llama}, {config.name}: }}"
+    if config.name == "llama_cpp":
+        pytest.importorskip("llama_cpp")
+    run = read_run(write(models=models))
+    assert config_of(json.loads(run.fit_section(config.name))) == run.models[config.name].config

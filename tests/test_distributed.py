@@ -14,7 +14,7 @@ from lmstages.config.reading import read_run
 from lmstages.config.sections import to_section
 from lmstages.core.documents import Documents
 from lmstages.core.errors import UserError
-from lmstages.models.neural.residual import Placed
+from lmstages.models.neural.residual import PositionedDocuments
 from lmstages.training.batches import Rows
 from lmstages.training.distributed import Processes
 from lmstages.training.loop import loss_of, valid_loss
@@ -32,14 +32,17 @@ DOCUMENTS = Documents.of([[1, 2, 3, 4, 5, 0], [6, 0], [2, 3, 4, 5, 6, 1, 2, 3, 0
 
 
 def test_the_shares_of_all_processes_are_the_batch():
-    whole = Rows(DOCUMENTS, 2, 3).whole()
-    shares = [Rows(DOCUMENTS, 2, 3, processes=Processes(rank, 3)).whole() for rank in range(3)]
+    whole = Rows(DOCUMENTS, 2, 3).full_batch()
+    shares = [Rows(DOCUMENTS, 2, 3, processes=Processes(rank, 3)).full_batch() for rank in range(3)]
     dealt = torch.cat([share.targets for share in shares])
     assert sorted(map(tuple, dealt.tolist())) == sorted(map(tuple, whole.targets.tolist()))
     assert {share.targets_of_all for share in shares} == {whole.targets_of_all} == {len(DOCUMENTS)}
 
 
-@pytest.mark.parametrize("documents", [DOCUMENTS, Placed.of_documents(DOCUMENTS, 0, 7)], ids=["tokens", "places"])
+POSITIONED = PositionedDocuments.of_documents(DOCUMENTS, 0, 7)
+
+
+@pytest.mark.parametrize("documents", [DOCUMENTS, POSITIONED], ids=["tokens", "positions"])
 @pytest.mark.parametrize("window", [1, 4])
 def test_a_batch_gathered_on_a_device_is_the_batch_gathered_on_the_host(window, documents):
     rows = Rows(documents, window, 3)
@@ -57,8 +60,8 @@ def test_the_gradients_of_shares_add_up_to_that_of_the_batch():
         (loss_of(network, batch) / batch.targets_of_all).backward()
         return network.weight.grad.clone()
 
-    shares = [gradient(Rows(DOCUMENTS, 1, 3, processes=Processes(rank, 2)).whole()) for rank in range(2)]
-    torch.testing.assert_close(sum(shares), gradient(Rows(DOCUMENTS, 1, 3).whole()))
+    shares = [gradient(Rows(DOCUMENTS, 1, 3, processes=Processes(rank, 2)).full_batch()) for rank in range(2)]
+    torch.testing.assert_close(sum(shares), gradient(Rows(DOCUMENTS, 1, 3).full_batch()))
 
 
 def test_valid_counts_every_target_once():
@@ -70,8 +73,8 @@ def test_valid_counts_every_target_once():
 def test_batch_statistics_are_not_shared_out():
     network = torch.nn.Sequential(torch.nn.Linear(2, 2), torch.nn.BatchNorm1d(2))
     with pytest.raises(UserError, match="2 processes: its BatchNorm takes its statistics from a whole batch"):
-        Processes(0, 2).together(network)
-    assert Processes().together(network) is network
+        Processes(0, 2).wrap_model(network)
+    assert Processes().wrap_model(network) is network
 
 
 # Two processes, over the loopback

@@ -16,21 +16,22 @@ from lmstages.config.hyperparameters.quantized import LlamaQ4, LlamaQ8
 from lmstages.core import artifacts
 from lmstages.core.documents import Documents
 from lmstages.core.errors import UserError
+from lmstages.evaluation.quantization import PairScorer, agreement, divergence
 from lmstages.models.base import build
 from lmstages.models.external import gguf_file, huggingface
 from lmstages.models.external.exporting import export, export_checkpoint
 from lmstages.models.external.llama_tensors import gguf_order, names, our_order, shapes
 from lmstages.models.external.mapped import mapped
-from lmstages.models.neural.attention import rotation
+from lmstages.models.neural.attention import rotary_cos_sin
 from lmstages.models.quantized.blocks import packed, q4_0_of, q4_0_scales, unpacked
-from lmstages.models.quantized.derived import as_stored
-from lmstages.models.quantized.gptq import rounded
-from lmstages.models.quantized.model import rotation_in_32_bits, rounded_to_8_bits
+from lmstages.models.quantized.derived import float32_tensors
+from lmstages.models.quantized.gptq import quantize_matrix
+from lmstages.models.quantized.model import rotation_in_32_bits, round_to_8_bits
 from lmstages.tokenizers import learn
 from lmstages.tokenizers.vocabularies import (
+    BYTE_ALPHABET,
     NO_VOCABULARY,
     SPACE,
-    STAND_INS,
     WORDS,
     definition_of,
     from_folder,
@@ -59,16 +60,17 @@ def drawn(seed, *shape):
     return np.random.default_rng(seed).integers(0, V, shape)
 
 
-def derived(model, kind, **keys):
-    rounded_model = build(kind.model_validate({"base": model.config, **keys}), model.vocab_size)
-    rounded_model.derive(model, Documents.single(drawn(1, 600)))
-    return rounded_model
+def derived(model, record, **keys):
+    quantized = build(record.model_validate({"base": model.config, **keys}), model.vocab_size)
+    quantized.derive(model, Documents.single(drawn(1, 600)))
+    return quantized
 
 
 def written(path, model, vocabulary=NO_VOCABULARY):
-    stored = as_stored(model) if isinstance(model.config, Llama) else model.stored()
-    config = model.config if isinstance(model.config, Llama) else model.config.bottom
-    gguf_file.write(path, config, model.vocab_size, stored, vocabulary)
+    if isinstance(model.config, Llama):
+        gguf_file.write(path, model.config, model.vocab_size, float32_tensors(model), vocabulary)
+    else:
+        gguf_file.write_model(path, model, vocabulary)
     return path
 
 
@@ -88,17 +90,17 @@ def test_a_gguf_file_gives_back_every_tensor_and_the_record(tmp_path, tied):
 def test_queries_and_keys_lie_in_another_order_each_by_its_own_heads(tmp_path):
     model = fitted()
     file = gguf.GGUFReader(written(tmp_path / "m.gguf", model))
-    lying = {tensor.name: np.array(tensor.data) for tensor in file.tensors}
+    stored = {tensor.name: np.array(tensor.data) for tensor in file.tensors}
     keys = model.arrays()["blocks.0.attention.keys.weight"]
-    assert np.array_equal(lying["blk.0.attn_k.weight"][:4], keys[[0, 8, 1, 9]])  # two heads of 16 rows
+    assert np.array_equal(stored["blk.0.attn_k.weight"][:4], keys[[0, 8, 1, 9]])  # two heads of 16 rows
     for name in names(model.config):
         order, back = gguf_order(name, model.config), our_order(name, model.config)
         assert order is None or np.array_equal(order[back], np.arange(len(order)))
 
 
-@pytest.mark.parametrize(("kind", "keys"), [(LlamaQ8, {}), (LlamaQ4, {}), (LlamaQ4, {"output": "q4_0"})])
-def test_a_rounded_model_scores_as_the_file_that_holds_it(tmp_path, kind, keys):
-    model = derived(fitted(tied=False), kind, **keys)
+@pytest.mark.parametrize(("record", "keys"), [(LlamaQ8, {}), (LlamaQ4, {}), (LlamaQ4, {"output": "q4_0"})])
+def test_a_quantized_model_scores_as_the_file_that_holds_it(tmp_path, record, keys):
+    model = derived(fitted(tied=False), record, **keys)
     config, tensors = gguf_file.llama_of(gguf_file.opened(written(tmp_path / "m.gguf", model)))
     x = torch.from_numpy(drawn(2, 3, 16))
     with torch.inference_mode():
@@ -110,9 +112,9 @@ def test_a_file_in_8_and_in_4_bits_has_the_formats_sizes(tmp_path):
     q8, q4 = derived(model, LlamaQ8), derived(model, LlamaQ4, output="q4_0")
     weights = sum(array.size for array in model.arrays().values() if array.ndim == 2)
     norms = sum(array.size for array in model.arrays().values() if array.ndim == 1)
-    for each, bits in ((q8, 8.5), (q4, 4.5)):
-        assert each.bits_per_weight() == pytest.approx((weights * bits + norms * 32) / (weights + norms))
-        data = sum(tensor.n_bytes for tensor in gguf.GGUFReader(written(tmp_path / "m.gguf", each)).tensors)
+    for quantized, bits in ((q8, 8.5), (q4, 4.5)):
+        assert quantized.bits_per_weight() == pytest.approx((weights * bits + norms * 32) / (weights + norms))
+        data = sum(tensor.n_bytes for tensor in gguf.GGUFReader(written(tmp_path / "m.gguf", quantized)).tensors)
         assert 8 * data == weights * bits + norms * 32
 
 
@@ -121,41 +123,41 @@ HALF = np.frombuffer(np.float16(0.001).tobytes(), np.uint8)
 SCALES = {"Q4_K": [0, 1, 2, 3], "Q6_K": [-2, -1], "Q5_K": [0, 1, 2, 3], "Q2_K": [-4, -3, -2, -1], "Q3_K": [-2, -1]}
 
 
-def k_rows(kind, rows, columns, draws):
-    """Rows of any codes, every scale of 16 bits a thousandth."""
-    block, size = gguf.GGML_QUANT_SIZES[gguf.GGMLQuantizationType[kind]]
-    found = draws.integers(0, 256, (rows, columns // block, size), dtype=np.uint8)
-    found[..., SCALES[kind]] = np.tile(HALF, len(SCALES[kind]) // 2)
-    return found.reshape(rows, -1)
+def k_rows(format_name, rows, columns, draws):
+    """Rows of random codes, with 0.001 as every 16-bit scale."""
+    block, size = gguf.GGML_QUANT_SIZES[gguf.GGMLQuantizationType[format_name]]
+    blocks = draws.integers(0, 256, (rows, columns // block, size), dtype=np.uint8)
+    blocks[..., SCALES[format_name]] = np.tile(HALF, len(SCALES[format_name]) // 2)
+    return blocks.reshape(rows, -1)
 
 
 def k_quantized(path, tied):
     """A file such as Q4_K_M: some matrices in more bits than others -> its matrices as the package unpacks them."""
-    config, draws, lying = Llama.model_validate({**WIDE, "tied_output": tied}), np.random.default_rng(0), {}
+    config, draws, stored = Llama.model_validate({**WIDE, "tied_output": tied}), np.random.default_rng(0), {}
     writer = gguf.GGUFWriter(str(path), "llama")
     gguf_file._describe(writer, config, V)
     for number, (ours, (_, theirs)) in enumerate(names(config).items()):
         shape = shapes(config, V)[ours]
-        kind = "F32" if len(shape) == 1 else list(SCALES)[number % len(SCALES)]
-        rows = np.ones(shape, np.float32) if kind == "F32" else k_rows(kind, *shape, draws)
-        writer.add_tensor(theirs, rows, raw_dtype=gguf.GGMLQuantizationType[kind])
-        lying[theirs] = gguf.quants.dequantize(rows, gguf.GGMLQuantizationType[kind])
+        name = "F32" if len(shape) == 1 else list(SCALES)[number % len(SCALES)]
+        rows = np.ones(shape, np.float32) if name == "F32" else k_rows(name, *shape, draws)
+        writer.add_tensor(theirs, rows, raw_dtype=gguf.GGMLQuantizationType[name])
+        stored[theirs] = gguf.quants.dequantize(rows, gguf.GGMLQuantizationType[name])
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()
     writer.close()
-    return config, lying
+    return config, stored
 
 
 @pytest.mark.parametrize("tied", [True, False])
 def test_k_quants_are_read_as_their_package_unpacks_them_each_row_in_its_place(tmp_path, tied):
-    config, lying = k_quantized(tmp_path / "m.gguf", tied)
+    config, stored = k_quantized(tmp_path / "m.gguf", tied)
     _, tensors = gguf_file.llama_of(gguf_file.opened(tmp_path / "m.gguf"))
     heads = {"blk.0.attn_q.weight": config.heads, "blk.0.attn_k.weight": config.key_value_heads}
     arrays = {}
     for ours, (_, theirs) in names(config).items():
-        pairs = lying[theirs].reshape(heads[theirs], -1, 2, config.width) if theirs in heads else None
-        arrays[ours] = lying[theirs] if pairs is None else pairs.swapaxes(1, 2).reshape(lying[theirs].shape)
+        pairs = stored[theirs].reshape(heads[theirs], -1, 2, config.width) if theirs in heads else None
+        arrays[ours] = stored[theirs] if pairs is None else pairs.swapaxes(1, 2).reshape(stored[theirs].shape)
         assert np.array_equal(tensors[ours].all(), arrays[ours]), ours
     model = build(config, V)
     model.restore(arrays)
@@ -180,51 +182,53 @@ def test_gptq_loses_less_of_a_layers_output_than_rounding_to_nearest():
     draws = np.random.default_rng(0)
     weight = draws.normal(0, 1, (32, 64)).astype(np.float32)
     inputs = draws.normal(0, 1, (400, 16)) @ draws.normal(0, 1, (16, 64)) + 0.1 * draws.normal(0, 1, (400, 64))
-    better = unpacked(q4_0_of(*rounded(torch.from_numpy(weight).double(), torch.from_numpy(inputs.T @ inputs))), "q4_0")
+    codes, scales = quantize_matrix(torch.from_numpy(weight).double(), torch.from_numpy(inputs.T @ inputs))
+    gptq = unpacked(q4_0_of(codes, scales), "q4_0")
     nearest = unpacked(packed(weight, "q4_0"), "q4_0")
-    lost = [float(np.square(inputs @ (weight - each).T).sum()) for each in (better, nearest)]
-    assert lost[0] < 0.5 * lost[1]
+    errors = [float(np.square(inputs @ (weight - matrix).T).sum()) for matrix in (gptq, nearest)]
+    assert errors[0] < 0.5 * errors[1]
 
 
 def test_gptq_with_unrelated_inputs_is_rounding_to_nearest():
     weight = torch.from_numpy(np.random.default_rng(0).normal(0, 1, (8, 64)))
-    codes, scales = rounded(weight, torch.eye(64, dtype=torch.float64))
+    codes, scales = quantize_matrix(weight, torch.eye(64, dtype=torch.float64))
     steps = weight.numpy().reshape(8, 2, 32) / scales[..., None]
     assert np.array_equal(codes, np.clip(np.floor(steps + 8.5), 0, 15).reshape(8, 64))
 
 
 def test_gptq_is_nearer_to_the_model_on_the_text_that_calibrates():
     model, rows = fitted(), drawn(1, 600)
-    scores = [derived(model, LlamaQ4, output="q8_0", rounding=how).against(model)[0] for how in ("gptq", "nearest")]
-    better, nearest = (each.score(rows[: 37 * 16].reshape(37, 16)).mean() for each in scores)
-    assert 0 < better < nearest
+    quantized = [derived(model, LlamaQ4, output="q8_0", rounding=rounding) for rounding in ("gptq", "nearest")]
+    scorers = [PairScorer(candidate, model, divergence) for candidate in quantized]
+    gptq, nearest = (scorer.score(rows[: 37 * 16].reshape(37, 16)).mean() for scorer in scorers)
+    assert 0 < gptq < nearest
 
 
 def test_divergence_and_agreement_of_a_model_with_itself_are_zero_and_one():
     model = fitted()
     same = derived(model, LlamaQ8)
-    divergence, agreement = same.against(same)
-    assert np.allclose(divergence.score(drawn(3, 4, 16)), 0) and (agreement.score(drawn(3, 4, 16)) == 1).all()
-    assert (same.against(model)[0].score(drawn(3, 4, 16)) > 0).all()
+    assert np.allclose(PairScorer(same, same, divergence).score(drawn(3, 4, 16)), 0)
+    assert (PairScorer(same, same, agreement).score(drawn(3, 4, 16)) == 1).all()
+    assert (PairScorer(same, model, divergence).score(drawn(3, 4, 16)) > 0).all()
 
 
 def test_rounded_activations_are_multiples_of_a_127th_of_the_largest():
     x = torch.from_numpy(np.random.default_rng(0).normal(0, 1, (3, 64)).astype(np.float32))
     x[0, :32] = 0
-    y = rounded_to_8_bits(x)
+    y = round_to_8_bits(x)
     largest = x.view(3, 2, 32).abs().amax(-1, keepdim=True)
     assert (y[0, :32] == 0).all() and ((x - y).view(3, 2, 32).abs() <= largest / 127 * 0.51 + 1e-3 * largest).all()
 
 
 def test_angles_in_32_bits_are_nearly_those_of_the_network():
-    ours, theirs = rotation(2048, 32, 10000.0), rotation_in_32_bits(2048, 32, 10000.0)
+    ours, theirs = rotary_cos_sin(2048, 32, 10000.0), rotation_in_32_bits(2048, 32, 10000.0)
     assert torch.equal(ours[:, 0], theirs[:, 0]) and 0 < (ours - theirs).abs().max() < 2e-4
 
 
 @pytest.mark.parametrize("tied", [True, False])
 def test_a_network_with_rounded_activations_is_near_the_one_without(tied):
     model = fitted(tied)
-    exact, near = (derived(model, LlamaQ8, activations=kind) for kind in ("f32", "q8_0"))
+    exact, near = (derived(model, LlamaQ8, activations=activations) for activations in ("f32", "q8_0"))
     x = torch.from_numpy(drawn(2, 3, 16))
     with torch.inference_mode():
         lost = (near.logits(x) - exact.logits(x)).abs().mean() / exact.logits(x).std()
@@ -257,8 +261,8 @@ def test_a_vocabulary_in_gguf_cuts_text_as_ours(tmp_path, kind):
     theirs = from_vocabulary(path, gguf_file.vocabulary_of(gguf_file.opened(path)))
     for text in TEXTS[:3]:
         [(tokens, lengths)] = ours.encode([text])
-        found, covered = theirs.encode(text)
-        assert np.array_equal(found, tokens) and np.array_equal(covered, lengths) and theirs.decode(found) == text
+        encoded, covered = theirs.encode(text)
+        assert np.array_equal(encoded, tokens) and np.array_equal(covered, lengths) and theirs.decode(encoded) == text
     assert theirs.begin == theirs.end == 0
 
 
@@ -271,7 +275,7 @@ def test_a_vocabulary_in_the_tokenizers_format_cuts_text_as_ours(kind):
 
 
 def vocabulary_file(path, model, pieces, types, **facts):
-    """A GGUF file with the vocabulary of somebody else, told in the package's own words -> its tokenizer."""
+    """A GGUF file with a vocabulary as others write it -> its tokenizer; ``facts`` have the package's names."""
 
     def change(writer):
         writer.add_tokenizer_model(model)
@@ -299,8 +303,8 @@ def sentencepiece_model(path, leading_space):
 
 
 def type_of(library, token):
-    kinds = {"is_unknown": 2, "is_control": 3, "is_byte": 6}
-    return next((kind for asked, kind in kinds.items() if getattr(library, asked)(token)), 1)
+    types = {"is_unknown": 2, "is_control": 3, "is_byte": 6}
+    return next((type_ for predicate, type_ in types.items() if getattr(library, predicate)(token)), 1)
 
 
 @pytest.mark.parametrize("leading_space", [True, False])
@@ -312,10 +316,10 @@ def test_a_sentencepiece_vocabulary_in_gguf_cuts_text_as_sentencepiece(tmp_path,
     pieces, types = [library.id_to_piece(token) for token in tokens], [type_of(library, token) for token in tokens]
     theirs = vocabulary_file(tmp_path / "m.gguf", "llama", pieces, types, **facts)
     for text in SPELT:
-        found, covered = theirs.encode(text)
-        assert found.tolist() == library.encode(text), text
+        encoded, covered = theirs.encode(text)
+        assert encoded.tolist() == library.encode(text), text
         before = " " if leading_space and text else ""  # a space that the text does not pay for
-        assert covered.sum() == len(text.encode()) and theirs.decode(found) == before + text
+        assert covered.sum() == len(text.encode()) and theirs.decode(encoded) == before + text
     assert (theirs.begin, theirs.end) == (1, 2)
 
 
@@ -323,8 +327,8 @@ def test_a_sentencepiece_model_in_a_folder_is_its_own_witness(tmp_path):
     library = sentencepiece_model(tmp_path / "tokenizer.model", leading_space=True)
     theirs = from_folder(tmp_path, 1, 2)
     for text in SPELT:
-        found, covered = theirs.encode(text)
-        assert found.tolist() == library.encode(text) and covered.sum() == len(text.encode())
+        encoded, covered = theirs.encode(text)
+        assert encoded.tolist() == library.encode(text) and covered.sum() == len(text.encode())
     assert theirs.spelling[library.piece_to_id("<0x0A>")] == b"\n"
 
 
@@ -344,13 +348,13 @@ MERGES = ["t h", "th e", "\u0120 the", "1 2", "12 3", "123 4", "' s"]
     ],
 )
 def test_a_byte_level_vocabulary_in_gguf_cuts_words_and_joins_by_its_rule(tmp_path, words, text, pieces):
-    known = [*STAND_INS, *(merge.replace(" ", "", 1) for merge in MERGES), "xyz", "<|end|>"]
-    types = [1] * (len(known) - 1) + [3]
-    facts = {"tokenizer_pre": words, "token_merges": MERGES, "bos_token_id": len(known) - 1}
-    theirs = vocabulary_file(tmp_path / "m.gguf", "gpt2", known, types, **facts)
-    found, covered = theirs.encode(text)
-    assert [known[token] for token in found] == pieces
-    assert theirs.decode(found) == text and covered.sum() == len(text.encode())
+    vocabulary = [*BYTE_ALPHABET, *(merge.replace(" ", "", 1) for merge in MERGES), "xyz", "<|end|>"]
+    types = [1] * (len(vocabulary) - 1) + [3]
+    facts = {"tokenizer_pre": words, "token_merges": MERGES, "bos_token_id": len(vocabulary) - 1}
+    theirs = vocabulary_file(tmp_path / "m.gguf", "gpt2", vocabulary, types, **facts)
+    encoded, covered = theirs.encode(text)
+    assert [vocabulary[token] for token in encoded] == pieces
+    assert theirs.decode(encoded) == text and covered.sum() == len(text.encode())
 
 
 def test_a_rule_for_words_that_nobody_knows_is_refused(tmp_path):
@@ -376,7 +380,7 @@ def test_a_text_with_the_sign_for_a_space_is_no_character_vocabulary_of_gguf():
 # Export, and transformers as a witness
 
 
-def cell(folder, model, tokenizer):
+def experiment(folder, model, tokenizer):
     """A fitted cell on disk, as the workflow leaves it."""
     from lmstages.models.storage import save_model
 
@@ -385,8 +389,8 @@ def cell(folder, model, tokenizer):
     return folder / "char/llama/seed0/model.safetensors", folder / "char/tokens"
 
 
-def section(to, kind="f32", output=None):
-    return {"to": to, "type": kind, "output_type": output}
+def section(to, format_name="f32", output=None):
+    return {"to": to, "type": format_name, "output_type": output}
 
 
 @pytest.mark.parametrize("tied", [True, False])
@@ -395,7 +399,7 @@ def test_transformers_gives_the_logits_of_an_exported_model(tmp_path, tied):
 
     ours = learnt("char")
     model = fitted(tied, vocab_size=ours.vocab_size)
-    export(*cell(tmp_path, model, ours), tmp_path / "hf", section("hf"), {})
+    export(*experiment(tmp_path, model, ours), tmp_path / "hf", section("hf"), {})
     theirs = LlamaForCausalLM.from_pretrained(tmp_path / "hf")
     x = torch.from_numpy(np.random.default_rng(4).integers(0, ours.vocab_size, (3, 16)))
     with torch.inference_mode():
@@ -406,7 +410,7 @@ def test_transformers_cuts_text_with_an_exported_vocabulary(tmp_path):
     from transformers import AutoTokenizer
 
     ours = learnt("bpe", vocab_size=SIZES["bpe"])
-    export(*cell(tmp_path, fitted(vocab_size=SIZES["bpe"]), ours), tmp_path / "hf", section("hf"), {})
+    export(*experiment(tmp_path, fitted(vocab_size=SIZES["bpe"]), ours), tmp_path / "hf", section("hf"), {})
     theirs = AutoTokenizer.from_pretrained(tmp_path / "hf")
     assert theirs(TEXTS[2], add_special_tokens=False)["input_ids"] == ours.encode([TEXTS[2]])[0][0].tolist()
 
@@ -414,32 +418,34 @@ def test_transformers_cuts_text_with_an_exported_vocabulary(tmp_path):
 def test_an_exported_file_says_what_made_it_and_is_rounded_as_asked(tmp_path):
     ours = learnt("char")
     model = fitted(vocab_size=ours.vocab_size)
-    export(*cell(tmp_path, model, ours), tmp_path / "m.gguf", section("gguf", "q4_0", "q8_0"), {"command": "export"})
+    path, tokens = experiment(tmp_path, model, ours)
+    export(path, tokens, tmp_path / "m.gguf", section("gguf", "q4_0", "q8_0"), {"command": "export"})
     assert artifacts.made_of(artifacts.verified(tmp_path / "m.gguf"))["made"] == {"command": "export"}
     _, tensors = gguf_file.llama_of(gguf_file.opened(tmp_path / "m.gguf"))
-    expected = derived(model, LlamaQ4).stored()
-    assert all(np.array_equal(tensors[n].all(), unpacked(expected[n].rows, expected[n].kind)) for n in expected)
+    expected = derived(model, LlamaQ4).packed_tensors()
+    assert all(np.array_equal(tensors[n].all(), unpacked(expected[n].rows, expected[n].format)) for n in expected)
 
 
 def test_export_of_what_cannot_be_exported_is_one_line(tmp_path):
     ours = learnt("char")
     model = fitted(vocab_size=ours.vocab_size)
-    path, tokens = cell(tmp_path, model, ours)
-    with pytest.raises(UserError, match=r"is to be rounded; the Hugging Face layout is written in f32; use --to gguf"):
+    path, tokens = experiment(tmp_path, model, ours)
+    message = "is to be quantized, or is already; the Hugging Face layout is written in f32; use --to gguf"
+    with pytest.raises(UserError, match=message):
         export(path, tokens, tmp_path / "hf", section("hf", "q8_0"), {})
     with pytest.raises(UserError, match=r"--output-type: f32 with --type q8_0; allowed: q8_0, q4_0"):
         export(path, tokens, tmp_path / "m.gguf", section("gguf", "q8_0", "f32"), {})
-    rounded_path, _ = cell(tmp_path / "q", derived(model, LlamaQ8), ours)
+    rounded_path, _ = experiment(tmp_path / "q", derived(model, LlamaQ8), ours)
     with pytest.raises(UserError, match=r"is of model llama_q8 already"):
         export(rounded_path, tokens, tmp_path / "m.gguf", section("gguf", "q4_0"), {})
     from lmstages.config.hyperparameters.counts import Uniform
 
-    guess_path, _ = cell(tmp_path / "u", build(Uniform(), ours.vocab_size), ours)
+    guess_path, _ = experiment(tmp_path / "u", build(Uniform(), ours.vocab_size), ours)
     with pytest.raises(UserError, match=r"is of model uniform; allowed: llama, llama_q8, llama_q4"):
         export(guess_path, tokens, tmp_path / "m.gguf", section("gguf"), {})
     uneven = build(Llama.model_validate({**SHAPE, "hidden": 100}), ours.vocab_size)
     uneven.network = uneven.build()
-    uneven_path, _ = cell(tmp_path / "x", uneven, ours)
+    uneven_path, _ = experiment(tmp_path / "x", uneven, ours)
     with pytest.raises(UserError, match=r"rows of 100 numbers \(hidden\); allowed: multiples of 32"):
         export(uneven_path, tokens, tmp_path / "m.gguf", section("gguf", "q8_0"), {})
 
@@ -467,12 +473,12 @@ def library(rule):
     """A definition of the tokenizers library, in LLaMA 3's way."""
     from tokenizers import Regex, models, pre_tokenizers, trainers
 
-    found, alphabet = Tokenizer(models.BPE(ignore_merges=True)), pre_tokenizers.ByteLevel.alphabet()
+    tokenizer, alphabet = Tokenizer(models.BPE(ignore_merges=True)), pre_tokenizers.ByteLevel.alphabet()
     byte_level = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
-    found.pre_tokenizer = pre_tokenizers.Sequence([pre_tokenizers.Split(Regex(rule), "isolated"), byte_level])
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence([pre_tokenizers.Split(Regex(rule), "isolated"), byte_level])
     settings = {"vocab_size": 330, "special_tokens": ["<s>"], "initial_alphabet": alphabet, "show_progress": False}
-    found.train_from_iterator(TEXTS, trainers.BpeTrainer(**settings))
-    return found
+    tokenizer.train_from_iterator(TEXTS, trainers.BpeTrainer(**settings))
+    return tokenizer
 
 
 def joining():
@@ -481,29 +487,29 @@ def joining():
 
     merges = [("a", "t"), ("c", "a"), (SPACE, "t"), ("h", "e"), (f"{SPACE}t", "he"), ("o", "n")]
     pieces = ["<s>", "<unk>", *(f"<0x{n:02X}>" for n in range(256)), SPACE, *"abcdefghijklmnopqrstuvwxyz,"]
-    known = {piece: n for n, piece in enumerate([*pieces, *map("".join, merges)])}
-    found = Tokenizer(models.BPE(known, merges, unk_token="<unk>", byte_fallback=True, fuse_unk=True))
-    found.add_special_tokens(["<s>"])
-    found.normalizer = normalizers.Sequence([normalizers.Prepend(SPACE), normalizers.Replace(" ", SPACE)])
-    return found
+    vocabulary = {piece: n for n, piece in enumerate([*pieces, *map("".join, merges)])}
+    tokenizer = Tokenizer(models.BPE(vocabulary, merges, unk_token="<unk>", byte_fallback=True, fuse_unk=True))
+    tokenizer.add_special_tokens(["<s>"])
+    tokenizer.normalizer = normalizers.Sequence([normalizers.Prepend(SPACE), normalizers.Replace(" ", SPACE)])
+    return tokenizer
 
 
 RULE = WORDS["llama-bpe"]
 
 
 @pytest.mark.parametrize("definition", [None, lambda: library(RULE), joining])
-@pytest.mark.parametrize("kind", ["f32", "q8_0"])
-def test_a_checkpoint_from_elsewhere_is_written_with_its_vocabulary(tmp_path, definition, kind):
+@pytest.mark.parametrize("format_name", ["f32", "q8_0"])
+def test_a_checkpoint_from_elsewhere_is_written_with_its_vocabulary(tmp_path, definition, format_name):
     read = checkpoint(tmp_path / "theirs", definition and definition())
-    export_checkpoint(tmp_path / "theirs", tmp_path / "m.gguf", section("gguf", kind), {"command": "export"})
+    export_checkpoint(tmp_path / "theirs", tmp_path / "m.gguf", section("gguf", format_name), {"command": "export"})
     file = gguf_file.opened(tmp_path / "m.gguf")
     config, tensors = gguf_file.llama_of(file)
     assert config.model_copy(update={"norm_epsilon": read.config.norm_epsilon}) == read.config
     for name, tensor in read.tensors.items():
         expected = tensor.all()
-        assert np.array_equal(
-            tensors[name].all(), unpacked(packed(expected, kind), kind) if expected.ndim == 2 else expected
-        )
+        if expected.ndim == 2:
+            expected = unpacked(packed(expected, format_name), format_name)
+        assert np.array_equal(tensors[name].all(), expected)
     ours = from_vocabulary(file.path, gguf_file.vocabulary_of(file))
     theirs = from_folder(tmp_path / "theirs", read.begin, read.end)
     for text in SPELT:
@@ -520,12 +526,12 @@ def test_a_checkpoint_that_gguf_cannot_hold_is_one_line(tmp_path):
     with pytest.raises(UserError, match=r"a: is in the Hugging Face layout; use --to gguf"):
         export_checkpoint(tmp_path / "a", tmp_path / "hf", section("hf"), {})
     path = tmp_path / "a/tokenizer.json"
-    told = json.loads(path.read_text())
-    told["pre_tokenizer"] = {**json.loads(library(RULE).to_str())["pre_tokenizer"]}
-    path.write_text(json.dumps({**told, "normalizer": {"type": "Lowercase"}}))
+    definition = json.loads(path.read_text())
+    definition["pre_tokenizer"] = {**json.loads(library(RULE).to_str())["pre_tokenizer"]}
+    path.write_text(json.dumps({**definition, "normalizer": {"type": "Lowercase"}}))
     with pytest.raises(UserError, match=r"cuts .The 1234 .* by a rule that GGUF has no name for; use llama.cpp's own"):
         export_checkpoint(tmp_path / "a", tmp_path / "m.gguf", section("gguf"), {})
-    path.write_text(json.dumps({**told, "model": {"type": "WordLevel", "vocab": {"a": 0}, "unk_token": "a"}}))
+    path.write_text(json.dumps({**definition, "model": {"type": "WordLevel", "vocab": {"a": 0}, "unk_token": "a"}}))
     with pytest.raises(UserError, match=r"a vocabulary of kind 'WordLevel'; allowed: BPE"):
         export_checkpoint(tmp_path / "a", tmp_path / "m.gguf", section("gguf"), {})
 
@@ -579,16 +585,16 @@ def test_other_architectures_are_named(tmp_path):
 
 def test_scaled_rotations_are_refused(tmp_path):
     file = other_gguf(tmp_path / "m.gguf", tensors=[("rope_freqs.weight", np.ones(4, np.float32))])
-    with pytest.raises(UserError, match=r"scales its rotations .* use engine: llama.cpp"):
+    with pytest.raises(UserError, match=r"scales its rotary embeddings .* use engine: llama.cpp"):
         gguf_file.llama_of(file)
 
 
 def test_a_file_that_lacks_facts_or_tensors_says_which(tmp_path):
-    with pytest.raises(UserError, match=r"does not say its attention.head_count"):
+    with pytest.raises(UserError, match=r"has no metadata attention.head_count"):
         gguf_file.llama_of(other_gguf(tmp_path / "a.gguf"))
     with pytest.raises(UserError, match=r"has no tensor token_embd.weight"):
         other_gguf(tmp_path / "b.gguf").vocab_size
-    lacking = dict(list(as_stored(fitted()).items()))
+    lacking = dict(list(float32_tensors(fitted()).items()))
     config = fitted().config
     path = tmp_path / "c.gguf"
     fewer = config.model_copy(update={"layers": 1})
@@ -598,10 +604,10 @@ def test_a_file_that_lacks_facts_or_tensors_says_which(tmp_path):
     with pytest.raises(UserError, match=r"has no tensor blk.1.attn_norm.weight"):
         gguf_file.llama_of(more)
     wider = gguf_file.OpenFile(path, {**file.facts, "llama.feed_forward_length": 128}, file.tensors)
-    with pytest.raises(UserError, match=r"ffn_gate.weight has shape \(96, 64\), its facts say \(128, 64\)"):
+    with pytest.raises(UserError, match=r"ffn_gate.weight has shape \(96, 64\), its metadata say \(128, 64\)"):
         gguf_file.llama_of(wider)
     odd = gguf_file.OpenFile(path, {**file.facts, "llama.attention.head_count": 3}, file.tensors)
-    with pytest.raises(UserError, match=r"its facts fit no LLaMA"):
+    with pytest.raises(UserError, match=r"its metadata describe no LLaMA"):
         gguf_file.llama_of(odd)
 
 
@@ -629,7 +635,8 @@ def test_a_text_outside_the_vocabulary_is_refused_and_shown(tmp_path):
 @pytest.fixture
 def folder(tmp_path):
     ours = learnt("char")
-    export(*cell(tmp_path, fitted(tied=False, vocab_size=ours.vocab_size), ours), tmp_path / "hf", section("hf"), {})
+    model = fitted(tied=False, vocab_size=ours.vocab_size)
+    export(*experiment(tmp_path, model, ours), tmp_path / "hf", section("hf"), {})
     return tmp_path / "hf"
 
 
@@ -656,7 +663,7 @@ def test_a_folder_gives_back_every_tensor(folder):
         ({"head_dim": 32}, "head_dim 32; allowed: hidden_size / heads = 16"),
         ({"num_hidden_layers": "two"}, "num_hidden_layers is 'two'; allowed: a whole number above 0"),
         ({"num_hidden_layers": 3}, "has no tensor model.layers.2.input_layernorm.weight"),
-        ({"num_hidden_layers": 1}, "tensor model.layers.1.input_layernorm.weight has no place"),
+        ({"num_hidden_layers": 1}, "tensor model.layers.1.input_layernorm.weight does not belong to a LLaMA"),
         ({"intermediate_size": 128}, r"has shape \(96, 64\), config.json says \(128, 64\)"),
         ({"num_key_value_heads": 3}, "describes no LLaMA"),
     ],
@@ -671,7 +678,7 @@ def test_pickled_weights_are_refused(folder):
     with pytest.raises(UserError, match=r"lacks model.safetensors; allowed: safetensors"):
         huggingface.read(folder)
     (folder / "pytorch_model.bin").write_bytes(b"")
-    with pytest.raises(UserError, match=r"has its weights pickled \(pytorch_model.bin\), which can run code"):
+    with pytest.raises(UserError, match=r"has pickled weights \(pytorch_model.bin\), which can run code"):
         huggingface.read(folder)
 
 

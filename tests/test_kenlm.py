@@ -1,7 +1,7 @@
 """Kneser-Ney is KenLM's, to six digits and more: on characters, words and BPE, orders 2 to 6.
 
 ``tests/kenlm.sh`` builds the binaries this test looks for. Every token is a word ``t5``, every document a line, and
-the vocabulary is numbered as train brings it, as KenLM does, with one number more for what it calls <unk>.
+the vocabulary is numbered as train brings it, as KenLM does, with one more number for what it calls <unk>.
 """
 
 import re
@@ -53,19 +53,19 @@ def lines(documents):
     return "".join(" ".join(f"t{token}" for token in row[:-1]) + "\n" for row in rows)
 
 
-@pytest.fixture(params=[(unit, order) for unit in UNITS for order in ORDERS], ids=lambda cell: f"{cell[0]}-{cell[1]}")
+@pytest.fixture(params=[(unit, order) for unit in UNITS for order in ORDERS], ids=lambda case: f"{case[0]}-{case[1]}")
 def both(request, tmp_path):
     """Our model, KenLM's perplexity and the discounts it prints."""
     unit, order = request.param
     train, test, vocab_size = numbered(unit)
     arpa = tmp_path / "model.arpa"
     arguments = [KENLM / "lmplz", "-o", str(order), "-S", "200M", "-T", tmp_path, "--discount_fallback", "--arpa", arpa]
-    told = subprocess.run(arguments, input=lines(train), capture_output=True, text=True, check=True).stderr
+    report = subprocess.run(arguments, input=lines(train), capture_output=True, text=True, check=True).stderr
     query = [KENLM / "query", "-v", "summary", arpa]
     summary = subprocess.run(query, input=lines(test), capture_output=True, text=True, check=True).stdout
     model = build(KneserNey(order=order), vocab_size)
     model.fit(train, test, 0)
-    discounts = re.findall(r"^\d+ \d+ D1=(\S+) D2=(\S+) D3\+=(\S+)$", told, re.MULTILINE)
+    discounts = re.findall(r"^\d+ \d+ D1=(\S+) D2=(\S+) D3\+=(\S+)$", report, re.MULTILINE)
     return model, float(re.search(r"including OOVs:\t(\S+)", summary)[1]), np.array(discounts, dtype=float)
 
 

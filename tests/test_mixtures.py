@@ -261,12 +261,15 @@ def run_of(tmp_path):
         ),
         (
             {"corpus": "{count: 100, models: [bigram]}"},
-            "mixtures.both: no corpus runs all of bigram, mlp; name them under its models",
+            "mixtures.both: no corpus runs all of bigram, mlp; list them under its models",
         ),
-        ({"mlp": ", scoring: {skip: 3}"}, "leave other tokens unscored (scoring.skip: bigram 0, mlp 3); give them the"),
+        (
+            {"mlp": ", scoring: {skip: 3}"},
+            "leave different tokens unscored (scoring.skip: bigram 0, mlp 3); give them the",
+        ),
         (
             {"mlp": ", seeds: [5]", "mixtures": "{both: {of: [mlp, rnn]}}"},
-            "mixtures.both: its networks have other seeds each (mlp [5], rnn [0, 1]); give them the same seeds",
+            "mixtures.both: its networks have different seeds (mlp [5], rnn [0, 1]); give them the same seeds",
         ),
     ],
 )

@@ -13,13 +13,12 @@ from lmstages.models.base import build
 from lmstages.training.optimizers import (
     NEWTON_SCHULZ_STEPS,
     QUINTIC,
-    CombinedOptimizer,
     Muon,
     WeightAverage,
+    as_wide,
     inner_matrices,
     learning_rate,
-    lying,
-    optimizer_of,
+    optimizers_of,
     orthogonal,
 )
 
@@ -37,7 +36,11 @@ def random_matrix(*shape, seed=0):
 
 
 def names_of(network, weights):
-    return {name for name, weight in network.named_parameters() if any(weight is each for each in weights)}
+    return {name for name, parameter in network.named_parameters() if any(parameter is weight for weight in weights)}
+
+
+def groups_of(network, config):
+    return [group for optimizer in optimizers_of(network, config) for group in optimizer.param_groups]
 
 
 # ---------------------------------------------------------------- schedules
@@ -67,8 +70,8 @@ def test_the_other_schedules_as_before(schedule, middle, last):
 
 def test_every_group_follows_the_one_schedule():
     config = ModernGPT(**SMALL, learning_rate=0.01, matrix_learning_rate=0.03)
-    shares = sorted(group["share"] for group in optimizer_of(network_of(config), config).param_groups)
-    assert shares == pytest.approx([1.0, 3.0])
+    scales = sorted(group["lr_scale"] for group in groups_of(network_of(config), config))
+    assert scales == pytest.approx([1.0, 3.0])
 
 
 # ---------------------------------------------------------------- Muon
@@ -76,7 +79,7 @@ def test_every_group_follows_the_one_schedule():
 
 @pytest.mark.parametrize("shape", [(16, 16), (48, 16), (16, 48), (3, 16, 16)])
 def test_newton_schulz_leaves_singular_values_about_one(shape):
-    found = torch.linalg.svdvals(orthogonal(lying(random_matrix(*shape))))
+    found = torch.linalg.svdvals(orthogonal(as_wide(random_matrix(*shape))))
     assert found.min() > 0.6 and found.max() < 1.3
 
 
@@ -88,7 +91,7 @@ def test_newton_schulz_keeps_the_singular_vectors():
 
 
 def test_newton_schulz_on_gram_matrices_is_newton_schulz():
-    x = lying(random_matrix(40, 16))
+    x = as_wide(random_matrix(40, 16))
     found, (a, b, c) = x / x.norm(), QUINTIC
     for _ in range(NEWTON_SCHULZ_STEPS):
         square = found @ found.mT
@@ -127,8 +130,7 @@ def test_a_stack_of_matrices_moves_as_each_alone():
 def test_muon_has_the_inner_matrices_and_adamw_the_rest():
     config = GPT(**SMALL, optimizer="muon", tied_output=False, bias=True)
     network = network_of(config)
-    together = optimizer_of(network, config)
-    groups = [names_of(network, group["params"]) for group in together.param_groups]
+    groups = [names_of(network, group["params"]) for group in groups_of(network, config)]
     attention = {"blocks.0.attention.queries_keys_values.weight", "blocks.0.attention.output.weight"}
     assert groups[0] == attention | {"blocks.0.feedforward.0.weight", "blocks.0.feedforward.2.weight"}
     assert groups[1] == {"embedding.weight", "positions", "output.weight"}
@@ -138,49 +140,52 @@ def test_muon_has_the_inner_matrices_and_adamw_the_rest():
 def test_every_weight_has_one_optimizer_on_every_kind_of_network():
     for config in (ModernGPT(**SMALL, value_embeddings=True), LSTM(optimizer="muon"), NeuralBigram(optimizer="muon")):
         network = network_of(config)
-        weights = [weight for group in optimizer_of(network, config).param_groups for weight in group["params"]]
+        weights = [weight for group in groups_of(network, config) for weight in group["params"]]
         assert len(weights) == len({id(w) for w in weights}) == len(list(network.parameters()))
 
 
 def test_a_table_alone_leaves_muon_nothing():
     config = NeuralBigram(width=None, optimizer="muon")
     assert inner_matrices(network_of(config)) == []
-    assert isinstance(optimizer_of(network_of(config), config), torch.optim.AdamW)
+    (optimizer,) = optimizers_of(network_of(config), config)
+    assert isinstance(optimizer, torch.optim.AdamW)
 
 
-def stepped(config, network, optimizer, steps, first=0):
+def take_steps(network, optimizers, steps, first=0):
     """Some steps on gradients that are a function of the step alone."""
     for step in range(first, first + steps):
         for number, weight in enumerate(network.parameters()):
             weight.grad = random_matrix(*weight.shape, seed=100 * step + number)
-        optimizer.step()
+        for optimizer in optimizers:
+            optimizer.step()
 
 
 def test_restored_optimizers_go_on_as_if_never_interrupted():
     config = ModernGPT(**SMALL)
     whole, first = network_of(config), network_of(config)
-    stepped(config, whole, optimizer_of(whole, config), 6)
-    optimizer = optimizer_of(first, config)
-    stepped(config, first, optimizer, 3)
+    take_steps(whole, optimizers_of(whole, config), 6)
+    optimizers = optimizers_of(first, config)
+    take_steps(first, optimizers, 3)
     second = network_of(config, seed=9)
     second.load_state_dict(first.state_dict())
-    restored = optimizer_of(second, config)
-    restored.load_state_dict(optimizer.state_dict())
-    stepped(config, second, restored, 3, first=3)
+    restored = optimizers_of(second, config)
+    for optimizer, state in zip(restored, [optimizer.state_dict() for optimizer in optimizers], strict=True):
+        optimizer.load_state_dict(state)
+    take_steps(second, restored, 3, first=3)
     assert all(torch.equal(a, b) for a, b in zip(whole.parameters(), second.parameters(), strict=True))
 
 
 def test_saved_optimizers_hold_tensors_and_plain_values_only():
     config = ModernGPT(**SMALL)
     network = network_of(config)
-    optimizer = optimizer_of(network, config)
-    stepped(config, network, optimizer, 1)
-    saved = optimizer.state_dict()
-    kinds = {type(leaf) for kept in saved["state"].values() for leaf in kept.values()}
-    plain = {type(leaf) for group in saved["param_groups"] for leaf in group.values()}
-    assert isinstance(optimizer, CombinedOptimizer) and kinds == {torch.Tensor}
-    assert plain <= {bool, float, int, list, tuple, type(None)}
-    assert sorted(saved["state"]) == list(range(len(list(network.parameters()))))
+    optimizers = optimizers_of(network, config)
+    take_steps(network, optimizers, 1)
+    saved = [optimizer.state_dict() for optimizer in optimizers]
+    leaf_types = {type(leaf) for state in saved for leaves in state["state"].values() for leaf in leaves.values()}
+    setting_types = {type(leaf) for state in saved for group in state["param_groups"] for leaf in group.values()}
+    assert [type(optimizer) for optimizer in optimizers] == [Muon, torch.optim.AdamW] and leaf_types == {torch.Tensor}
+    assert setting_types <= {bool, float, int, list, tuple, type(None)}
+    assert sum(len(state["state"]) for state in saved) == len(list(network.parameters()))
 
 
 # ---------------------------------------------------------------- averages

@@ -3,9 +3,12 @@
 from pathlib import Path
 
 import pytest
+import yaml
+from typed_rows import result
 
 from lmstages.config.reading import read_run
 from lmstages.results.published import set_beside, verdict
+from lmstages.results.schema import PublishedFigure
 
 FIGURE = {
     **{"corpus": "names", "tokenizer": None, "model": "bigram", "split": "test", "measure": "perplexity"},
@@ -18,11 +21,11 @@ CLAIM = (
 
 
 def row(**changed):
-    return {"corpus": "names", "tokenizer": "char", "model": "bigram", "split": "test", "perplexity": 12.05, **changed}
+    return result(corpus="names", **{"perplexity": 12.05, **changed})
 
 
 @pytest.mark.parametrize(
-    ("changed", "ours", "told"),
+    ("changed", "ours", "expected"),
     [
         ({}, 12.1, "reproduced"),
         ({}, 11.9, "reproduced"),
@@ -34,45 +37,54 @@ def row(**changed):
         ({"impossible": True}, None, "impossible as published"),
     ],
 )
-def test_a_figure_gets_one_verdict(changed, ours, told):
-    assert verdict(FIGURE | changed, ours) == told
+def test_a_figure_gets_one_verdict(changed, ours, expected):
+    assert verdict(FIGURE | changed, ours) == expected
 
 
-def test_a_figure_stands_in_the_list_and_beside_its_row():
+def beside(rows, *published):
+    return list(set_beside(rows, published))
+
+
+def test_a_figure_stands_beside_the_one_row_it_concerns():
     rows = [row(), row(split="valid"), row(model="mlp")]
-    told = set_beside(rows, [FIGURE])
-    assert told == rows[0]["published"] == [FIGURE | {"tokenizer": "char", "ours": 12.05, "verdict": "reproduced"}]
-    assert rows[1]["published"] == rows[2]["published"] == []
+    assert beside(rows, FIGURE) == [
+        PublishedFigure(**FIGURE | {"tokenizer": "char"}, ours=12.05, verdict="reproduced"),
+    ]
 
 
 def test_a_figure_without_a_tokenizer_concerns_all_of_them():
     rows = [row(), row(tokenizer="bpe", perplexity=30.0)]
-    assert [each["verdict"] for each in set_beside(rows, [FIGURE])] == ["reproduced", "differs"]
-    assert [each["tokenizer"] for each in set_beside(rows, [FIGURE | {"tokenizer": "bpe"}])] == ["bpe"]
+    assert [figure.verdict for figure in beside(rows, FIGURE)] == ["reproduced", "differs"]
+    assert [figure.tokenizer for figure in beside(rows, FIGURE | {"tokenizer": "bpe"})] == ["bpe"]
 
 
 def test_what_was_not_run_is_not_lost():
-    rows = [row()]
-    told = set_beside(rows, [FIGURE | {"model": "gpt"}, CLAIM, CLAIM | {"impossible": True}])
-    assert [each["verdict"] for each in told] == ["not run", "not run", "impossible as published"]
-    assert rows[0]["published"] == [] and all(each["ours"] is None for each in told)
+    figures = beside([row()], FIGURE | {"model": "gpt"}, CLAIM, CLAIM | {"impossible": True})
+    assert [figure.verdict for figure in figures] == ["not run", "not run", "impossible as published"]
+    assert all(figure.ours is None for figure in figures)
 
 
 def test_a_model_that_failed_was_not_run():
-    assert [each["verdict"] for each in set_beside([row(perplexity=None)], [FIGURE])] == ["not run"]
+    assert [figure.verdict for figure in beside([row(perplexity=None)], FIGURE)] == ["not run"]
 
 
-RUNS = sorted(Path(__file__).resolve().parents[1].joinpath("runs").glob("*.yaml"))
+RUNS = Path(__file__).resolve().parents[1] / "runs"
+COMPARED = sorted(path.stem for path in RUNS.glob("*.yaml") if yaml.safe_load(path.read_text("utf-8")).get("published"))
 
 
-@pytest.mark.parametrize("path", RUNS, ids=lambda path: path.stem)
-def test_what_is_impossible_or_was_not_run_has_its_reason(path):
-    for figure in read_run(path).published:
-        assert figure.because or not (figure.impossible or figure.claim)
+def test_these_runs_have_published_figures_the_others_are_in_test_runs():
+    assert {"gpu", "lecture", "published", "strongest"} <= set(COMPARED)
 
 
-@pytest.mark.parametrize("path", RUNS, ids=lambda path: path.stem)
-def test_every_published_figure_stands_beside_a_cell(path):
-    run = read_run(path)
-    cells = {(corpus, model) for corpus, _, model, _ in run.experiments()}
-    assert all((figure.corpus, figure.model) in cells for figure in run.published if figure.model)
+@pytest.mark.parametrize("name", COMPARED)
+def test_what_is_impossible_or_was_not_run_has_its_reason(name):
+    figures = read_run(RUNS / f"{name}.yaml").published
+    assert figures and all(figure.because or not (figure.impossible or figure.claim) for figure in figures)
+
+
+@pytest.mark.parametrize("name", COMPARED)
+def test_every_published_figure_has_an_experiment_to_stand_beside(name):
+    run = read_run(RUNS / f"{name}.yaml")
+    experiments = {(corpus, model) for corpus, _, model, _ in run.experiments()}
+    figures = [figure for figure in run.published if figure.model]
+    assert figures and all((figure.corpus, figure.model) in experiments for figure in figures)

@@ -85,7 +85,7 @@ def test_interrupted_after_every_step_a_fit_ends_with_the_same_bits(config, tmp_
 
 WORSE_AT_THE_END = {"learning_rate": 0.1, "final_learning_rate": 50.0, "schedule": "linear", "evaluate_every": 1}
 FORGOTTEN = [
-    ("optimizer", "mlp", {}),
+    ("optimizers", "mlp", {}),
     ("average", "gpt", {}),
     ("best_weights", "mlp", WORSE_AT_THE_END),
     ("losses", "mlp", {}),

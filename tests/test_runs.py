@@ -27,8 +27,8 @@ def read(name):
     return read_run(RUNS / f"{name}.yaml")
 
 
-def differing(one, other):
-    return {key for key in one if one[key] != other[key]}
+def differing(record, other):
+    return {key for key in record if record[key] != other[key]}
 
 
 def test_every_run_has_a_test():

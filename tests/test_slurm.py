@@ -1,4 +1,4 @@
-"""The profile on a real Slurm, started for the test: what is asked for, cut short, resumed, reported."""
+"""The profile on a real Slurm, started for the test: what jobs request, a fit cut short, resumed, reported."""
 
 import json
 import os
@@ -18,7 +18,7 @@ tokenizers:
   char: {kind: char}
 models:
   bigram:
-  bigram_too_long: {model: ngram, order: 24}
+  bigram_too_long: {type: ngram, order: 24}
   gpt: {layers: 4, heads: 4, width: 64, window: 64, row_length: 64, batch_size: 32, steps: STEPS, evaluate_every: 100,
     dropout: 0.1}
 sampling: {count: 1, length: 20}
@@ -68,9 +68,9 @@ def prepared(folder, environment):
     """Tokens, the section of the GPT, and how many of its steps take ``SECONDS`` here."""
     written(folder, 400)
     assert locally(folder, environment, "results/cluster/coined/char/tokens/tokenizer.json").returncode == 0
-    told = "from pathlib import Path; from lmstages.config.reading import read_run"
-    told += "; print(read_run(Path('runs/cluster.yaml')).fit_section('gpt'))"
-    done = subprocess.run([sys.executable, "-c", told], cwd=folder, env=environment, capture_output=True, text=True)
+    script = "from pathlib import Path; from lmstages.config.reading import read_run"
+    script += "; print(read_run(Path('runs/cluster.yaml')).fit_section('gpt'))"
+    done = subprocess.run([sys.executable, "-c", script], cwd=folder, env=environment, capture_output=True, text=True)
     (folder / "section.json").write_text(done.stdout)
     return int(400 * SECONDS / fit(folder, environment, 400, "timed"))
 
@@ -88,19 +88,19 @@ def test_a_run_on_slurm_is_cut_short_resumed_and_reported(slurm, tmp_path):
     steps = prepared(folder, slurm)
     written(folder, steps)
     done = on_slurm(folder, slurm)
-    told = done.stdout + done.stderr
+    output = done.stdout + done.stderr
 
-    assert done.returncode == 1 and "text too short" in told, "what fails for good is reported with its log"
-    cell = folder / "results/cluster/coined/char/gpt/seed0"
-    assert (cell / "scores.safetensors").exists(), "the rest completes"
+    assert done.returncode == 1 and "text too short" in output, "what fails for good is reported with its log"
+    experiment = folder / "results/cluster/coined/char/gpt/seed0"
+    assert (experiment / "scores.safetensors").exists(), "the rest completes"
     assert (folder / "results/cluster/coined/char/bigram/seed0/scores.safetensors").exists()
 
     jobs = subprocess.run(["scontrol", "show", "jobs"], env=slurm, capture_output=True, text=True, check=True).stdout
-    asked = [job for job in jobs.split("\n\n") if "gpu" in job]
-    assert asked and len(asked) < jobs.count("JobId="), "the GPT asks for a GPU, the others do not"
+    with_gpu = [job for job in jobs.split("\n\n") if "gpu" in job]
+    assert with_gpu and len(with_gpu) < jobs.count("JobId="), "the GPT requests a GPU, the others do not"
     assert re.search(r"resum", "".join(path.read_text() for path in folder.glob("logs/**/gpt/seed0/fit.log")), re.I)
 
     fit(folder, slurm, steps, "undisturbed")
-    assert (cell / "model.safetensors").read_bytes() == (folder / "undisturbed/model.safetensors").read_bytes()
-    curves = [json.loads((at / "fit.json").read_text())["curve"] for at in (cell, folder / "undisturbed")]
+    assert (experiment / "model.safetensors").read_bytes() == (folder / "undisturbed/model.safetensors").read_bytes()
+    curves = [json.loads((path / "fit.json").read_text())["curve"] for path in (experiment, folder / "undisturbed")]
     assert curves[0] == curves[1]

@@ -1,9 +1,9 @@
-"""A config file to a checked run: one strict reader, every mistake in one message, before any job exists.
+"""Config files to a checked run: one strict reader, every mistake in one message, before any job exists.
 
-Names become folders, so they are lower-case words and nothing else. Knows ``records``; never a
-text, a token or a model.
+Names become folders, so they are lower-case words and nothing else. Knows records; no text, token or model.
 """
 
+import json
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -13,7 +13,7 @@ from lmstages.config.hyperparameters.base import ModelConfig
 from lmstages.config.jobs import MIXED_CATEGORIES, Run
 from lmstages.config.ladder import MODEL_TYPES
 from lmstages.config.overrides import merge, override
-from lmstages.config.references import left_alone, with_bases, wrong_checkpoints
+from lmstages.config.references import missing_bases, with_bases, wrong_checkpoints
 from lmstages.config.sections import (
     NAME,
     Basics,
@@ -111,7 +111,7 @@ def _parse_run(name: str, raw: dict[str, Any], problems: list[str]) -> Run | Non
     sampling = parsed(Sampling, {} if raw.get("sampling") is None else raw["sampling"], "sampling", problems)
     problems.extend([*_unknown_names(sections, published), *_unusable(sections, published)])
     problems.extend(_unmixable(sections, raw.get("seeds")))
-    problems.extend([*left_alone(sections), *wrong_checkpoints(sections)])
+    problems.extend([*missing_bases(sections), *wrong_checkpoints(sections)])
     rest = {key: raw[key] for key in ("mirror", "seeds", "estimation", "compressors") if raw.get(key) is not None}
     parsed(Basics, {"name": name, **rest}, "", problems)
     if problems:
@@ -144,8 +144,8 @@ def _published(entries: Any, problems: list[str]) -> list[Any]:
     return [parsed(Published, entry, f"published[{n}]", problems) for n, entry in enumerate(entries or [])]
 
 
-def _record(kind: type[Record]) -> Callable[..., Any]:
-    return lambda entry, where, problems: parsed(kind, entry, where, problems)
+def _record(record_type: type[Record]) -> Callable[..., Any]:
+    return lambda entry, where, problems: parsed(record_type, entry, where, problems)
 
 
 def _parse_corpus(entry: Any, where: str, problems: list[str]) -> Corpus | None:
@@ -157,12 +157,15 @@ def _parse_corpus(entry: Any, where: str, problems: list[str]) -> Corpus | None:
     return parsed(Corpus, entry if entry is not None else {"source": where.rpartition(".")[2]}, where, problems)
 
 
+RENAMED = {"rung": "type", "learns": "online"}  # keys of a model in version 0.1, and their names since 0.2
+
+
 def _parse_model(entry: Any, where: str, problems: list[str]) -> Model | None:
     name = where.rpartition(".")[2]
     if entry is not None and not isinstance(entry, dict):
         problems.append(f"{where}: {entry!r} is not a mapping; allowed: the model's keys, or nothing for its defaults")
         return None
-    keys = dict(entry or {})
+    keys = _with_new_names(entry or {}, where, problems)
     type_name, scoring, seeds = keys.pop("type", name), keys.pop("scoring", {}), keys.pop("seeds", None)
     if not isinstance(type_name, str) or type_name not in MODEL_TYPES:
         hint = did_you_mean(str(type_name), MODEL_TYPES)
@@ -176,8 +179,17 @@ def _parse_model(entry: Any, where: str, problems: list[str]) -> Model | None:
     return Model(config=config, scoring=scored, seeds=own.seeds)
 
 
+def _with_new_names(keys: Mapping[str, Any], where: str, problems: list[str]) -> dict[str, Any]:
+    """The keys of a model, with those of version 0.1 renamed: so their values are checked in the same message."""
+    for old, new in RENAMED.items():
+        if old in keys:
+            value = keys[old] if isinstance(keys[old], str) else json.dumps(keys[old])
+            problems.append(f"{where}.{old}: is called {new} since version 0.2; write {new}: {value}")
+    return {RENAMED.get(key, key): value for key, value in keys.items()}
+
+
 def _unknown_names(sections: Mapping[str, dict[str, Any]], published: list[Any]) -> Iterator[str]:
-    """Names that point to nothing; a section that could not be read (None) points to nothing either."""
+    """Names that are not defined; an entry that could not be read is None and names nothing."""
     for corpus, record in sections["corpora"].items():
         for key in ("tokenizers", "models"):
             for name in getattr(record, key, None) or []:
@@ -194,12 +206,12 @@ def _unknown_names(sections: Mapping[str, dict[str, Any]], published: list[Any])
 
 
 def _unusable(sections: Mapping[str, dict[str, Any]], published: list[Any]) -> Iterator[str]:
-    """Records that are right by themselves and cannot go together."""
+    """Records that are valid alone and contradict each other."""
     corpora = {name: corpus for name, corpus in sections["corpora"].items() if corpus is not None}
     for name, corpus in corpora.items():
         if corpus.path is not None and not Path(corpus.path).exists():
-            beside = [str(path) for path in Path(corpus.path).parent.glob("*")]
-            yield f"corpora.{name}.path: {corpus.path!r} no such file{did_you_mean(corpus.path, beside)}"
+            siblings = [str(path) for path in Path(corpus.path).parent.glob("*")]
+            yield f"corpora.{name}.path: {corpus.path!r} no such file{did_you_mean(corpus.path, siblings)}"
         for split in corpus.evaluate:
             if getattr(corpus.split, split) <= 0:
                 yield f"corpora.{name}: evaluate names {split}, which the split leaves empty"
@@ -215,14 +227,14 @@ def _unusable(sections: Mapping[str, dict[str, Any]], published: list[Any]) -> I
 
 
 def _chosen_on_valid(config: ModelConfig) -> str | None:
-    """The key of a counts model whose value valid decides; None where it decides nothing."""
+    """The key of a counting model whose value is chosen on valid; None where there is none."""
     if getattr(config, "smoothing", None) == "jelinek_mercer":
         return "smoothing"
     return next((key for key in ("order", "add") if isinstance(getattr(config, key, None), list)), None)
 
 
 def _unmixable(sections: Mapping[str, dict[str, Any]], seeds: Any) -> Iterator[str]:
-    """Mixtures of what is not there, or of what cannot be mixed."""
+    """Mixtures of models that are not defined, or that cannot be mixed."""
     models = sections["models"]
     for name, mixture in sections["mixtures"].items():
         where = f"mixtures.{name}"
@@ -239,27 +251,27 @@ def _unmixable(sections: Mapping[str, dict[str, Any]], seeds: Any) -> Iterator[s
 
 
 def _mixing_problems(records: Mapping[str, Model], seeds: Any) -> Iterator[str]:
-    """Only probabilities of the same tokens have a mean, and only fits of the same seed are one mixture."""
+    """A mean needs probabilities of the same tokens, and a mixture fits of the same seed."""
     for model, record in records.items():
         if record.config.category not in MIXED_CATEGORIES:
             yield f"{model} is a {record.config.category}; allowed: models that give every token a probability"
     skips = {model: record.scoring.skip for model, record in records.items()}
     if len(set(skips.values())) > 1:
-        told = ", ".join(f"{model} {skip}" for model, skip in skips.items())
-        yield f"its models leave other tokens unscored (scoring.skip: {told}); give them the same skip"
+        listed = ", ".join(f"{model} {skip}" for model, skip in skips.items())
+        yield f"its models leave different tokens unscored (scoring.skip: {listed}); give them the same skip"
     networks = {model: record for model, record in records.items() if record.config.family == "neural"}
-    own = {model: record.seeds or seeds or Basics(name="-").seeds for model, record in networks.items()}
-    if len({str(each) for each in own.values()}) > 1:
-        told = ", ".join(f"{model} {each}" for model, each in own.items())
-        yield f"its networks have other seeds each ({told}); give them the same seeds"
+    seeds_by_model = {model: record.seeds or seeds or Basics(name="-").seeds for model, record in networks.items()}
+    if len({str(model_seeds) for model_seeds in seeds_by_model.values()}) > 1:
+        listed = ", ".join(f"{model} {model_seeds}" for model, model_seeds in seeds_by_model.items())
+        yield f"its networks have different seeds ({listed}); give them the same seeds"
 
 
 def _nowhere_mixed(where: str, mixture: Mixture, sections: Mapping[str, dict[str, Any]]) -> Iterator[str]:
-    """A mixture is left out where one of its models is; weights need a valid part wherever it is run."""
+    """A mixture is run where all of its models are; fitted weights need a valid part there."""
     corpora = {name: corpus for name, corpus in sections["corpora"].items() if corpus is not None}
-    found = [name for name, corpus in corpora.items() if {*mixture.of} <= {*chosen(corpus.models, sections["models"])}]
-    if corpora and not found:
-        yield f"{where}: no corpus runs all of {', '.join(mixture.of)}; name them under its models"
-    for name in found:
+    mixed = [name for name, corpus in corpora.items() if {*mixture.of} <= {*chosen(corpus.models, sections["models"])}]
+    if corpora and not mixed:
+        yield f"{where}: no corpus runs all of {', '.join(mixture.of)}; list them under its models"
+    for name in mixed:
         if mixture.weights == "fitted" and corpora[name].split.valid <= 0:
             yield f"{where}.weights: fitted on valid, which corpora.{name} leaves empty; allowed: equal"

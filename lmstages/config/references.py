@@ -1,7 +1,7 @@
-"""Records of a config that need others, or files: models made of models, checkpoints from elsewhere.
+"""Records of a config that need other records, or files: models derived from models, checkpoints from elsewhere.
 
-A derived model's record is completed with that of the LLaMA below it, so that its job's section says everything its
-fit depends on. Knows records; never an array, and of a library only whether it is installed.
+A derived model's record is completed with that of the LLaMA it is made from, so that its job's section holds everything
+that its fit depends on. Knows records, no arrays, and of a library only whether it is installed.
 """
 
 from collections.abc import Iterator, Mapping
@@ -15,7 +15,7 @@ from lmstages.config.hyperparameters.quantized import DerivedLlama, LlamaCpp, Ll
 from lmstages.config.sections import OWN, Model, chosen
 from lmstages.core.errors import did_you_mean
 
-BLOCK = 32  # numbers that share a scale; a row is a whole number of blocks
+BLOCK = 32  # numbers that share a scale; rows must be whole blocks
 MADE_OF: dict[type[ModelConfig], tuple[type[ModelConfig], ...]] = {
     LlamaQ8: (Llama,),
     LlamaQ4: (Llama,),
@@ -25,23 +25,23 @@ ENGINE = "llama.cpp needs llama-cpp-python, which is not installed; pip install 
 
 
 def with_bases(models: Mapping[str, Model | None], problems: list[str]) -> dict[str, Model | None]:
-    """The models, derived ones completed; what is wrong with them is appended to ``problems``."""
-    found = dict(models)
-    for kinds in (QuantizedLlama, LlamaCpp):  # an engine may run what was quantized before
+    """The models, derived ones completed; their mistakes are appended to ``problems``."""
+    completed = dict(models)
+    for derived_type in (QuantizedLlama, LlamaCpp):  # quantized models first, since an engine may run them
         for name, model in models.items():
-            if model is not None and isinstance(model.config, kinds):
-                wrong = list(_wrong(name, model, found))
-                problems.extend(wrong)
-                found[name] = None if wrong else _completed(model, found)
-    return found
+            if model is not None and isinstance(model.config, derived_type):
+                mistakes = list(_mistakes(name, model, completed))
+                problems.extend(mistakes)
+                completed[name] = None if mistakes else _completed(model, completed)
+    return completed
 
 
-def _wrong(name: str, model: Model, models: Mapping[str, Model | None]) -> Iterator[str]:
+def _mistakes(name: str, model: Model, models: Mapping[str, Model | None]) -> Iterator[str]:
     config = model.config
-    assert isinstance(config, DerivedLlama), "asked of these alone"
+    assert isinstance(config, DerivedLlama), "only derived models are completed"
     for key in ("base", "weights"):
         if getattr(config, key, None) is not None:
-            yield f"models.{name}.{key}: is the record of the model that of names; leave it out"
+            yield f"models.{name}.{key}: is the record of the model under of; leave it out"
     if model.seeds is not None:
         yield f"models.{name}.seeds: are those of {config.of}; leave them out"
     if isinstance(config, LlamaCpp) and find_spec("llama_cpp") is None:
@@ -51,8 +51,8 @@ def _wrong(name: str, model: Model, models: Mapping[str, Model | None]) -> Itera
     if config.of not in models:
         yield f"models.{name}.of: {config.of!r} is not defined under models{did_you_mean(config.of, models)}"
     elif below is not None and not isinstance(below.config, allowed):
-        known = ", ".join(kind.name for kind in allowed)
-        yield f"models.{name}.of: {config.of!r} is of model {below.config.name}; allowed: {known}"
+        types = ", ".join(record.name for record in allowed)
+        yield f"models.{name}.of: {config.of!r} is of type {below.config.name}; allowed: {types}"
     elif below is not None and isinstance(config, QuantizedLlama):
         yield from _uneven_rows(name, config.of, below.config)
 
@@ -60,13 +60,13 @@ def _wrong(name: str, model: Model, models: Mapping[str, Model | None]) -> Itera
 def _uneven_rows(name: str, of: str, config: Any) -> Iterator[str]:
     for key in ("width", "hidden"):
         if getattr(config, key) % BLOCK:
-            told = f"rows of {getattr(config, key)} numbers (models.{of}.{key}) are no whole blocks of {BLOCK}"
-            yield f"models.{name}: {told}; allowed: multiples of {BLOCK}"
+            problem = f"rows of {getattr(config, key)} numbers (models.{of}.{key}) are no whole blocks of {BLOCK}"
+            yield f"models.{name}: {problem}; allowed: multiples of {BLOCK}"
 
 
 def _completed(model: Model, models: Mapping[str, Model | None]) -> Model | None:
     config = model.config
-    assert isinstance(config, DerivedLlama), "asked of these alone"
+    assert isinstance(config, DerivedLlama), "only derived models are completed"
     below = models[config.of]
     if below is None:
         return None
@@ -77,18 +77,18 @@ def _completed(model: Model, models: Mapping[str, Model | None]) -> Model | None
     return model.model_copy(update={"config": config.model_copy(update=update)})
 
 
-def left_alone(sections: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
-    """Corpora that run a derived model and not the one it is made of."""
+def missing_bases(sections: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
+    """Corpora that run a derived model without the model it is made from."""
     for name, corpus in sections["corpora"].items():
         run = chosen(corpus.models, sections["models"]) if corpus else []
         for model in run:
             config = getattr(sections["models"].get(model), "config", None)
             if isinstance(config, DerivedLlama) and config.of not in run:
-                yield f"corpora.{name}.models: {model} is made of {config.of}, which is not named; name both"
+                yield f"corpora.{name}.models: {model} is made from {config.of}, which is not listed; list both"
 
 
 def wrong_checkpoints(sections: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
-    """Pretrained models that are not there, cannot be run, or have the name of something else."""
+    """Pretrained models without files, without their engine, or with the name of something else."""
     if sections["pretrained"] and OWN in sections["tokenizers"]:
         yield f"tokenizers: {OWN!r} stands for the vocabulary of a pretrained model; allowed: another name"
     for name, record in sections["pretrained"].items():

@@ -1,27 +1,27 @@
-"""What a fit asks of the machine, estimated from its record: GPUs, cores, minutes, megabytes.
+"""What a fit needs of the machine, estimated from its record: GPUs, cores, minutes, megabytes.
 
     training FLOPs = 6 P T        P: numbers in matrices, T: tokens seen (Kaplan et al. 2020, section 2.1)
 
 An estimate errs on the side of more: a job that asks for too much waits a little, one that asks for too little is
-killed and resumes. Profiles may overrule every one of them. Knows the ladder's records; never a file or a scheduler.
+killed and resumes. Profiles may overrule every estimate. Knows the ladder's records; no file and no scheduler.
 """
 
 from lmstages.config.hyperparameters.base import ModelConfig
 from lmstages.config.hyperparameters.neural import Neural
 
-GPU_FLOPS = 1e15  # from here on a GPU: 14 hours of a core
-SEVERAL_CORES_FLOPS = 3e13  # from here on several cores: half an hour of one
+GPU_FLOPS = 1e15  # at least so many for a GPU: 14 hours of one core
+PARALLEL_FLOPS = 3e13  # at least so many for CORES cores: half an hour of one
 CORES = 4
 PER_CORE, PER_GPU = 2e10, 2e13  # FLOP/s that small matrices reach
-SEVERAL = 3  # times the estimate, for slow machines and for scoring on the way
+MARGIN = 3  # factor of the estimate, for slow machines and for evaluation during training
 LEAST_MINUTES = 10
 LEAST_MEGABYTES = 2000  # Python, torch and Snakemake twice: a job and the job that holds it
-ALL_ROWS = 1024  # rows of a batch where the record says all of them
+ALL_ROWS = 1024  # rows of a batch where batch_size is null: all of them
 GATES = {"rnn": 1, "gru": 3, "lstm": 4}
 
 
 def matrix_parameters(config: ModelConfig, vocab_size: int) -> int:
-    """About how many numbers one prediction multiplies."""
+    """About how many weights one prediction multiplies."""
     width = getattr(config, "width", None)
     if hasattr(config, "heads") and width:
         return 12 * int(getattr(config, "layers", 1)) * width**2 + vocab_size * width
@@ -33,7 +33,7 @@ def matrix_parameters(config: ModelConfig, vocab_size: int) -> int:
 
 
 def training_flops(config: ModelConfig, vocab_size: int) -> float:
-    """0 for what is counted."""
+    """Floating-point operations of a whole fit; 0 for counting models."""
     if not isinstance(config, Neural):
         return 0.0
     tokens = config.steps * (config.batch_size or ALL_ROWS) * config.row_length
@@ -41,24 +41,24 @@ def training_flops(config: ModelConfig, vocab_size: int) -> float:
 
 
 def gpus(config: ModelConfig, vocab_size: int) -> int:
-    """1 for what would take a core most of a day, 0 for anything less and for all that is counted."""
+    """1 where one core would take most of a day, else 0."""
     return int(training_flops(config, vocab_size) >= GPU_FLOPS)
 
 
 def cores(config: ModelConfig, vocab_size: int) -> int:
-    """One, so that small fits run side by side; several for a long one. The bits of a fit depend on it."""
-    return CORES if training_flops(config, vocab_size) >= SEVERAL_CORES_FLOPS else 1
+    """1, so that small fits run side by side; CORES for a long fit. The bits of a fit depend on it."""
+    return CORES if training_flops(config, vocab_size) >= PARALLEL_FLOPS else 1
 
 
 def minutes(config: ModelConfig, vocab_size: int) -> int:
     """A time limit; a fit that reaches it resumes in the next attempt."""
     flops, on_gpu = training_flops(config, vocab_size), gpus(config, vocab_size)
     speed = PER_GPU if on_gpu else PER_CORE * cores(config, vocab_size)
-    return LEAST_MINUTES + round(SEVERAL * flops / speed / 60)
+    return LEAST_MINUTES + round(MARGIN * flops / speed / 60)
 
 
 def megabytes(config: ModelConfig, vocab_size: int, tokens_megabytes: float) -> int:
-    """Memory for a fit: weights with their slopes and moments, a batch of activations, or counts of the tokens."""
+    """Memory for a fit: weights with their gradients and moments, a batch of activations, or counts of the tokens."""
     if not isinstance(config, Neural):
         return round(LEAST_MEGABYTES + 60 * min(tokens_megabytes, 32) + 6 * tokens_megabytes)
     parameters = matrix_parameters(config, vocab_size)
@@ -68,5 +68,5 @@ def megabytes(config: ModelConfig, vocab_size: int, tokens_megabytes: float) -> 
 
 
 def _widest(config: ModelConfig) -> int:
-    """The longest vector of numbers for one token."""
+    """The length of the longest vector for one token."""
     return max(int(getattr(config, key, None) or 0) for key in ("width", "hidden", "embedding")) or 1

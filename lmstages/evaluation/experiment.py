@@ -83,20 +83,21 @@ def score_split(
     content = artifacts.verified(splits.text_path(text, split)).read_bytes()
     checks.check_coverage(lengths, documents.starts, splits.SplitText.open(text, split).ends, experiment)
     skipped_bytes = int(lengths[:skip].sum(dtype=np.int64))
-    protocol = {
-        "stream": "stream",
-        "whole": "whole",
-        "stride": f"stride {stride} of {window}",
-        "disjoint": f"disjoint {window}",
-    }[name]
     return score_files.Scores(
         log_probs[skip:],
         lengths[skip:],
         np.repeat(np.arange(len(documents.starts) - 1), documents.lengths)[skip:],
         splits.count_characters(content[skipped_bytes:]),
-        protocol + (f", from token {skip}" if skip else ""),
+        _protocol_label(settings),
         skipped_bytes,
     )
+
+
+def _protocol_label(settings: Section) -> str:
+    """``stride 32 of 64, from token 1``: the protocol with its window, stride and skipped tokens."""
+    name, window, stride, skip = (settings[key] for key in ("protocol", "window", "stride", "skip"))
+    label = {"stride": f"stride {stride} of {window}", "disjoint": f"disjoint {window}"}.get(name, name)
+    return f"{label}, from token {skip}" if skip else str(label)
 
 
 def guess(vocab_size: int, tokenizer: TextTokenizer, split_tokens: SplitTokens) -> float:

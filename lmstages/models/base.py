@@ -1,17 +1,16 @@
-"""The contract every model keeps, and the shape in which tokens reach it.
+"""The contract of every model, as protocols, and the incremental decoding of any model.
 
     score(x)[:, t] == next_log_probs(x[:, :t])[range(B), x[:, t]]      for all tokens x (B, T), t < T
 
 Token 0 is the boundary between documents, and every document, row and prefix is read as if token 0
-stood before it: one rule in place of n-gram padding, GPT's BOS and a recurrent net's start state.
-``B`` rows, ``T`` tokens a row, ``V`` vocabulary, ``N`` tokens of a stream. Log-probabilities are nats.
+stood before it: one rule in place of n-gram padding, GPT's BOS and a recurrent network's initial state.
+``B`` rows, ``T`` tokens per row, ``V`` vocabulary, ``N`` tokens of a stream. Log-probabilities are nats.
 
-Knows no text, no file and no other model.
+Imports no text, no file format and no particular model.
 """
 
 from collections.abc import Mapping
-from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 
@@ -21,117 +20,107 @@ from lmstages.core.runtime import Runtime
 
 
 class LanguageModel(Protocol):
-    """What scoring, sampling and storage know of a model, and all they know."""
+    """A model as scoring, sampling and storage use it; whatever they do with a model goes through these methods.
+
+    For all tokens x (B, T), t < T:  score(x)[:, t] == next_log_probs(x[:, :t])[range(B), x[:, t]]
+    """
 
     config: ModelConfig
     vocab_size: int
 
     def fit(self, train: Documents, valid: Documents, seed: int) -> Curve:
-        """Learn from ``train`` alone, forgetting any earlier fit; ``valid`` may choose, never teach."""
+        """Fit to ``train`` from scratch; returns the learning curve, empty for models that are counted.
+
+        ``valid`` may choose hyperparameters or stop early, but nothing is fitted to it. Raises FitError.
+        """
 
     def score(self, tokens: np.ndarray, before: np.ndarray | None = None) -> np.ndarray:
-        """(B, T), (B,) -> (B, T) log p(token | tokens before it); ``before`` stands in place of the boundary."""
+        """(B, T) -> (B, T) nats, log p(token | tokens before it); ``before`` (B,) replaces the boundary in front."""
 
     def next_log_probs(self, prefix: np.ndarray) -> np.ndarray:
-        """(B, T), T may be 0 -> (B, V)."""
+        """(B, T), T may be 0 -> (B, V) nats of the next token."""
 
     def arrays(self) -> Arrays:
-        """Everything that was fitted."""
+        """All fitted numbers by name, as they are stored."""
 
     def restore(self, arrays: Mapping[str, np.ndarray]) -> None:
-        """The inverse of ``arrays``."""
+        """Set the fitted numbers; the inverse of ``arrays``."""
 
     def parameters(self) -> int:
-        """How many free numbers were fitted; each model's docstring says what it counts."""
+        """The number of fitted free numbers; the docstring of each model states what it counts."""
 
 
 @runtime_checkable
 class Trainable(Protocol):
-    """A model that is fitted step by step: it may run elsewhere than on the CPU, and go on after an interruption."""
+    """Is fitted step by step: may run on another device than the CPU, and resume after an interruption."""
 
     runtime: Runtime
 
 
 @runtime_checkable
 class Initialised(Protocol):
-    """A model that can say where a fit with a seed begins."""
+    """Can return the initial arrays of a fit."""
 
     def initial(self, seed: int) -> Arrays:
-        """As ``arrays``, before the first step."""
+        """As ``arrays``, before the first step of a fit with this seed."""
 
 
 class DecodingState(Protocol):
-    """B texts of one length that a model reads on, token by token: what sampling knows of a model, and all it knows."""
+    """Incremental decoding of B texts of one length, token by token; sampling uses nothing else of a model."""
 
     def log_probs(self) -> np.ndarray:
-        """(B, V) nats of the token after what was read."""
+        """(B, V) nats of the next token."""
 
     def append(self, tokens: np.ndarray) -> None:
-        """(B,): every text goes on by one token."""
+        """(B,): append one token to every text."""
 
 
 @runtime_checkable
 class IncrementalModel(Protocol):
-    """A model that reads on more cheaply than by reading everything again."""
+    """Has a decoding state of its own, which is cheaper than recomputing the whole prefix for every token."""
 
     def decoding_state(self, prefix: np.ndarray) -> DecodingState:
-        """(B, T), T may be 0 -> what has read it."""
+        """(B, T), T may be 0 -> the decoding state after this prefix."""
 
 
 @runtime_checkable
 class LargeState(Protocol):
-    """A model that keeps so much for every text it reads on that only a few fit side by side."""
+    """Has a large decoding state; ``max_parallel_states`` caps the sampling batch."""
 
     def max_parallel_states(self) -> int:
-        """How many a reader should hold."""
+        """The most texts to decode at once."""
 
 
 class Recompute:
-    """Asks ``next_log_probs`` anew after every token, of no more tokens than the context holds."""
+    """The decoding state of any model: recomputes ``next_log_probs`` of the last ``context`` tokens at every token."""
 
     def __init__(self, model: LanguageModel, prefix: np.ndarray) -> None:
         self.model, self.context = model, model.config.context
         self.rows = np.asarray(prefix, dtype=np.int64)
-        self._forget()
+        self._truncate()
 
     def log_probs(self) -> np.ndarray:
-        """(B, V) nats of the token after what was read."""
+        """(B, V) nats of the next token."""
         return self.model.next_log_probs(self.rows)
 
     def append(self, tokens: np.ndarray) -> None:
-        """(B,): every text goes on by one token."""
+        """(B,): append one token to every text."""
         self.rows = np.column_stack([self.rows, tokens])
-        self._forget()
+        self._truncate()
 
-    def _forget(self) -> None:
+    def _truncate(self) -> None:
+        """Drop the tokens that lie before the context."""
         if self.context is not None:
             self.rows = self.rows[:, max(0, self.rows.shape[1] - self.context) :]
 
 
 def decoding_state(model: LanguageModel, prefix: np.ndarray) -> DecodingState:
-    """(B, T) -> the model's own reader, or one that reads its context again at every token."""
+    """(B, T) -> the model's own decoding state, or ``Recompute``."""
     return model.decoding_state(prefix) if isinstance(model, IncrementalModel) else Recompute(model, prefix)
 
 
-@runtime_checkable
-class Derived(Protocol):
-    """A model that is made of a fitted one; ``against`` gives two things to be scored: divergence and agreement."""
-
-    def derive(self, base: Any, train: Documents) -> None:
-        """Take over the fitted model; ``train`` may calibrate."""
-
-    def bits_per_weight(self) -> float:
-        """Of all that is stored."""
-
-    def export(self, path: Path, vocabulary: Any) -> None:
-        """Write the one file that holds it, with a vocabulary of ``tokenizers.vocabularies``."""
-
-    def against(self, base: Any) -> tuple[Any, Any]:
-        """What to score for how far it is from ``base``."""
-
-
 def build(config: ModelConfig, vocab_size: int, runtime: Runtime | None = None) -> LanguageModel:
-    """The unfitted model of a model; only its own family is imported, so that counting never loads torch."""
+    """The unfitted model of a config; only its own module is imported, so that counting models never load torch."""
     from importlib import import_module
 
     model: LanguageModel = getattr(import_module(config.module), config.fitted_by)(config, vocab_size)

@@ -1,6 +1,6 @@
-"""One fit: a section of the config to a fitted model, and what is worth telling of it.
+"""One fit: from a section of the config to a fitted model, and the facts that are reported of the fit.
 
-Knows a model only as ``LanguageModel``.
+Uses a model only as ``LanguageModel``.
 """
 
 import sys
@@ -34,9 +34,9 @@ def fitted(
 
 
 def identity(made: Mapping[str, Any], vocab_size: int, seed: int, threads: int) -> dict[str, Any]:
-    """Everything that the bits of a fit depend on, but for its device, which the fit finds: what resuming must not mix.
+    """Everything that the bytes of a fit depend on, except the device; a fit is resumed only where all of it is equal.
 
-    Where nobody gave the hash of the code, it is computed: ``made`` alone leaves it empty.
+    Computes the hash of the code where ``made`` has none.
     """
     code = made["code"] or code_hash("fit", config_of(made["section"]).module)
     environment = {"python": sys.version.split()[0], **versions("numpy", "torch")}
@@ -52,7 +52,7 @@ def outcome(
     threads: int,
     runtime: Runtime,
 ) -> tuple[LanguageModel | None, dict[str, Any]]:
-    """The model fitted on train and valid, and what is told of it; None, and why, where it cannot be fitted."""
+    """The model fitted on (train, valid), and the facts of its fit; None and the reason where fitting fails."""
     try:
         model, curve = fitted(section, vocab_size, *documents, seed, runtime)
     except FitError as error:
@@ -62,17 +62,17 @@ def outcome(
 
 
 def must_be_longer(config: ModelConfig, split: str, tokens: int) -> None:
-    """A text shorter than what a model looks back over says nothing of the model."""
+    """Raises UserError for a text that is no longer than the model's context, on which a score would mean nothing."""
     if tokens <= (config.context or 1):
-        found = f"the {split} part has {tokens:,} tokens"
+        problem = f"the {split} part has {tokens:,} tokens"
         needed = f"model {config.name} looks back over {config.context or 1:,}"
-        raise UserError("text too short", found, needed, "give more text, or lower the model's window or order")
+        raise UserError("text too short", problem, needed, "give more text, or lower the model's window or order")
 
 
 def describe(
     model: LanguageModel, curve: Curve, train: Documents, threads: int, runtime: Runtime | None = None
 ) -> dict[str, Any]:
-    """What the report tells of a fit, and what its bits depend on; nothing that differs between two equal runs."""
+    """The facts of a fit for the report: status, sizes, cost, curve and environment; equal runs give equal facts."""
     seen = int(curve[-1]["tokens"]) if curve else len(train) if model.parameters() else 0
     packages = ["numpy", "safetensors", *(name for name in ("numba", "torch") if name in sys.modules)]
     machines = {"precision": runtime.precision, "machines": runtime.machines} if runtime and runtime.machines else {}

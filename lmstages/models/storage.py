@@ -1,6 +1,6 @@
-"""Fitted models on disk: one safetensors file each, with the record of hyperparameters and the vocabulary's size.
+"""Fitted models on disk: one safetensors file per model, with its hyperparameters and vocabulary size as metadata.
 
-Knows a model only as ``LanguageModel``.
+Uses a model only as ``LanguageModel``.
 """
 
 import json
@@ -19,14 +19,14 @@ from lmstages.models.base import LanguageModel, build
 
 
 def save_model(path: Path, model: LanguageModel, made: Made) -> None:
-    """Model, vocabulary size and arrays in one safetensors file."""
+    """Write type, hyperparameters, vocabulary size and arrays to one safetensors file."""
     config = {"type": model.config.name, "hyperparameters": model.config.model_dump(mode="json")}
     metadata = {"type": json.dumps(config, sort_keys=True), "vocab_size": str(model.vocab_size)}
     artifacts.save_arrays(path, model.arrays(), metadata, made)
 
 
 def save_fit(folder: Path, model: LanguageModel | None, facts: Mapping[str, Any], made: Made) -> None:
-    """A fitted model and, after it, what is told of it; where it could not be fitted an empty file stands for it."""
+    """Write the model, then the facts of its fit; one that could not be fitted is an empty file with the reason."""
     path = folder / "model.safetensors"
     if model is None:
         artifacts.save_arrays(path, {}, {"failed": facts["status"].removeprefix("failed: ")}, made)
@@ -36,7 +36,7 @@ def save_fit(folder: Path, model: LanguageModel | None, facts: Mapping[str, Any]
 
 
 def load_model(path: Path, device: str = "cpu") -> LanguageModel:
-    """The model that was saved, ready to score and sample."""
+    """The saved model, ready to score and sample; raises UserError for a file of another version of the package."""
     arrays, metadata = artifacts.load_arrays(path)
     try:
         record = json.loads(metadata["type"])

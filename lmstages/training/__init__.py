@@ -1,1 +1,1 @@
-"""Gradient descent, once for every network; how it goes on after a kill, where it runs, and what it costs."""
+"""Gradient descent for every network: the loop, its optimizers, resuming after a kill, devices, and its FLOPs."""

@@ -1,7 +1,7 @@
-"""The device a network runs on, and what may differ there: precision, and what of the machine its bits depend on.
+"""The device a network runs on, the precision of training there, and the name of the hardware that its bits depend on.
 
-On the CPU everything is float32. A GPU that has bfloat16 multiplies in it during training; weights, losses and all
-that is scored stay float32. Knows torch; never a model.
+On the CPU everything is float32. A GPU with bfloat16 multiplies matrices in it during training; weights, losses and
+everything in scoring stay float32. Knows torch; never a model.
 """
 
 import os
@@ -13,7 +13,10 @@ from lmstages.core.errors import UserError
 
 
 def device_of(name: str) -> torch.device:
-    """``cpu``, ``cuda`` or ``auto``, a GPU where there is one; of several processes on a machine each has its own."""
+    """The device for ``cpu``, ``cuda`` or ``auto`` (a GPU where there is one); each local process has its own GPU.
+
+    Raises UserError for ``cuda`` where there is none.
+    """
     if name == "cpu" or (name == "auto" and not torch.cuda.is_available()):
         return torch.device("cpu")
     if not torch.cuda.is_available():
@@ -24,17 +27,17 @@ def device_of(name: str) -> torch.device:
 
 
 def precision_of(device: torch.device) -> str:
-    """What a network is trained in."""
+    """The precision of a network's matrix products in training."""
     return "bfloat16" if device.type == "cuda" and torch.cuda.is_bf16_supported() else "float32"
 
 
 def at_precision(precision: str, device: torch.device) -> AbstractContextManager[object]:
-    """Within it matrices are multiplied so; float32 is how things are."""
+    """A context in which matrices are multiplied in a precision; float32 changes nothing."""
     return torch.autocast(device.type, torch.bfloat16) if precision == "bfloat16" else nullcontext()
 
 
 def machine_of(device: torch.device) -> str:
-    """The part of a machine that the last bits of a result depend on."""
+    """The name of the GPU, or the vector instructions of the CPU: the last bits of a result depend on them."""
     if device.type == "cuda":
         return str(torch.cuda.get_device_name(device))
     return f"CPU, {torch.backends.cpu.get_cpu_capability()}"

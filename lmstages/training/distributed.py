@@ -1,10 +1,10 @@
-"""Several processes that fit one network together: each takes its share of every batch, all take the same step.
+"""Data-parallel training: each of several processes has some rows of every batch, and all take the same step.
 
-    gradient = sum over processes of  d(sum of my losses) / dw  /  (targets of the whole batch)
+    gradient = sum over processes of  d(sum of the process's losses) / dw  /  (targets of the whole batch)
 
-The rows of a batch are drawn as in a single process and then dealt out, so that data and gradient are those of
-one process, up to the order in which floating-point numbers are added. One process alone is the case in which
-all of this does nothing. Knows torch.distributed; never a network's kind, a file or a model.
+The rows of a batch are drawn as in a single process and then divided, so that data and gradient are those of one
+process, up to the order in which floating-point numbers are added. With one process all of this does nothing.
+Knows torch.distributed; never a network's architecture, a file or a model.
 """
 
 from collections.abc import Iterator
@@ -19,46 +19,46 @@ from lmstages.core.errors import UserError
 
 
 class Processes:
-    """``count`` processes, this one being number ``rank``; the first alone writes and speaks."""
+    """``count`` processes, of which this one has number ``rank``; only the main process, 0, writes files and logs."""
 
     def __init__(self, rank: int = 0, count: int = 1) -> None:
         self.rank, self.count = rank, count
 
     @property
     def is_main_process(self) -> bool:
-        """Whether this is the one that writes."""
+        """Whether this is the process that writes."""
         return self.rank == 0
 
-    def share(self, rows: np.ndarray) -> np.ndarray:
-        """(B, ...) -> the rows of them that are this process's."""
+    def local_rows(self, rows: np.ndarray) -> np.ndarray:
+        """(B, ...) -> this process's rows of a batch."""
         return rows[self.rank :: self.count]
 
-    def total(self, value: torch.Tensor) -> torch.Tensor:
-        """The sum of every process's ``value``, in every process."""
+    def all_reduce_sum(self, value: torch.Tensor) -> torch.Tensor:
+        """The sum of every process's ``value``, in every process; in place."""
         if self.count > 1:
             distributed.all_reduce(value)
         return value
 
     def all_reduce_max(self, number: int) -> int:
-        """The largest of every process's ``number``, in every process; passes by the accelerator."""
+        """The largest of every process's ``number``, in every process; on the host, never on the accelerator."""
         if self.count == 1:
             return number
-        told = torch.tensor(number)
-        distributed.all_reduce(told, distributed.ReduceOp.MAX)
-        return int(told)
+        largest = torch.tensor(number)
+        distributed.all_reduce(largest, distributed.ReduceOp.MAX)
+        return int(largest)
 
-    def together(self, network: nn.Module) -> nn.Module:
-        """The network with gradients that are the mean over the processes."""
+    def wrap_model(self, network: nn.Module) -> nn.Module:
+        """The network with gradients that are averaged over the processes; a UserError where it has BatchNorm."""
         if self.count == 1:
             return network
         if any(isinstance(module, nn.modules.batchnorm._BatchNorm) for module in network.modules()):
-            found = "its BatchNorm takes its statistics from a whole batch"
-            raise UserError(f"{self.count} processes", found, "", "fit this model with one process, without torchrun")
+            problem = "its BatchNorm takes its statistics from a whole batch"
+            raise UserError(f"{self.count} processes", problem, "", "fit this model with one process, without torchrun")
         return nn.parallel.DistributedDataParallel(network)
 
 
 @contextmanager
-def joined() -> Iterator[Processes]:
+def process_group() -> Iterator[Processes]:
     """The processes that a launcher such as torchrun has started, or this one alone."""
     if runtime.processes() == 1:
         yield Processes()

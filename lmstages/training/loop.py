@@ -1,9 +1,9 @@
-"""Gradient descent, once for every neural model: steps, selection on valid, and going on where a fit was interrupted.
+"""The training loop of every neural model: steps, selection on valid, and resuming an interrupted fit.
 
-Every random draw is a function of (seed, step, purpose) and of nothing else, so that neither evaluation nor a
-restart moves it. What a fit is at a step is therefore the ``TrainState``, and nothing besides: saved, killed and
-restored after any step, it ends with the same bits. Nothing waits for an accelerator but evaluation, a line of
-progress and saving: until then the losses stay where they are.
+Every random draw is a function of (seed, step, purpose) and of nothing else, so that neither evaluation nor a restart
+changes it. The ``TrainState`` is therefore the whole state of a fit: saved, killed and restored after any step, a fit
+ends with the same bits. Only evaluation, a line of progress and saving wait for an accelerator: until then the losses
+stay on it.
 
 Knows tokens and a network ``(B, window + T - 1) -> (B, T, V)``; never a text, a file or a model's architecture.
 """
@@ -29,15 +29,15 @@ from lmstages.core.progress import Progress
 from lmstages.core.runtime import Runtime, Signals
 from lmstages.training.batches import IGNORED, Batch, Rows
 from lmstages.training.devices import at_precision, device_of, machine_of, precision_of
-from lmstages.training.distributed import Processes, joined
-from lmstages.training.optimizers import CombinedOptimizer, WeightAverage, learning_rate, optimizer_of
+from lmstages.training.distributed import Processes, process_group
+from lmstages.training.optimizers import WeightAverage, learning_rate, optimizers_of
 from lmstages.training.resume import mapped
 
 VALID_TOKENS = 32768  # enough for a selection error of about 0.01 nats
-ROWS_AT_ONCE = 256  # in evaluation, where batch_size does not say
+EVALUATION_BATCH = 256  # rows, where batch_size is not set
 NOISE_DRAW = 1
-AGREE_EVERY = 10  # steps between two moments at which several processes may stop or save together
-COMPILED_FROM = 1000  # steps: fewer do not pay for the minute that compiling takes
+AGREE_EVERY = 10  # steps: how often several processes decide together whether to save or stop
+COMPILED_FROM = 1000  # steps: fewer do not make up for the minute that compiling takes
 NOTHING, SAVE, STOP = 0, 1, 2
 
 
@@ -46,9 +46,9 @@ class TrainState:
     """Exactly what resuming needs; all else follows from the model, the tokens, the seed and the number of the step."""
 
     network: nn.Module
-    optimizer: "torch.optim.Optimizer | CombinedOptimizer"
+    optimizers: list[torch.optim.Optimizer]
     average: WeightAverage
-    losses: torch.Tensor  # (steps,) nats, on the network's device; those of several processes are summed when asked for
+    losses: torch.Tensor  # (steps,) nats, on the network's device; summed over processes by ``Trainer.sum_losses``
     step: int = 0  # how many are done
     tokens: int = 0
     curve: Curve = field(default_factory=list)
@@ -58,17 +58,20 @@ class TrainState:
 
     def saved(self) -> dict[str, Any]:
         """All of it as dictionaries and lists of arrays and JSON values."""
-        owners = {name: getattr(self, name).state_dict() for name in ("network", "optimizer", "average")}
-        told = {name: getattr(self, name) for name in ("step", "tokens", "curve", "machines", "best_weights")}
-        tree = {**owners, **told, "best": finite_or_none(self.best), "losses": self.losses[: self.step]}
+        tree = {name: getattr(self, name) for name in ("step", "tokens", "curve", "machines", "best_weights")}
+        tree |= {"network": self.network.state_dict(), "average": self.average.state_dict()}
+        tree["optimizers"] = [optimizer.state_dict() for optimizer in self.optimizers]
+        tree |= {"best": finite_or_none(self.best), "losses": self.losses[: self.step]}
         return dict(mapped(tree, torch.Tensor, lambda tensor: tensor.detach().cpu().numpy()))
 
     def restore(self, saved: dict[str, Any]) -> None:
         """The inverse of ``saved``, onto the devices where network and losses lie."""
         device = self.losses.device
         tree = mapped(saved, np.ndarray, lambda array: torch.from_numpy(array.copy()).to(device))
-        for name in ("network", "optimizer", "average"):
-            getattr(self, name).load_state_dict(tree[name])
+        self.network.load_state_dict(tree["network"])
+        self.average.load_state_dict(tree["average"])
+        for optimizer, state in zip(self.optimizers, tree["optimizers"], strict=True):
+            optimizer.load_state_dict(state)
         for name in ("step", "tokens", "curve", "machines", "best_weights"):
             setattr(self, name, tree[name])
         self.best = math.inf if tree["best"] is None else tree["best"]
@@ -76,7 +79,7 @@ class TrainState:
 
 
 def loss_of(network: Callable[[torch.Tensor], torch.Tensor], batch: Batch) -> torch.Tensor:
-    """The sum of cross-entropies, nats, over the targets that are there."""
+    """The sum of cross-entropies, nats, over all targets that are not IGNORED."""
     logits = network(batch.inputs).flatten(0, 1)
     return functional.cross_entropy(logits, batch.targets.flatten(), ignore_index=IGNORED, reduction="sum")
 
@@ -93,28 +96,34 @@ def valid_loss(network: nn.Module, rows: Rows, batch_size: int) -> float | None:
                 total += loss_of(network, batch)
             count += batch.targets_of_all
     network.train()
-    return float(rows.processes.total(total)) / count
+    return float(rows.processes.all_reduce_sum(total)) / count
 
 
 class Trainer:
     """One fit of a network: its steps, its evaluations, and its interruptions."""
 
     def __init__(
-        self, network: nn.Module, config: Neural, data: tuple[Rows, Rows], seed: int, runtime: Runtime, share: Processes
+        self,
+        network: nn.Module,
+        config: Neural,
+        rows: tuple[Rows, Rows],
+        seed: int,
+        runtime: Runtime,
+        processes: Processes,
     ) -> None:
-        self.network, self.config, self.seed, self.runtime, self.processes = network, config, seed, runtime, share
-        self.rows, self.valid = data
+        self.network, self.config, self.seed, self.runtime, self.processes = network, config, seed, runtime, processes
+        self.rows, self.valid = rows
         self.device = self.rows.device
         self.precision = precision_of(self.device)
-        self.whole = self.rows.whole() if config.batch_size is None else None
-        self.together = share.together(network)
+        self.full_batch = self.rows.full_batch() if config.batch_size is None else None
+        self.wrapped = processes.wrap_model(network)
         losses = torch.zeros(config.steps, device=self.device)
-        self.state = TrainState(network, optimizer_of(network, config), WeightAverage(network, config), losses)
-        self.summed = 0  # steps whose losses are already those of all processes
+        self.state = TrainState(network, optimizers_of(network, config), WeightAverage(network, config), losses)
+        self.summed = 0  # steps whose losses are already summed over processes
         self.signals = Signals()
 
     def run(self) -> Curve:
-        """All steps that are left; leaves the network with the weights that ``keep`` asks for."""
+        """Take all remaining steps and return the learning curve; the network ends with the weights ``keep`` names."""
         self.resume()
         self.network.train()
         self.forward = self.compiled()
@@ -137,35 +146,43 @@ class Trainer:
         """One update of the weights from one batch."""
         state, step = self.state, self.state.step
         batch = self.batch(step)
-        for group in state.optimizer.param_groups:
-            group["lr"] = learning_rate(self.config, step) * group["share"]
+        self.set_learning_rates(step)
         if self.config.dropout:
             torch.manual_seed(hash((self.seed, NOISE_DRAW, step, self.processes.rank)) & 0x7FFFFFFFFFFFFFFF)
         with at_precision(self.precision, self.device):
             loss = loss_of(self.forward, batch) / batch.targets_of_all
-        state.optimizer.zero_grad(set_to_none=True)
+        for optimizer in state.optimizers:
+            optimizer.zero_grad(set_to_none=True)
         (loss * self.processes.count if self.processes.count > 1 else loss).backward()
         if self.config.clip:
             nn.utils.clip_grad_norm_(self.network.parameters(), self.config.clip)
-        state.optimizer.step()
+        for optimizer in state.optimizers:
+            optimizer.step()
         state.average.update(step)
         state.losses[step] = loss.detach()
         state.tokens += batch.targets_of_all
         state.step += 1
         self.report()
 
+    def set_learning_rates(self, step: int) -> None:
+        """The schedule's learning rate of a step, times each parameter group's scale."""
+        rate = learning_rate(self.config, step)
+        for optimizer in self.state.optimizers:
+            for group in optimizer.param_groups:
+                group["lr"] = rate * group["lr_scale"]
+
     def batch(self, step: int) -> Batch:
-        """All rows, or as many as ``batch_size`` drawn at random."""
-        if self.whole is not None:
-            return self.whole
-        assert self.config.batch_size is not None, "without a batch_size there is the whole"
-        return self.rows.drawn(self.config.batch_size, self.seed, step)
+        """All rows, or ``batch_size`` of them at random."""
+        if self.full_batch is not None:
+            return self.full_batch
+        assert self.config.batch_size is not None, "without a batch_size there is a full batch"
+        return self.rows.random_batch(self.config.batch_size, self.seed, step)
 
     def compiled(self) -> Callable[[torch.Tensor], torch.Tensor]:
-        """The network for steps, compiled where that pays; evaluation takes it as it is."""
+        """The network for steps, compiled where that saves time; evaluation uses the network as it is."""
         pays = self.device.type == "cuda" and self.config.steps - self.state.step >= COMPILED_FROM
         wanted = {"auto": pays, "always": True, "never": False}[self.runtime.compiled]
-        return torch.compile(self.together) if wanted else self.together
+        return torch.compile(self.wrapped) if wanted else self.wrapped
 
     def report(self) -> None:
         """A line of progress when one is due."""
@@ -176,83 +193,95 @@ class Trainer:
     # ------------------------------------------------------------ evaluation
 
     def evaluate_if_due(self) -> None:
-        """At every ``evaluate_every`` steps and at the end, once each, whatever interrupted the steps before."""
+        """Every ``evaluate_every`` steps and at the end, once each, also where the fit was interrupted in between."""
         done, last = self.state.step, self.state.curve[-1]["step"] if self.state.curve else 0
         if done > last and (done % self.config.evaluate_every == 0 or done == self.config.steps):
             self.evaluate(last)
 
     def evaluate(self, last: int) -> None:
-        """Append to the curve, stop on NaN, remember the best weights on valid."""
+        """Append to the curve, stop on NaN, keep the best weights on valid."""
         state = self.state
         self.sum_losses()
         self.stop_if_not_finite(last)
         loss = float(state.losses[last : state.step].mean())
         state.average.swap()
-        valid = valid_loss(self.network, self.valid, self.config.batch_size or ROWS_AT_ONCE)
+        valid = valid_loss(self.network, self.valid, self.config.batch_size or EVALUATION_BATCH)
         rate = learning_rate(self.config, state.step - 1)
         point = {"step": state.step, "tokens": state.tokens, "train": loss, "valid": valid, "learning_rate": rate}
         state.curve.append(point)
-        told = {"train": loss} | ({} if valid is None else {"valid": valid})
-        self.progress.at(state.step, state.tokens, "tokens", told)
+        losses = {"train": loss} | ({} if valid is None else {"valid": valid})
+        self.progress.at(state.step, state.tokens, "tokens", losses)
         if self.config.keep == "best" and valid is not None and valid < state.best:
             state.best = valid
             state.best_weights = {name: weight.clone() for name, weight in self.network.state_dict().items()}
         state.average.swap()
 
     def sum_losses(self) -> None:
-        """Each process knows its share of a batch's loss; from here on all know the whole."""
+        """Sum the losses of the last steps over processes, each of which has those of its own rows."""
         recent = self.state.losses[self.summed : self.state.step]
-        recent.copy_(self.processes.total(recent.clone()))
+        recent.copy_(self.processes.all_reduce_sum(recent.clone()))
         self.summed = self.state.step
 
     def stop_if_not_finite(self, first: int) -> None:
-        """A loss that is no number never becomes one again: name the step and what helps."""
+        """Raise FitError where a loss is NaN or infinite, with the step and the hyperparameters that help."""
         bad = torch.nonzero(~torch.isfinite(self.state.losses[first:]))
         if len(bad):
-            found = f"the training loss is not a number from step {first + int(bad[0]) + 1} on"
+            problem = f"the training loss is not a number from step {first + int(bad[0]) + 1} on"
             remedy = f"lower learning_rate (now {self.config.learning_rate:g}) or clip (now {self.config.clip:g})"
-            raise FitError(f"model {self.config.name}", found, "", remedy)
+            raise FitError(f"model {self.config.name}", problem, "", remedy)
 
     # ------------------------------------------------------------ interruption
 
     def resume(self) -> None:
-        """Go on from the newest resume point of this very fit, if there is one."""
-        points, state, share = self.runtime.points, self.state, self.processes
-        if points is not None:
-            environment = {"device": self.device.type, "precision": self.precision, "processes": share.count}
-            environment["compiled"] = self.runtime.compiled
-            found = points.open(environment) if share.is_main_process else None
-            step = share.all_reduce_max(points.last_step)
-            if not share.is_main_process and step:
-                found = points.newest(environment, step)
-                if found is None:
-                    raise UserError(points.folder, "not readable by every process", "", "put it where all can read it")
-            if found is not None:
-                state.restore(found)
-                self.summed = state.step
+        """Restore the newest resume point of this very fit, if there is one, and record the machine."""
+        state = self.state
+        saved = self.newest_point()
+        if saved is not None:
+            state.restore(saved)
+            self.summed = state.step
         machine = machine_of(self.device)
         state.machines += [machine] if machine not in state.machines else []
         self.runtime.machines, self.runtime.precision = state.machines, self.precision
         self.progress = Progress(self.config.steps, "step", state.step, state.tokens)
 
+    def newest_point(self) -> dict[str, Any] | None:
+        """The saved state from which every process resumes, or None; the main process chooses it."""
+        points, processes = self.runtime.points, self.processes
+        if points is None:
+            return None
+        environment = {"device": self.device.type, "precision": self.precision, "processes": processes.count}
+        environment["compiled"] = self.runtime.compiled
+        saved = points.open(environment) if processes.is_main_process else None
+        step = processes.all_reduce_max(points.last_step)
+        if not processes.is_main_process and step:
+            saved = points.newest(environment, step)
+            if saved is None:
+                raise UserError(points.folder, "not readable by every process", "", "put it where all can read it")
+        return saved
+
     def save_or_stop(self) -> None:
-        """Write a resume point when one is due; when asked to end, or the time is up, write one and end."""
+        """Save a resume point when one is due; upon a signal, or shortly before the time limit, save and stop."""
         points, state = self.runtime.points, self.state
         if points is None or (self.processes.count > 1 and state.step % AGREE_EVERY):
             return
-        ended = self.signals.received is not None or time.monotonic() > self.runtime.deadline
-        wanted = STOP if ended else SAVE if self.processes.is_main_process and points.due(state.step) else NOTHING
-        wanted = self.processes.all_reduce_max(wanted)
+        stops = self.signals.received is not None or time.monotonic() > self.runtime.deadline
+        saves = self.processes.is_main_process and points.due(state.step)
+        wanted = self.processes.all_reduce_max(STOP if stops else SAVE if saves else NOTHING)
         if wanted == NOTHING:
             return
         self.sum_losses()
         if self.processes.is_main_process and points.last_step < state.step:
             points.save(state.step, state.saved())
         if wanted == STOP:
-            number = self.signals.received
-            why = "another process asked for it" if number is None else signal.Signals(number).name
-            why = "its time is nearly up" if time.monotonic() > self.runtime.deadline else why
-            raise Interrupted(f"stopped after step {state.step:,} of {self.config.steps:,}, which is saved ({why})")
+            reason = self.reason_to_stop()
+            raise Interrupted(f"stopped after step {state.step:,} of {self.config.steps:,}, which is saved ({reason})")
+
+    def reason_to_stop(self) -> str:
+        """The signal's name, or the time limit, or what is known of another process that has one."""
+        if time.monotonic() > self.runtime.deadline:
+            return "its time is nearly up"
+        number = self.signals.received
+        return "another process asked for it" if number is None else signal.Signals(number).name
 
 
 def train(
@@ -263,12 +292,16 @@ def train(
     seed: int,
     runtime: Runtime,
 ) -> Curve:
-    """Fit a network in place: minimise its cross-entropy on the first documents, train, choose on the second, valid."""
+    """Fit a network in place to ``documents`` (train, valid): minimise its cross-entropy on train, select on valid.
+
+    Returns the learning curve. Raises FitError where the loss diverges, Interrupted where a signal or the time limit
+    stopped the fit after saving.
+    """
     device = device_of(runtime.device)
-    with joined() as share:
-        if config.batch_size is not None and config.batch_size < share.count:
-            found = f"{share.count} processes have more than the {config.batch_size} rows of a batch"
-            raise UserError(f"model {config.name}", found, "each takes one row at least", "start fewer processes")
+    with process_group() as processes:
+        if config.batch_size is not None and config.batch_size < processes.count:
+            problem = f"{processes.count} processes are more than the {config.batch_size} rows of a batch"
+            raise UserError(f"model {config.name}", problem, "each needs one row at least", "start fewer processes")
         lengths = config.row_length, max(config.row_length, window)
-        rows, valid = (Rows(d, window, n, device, share) for d, n in zip(documents, lengths, strict=True))
-        return Trainer(network.to(device), config, (rows, valid), seed, runtime, share).run()
+        rows, valid = (Rows(d, window, n, device, processes) for d, n in zip(documents, lengths, strict=True))
+        return Trainer(network.to(device), config, (rows, valid), seed, runtime, processes).run()

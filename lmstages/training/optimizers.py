@@ -1,11 +1,11 @@
-"""How a step's gradient becomes new weights: the learning rate of every step, the optimizer, the average of weights.
+"""How a step's gradient becomes new weights: the learning rate of every step, the optimizers, the average of weights.
 
     AdamW    each weight by its own gradient's mean and spread                    (Loshchilov & Hutter 2019)
-    Muon     each matrix by its momentum made orthogonal: all directions alike    (Jordan et al. 2024)
+    Muon     each matrix by its momentum, orthogonalized                          (Jordan et al. 2024)
     average  of the weights of the last steps, in place of the last weights       (Polyak & Juditsky 1992)
 
-Muon is for the matrices within a network. Embeddings and the output, whose rows are tokens, and all vectors
-are AdamW's. Knows a network's parameters and a model's hyperparameters; never a batch, a loss or a file.
+Muon updates the matrices between hidden vectors. AdamW updates embeddings and the output matrix, whose rows are
+tokens, and all vectors. Knows a network's parameters and a model's hyperparameters; never a batch, a loss or a file.
 """
 
 import math
@@ -18,68 +18,76 @@ from torch import nn
 
 from lmstages.config.hyperparameters.neural import Neural
 
-QUINTIC = (3.4445, -4.7750, 2.0315)  # Jordan et al. 2024: as steep at 0 as leaves singular values within 0.7 to 1.2
+QUINTIC = (3.4445, -4.7750, 2.0315)  # Jordan et al. 2024: steepest at 0 with singular values ending in 0.7 to 1.2
 NEWTON_SCHULZ_STEPS = 5
-OUTSIDE = ("output.", "positions")  # where a network's own parts are no inner matrices, nor are its embeddings
+NOT_INNER = ("output.", "positions")  # names of weights that are no inner matrices; embeddings are none either
 
 State = dict[str, Any]
 
 
 def learning_rate(config: Neural, step: int) -> float:
-    """Linear warm-up, then constant, or down to ``final_learning_rate``: linear, cosine, at once (step), or linearly
-    after being constant (stable: warm-up, stable, decay; Hu et al. 2024)."""
+    """The learning rate of a step, counted from 0: linear warm-up, then constant, or down to ``final_learning_rate``.
+
+    ``linear`` and ``cosine`` decay over all steps, ``step`` at once, ``stable`` linearly after a constant phase
+    (warm-up, stable, decay; Hu et al. 2024).
+    """
     if step < config.warmup_steps:
         return config.learning_rate * (step + 1) / (config.warmup_steps + 1)
     done = (step - config.warmup_steps) / max(1, config.steps - config.warmup_steps)
-    left = {
+    scale = {
         "constant": 1.0,
         "linear": 1 - done,
         "cosine": 0.5 * (1 + math.cos(math.pi * done)),
         "step": float(done <= config.drop_after),
         "stable": min(1.0, (config.steps - step) / (config.decay_share * config.steps)),
     }[config.schedule]
-    return config.final_learning_rate + left * (config.learning_rate - config.final_learning_rate)
+    return config.final_learning_rate + scale * (config.learning_rate - config.final_learning_rate)
 
 
-def optimizer_of(network: nn.Module, config: Neural) -> "torch.optim.Optimizer | CombinedOptimizer":
-    """AdamW, SGD, or Muon beside AdamW; weight decay on matrices only, as is usual.
+def optimizers_of(network: nn.Module, config: Neural) -> list[torch.optim.Optimizer]:
+    """SGD, AdamW, or Muon and AdamW, each with its own weights; together they have every weight once.
 
-    A group's ``share`` is its learning rate as a multiple of the model's, so that one schedule drives them all.
+    A group's ``lr_scale`` is its learning rate as a multiple of the model's, so that one schedule drives them all.
     """
     inner = inner_matrices(network) if config.optimizer == "muon" else []
-    others = [weight for weight in network.parameters() if not any(weight is matrix for matrix in inner)]
-    matrices, vectors = ([w for w in others if (w.dim() >= 2) is wide] for wide in (True, False))
+    groups = _groups([weight for weight in network.parameters() if not any(weight is m for m in inner)], config)
+    if config.optimizer == "sgd":
+        return [torch.optim.SGD(groups, lr=config.learning_rate)]
+    optimizers: list[torch.optim.Optimizer] = []
+    if inner:
+        rate = config.matrix_learning_rate
+        matrices = [{"params": inner, "lr_scale": rate / config.learning_rate}]
+        optimizers.append(Muon(matrices, rate, config.momentum, config.weight_decay))
+    if groups:
+        betas = (0.9, config.beta2)
+        optimizers.append(torch.optim.AdamW(groups, lr=config.learning_rate, betas=betas, fused=True))
+    assert optimizers, "a network has weights"
+    return optimizers
+
+
+def _groups(weights: list[nn.Parameter], config: Neural) -> list[State]:
+    """Weight decay on matrices only, as is usual."""
+    matrices, vectors = ([weight for weight in weights if (weight.dim() >= 2) is wide] for wide in (True, False))
     groups: list[State] = [{"params": matrices, "weight_decay": config.weight_decay}]
     groups.append({"params": vectors, "weight_decay": 0.0})
-    groups = [{**group, "share": 1.0} for group in groups if group["params"]]
-    if config.optimizer == "sgd":
-        return torch.optim.SGD(groups, lr=config.learning_rate)
-    adamw = (
-        torch.optim.AdamW(groups, lr=config.learning_rate, betas=(0.9, config.beta2), fused=True) if groups else None
-    )
-    if not inner:
-        assert adamw is not None, "a network has weights"
-        return adamw
-    share = config.matrix_learning_rate / config.learning_rate
-    muon = Muon([{"params": inner, "share": share}], config.matrix_learning_rate, config.momentum, config.weight_decay)
-    return CombinedOptimizer([muon, adamw] if adamw is not None else [muon])
+    return [{**group, "lr_scale": 1.0} for group in groups if group["params"]]
 
 
 def inner_matrices(network: nn.Module) -> list[torch.Tensor]:
-    """The weights that multiply vectors of the network's own making: neither embeddings nor the output."""
-    tables = {id(part.weight) for part in network.modules() if isinstance(part, nn.Embedding)}
+    """The matrices that multiply hidden vectors: neither embeddings nor the output matrix."""
+    embeddings = {id(module.weight) for module in network.modules() if isinstance(module, nn.Embedding)}
     return [
         weight
         for name, weight in network.named_parameters()
-        if weight.dim() >= 2 and id(weight) not in tables and not name.startswith(OUTSIDE)
+        if weight.dim() >= 2 and id(weight) not in embeddings and not name.startswith(NOT_INNER)
     ]
 
 
 class Muon(torch.optim.Optimizer):
-    """Momentum, made orthogonal, for every matrix; a weight of more dimensions is as many matrices as they say.
+    """Orthogonalized momentum for every matrix; a weight of more than two dimensions is a stack of matrices.
 
-    Of torch's own it differs in that matrices of one shape are taken together and in float32, since bfloat16, in
-    which torch's works, is slow on a CPU without units for it and rounds what is to be the same on every machine.
+    It differs from torch's own Muon in that matrices of one shape are processed as one batch, and in float32: bfloat16,
+    in which torch's works, is slow on a CPU without units for it, and its rounding differs between machines.
     """
 
     def __init__(self, groups: list[State], lr: float, momentum: float = 0.95, weight_decay: float = 0.0) -> None:
@@ -89,21 +97,24 @@ class Muon(torch.optim.Optimizer):
     def step(self, closure: None = None) -> None:  # type: ignore[override]
         """One update from the gradients that are there."""
         for group in self.param_groups:
-            alike: dict[tuple[int, ...], list[torch.Tensor]] = defaultdict(list)
+            by_shape: dict[tuple[int, ...], list[torch.Tensor]] = defaultdict(list)
             for weight in group["params"]:
                 if weight.grad is not None:
-                    alike[tuple(sorted(weight.shape[-2:]))].append(weight)
-            for weights in alike.values():
-                self._step_together(weights, group)
+                    by_shape[tuple(sorted(weight.shape[-2:]))].append(weight)
+            for weights in by_shape.values():
+                self._step_batch(weights, group)
 
-    def _step_together(self, weights: list[torch.Tensor], group: Mapping[str, Any]) -> None:
-        """Nesterov's momentum, then one Newton-Schulz for all; taller matrices move more (Jordan et al. 2024)."""
+    def _step_batch(self, weights: list[torch.Tensor], group: Mapping[str, Any]) -> None:
+        """Nesterov's momentum, then one Newton-Schulz for all matrices of one shape.
+
+        A matrix with more rows than columns moves by sqrt(rows / columns) more (Jordan et al. 2024).
+        """
         momentum, rate = group["momentum"], group["lr"]
         gradients: list[Any] = [weight.grad for weight in weights]
         means = [self.state[weight].setdefault("momentum", torch.zeros_like(weight)) for weight in weights]
         torch._foreach_lerp_(means, gradients, 1 - momentum)
-        moved = [lying(change) for change in torch._foreach_lerp(gradients, means, momentum)]
-        changes = orthogonal(torch.cat(moved)).split([len(each) for each in moved])
+        matrices = [as_wide(change) for change in torch._foreach_lerp(gradients, means, momentum)]
+        changes = orthogonal(torch.cat(matrices)).split([len(stack) for stack in matrices])
         for weight, change in zip(weights, changes, strict=True):
             rows, columns = weight.shape[-2:]
             change = (change.mT if rows > columns else change).view_as(weight)
@@ -111,17 +122,18 @@ class Muon(torch.optim.Optimizer):
             weight.mul_(1 - rate * group["weight_decay"]).add_(change, alpha=-rate * scale)
 
 
-def lying(matrices: torch.Tensor) -> torch.Tensor:
-    """(..., n, m) -> (B, n, m), or (B, m, n) where n is the larger: all as wide as they are high, or wider."""
+def as_wide(matrices: torch.Tensor) -> torch.Tensor:
+    """(..., n, m) -> (B, n, m), transposed to (B, m, n) where n > m: at least as many columns as rows."""
     matrices = matrices.flatten(0, -3) if matrices.dim() > 2 else matrices[None]
     return matrices.mT if matrices.shape[-2] > matrices.shape[-1] else matrices
 
 
 def orthogonal(matrices: torch.Tensor) -> torch.Tensor:
-    """(B, n, m) -> (B, n, m), n <= m: U V' of each one's singular value decomposition, singular values about 1.
+    """(B, n, m) -> (B, n, m), n <= m: about U V' of each matrix's singular value decomposition U S V'.
 
-    Newton-Schulz: x <- (a + b s + c s^2) x with s = x x' acts on singular values alone (Jordan et al. 2024). All
-    its factors are polynomials of the first s, which is n by n: they are multiplied there, and x once at the end.
+    Newton-Schulz: x <- (a + b s + c s^2) x with s = x x' acts on singular values alone and brings them to about 1
+    (Jordan et al. 2024). All its factors are polynomials of the first s, which is n by n: they are multiplied in that
+    size, and x once at the end.
     """
     a, b, c = QUINTIC
     x = matrices / matrices.norm(dim=(-2, -1), keepdim=True).clamp(min=1e-7)
@@ -136,54 +148,11 @@ def orthogonal(matrices: torch.Tensor) -> torch.Tensor:
     return factor @ x
 
 
-class CombinedOptimizer:
-    """Several optimizers over one network, stepped, saved and restored as one, in torch's own format."""
-
-    def __init__(self, parts: list[torch.optim.Optimizer]) -> None:
-        self.parts = parts
-
-    @property
-    def param_groups(self) -> list[State]:
-        """The groups of all of them."""
-        return [group for part in self.parts for group in part.param_groups]
-
-    def step(self) -> None:
-        """One update by each."""
-        for part in self.parts:
-            part.step()
-
-    def zero_grad(self, set_to_none: bool = True) -> None:
-        """Forget the gradients."""
-        for part in self.parts:
-            part.zero_grad(set_to_none=set_to_none)
-
-    def state_dict(self) -> State:
-        """{state: {number of a weight: its tensors}, param_groups}, weights numbered through all parts."""
-        state: State = {}
-        groups: list[State] = []
-        for part in self.parts:
-            own, first = part.state_dict(), sum(len(group["params"]) for group in groups)
-            state |= {first + number: kept for number, kept in own["state"].items()}
-            groups += [{**group, "params": [first + n for n in group["params"]]} for group in own["param_groups"]]
-        return {"state": state, "param_groups": groups}
-
-    def load_state_dict(self, saved: Mapping[str, Any]) -> None:
-        """The inverse of ``state_dict``."""
-        groups, first = list(saved["param_groups"]), 0
-        for part in self.parts:
-            own, groups = groups[: len(part.param_groups)], groups[len(part.param_groups) :]
-            count = sum(len(group["params"]) for group in own)
-            state = {n - first: kept for n, kept in saved["state"].items() if first <= n < first + count}
-            shifted = [{**group, "params": [n - first for n in group["params"]]} for group in own]
-            part.load_state_dict({"state": state, "param_groups": shifted})
-            first += count
-
-
 class WeightAverage:
-    """The mean of a network's weights over the last ``average_share`` of the steps, as ``averaging`` says.
+    """The average of a network's weights over the last ``average_share`` (a fraction) of the steps.
 
-    ``mean`` counts every step alike (Polyak & Juditsky 1992); ``ema`` forgets by ``average_decay`` a step, its
-    start corrected so that weights always sum to one (Kingma & Ba 2015). Buffers stay those of the last step.
+    ``averaging: mean`` weighs every step alike (Polyak & Juditsky 1992); ``ema`` decays by ``average_decay`` a step,
+    with bias correction, so that its coefficients sum to one (Kingma & Ba 2015). Buffers stay those of the last step.
     """
 
     def __init__(self, network: nn.Module, config: Neural) -> None:
@@ -194,31 +163,31 @@ class WeightAverage:
 
     @torch.no_grad()
     def update(self, step: int) -> None:
-        """Take in the weights after ``step``, counted from 0."""
+        """Include the weights after ``step``, counted from 0, where it is one of the last."""
         if self.config.averaging == "none" or step < self.first:
             return
         self.count += 1
         if not self.averaged:
             self.averaged = [weight.detach().clone() for weight in self.weights]
             return
-        torch._foreach_lerp_(self.averaged, [weight.detach() for weight in self.weights], self._share())
+        torch._foreach_lerp_(self.averaged, [weight.detach() for weight in self.weights], self._coefficient())
 
-    def _share(self) -> float:
-        """The newest weights' share of the average."""
+    def _coefficient(self) -> float:
+        """The coefficient of the newest weights in the average."""
         if self.config.averaging == "mean":
             return 1 / self.count
         return (1 - self.config.average_decay) / (1 - self.config.average_decay**self.count)
 
     @torch.no_grad()
     def swap(self) -> None:
-        """Exchange the network's weights and their average, where there is one; twice is nothing."""
+        """Exchange the network's weights and their average, where there is one; a second call undoes the first."""
         for weight, averaged in zip(self.weights, self.averaged, strict=False):
-            kept = weight.detach().clone()
+            last = weight.detach().clone()
             weight.copy_(averaged)
-            averaged.copy_(kept)
+            averaged.copy_(last)
 
     def state_dict(self) -> State:
-        """Tensors and a number, all that a later ``update`` depends on."""
+        """All that a later ``update`` depends on: how many steps are averaged, and the average."""
         return {"count": self.count, "averaged": [tensor.clone() for tensor in self.averaged]}
 
     def load_state_dict(self, saved: Mapping[str, Any]) -> None:

@@ -6,7 +6,7 @@ rule overlap:
         facts=f"{ROOT}/{{corpus}}/text/corpus.json",
         texts=expand(f"{ROOT}/{{{{corpus}}}}/text/{{split}}.txt", split=SPLITS),
     output:
-        shares=f"{ROOT}/{{corpus}}/overlap.json",
+        fractions=f"{ROOT}/{{corpus}}/overlap.json",
         documents=f"{ROOT}/{{corpus}}/overlap.safetensors",
     log:
         f"logs/{RUN.name}/{{corpus}}/overlap.log",
@@ -15,7 +15,7 @@ rule overlap:
     params:
         section=section("splits"),
         text=subpath(input.facts, parent=True),
-        out=subpath(output.shares, parent=True),
+        out=subpath(output.fractions, parent=True),
         code=code_hash("overlap"),
     shell:
         "python -m lmstages overlap --text {params.text:q} --out {params.out:q} --section {params.section:q}"
@@ -52,7 +52,7 @@ rule probe:
         contrasts=contrasts,
     output:
         samples=f"{ROOT}/{{corpus}}/{{tokenizer}}/{{model}}/seed{{seed}}/samples.json",
-        found=f"{ROOT}/{{corpus}}/{{tokenizer}}/{{model}}/seed{{seed}}/probe.json",
+        probe=f"{ROOT}/{{corpus}}/{{tokenizer}}/{{model}}/seed{{seed}}/probe.json",
     log:
         f"logs/{RUN.name}/{{corpus}}/{{tokenizer}}/{{model}}/seed{{seed}}/probe.log",
     benchmark:
@@ -61,7 +61,7 @@ rule probe:
     params:
         section=section("probe"),
         tokens=subpath(input.tokens, parent=True),
-        out=subpath(output.found, parent=True),
+        out=subpath(output.probe, parent=True),
         code=code("probe"),
     shell:
         "python -m lmstages probe --model {input.model:q} --tokens {params.tokens:q} --contrasts {input.contrasts:q}"
@@ -71,7 +71,7 @@ rule probe:
 
 rule analyse:
     input:
-        shares=f"{ROOT}/{{corpus}}/overlap.json",
+        fractions=f"{ROOT}/{{corpus}}/overlap.json",
         documents=f"{ROOT}/{{corpus}}/overlap.safetensors",
         experiments=analysed_files,
     output:

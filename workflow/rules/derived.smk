@@ -30,7 +30,7 @@ rule derive:
         " 2>&1 | tee -i {log:q} >&2"
 
 
-rule against:
+rule quantization_error:
     input:
         model=f"{ROOT}/{{corpus}}/{{tokenizer}}/{{model}}/seed{{seed}}/model.safetensors",
         facts=f"{ROOT}/{{corpus}}/{{tokenizer}}/{{model}}/seed{{seed}}/fit.json",
@@ -38,16 +38,16 @@ rule against:
         tokens=f"{ROOT}/{{corpus}}/{{tokenizer}}/tokens/tokenizer.json",
         held_out=evaluated_tokens,
     output:
-        f"{ROOT}/{{corpus}}/{{tokenizer}}/{{model}}/seed{{seed}}/against.json",
+        f"{ROOT}/{{corpus}}/{{tokenizer}}/{{model}}/seed{{seed}}/quantization_error.json",
     log:
-        f"logs/{RUN.name}/{{corpus}}/{{tokenizer}}/{{model}}/seed{{seed}}/against.log",
+        f"logs/{RUN.name}/{{corpus}}/{{tokenizer}}/{{model}}/seed{{seed}}/quantization_error.log",
     wildcard_constraints:
         model="|".join(RUN.derived()) or "(?!)",
     params:
         section=section("splits"),
         tokens=subpath(input.tokens, parent=True),
-        code=code("against"),
+        code=code("quantization_error"),
     shell:
-        "python -m lmstages against --model {input.model:q} --base {input.base:q} --tokens {params.tokens:q}"
+        "python -m lmstages quantization_error --model {input.model:q} --base {input.base:q} --tokens {params.tokens:q}"
         " --out {output:q} --section {params.section:q} --threads {threads} --code {params.code:q}"
         " 2>&1 | tee -i {log:q} >&2"

@@ -7,7 +7,7 @@ rule inspect:
         tokens=f"{ROOT}/{{corpus}}/{{tokenizer}}/tokens/tokenizer.json",
         streams=token_files(*SPLITS),
     output:
-        found=f"{ROOT}/{{corpus}}/{{tokenizer}}/inspection.json",
+        inspection=f"{ROOT}/{{corpus}}/{{tokenizer}}/inspection.json",
         arrays=f"{ROOT}/{{corpus}}/{{tokenizer}}/inspection.safetensors",
     log:
         f"logs/{RUN.name}/{{corpus}}/{{tokenizer}}/inspect.log",
@@ -17,7 +17,7 @@ rule inspect:
     params:
         section=section("inspect"),
         tokens=subpath(input.tokens, parent=True),
-        out=subpath(output.found, parent=True),
+        out=subpath(output.inspection, parent=True),
         code=inspect_code,
     shell:
         "python -m lmstages inspect --tokens {params.tokens:q} --out {params.out:q} --section {params.section:q}"

@@ -1,8 +1,7 @@
-"""A LLaMA in the formats of others, vocabulary included: a GGUF file, or a folder in the Hugging Face layout.
+"""Exports a LLaMA with its vocabulary: as a GGUF file or as a folder in the Hugging Face layout.
 
-What was fitted here is written as either; a checkpoint from elsewhere, in a Hugging Face folder, as a GGUF file.
-
-Knows the formats by what writes them.
+A model fitted here can be written as either; a checkpoint from elsewhere, in the Hugging Face layout, as a GGUF file.
+``gguf_file`` and ``huggingface`` know the formats.
 """
 
 from collections.abc import Mapping
@@ -18,16 +17,19 @@ from lmstages.core.progress import LOGGER
 from lmstages.models import storage as model_storage
 from lmstages.models.base import build
 from lmstages.models.external import gguf_file, huggingface
-from lmstages.models.external.gguf_file import Stored
-from lmstages.models.quantized.derived import DerivedModel, as_stored
+from lmstages.models.quantized.blocks import BLOCK, PackedTensor
+from lmstages.models.quantized.derived import DerivedModel, float32_tensors
 from lmstages.tokenizers import streams
 from lmstages.tokenizers.vocabularies import definition_of, of_folder, of_tokenizer
 
-ROUNDED: dict[str, type[QuantizedLlama]] = {"q8_0": LlamaQ8, "q4_0": LlamaQ4}
+QUANTIZED: dict[str, type[QuantizedLlama]] = {"q8_0": LlamaQ8, "q4_0": LlamaQ4}
 
 
 def export(model: Path, tokens: Path, out: Path, section: Mapping[str, Any], made: artifacts.Made) -> None:
-    """Write the model at ``model`` with the vocabulary of ``tokens`` to ``out``."""
+    """Write the fitted model at ``model`` with the vocabulary of ``tokens`` to ``out``.
+
+    ``section``: {to: gguf or hf, type: f32, q8_0 or q4_0, output_type}. Raises UserError for what cannot be exported.
+    """
     fitted: Any = model_storage.load_model(model)
     config = fitted.config.bottom if isinstance(fitted.config, DerivedLlama) else fitted.config
     if not isinstance(config, Llama):
@@ -35,51 +37,54 @@ def export(model: Path, tokens: Path, out: Path, section: Mapping[str, Any], mad
     saved = streams.read_tokenizer(tokens).to_json()
     if section["to"] == "gguf":
         vocabulary = of_tokenizer(saved)
-        _tell_of_vocabulary(vocabulary.kind == "none", saved["kind"], "GGUF")
+        _warn_without_vocabulary(vocabulary.kind == "none", saved["kind"], "GGUF")
         gguf_file.save(out, config, fitted.vocab_size, _tensors(model, fitted, section), vocabulary, made)
         return
     if isinstance(fitted, DerivedModel) or section["type"] != "f32":
-        raise UserError(model, "is to be rounded", "the Hugging Face layout is written in f32", "use --to gguf")
+        raise UserError(
+            model, "is to be quantized, or is already", "the Hugging Face layout is written in f32", "use --to gguf"
+        )
     definition = definition_of(saved)
-    _tell_of_vocabulary(definition is None, saved["kind"], "the Hugging Face layout")
+    _warn_without_vocabulary(definition is None, saved["kind"], "the Hugging Face layout")
     huggingface.save(out, config, fitted.vocab_size, fitted.arrays(), definition, made)
 
 
 def export_checkpoint(folder: Path, out: Path, section: Mapping[str, Any], made: artifacts.Made) -> None:
-    """Write the checkpoint in the Hugging Face layout at ``folder`` as the GGUF file ``out``."""
+    """Write the checkpoint at ``folder``, in the Hugging Face layout, as the GGUF file ``out``."""
     if section["to"] != "gguf":
         raise UserError(folder, "is in the Hugging Face layout", "", "use --to gguf")
-    read = huggingface.read(folder)
-    vocabulary = of_folder(folder, read.begin, read.end, read.vocab_size)
-    model: Any = build(read.config, read.vocab_size)
-    model.restore({name: tensor.all() for name, tensor in read.tensors.items()})
+    checkpoint = huggingface.read(folder)
+    vocabulary = of_folder(folder, checkpoint.begin, checkpoint.end, checkpoint.vocab_size)
+    model: Any = build(checkpoint.config, checkpoint.vocab_size)
+    model.restore({name: tensor.all() for name, tensor in checkpoint.tensors.items()})
     hashes = {file.name: artifacts.sha256_of(file) for file in sorted(folder.glob("*.safetensors"))}
     tensors = _tensors(folder, model, section)
-    gguf_file.save(out, read.config, read.vocab_size, tensors, vocabulary, {**made, "inputs": hashes})
+    gguf_file.save(out, checkpoint.config, checkpoint.vocab_size, tensors, vocabulary, {**made, "inputs": hashes})
 
 
-def _tell_of_vocabulary(lacking: bool, kind: str, where: str) -> None:
-    if lacking:
-        LOGGER.warning("a vocabulary of kind %s has no place in %s: the file knows tokens by number alone", kind, where)
+def _warn_without_vocabulary(absent: bool, kind: str, layout: str) -> None:
+    if absent:
+        LOGGER.warning("%s cannot hold a vocabulary of kind %s: the file has token numbers without text", layout, kind)
 
 
-def _tensors(path: Path, model: Any, section: Mapping[str, Any]) -> Mapping[str, Stored]:
-    """As fitted, or rounded as the section asks."""
-    kind, output = section["type"], section["output_type"] or section["type"]
+def _tensors(path: Path, model: Any, section: Mapping[str, Any]) -> Mapping[str, PackedTensor]:
+    """The tensors of a model as fitted, or quantized to the section's type."""
+    format_name, output = section["type"], section["output_type"] or section["type"]
     if isinstance(model, DerivedModel):
-        if kind != "f32":
-            raise UserError(
-                path, f"is of model {model.config.name} already", "", "leave --type out, or export its LLaMA"
-            )
-        return model.stored()
-    if kind == "f32":
-        return as_stored(model)
+        if format_name != "f32":
+            problem = f"is of model {model.config.name} already"
+            raise UserError(path, problem, "", "leave --type out, or export its LLaMA")
+        return model.packed_tensors()
+    if format_name == "f32":
+        return float32_tensors(model)
     if output == "f32":
-        raise UserError("--output-type", "f32 with --type " + kind, "allowed: q8_0, q4_0")
+        raise UserError("--output-type", "f32 with --type " + format_name, "allowed: q8_0, q4_0")
     for key in ("width", "hidden"):
-        if getattr(model.config, key) % 32:
-            found = f"rows of {getattr(model.config, key)} numbers ({key})"
-            raise UserError(path, found, "allowed: multiples of 32", "fit another, or use --type f32")
-    rounded: Any = build(ROUNDED[kind].model_validate({"base": model.config, "output": output}), model.vocab_size)
-    rounded.derive(model, Documents.single([]))
-    return rounded.stored()
+        if getattr(model.config, key) % BLOCK:
+            problem = f"rows of {getattr(model.config, key)} numbers ({key})"
+            raise UserError(path, problem, f"allowed: multiples of {BLOCK}", "fit another, or use --type f32")
+    quantized: Any = build(
+        QUANTIZED[format_name].model_validate({"base": model.config, "output": output}), model.vocab_size
+    )
+    quantized.derive(model, Documents.single([]))
+    return quantized.packed_tensors()

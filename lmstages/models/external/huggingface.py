@@ -1,8 +1,8 @@
-"""LLaMA in the Hugging Face layout: a folder with ``config.json``, safetensors and a vocabulary, written and read.
+"""Writes and reads a LLaMA in the Hugging Face layout: a folder with ``config.json``, safetensors and a vocabulary.
 
-What is written loads in ``transformers.LlamaForCausalLM``; what is read is any LLaMA without biases and scaled
-rotations, in 32 or 16 bits, whole or in parts. Only safetensors are read: a pickle can run code. Knows how the folder
-is laid out; never a text.
+A written folder loads in ``transformers.LlamaForCausalLM``. Reads any LLaMA without biases and without scaled rotary
+embeddings, in 32 or 16 bits, in one file or several. Reads safetensors only: a pickle can run code. Knows the layout of
+the folder; no text.
 """
 
 import json
@@ -24,23 +24,23 @@ from lmstages.core.errors import UserError
 from lmstages.models.external.llama_tensors import names, shapes
 
 PICKLED = ("*.bin", "*.pt", "*.pth", "*.pkl", "*.ckpt")
-IGNORED = "rotary_emb.inv_freq"  # older checkpoints store what follows from the base
-TYPES = (torch.float32, torch.float16, torch.bfloat16)
+IGNORED = "rotary_emb.inv_freq"  # stored by older checkpoints, computed here
+DTYPES = (torch.float32, torch.float16, torch.bfloat16)
 
 
 def save(folder: Path, config: Llama, vocab_size: int, arrays: Arrays, definition: str | None, made: Made) -> None:
-    """Write config, weights and, where there is one, the vocabulary's ``definition``; each with its sha256."""
+    """Write config, weights and, unless it is None, the vocabulary's ``definition``, each file with its sha256."""
     tensors = {theirs: np.ascontiguousarray(arrays[ours]) for ours, (theirs, _) in names(config).items()}
     save_bytes(folder / "model.safetensors", safetensors_bytes(tensors, {"format": "pt"}), made)
     save_json(folder / "config.json", _config(config, vocab_size), made)
     if definition is not None:
         save_bytes(folder / "tokenizer.json", definition.encode(), made)
-        told = {"tokenizer_class": "PreTrainedTokenizerFast", "model_max_length": config.window}
-        save_json(folder / "tokenizer_config.json", {**told, "clean_up_tokenization_spaces": False}, made)
+        settings = {"tokenizer_class": "PreTrainedTokenizerFast", "model_max_length": config.window}
+        save_json(folder / "tokenizer_config.json", {**settings, "clean_up_tokenization_spaces": False}, made)
 
 
 def _config(config: Llama, vocab_size: int) -> dict[str, Any]:
-    """What transformers wants to know; the boundary begins and ends a text."""
+    """The content of ``config.json``; the boundary token is both BOS and EOS."""
     shape = {"hidden_size": config.width, "intermediate_size": config.hidden, "num_hidden_layers": config.layers}
     shape |= {"num_attention_heads": config.heads, "num_key_value_heads": config.key_value_heads}
     shape |= {
@@ -48,17 +48,17 @@ def _config(config: Llama, vocab_size: int) -> dict[str, Any]:
         "max_position_embeddings": config.window,
         "vocab_size": vocab_size,
     }
-    kind: dict[str, Any] = {
+    architecture: dict[str, Any] = {
         "architectures": ["LlamaForCausalLM"],
         "model_type": "llama",
         "hidden_act": "silu",
         "dtype": "float32",
     }
-    kind |= {"attention_bias": False, "mlp_bias": False, "tie_word_embeddings": config.tied_output}
-    rotation = {"rope_type": "default", "rope_theta": config.rope_base}
-    rotations = {"rope_theta": config.rope_base, "rope_parameters": rotation}  # before and since transformers 5
-    marks = {"bos_token_id": BOUNDARY, "eos_token_id": BOUNDARY}
-    return {**kind, **shape, **rotations, **marks, "rms_norm_eps": config.norm_epsilon}
+    architecture |= {"attention_bias": False, "mlp_bias": False, "tie_word_embeddings": config.tied_output}
+    parameters = {"rope_type": "default", "rope_theta": config.rope_base}
+    rotary = {"rope_theta": config.rope_base, "rope_parameters": parameters}  # before and since transformers 5
+    ends = {"bos_token_id": BOUNDARY, "eos_token_id": BOUNDARY}
+    return {**architecture, **shape, **rotary, **ends, "rms_norm_eps": config.norm_epsilon}
 
 
 # ---------------------------------------------------------------- read
@@ -66,7 +66,7 @@ def _config(config: Llama, vocab_size: int) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class Mapped:
-    """A tensor that stays in its file."""
+    """A memory-mapped tensor."""
 
     tensor: torch.Tensor
 
@@ -75,13 +75,13 @@ class Mapped:
         return self.tensor.float().numpy()
 
     def at(self, rows: np.ndarray) -> np.ndarray:
-        """(n,) -> (n, C) float32."""
+        """(n,) row numbers -> (n, C) float32."""
         return self.tensor[torch.from_numpy(rows)].float().numpy()
 
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A folder that was read: its record, its tensors under our names, what begins and what ends a text."""
+    """A folder that was read: its record, its tensors under our names, its BOS and EOS tokens, its bytes of weights."""
 
     config: Llama
     vocab_size: int
@@ -92,7 +92,7 @@ class Checkpoint:
 
 
 def read(folder: Path) -> Checkpoint:
-    """A LLaMA checkpoint; an error where it is none, or cannot be read without running its code."""
+    """A LLaMA checkpoint; UserError where it is none, or cannot be read without running its code."""
     if not folder.is_dir():
         raise UserError(folder, "no such folder")
     path = folder / "config.json"
@@ -110,65 +110,66 @@ def _read_json(path: Path) -> dict[str, Any]:
     if not path.is_file():
         raise UserError(path, "no such file", "a checkpoint in the Hugging Face layout has one")
     try:
-        found = json.loads(path.read_bytes())
-        assert isinstance(found, dict)
+        content = json.loads(path.read_bytes())
+        assert isinstance(content, dict)
     except (ValueError, AssertionError) as error:
         raise UserError(path, "is no JSON object") from error
-    return found
+    return content
 
 
 def _must_be_plain(path: Path, config: Mapping[str, Any]) -> None:
-    """What our network does not do is refused and never left out."""
-    if (kind := config.get("model_type")) != "llama":
-        raise UserError(path, f"model_type {kind!r}", "allowed: llama")
-    rotations = config.get("rope_parameters") or config.get("rope_scaling") or {}
-    wanted = {"attention_bias": (False, None), "mlp_bias": (False, None), "hidden_act": ("silu", None)}
-    found = {key: config.get(key) for key in wanted}
-    found["rope_type"] = rotations.get("rope_type", rotations.get("type"))
-    wanted["rope_type"] = ("default", None)
-    for key, value in found.items():
-        if value not in wanted[key]:
+    """Raises UserError for settings that our network does not compute, instead of ignoring them."""
+    if (model_type := config.get("model_type")) != "llama":
+        raise UserError(path, f"model_type {model_type!r}", "allowed: llama")
+    rotary = config.get("rope_parameters") or config.get("rope_scaling") or {}
+    allowed = {"attention_bias": (False, None), "mlp_bias": (False, None), "hidden_act": ("silu", None)}
+    settings = {key: config.get(key) for key in allowed}
+    settings["rope_type"] = rotary.get("rope_type", rotary.get("type"))
+    allowed["rope_type"] = ("default", None)
+    for key, value in settings.items():
+        if value not in allowed[key]:
             remedy = "convert it to GGUF for engine: llama.cpp"
-            raise UserError(path, f"{key} {value!r}", f"allowed: {wanted[key][0]!r}", remedy)
+            raise UserError(path, f"{key} {value!r}", f"allowed: {allowed[key][0]!r}", remedy)
 
 
 def _record(path: Path, config: Mapping[str, Any]) -> Llama:
     heads, width = (_number(path, config, key) for key in ("num_attention_heads", "hidden_size"))
     if config.get("head_dim") not in (None, width // heads):
         raise UserError(path, f"head_dim {config['head_dim']}", f"allowed: hidden_size / heads = {width // heads}")
-    rotations = config.get("rope_parameters") or {}
-    told: dict[str, Any] = {
+    rotary = config.get("rope_parameters") or {}
+    keys: dict[str, Any] = {
         "layers": _number(path, config, "num_hidden_layers"),
         "heads": heads,
         "width": width,
         "row_length": 1,
+        "key_value_heads": config.get("num_key_value_heads") or heads,
+        "hidden": _number(path, config, "intermediate_size"),
+        "window": _number(path, config, "max_position_embeddings"),
+        "rope_base": float(rotary.get("rope_theta") or config.get("rope_theta") or 10000.0),
+        "norm_epsilon": float(config.get("rms_norm_eps", 1e-6)),
+        "tied_output": bool(config.get("tie_word_embeddings", False)),
     }
-    told |= {"key_value_heads": config.get("num_key_value_heads") or heads}
-    told |= {"hidden": _number(path, config, "intermediate_size")}
-    told |= {"window": _number(path, config, "max_position_embeddings")}
-    told |= {"rope_base": float(rotations.get("rope_theta") or config.get("rope_theta") or 10000.0)}
-    told |= {"norm_epsilon": float(config.get("rms_norm_eps", 1e-6))}
     try:
-        return Llama.model_validate({**told, "tied_output": bool(config.get("tie_word_embeddings", False))})
+        return Llama.model_validate(keys)
     except ValidationError as error:
         detail = error.errors()[0]
         raise UserError(path, f"describes no LLaMA: {detail['loc']} {detail['msg']}") from error
 
 
 def _number(path: Path, config: Mapping[str, Any], key: str) -> int:
-    found = config.get(key)
-    if not isinstance(found, int) or found < 1:
-        raise UserError(path, f"{key} is {found!r}", "allowed: a whole number above 0")
-    return found
+    number = config.get(key)
+    if not isinstance(number, int) or number < 1:
+        raise UserError(path, f"{key} is {number!r}", "allowed: a whole number above 0")
+    return number
 
 
 def _first(token: Any) -> int | None:
-    """LLaMA 3 names several ends; the first ends a text."""
+    """The token, or the first of a list: LLaMA 3 lists several EOS tokens, the first of which ends a text."""
     return token[0] if isinstance(token, list) and token else token if isinstance(token, int) else None
 
 
 def _files(folder: Path) -> list[Path]:
-    """``model.safetensors`` or the parts that its index names."""
+    """``model.safetensors``, or the files that its index lists; UserError where one is missing."""
     index = folder / "model.safetensors.index.json"
     if index.is_file():
         files = [folder / name for name in sorted(set(_read_json(index).get("weight_map", {}).values()))]
@@ -176,34 +177,35 @@ def _files(folder: Path) -> list[Path]:
         files = [folder / "model.safetensors"]
     if missing := [file for file in files if not file.is_file()]:
         pickled = sorted(file.name for pattern in PICKLED for file in folder.glob(pattern))
-        found = f"has its weights pickled ({pickled[0]}), which can run code" if pickled else f"lacks {missing[0].name}"
-        raise UserError(folder, found, "allowed: safetensors", "convert it, or take a revision that has them")
+        problem = f"has pickled weights ({pickled[0]}), which can run code" if pickled else f"lacks {missing[0].name}"
+        raise UserError(folder, problem, "allowed: safetensors", "convert it, or take a revision that has them")
     return files
 
 
 def _tensors(folder: Path, files: list[Path], config: Llama, vocab_size: int) -> dict[str, Mapped]:
-    found: dict[str, torch.Tensor] = {}
+    tensors: dict[str, torch.Tensor] = {}
     for file in files:
         try:
             with safe_open(file, framework="pt") as opened:
-                found |= {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118  # it is no dict
+                tensors |= {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118  # it is no dict
         except SafetensorError as error:
             raise UserError(file, f"is truncated or no safetensors file ({error})", "", "fetch it again") from error
     if config.tied_output:
-        found.pop("lm_head.weight", None)
-    wanted = names(config)
-    known = {theirs for theirs, _ in wanted.values()}
-    if unknown := [name for name in sorted(found) if name not in known and not name.endswith(IGNORED)]:
-        raise UserError(folder, f"tensor {unknown[0]} has no place in a LLaMA without biases")
+        tensors.pop("lm_head.weight", None)
+    expected = names(config)
+    allowed = {theirs for theirs, _ in expected.values()}
+    if unknown := [name for name in sorted(tensors) if name not in allowed and not name.endswith(IGNORED)]:
+        raise UserError(folder, f"tensor {unknown[0]} does not belong to a LLaMA without biases")
     shape = shapes(config, vocab_size)
-    return {ours: _checked(folder, found, theirs, shape[ours]) for ours, (theirs, _) in wanted.items()}
+    return {ours: _checked(folder, tensors, theirs, shape[ours]) for ours, (theirs, _) in expected.items()}
 
 
-def _checked(folder: Path, found: Mapping[str, torch.Tensor], name: str, shape: tuple[int, ...]) -> Mapped:
-    if name not in found:
+def _checked(folder: Path, tensors: Mapping[str, torch.Tensor], name: str, shape: tuple[int, ...]) -> Mapped:
+    if name not in tensors:
         raise UserError(folder, f"has no tensor {name}")
-    if tuple(found[name].shape) != shape:
-        raise UserError(folder, f"tensor {name} has shape {tuple(found[name].shape)}, config.json says {shape}")
-    if found[name].dtype not in TYPES:
-        raise UserError(folder, f"tensor {name} is {found[name].dtype}", "allowed: float32, float16, bfloat16")
-    return Mapped(found[name])
+    tensor = tensors[name]
+    if tuple(tensor.shape) != shape:
+        raise UserError(folder, f"tensor {name} has shape {tuple(tensor.shape)}, config.json says {shape}")
+    if tensor.dtype not in DTYPES:
+        raise UserError(folder, f"tensor {name} is {tensor.dtype}", "allowed: float32, float16, bfloat16")
+    return Mapped(tensor)

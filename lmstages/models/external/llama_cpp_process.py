@@ -1,9 +1,10 @@
-"""The other side of ``llama_cpp.Engine``: a process that holds llama.cpp and nothing else.
+"""The process that ``llama_cpp.Engine`` starts: it runs llama.cpp and nothing else.
 
-    in     T, an int64, and T tokens, int32           out    first V, an int64; then for each row (T, V) float32
+    stdin     for each row T, int64, and T tokens, int32
+    stdout    first V, int64; then for each row (T, V) logits, float32
 
-Keys and values are kept in 32 bits, and batches are of one size, since both change logits; threads do not. Weights in
-4 bits are not repacked into a second copy. Run as
+Keys and values are kept in 32 bits and batches have one size, since both change logits; the number of threads does not.
+Weights in 4 bits are not repacked into a second copy. Run as
 ``python -m lmstages.models.external.llama_cpp_process FILE WINDOW THREADS``.
 """
 
@@ -13,14 +14,14 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-MULTIPLE = 256  # llama.cpp rounds its window up to these
-AT_ONCE = 512  # tokens of one piece of a batch
+MULTIPLE = 256  # llama.cpp rounds its window up to a multiple of it
+PHYSICAL_BATCH = 512  # tokens that llama.cpp computes at once (n_ubatch)
 
 
 def main(path: str, window: int, threads: int) -> None:
-    """Answer rows until the pipe closes."""
+    """Read rows and write their logits until stdin closes."""
     answers = os.fdopen(os.dup(1), "wb")
-    os.dup2(2, 1)  # what llama.cpp prints is no answer
+    os.dup2(2, 1)  # messages of llama.cpp must not go to stdout
     import llama_cpp
 
     llama_cpp.llama_backend_init()
@@ -52,7 +53,7 @@ def _model(library: Any, path: str) -> Any:
 def _context(library: Any, model: Any, window: int, threads: int) -> Any:
     settings = library.llama_context_default_params()
     settings.n_ctx = settings.n_batch = -(-window // MULTIPLE) * MULTIPLE
-    settings.n_ubatch = min(settings.n_ctx, AT_ONCE)
+    settings.n_ubatch = min(settings.n_ctx, PHYSICAL_BATCH)
     settings.n_threads = settings.n_threads_batch = threads
     settings.type_k = settings.type_v = library.GGML_TYPE_F32
     settings.flash_attn_type = library.LLAMA_FLASH_ATTN_TYPE_DISABLED
@@ -63,16 +64,16 @@ def _context(library: Any, model: Any, window: int, threads: int) -> Any:
 
 
 def _logits(library: Any, context: Any, batch: Any, tokens: np.ndarray, vocab_size: int) -> np.ndarray:
-    """(T,) -> (T, V) of a row that nothing stands before."""
+    """(T,) tokens of a row with empty history -> (T, V) logits."""
     library.llama_memory_clear(library.llama_get_memory(context), True)
     batch.n_tokens = len(tokens)
-    for place, token in enumerate(tokens.tolist()):
-        batch.token[place], batch.pos[place] = token, place
-        batch.n_seq_id[place], batch.seq_id[place][0], batch.logits[place] = 1, 0, 1
+    for position, token in enumerate(tokens.tolist()):
+        batch.token[position], batch.pos[position] = token, position
+        batch.n_seq_id[position], batch.seq_id[position][0], batch.logits[position] = 1, 0, 1
     if code := library.llama_decode(context, batch):
         sys.exit(f"llama.cpp cannot read {len(tokens)} tokens (code {code})")
-    found = library.llama_get_logits(context)
-    return np.ctypeslib.as_array(found, (len(tokens), vocab_size)).copy()
+    logits = library.llama_get_logits(context)
+    return np.ctypeslib.as_array(logits, (len(tokens), vocab_size)).copy()
 
 
 if __name__ == "__main__":

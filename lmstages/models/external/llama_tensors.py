@@ -1,11 +1,11 @@
-"""What LLaMA's tensors are called here, in the Hugging Face layout and in GGUF, and in which order their rows lie.
+"""Names of LLaMA's tensors here, in the Hugging Face layout and in GGUF, and the order of their rows.
 
-Here as in the Hugging Face layout a rotation pairs number i of a head with number i + W / 2; in GGUF it pairs
-2i with 2i + 1. So the rows of queries and keys stand in another order there, within each head:
+Here as in the Hugging Face layout, rotary embeddings pair component i of a head with component i + W / 2; in GGUF they
+pair 2i with 2i + 1. So the rows of queries and keys have another order there, within each head:
 
     row i of GGUF's head = row order[i] of ours,    order = 0, W / 2, 1, W / 2 + 1, ...
 
-keys by their own, smaller number of heads. Knows shapes and names; never a file, a text or a weight's type.
+Keys have fewer heads of the same width W. Knows shapes and names; no file, no text and no format of weights.
 """
 
 import numpy as np
@@ -32,12 +32,12 @@ LAYER = {
 
 def names(config: Llama) -> dict[str, tuple[str, str]]:
     """Every tensor of a LLaMA: ours -> (Hugging Face, GGUF), in the order of the network."""
-    found = {"embedding.weight": TOP["embedding.weight"]}
+    tensors = {"embedding.weight": TOP["embedding.weight"]}
     for layer in range(config.layers):
         for ours, (hugging_face, gguf) in LAYER.items():
-            found[f"blocks.{layer}.{ours}"] = (f"model.layers.{layer}.{hugging_face}", f"blk.{layer}.{gguf}")
-    found["norm.weight"] = TOP["norm.weight"]
-    return found if config.tied_output else found | {"output.weight": TOP["output.weight"]}
+            tensors[f"blocks.{layer}.{ours}"] = (f"model.layers.{layer}.{hugging_face}", f"blk.{layer}.{gguf}")
+    tensors["norm.weight"] = TOP["norm.weight"]
+    return tensors if config.tied_output else tensors | {"output.weight": TOP["output.weight"]}
 
 
 def shapes(config: Llama, vocab_size: int) -> dict[str, tuple[int, ...]]:
@@ -48,17 +48,17 @@ def shapes(config: Llama, vocab_size: int) -> dict[str, tuple[int, ...]]:
     layer |= {"feedforward.gate": (hidden, width), "feedforward.up": (hidden, width)}
     layer |= {"feedforward.down": (width, hidden)}
     top = {"embedding": (vocab_size, width), "output": (vocab_size, width)}
-    return {name: (layer | top).get(_kind(name), (width,)) for name in names(config)}
+    return {name: (layer | top).get(_role(name), (width,)) for name in names(config)}
 
 
-def _kind(name: str) -> str:
+def _role(name: str) -> str:
     """``blocks.3.attention.keys.weight`` -> ``attention.keys``."""
     return name.removesuffix(".weight").split(".", 2)[-1] if name.startswith("blocks.") else name.partition(".")[0]
 
 
 def gguf_order(name: str, config: Llama) -> np.ndarray | None:
-    """(rows,) which of our rows each of GGUF's is; None where the order is the same."""
-    heads = {"attention.queries": config.heads, "attention.keys": config.key_value_heads}.get(_kind(name))
+    """(rows,) for each of GGUF's rows the index of ours; None where the order is the same."""
+    heads = {"attention.queries": config.heads, "attention.keys": config.key_value_heads}.get(_role(name))
     if heads is None:
         return None
     rows = np.arange(heads * (config.width // config.heads))
@@ -66,6 +66,6 @@ def gguf_order(name: str, config: Llama) -> np.ndarray | None:
 
 
 def our_order(name: str, config: Llama) -> np.ndarray | None:
-    """(rows,) which of GGUF's rows each of ours is: the inverse."""
+    """(rows,) for each of our rows the index of GGUF's: the inverse of ``gguf_order``."""
     order = gguf_order(name, config)
     return None if order is None else np.argsort(order)

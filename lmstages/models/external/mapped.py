@@ -1,7 +1,7 @@
-"""A LLaMA whose weights stay in their file: a layer makes numbers of its matrix when it is called, and forgets them.
+"""A LLaMA with memory-mapped weights: a layer converts its matrix to float32 at each call and does not keep it.
 
-So a model takes the memory of its file, which the operating system keeps or drops, and of one matrix in 32 bits. What
-that costs is the unpacking, once for every batch of rows. Knows where matrices come from only as ``Matrix``.
+Memory: that of the file, which the operating system may drop from its cache, and one matrix in 32 bits. Cost: one
+conversion of every matrix per batch of rows. Knows the source of the matrices only as ``Matrix``.
 """
 
 from collections.abc import Mapping
@@ -14,23 +14,24 @@ from torch.nn import functional
 
 from lmstages.config.hyperparameters.attention import Llama
 from lmstages.core.documents import BOUNDARY
-from lmstages.models.neural.attention import AttentionNetwork, Cache, rotation
+from lmstages.models.neural.attention import rotary_cos_sin
 from lmstages.models.neural.base import NeuralModel
+from lmstages.models.neural.decoding import LlamaDecoder
 from lmstages.models.neural.llama import LlamaModel, Network
 
 
 class Matrix(Protocol):
-    """(R, C) numbers in some format, or (n,) of them."""
+    """A matrix (R, C) or a vector (n,) in any format."""
 
     def all(self) -> np.ndarray:
-        """As float32."""
+        """All of it as float32."""
 
     def at(self, rows: np.ndarray) -> np.ndarray:
-        """(n,) -> (n, C) float32."""
+        """(n,) row numbers -> (n, C) float32."""
 
 
 class MappedLinear(nn.Module):
-    """y = x W', W read when it is needed."""
+    """y = x W', W converted to float32 at each call."""
 
     def __init__(self, matrix: Matrix) -> None:
         super().__init__()
@@ -42,7 +43,7 @@ class MappedLinear(nn.Module):
 
 
 class MappedEmbedding(nn.Module):
-    """Rows of a matrix by number; the whole matrix where it makes the logits too."""
+    """Rows of a matrix, by token; ``weight`` is the whole matrix, for a tied output."""
 
     def __init__(self, matrix: Matrix) -> None:
         super().__init__()
@@ -60,10 +61,10 @@ class MappedEmbedding(nn.Module):
 
 
 def mapped(config: Llama, vocab_size: int, matrices: Mapping[str, Matrix]) -> Network:
-    """A network without weights of its own but the norms'."""
+    """A network that holds only the weights of its norms; all other matrices are read at each call."""
     with torch.device("meta"):
         network = Network(config, vocab_size)
-    network.turn = rotation(config.window, config.width // config.heads, config.rope_base)
+    network.cos_sin = rotary_cos_sin(config.window, config.width // config.heads, config.rope_base)
     for name, matrix in matrices.items():
         parent, _, leaf = name.removesuffix(".weight").rpartition(".")
         module = network.get_submodule(parent)
@@ -77,10 +78,11 @@ def mapped(config: Llama, vocab_size: int, matrices: Mapping[str, Matrix]) -> Ne
     return network.eval()
 
 
-class TheirTokens(AttentionNetwork):
-    """A network with a numbering of its own, under ours: token 0 is read as ``begin`` and predicted as ``end``.
+class TheirTokens(nn.Module):
+    """A network with its own token numbering, translated to ours: token 0 is read as ``begin`` and predicted as
+    ``end``.
 
-    The token that has number 0 there has the number of ``end`` here; all others keep theirs.
+    Their token 0 has the number ``end`` here; all other tokens have the same number in both.
     """
 
     def __init__(self, network: nn.Module, vocab_size: int, begin: int, end: int) -> None:
@@ -90,22 +92,33 @@ class TheirTokens(AttentionNetwork):
         self.inputs = self.theirs.clone()
         self.inputs[BOUNDARY] = begin
 
-    def forward(self, tokens: torch.Tensor, cache: Cache | None = None) -> torch.Tensor:
+    def forward(self, tokens: torch.Tensor) -> torch.Tensor:
         """Logits of the token after each input, in our numbering."""
-        inputs = self.inputs[tokens]
-        logits: torch.Tensor = self.network(inputs) if cache is None else self.network(inputs, cache)
+        logits: torch.Tensor = self.network(self.inputs[tokens])
         return logits[..., self.theirs]
 
 
+class TheirTokensDecoder(LlamaDecoder):
+    """Decodes the LLaMA within ``TheirTokens``, tokens and logits in our numbering."""
+
+    def __init__(self, network: TheirTokens, rows: int, window: int) -> None:
+        super().__init__(network.network, rows, window)
+        self.numbering = network
+
+    def read(self, tokens: torch.Tensor) -> torch.Tensor:
+        """(B, T) -> (B, V)."""
+        return super().read(self.numbering.inputs[tokens])[..., self.numbering.theirs]
+
+
 def renumbered(vocab_size: int, end: int) -> torch.Tensor:
-    """(V,) their number of each of our tokens, and its own inverse."""
+    """(V,) their number of each of our tokens; the permutation is its own inverse."""
     numbers = torch.arange(vocab_size)
     numbers[BOUNDARY], numbers[end] = end, BOUNDARY
     return numbers
 
 
 class FittedElsewhere(NeuralModel):
-    """A network at hand under the contract of ``base``; nothing here fits or saves it."""
+    """A network that was trained elsewhere, under the contract of ``models.base``; it is neither fitted nor saved."""
 
     config: Llama
 
@@ -114,9 +127,11 @@ class FittedElsewhere(NeuralModel):
         self.network, self._parameters = network, parameters
 
     def parameters(self) -> int:
-        """All numbers of the checkpoint's matrices and norms."""
+        """The number of weights in the checkpoint, norms included."""
         return self._parameters
 
 
-class PretrainedModel(FittedElsewhere, LlamaModel):  # type: ignore[misc]  # the same record, told twice
-    """A LLaMA that reads on by keys and values it keeps; another engine's network is read again at every token."""
+class PretrainedModel(FittedElsewhere, LlamaModel):  # type: ignore[misc]  # both bases declare config
+    """A LLaMA that decodes incrementally from cached keys and values; another engine recomputes at every token."""
+
+    decoder = TheirTokensDecoder

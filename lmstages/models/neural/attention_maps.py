@@ -1,9 +1,10 @@
-"""Where a network attends: what goes through torch's one function of attention is seen on its way.
+"""Attention weights of a fitted network, recorded from its calls of torch's ``scaled_dot_product_attention``.
 
-    weights     softmax(q k' / sqrt(W) + past only)                                   (Vaswani et al. 2017)
-    induction   the mean weight from a token that came before to what followed it then (Olsson et al. 2022)
+    weights     softmax(q k' / sqrt(W) + causal mask)                                  (Vaswani et al. 2017)
+    induction   mean weight from a repeated token to the token after its first occurrence  (Olsson et al. 2022)
 
-A network of any model is watched as it is: it is scored, and scoring is what runs it. Knows no model.
+The recorder needs no change of the network: the model scores tokens as usual, and every call is recorded. Imports no
+model.
 """
 
 import math
@@ -16,25 +17,25 @@ from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 
 
-class Watch(TorchFunctionMode):
-    """Within it every call of attention leaves its weights (B, H, T, T) in ``seen``, layer by layer."""
+class AttentionRecorder(TorchFunctionMode):
+    """Within its context every call of attention appends its weights (B, H, T, T) to ``recorded``, layer by layer."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.seen: list[np.ndarray] = []
+        self.recorded: list[np.ndarray] = []
 
     def __torch_function__(
         self, func: Callable[..., Any], types: Any, args: Sequence[Any] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
-        """The call itself, unchanged, once its weights are known."""
-        named = kwargs or {}
+        """Records the weights, then calls ``func`` as it was called."""
+        keywords = kwargs or {}
         if func is functional.scaled_dot_product_attention:
-            self.seen.append(weights(args[0], args[1], named.get("scale")).float().numpy())
-        return func(*args, **named)
+            self.recorded.append(weights(args[0], args[1], keywords.get("scale")).float().numpy())
+        return func(*args, **keywords)
 
 
 def weights(queries: torch.Tensor, keys: torch.Tensor, scale: float | None = None) -> torch.Tensor:
-    """(B, H, T, W), (B, H or fewer, T, W) -> (B, H, T, T): what each place takes from itself and what came before."""
+    """(B, H, T, W), (B, H or fewer, T, W) -> (B, H, T, T): how much each position attends to each."""
     keys = keys.repeat_interleave(queries.shape[1] // keys.shape[1], dim=1)
     products = queries @ keys.transpose(-2, -1) * (scale or queries.shape[-1] ** -0.5)
     future = torch.ones(products.shape[-2:], dtype=torch.bool).triu(1)
@@ -44,16 +45,18 @@ def weights(queries: torch.Tensor, keys: torch.Tensor, scale: float | None = Non
 def attention(model: Any, tokens: np.ndarray) -> tuple[np.ndarray, np.ndarray] | None:
     """(B, T) -> weights (L, B, H, T, T) over the boundary and all tokens but the last, and scores (B, T).
 
-    None of a model that does not attend.
+    None for a model without attention. ``L`` layers.
     """
-    with Watch() as watch:
+    with AttentionRecorder() as recorder:
         scores = model.score(tokens)
-    return (np.stack(watch.seen), scores) if watch.seen else None
+    return (np.stack(recorder.recorded), scores) if recorder.recorded else None
 
 
 def induction(weights: np.ndarray, period: int, begin: int = 0) -> np.ndarray:
-    """(..., T, T) over a sequence that repeats itself after ``period`` places -> (...): from each place of the
-    second time to the place after the same one of the first time; ``begin``: places before the sequence.
+    """(..., T, T) weights over a sequence that repeats after ``period`` tokens -> (...) induction score of each head.
+
+    Averages over the second occurrences: the weight from a token to the one after its first occurrence. ``begin`` is
+    the number of tokens in front of the sequence.
     """
     looking_back = np.diagonal(weights, offset=1 - period, axis1=-2, axis2=-1)
     return np.asarray(looking_back[..., begin + 1 :].mean(-1))

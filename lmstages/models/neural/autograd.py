@@ -1,14 +1,14 @@
-"""A network trained by an engine that knows single numbers only: scalar reverse-mode differentiation.
+"""An MLP trained by scalar reverse-mode automatic differentiation, in plain Python.
 
-    d loss / d x  =  sum over the y that are made from x of   d loss / d y  *  d y / d x       (the chain rule)
+    d loss / d x  =  sum over all y computed from x of   d loss / d y  *  d y / d x       (the chain rule)
 
-Every sum and product of the network is a ``Value`` that remembers what it was made from and with which
-slopes; going back over them in reverse order gives the gradients (Wengert 1964; Linnainmaa 1970; Karpathy
-2020, "micrograd"). It adds nothing to the models below but shows what the models above leave to a library. At some
-hundred thousand sums and products a second it learns from a few hundred examples.
+Every sum and product of the network is a ``Value`` that stores its operands and its derivatives by them; one pass over
+all Values in reverse order gives the gradients (Wengert 1964; Linnainmaa 1970; Karpathy 2020, "micrograd"). The network
+is that of the MLP; what is new is that nothing is left to a library. At some hundred thousand sums and products per
+second it learns from a few hundred examples.
 
-Fitting runs on Values. Scoring runs the same formula in NumPy on the numbers that were learnt, and a test
-holds the two together. Imports no torch.
+Fitting runs on Values. Scoring computes the same formula in NumPy from the fitted numbers; a test compares the two.
+Imports no torch.
 """
 
 import math
@@ -23,22 +23,22 @@ from lmstages.core.documents import BOUNDARY, Arrays, Curve, Documents, history
 from lmstages.core.errors import FitError
 from lmstages.core.progress import Progress
 
-ROWS_AT_ONCE = 4096  # of scoring: bounds its memory
-VALID_TOKENS = 8192
+ROWS_AT_ONCE = 4096  # windows scored together: bounds the memory of scoring
+VALID_TOKENS = 8192  # of valid at most, for a point of the learning curve
 
 Number = Union["Value", float]
 
-# ---------------------------------------------------------------- the engine
+# ---------------------------------------------------------------- automatic differentiation
 
 
 class Value:
-    """A number that knows its parents and the slopes towards them; ``grad`` is filled by ``backward``."""
+    """A number with its operands (``parents``) and its derivatives by them; ``backward`` fills ``grad``."""
 
-    __slots__ = ("data", "grad", "parents", "slopes")
+    __slots__ = ("data", "grad", "local_gradients", "parents")
 
-    def __init__(self, data: float, parents: tuple["Value", ...] = (), slopes: tuple[float, ...] = ()) -> None:
+    def __init__(self, data: float, parents: tuple["Value", ...] = (), local_gradients: tuple[float, ...] = ()) -> None:
         self.data, self.grad = data, 0.0
-        self.parents, self.slopes = parents, slopes
+        self.parents, self.local_gradients = parents, local_gradients
 
     def __repr__(self) -> str:
         return f"Value({self.data:.6g})"
@@ -66,7 +66,7 @@ class Value:
         return Value(math.log(self.data), (self,), (1 / self.data,))
 
     def relu(self) -> "Value":
-        """Zero where negative; at zero the slope is zero."""
+        """max(0, x); its derivative at zero is zero."""
         negative = self.data <= 0
         return Value(0.0 if negative else self.data, (self,), (0.0 if negative else 1.0,))
 
@@ -88,30 +88,31 @@ class Value:
     __radd__, __rmul__ = __add__, __mul__
 
     def backward(self) -> None:
-        """Add d self / d x to the ``grad`` of every Value x that this one was made from."""
+        """Add d self / d x to the ``grad`` of every Value x that this one was computed from."""
         self.grad = 1.0
         for value in reversed(in_order(self)):
             grad = value.grad
-            for parent, slope in zip(value.parents, value.slopes):  # noqa: B905 (a slope for each parent, a million times)
-                parent.grad += slope * grad
+            for parent, local in zip(value.parents, value.local_gradients):  # noqa: B905 (equal lengths; a hot loop)
+                parent.grad += local * grad
 
 
 def in_order(last: Value) -> list[Value]:
-    """All made Values that ``last`` was made from, parents first, itself at the end; no recursion, so at any depth.
+    """Topological order of the Values that ``last`` was computed from, parents first, ``last`` at the end.
 
-    What was not made from anything, a parameter or an input, has no slopes to follow and is left out.
+    Leaves, which are parameters and inputs, are left out: they have no operands. Without recursion, so that the depth
+    of the graph is not limited.
     """
     order: list[Value] = []
     seen: set[Value] = set()
-    waiting = [(last, False)]
-    while waiting:
-        value, parents_done = waiting.pop()
+    stack = [(last, False)]
+    while stack:
+        value, parents_done = stack.pop()
         if parents_done:
             order.append(value)
         elif value not in seen:
             seen.add(value)
-            waiting.append((value, True))
-            waiting.extend([(parent, False) for parent in value.parents if parent.parents and parent not in seen])
+            stack.append((value, True))
+            stack.extend([(parent, False) for parent in value.parents if parent.parents and parent not in seen])
     return order
 
 
@@ -121,19 +122,19 @@ Table = list[list[Value]]
 
 
 def linear(weight: Table, bias: list[Value], x: Sequence[Value]) -> list[Value]:
-    """(O, I), (O,), (I,) -> (O,): one neuron a row."""
+    """(O, I), (O,), (I,) -> (O,): one neuron per row."""
     return [sum((w * v for w, v in zip(row, x, strict=True)), start) for row, start in zip(weight, bias, strict=True)]
 
 
 def cross_entropy(logits: list[Value], target: int) -> Value:
-    """(V,) -> nats: log of the summed exponentials less the target's logit, the largest taken out beforehand."""
+    """(V,) -> nats: log-sum-exp of the logits minus the target's; the largest is subtracted first against overflow."""
     largest = max(logit.data for logit in logits)
     total = sum(((logit - largest).exp() for logit in logits), Value(0.0))
     return total.log() + largest - logits[target]
 
 
 class Network:
-    """An embedding and linear layers, all of Values, with ReLU between the layers."""
+    """An embedding and linear layers of Values, with ReLU between the layers."""
 
     def __init__(self, arrays: Mapping[str, np.ndarray]) -> None:
         self.embedding = _values(arrays["embedding"])
@@ -150,7 +151,7 @@ class Network:
         return linear(*self.layers[-1], x)
 
     def parameters(self) -> Iterator[Value]:
-        """Every number that is learnt."""
+        """Every trainable number."""
         for row in self.embedding:
             yield from row
         for weight, bias in self.layers:
@@ -158,7 +159,7 @@ class Network:
                 yield from row
 
     def arrays(self) -> Arrays:
-        """The numbers without their history."""
+        """The parameters as NumPy arrays."""
         arrays = {"embedding": _numbers(self.embedding)}
         for layer, (weight, bias) in enumerate(self.layers):
             arrays |= {f"weight{layer}": _numbers(weight), f"bias{layer}": _numbers([bias])[0]}
@@ -177,7 +178,7 @@ def _numbers(table: Table) -> np.ndarray:
 
 
 class AutogradModel:
-    """A window of embeddings through ReLU layers; its parameters are all their numbers."""
+    """The embeddings of a window of tokens through ReLU layers; parameters are all embeddings, weights and biases."""
 
     def __init__(self, config: Autograd, vocab_size: int) -> None:
         self.config, self.vocab_size = config, vocab_size
@@ -195,12 +196,12 @@ class AutogradModel:
         return arrays
 
     def fit(self, train: Documents, valid: Documents, seed: int) -> Curve:
-        """Example by example, each epoch in another order; the examples are drawn from train once."""
+        """Trains example by example, each epoch in a new order; the examples are drawn once from train."""
         network, config = Network(self.initial(seed)), self.config
         draws = np.random.default_rng([seed, 1])
-        chosen = draws.choice(len(train), min(config.examples, len(train)), replace=False)
-        windows, targets = _windows(train, chosen, config.window).tolist(), train.tokens[chosen].tolist()
-        order = np.concatenate([draws.permutation(len(chosen)) for _ in range(config.epochs)]).tolist()
+        examples = draws.choice(len(train), min(config.examples, len(train)), replace=False)
+        windows, targets = _windows(train, examples, config.window).tolist(), train.tokens[examples].tolist()
+        order = np.concatenate([draws.permutation(len(examples)) for _ in range(config.epochs)]).tolist()
         progress, losses = Progress(len(order), "example"), list[float]()
         curve: Curve = []
         for done, example in enumerate(order, start=1):
@@ -212,12 +213,12 @@ class AutogradModel:
         return curve
 
     def _step(self, network: Network, window: list[int], target: int, example: int) -> float:
-        """One update by one example (stochastic gradient descent, Robbins & Monro 1951); its loss before."""
+        """A step of stochastic gradient descent (Robbins & Monro 1951) on one example; returns the loss before it."""
         loss = cross_entropy(network.logits(window), target)
         if not math.isfinite(loss.data):
-            found = f"the training loss is not a number from example {example} on"
+            problem = f"the training loss is not a number from example {example} on"
             remedy = f"lower learning_rate (now {self.config.learning_rate:g}) or set clip (now {self.config.clip:g})"
-            raise FitError(f"models.{self.config.name}", found, "", remedy)
+            raise FitError(f"models.{self.config.name}", problem, "", remedy)
         loss.backward()
         rate, clip = self.config.learning_rate, self.config.clip or math.inf
         for value in network.parameters():
@@ -227,10 +228,10 @@ class AutogradModel:
         return loss.data
 
     def _point(self, losses: list[float], since: float, valid: Documents) -> dict[str, float]:
-        """Where the learning curve stands: the mean loss since its last point, and that on valid."""
-        places = np.linspace(0, len(valid) - 1, min(len(valid), VALID_TOKENS)).round().astype(np.int64)
-        scores = self._scores(_windows(valid, places, self.config.window), valid.tokens[places])
-        loss = {"train": float(np.mean(losses[int(since) :])), "valid": -float(scores.sum()) / max(1, len(places))}
+        """A point of the learning curve: mean loss on train since step ``since``, and on valid."""
+        positions = np.linspace(0, len(valid) - 1, min(len(valid), VALID_TOKENS)).round().astype(np.int64)
+        scores = self._scores(_windows(valid, positions, self.config.window), valid.tokens[positions])
+        loss = {"train": float(np.mean(losses[int(since) :])), "valid": -float(scores.sum()) / max(1, len(positions))}
         return {"step": len(losses), "tokens": len(losses), **loss, "learning_rate": self.config.learning_rate}
 
     def score(self, tokens: np.ndarray, before: np.ndarray | None = None) -> np.ndarray:
@@ -244,13 +245,15 @@ class AutogradModel:
         return self._log_probs(history(prefix, None, self.config.window)[:, -self.config.window :])
 
     def _scores(self, windows: np.ndarray, targets: np.ndarray) -> np.ndarray:
-        """(N, window), (N,) -> (N,) log p of each target, some thousands at a time."""
+        """(N, window), (N,) -> (N,) log p of each target, ``ROWS_AT_ONCE`` windows at a time."""
         pieces = [slice(start, start + ROWS_AT_ONCE) for start in range(0, len(targets), ROWS_AT_ONCE)]
-        scores = [np.take_along_axis(self._log_probs(windows[p]), targets[p, None], 1)[:, 0] for p in pieces]
+        scores = [
+            np.take_along_axis(self._log_probs(windows[piece]), targets[piece, None], 1)[:, 0] for piece in pieces
+        ]
         return np.concatenate([np.empty(0), *scores])
 
     def _log_probs(self, windows: np.ndarray) -> np.ndarray:
-        """(N, window) -> (N, V): what ``Network.logits`` and ``cross_entropy`` compute, in NumPy."""
+        """(N, window) -> (N, V) nats: the formula of ``Network.logits`` and ``cross_entropy`` in NumPy."""
         assert self._arrays, "fit or restore comes first"
         x, last = self._arrays["embedding"][windows].reshape(len(windows), -1), len(self.config.hidden)
         for layer in range(last + 1):
@@ -260,7 +263,7 @@ class AutogradModel:
         return x - np.log(np.exp(x).sum(-1, keepdims=True))
 
     def arrays(self) -> Arrays:
-        """Embedding, weights and biases by layer."""
+        """The embedding, and weights and biases by layer."""
         return self._arrays
 
     def restore(self, arrays: Mapping[str, np.ndarray]) -> None:
@@ -272,9 +275,9 @@ class AutogradModel:
         return sum(array.size for array in self._arrays.values())
 
 
-def _windows(documents: Documents, places: np.ndarray, window: int) -> np.ndarray:
-    """(N,) places -> (N, window): the tokens before each, boundaries where its document begins later."""
-    earlier = places[:, None] + np.arange(-window, 0)
-    first = documents.starts[np.searchsorted(documents.starts, places, side="right") - 1]
+def _windows(documents: Documents, positions: np.ndarray, window: int) -> np.ndarray:
+    """(N,) positions -> (N, window): the tokens before each, boundaries where they belong to an earlier document."""
+    earlier = positions[:, None] + np.arange(-window, 0)
+    first = documents.starts[np.searchsorted(documents.starts, positions, side="right") - 1]
     inside = earlier >= first[:, None]
     return np.where(inside, documents.tokens[np.where(inside, earlier, 0)], BOUNDARY).astype(np.int64)

@@ -1,8 +1,9 @@
-"""What every neural model shares: fitting, scoring and predicting around one network.
+"""Fitting, scoring, prediction and storage of every neural model, around one network.
 
-A model of this family writes only its network, ``(B, window + T - 1) -> (B, T, V)``: logits of the token
-after each input, where ``window`` is how many inputs one prediction reads side by side (1 for networks
-that look back by themselves). The boundary rule, long rows and storage are dealt with here.
+A model of this family writes only its network, ``(B, window + T - 1) -> (B, T, V)``: logits of the token after each
+input. ``window`` is the number of inputs that one prediction reads side by side: more than 1 for networks over a fixed
+window (MLP, WaveNet), 1 for networks that see earlier inputs by recurrence or attention. This module puts the boundary
+in front of every row and cuts rows that are longer than the context.
 """
 
 from collections.abc import Mapping
@@ -15,17 +16,17 @@ from lmstages.config.hyperparameters.neural import Neural
 from lmstages.core.documents import Arrays, Curve, Documents, history
 from lmstages.core.runtime import Runtime
 from lmstages.training.devices import device_of
-from lmstages.training.loop import train as descend
+from lmstages.training.loop import train as train_network
 
-LOGITS_AT_ONCE = 1 << 23  # bounds the memory of scoring: 32 MB of float32
-PIECE = 1 << 12  # tokens that are scored together: what a layer makes of more leaves the processor's caches
+LOGITS_AT_ONCE = 1 << 23  # numbers; bounds the memory of scoring: 32 MB of float32
+PIECE = 1 << 12  # tokens scored together; activations of more do not fit a processor's caches
 
 
 class NeuralModel:
-    """A network under the contract of ``base``; its parameters are all its trainable numbers."""
+    """A network under the contract of ``models.base``; its parameters are all its trainable numbers."""
 
-    window = 1
-    windowed = False  # True: a prediction reads its window and nothing before it
+    window = 1  # inputs that the network needs for one prediction
+    windowed = False  # True: a prediction depends on its window and on nothing before it
 
     def __init__(self, config: Neural, vocab_size: int) -> None:
         self.config, self.vocab_size = config, vocab_size
@@ -33,24 +34,24 @@ class NeuralModel:
         self.runtime = Runtime()
 
     def build(self) -> nn.Module:
-        """A fresh network with random weights from torch's generator; the one thing a model writes."""
+        """A new network with random weights from torch's global generator, which the caller has seeded."""
         raise NotImplementedError
 
     def fit(self, train: Documents, valid: Documents, seed: int) -> Curve:
-        """A new network by gradient descent; ``training.loop`` says how. Returns its learning curve."""
+        """Train a new network by ``training.loop`` on rows of ``train``; returns the learning curve."""
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             self.network = self.build()
-            return descend(self.network, self.config, (train, valid), self.window, seed, self.runtime)
+            return train_network(self.network, self.config, (train, valid), self.window, seed, self.runtime)
 
     def initial(self, seed: int) -> Arrays:
-        """The arrays from which a fit with this seed begins."""
+        """The arrays from which a fit with this seed starts."""
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             return {name: weight.numpy() for name, weight in self.build().state_dict().items()}
 
     def score(self, tokens: np.ndarray, before: np.ndarray | None = None) -> np.ndarray:
-        """(B, T) -> (B, T); a row longer than the context slides along it, one window a token."""
+        """(B, T), (B,) -> (B, T) nats; past the context every token is predicted from the last ``context`` inputs."""
         rows = history(tokens, before, self.window)
         if self.windowed or self.config.context is None or tokens.shape[1] <= self.config.context:
             return self._score_rows(rows)
@@ -61,7 +62,7 @@ class NeuralModel:
         return np.concatenate([head, tail.reshape(len(rows), -1)], axis=1)
 
     def _score_rows(self, rows: np.ndarray, last: bool = False) -> np.ndarray:
-        """(B, window + T) tokens -> (B, T) scores of all but the window, or (B, 1) of the last."""
+        """(B, window + T) tokens -> (B, T) log-probabilities of all but the first ``window``, or (B, 1) of the last."""
         length = rows.shape[1] - self.window
         parts = [
             [
@@ -73,6 +74,7 @@ class NeuralModel:
         return np.concatenate([np.concatenate(band, axis=1) for band in parts], axis=0)
 
     def _score_piece(self, rows: np.ndarray, last: bool) -> np.ndarray:
+        """As ``_score_rows``, in one pass of the network."""
         with torch.inference_mode():
             tokens = self._on_device(rows)
             logits, targets = self._network(tokens[:, :-1]), tokens[:, self.window :]
@@ -81,7 +83,7 @@ class NeuralModel:
             return logits.log_softmax(-1).gather(-1, targets[..., None])[..., 0].double().cpu().numpy()
 
     def _spans(self, length: int) -> list[tuple[int, int]]:
-        """Columns scored together: a windowed network may be cut anywhere, any other sees its row whole."""
+        """Columns scored together: a windowed network takes any part of a row, every other network the whole row."""
         step = self._tokens_at_once() if self.windowed else max(length, 1)
         return [(left, min(left + step, length)) for left in range(0, max(length, 1), step)]
 
@@ -91,15 +93,16 @@ class NeuralModel:
         return [(top, min(top + step, rows)) for top in range(0, rows, step)]
 
     def _tokens_at_once(self) -> int:
+        """At most ``PIECE``, fewer with a large vocabulary."""
         return max(1, min(PIECE, LOGITS_AT_ONCE // self.vocab_size))
 
     def logits(self, inputs: torch.Tensor) -> torch.Tensor:
-        """(B, T) -> (B, T, V): what the network says after each input, nothing put before the first."""
-        found: torch.Tensor = self._network(inputs)
-        return found
+        """(B, T) -> (B, T, V): the network's logits after each input, without a boundary in front."""
+        logits: torch.Tensor = self._network(inputs)
+        return logits
 
     def next_log_probs(self, prefix: np.ndarray) -> np.ndarray:
-        """(B, T) -> (B, V) from as much of the prefix as the context holds."""
+        """(B, T) -> (B, V) nats, from the last ``context`` tokens of the prefix."""
         rows = history(prefix, None, self.window)
         if self.config.context is not None:
             rows = rows[:, -max(self.window, self.config.context) :]
@@ -122,7 +125,7 @@ class NeuralModel:
         return sum(weight.numel() for weight in self._network.parameters())
 
     def _on_device(self, tokens: np.ndarray) -> torch.Tensor:
-        """(B, T) where the network is."""
+        """(B, T) as a tensor on the network's device."""
         return torch.from_numpy(np.ascontiguousarray(tokens)).to(next(self._network.parameters()).device)
 
     @property

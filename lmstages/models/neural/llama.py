@@ -1,11 +1,11 @@
 """LLaMA: GPT with four of its parts replaced (Touvron et al. 2023, section 2.2).
 
-    positions      queries and keys rotated by an angle that grows with the place     (RoPE, Su et al. 2021)
+    positions      queries and keys rotated by an angle proportional to the position  (RoPE, Su et al. 2021)
     feed-forward   down(silu(gate x) * up x)                                          (SwiGLU, Shazeer 2020)
     norm           w x / sqrt(mean(x^2) + epsilon)                                    (RMSNorm, Zhang & Sennrich 2019)
     keys, values   shared by groups of heads                                          (Ainslie et al. 2023)
 
-No biases. What a rotation leaves in a product of query and key is the distance between their places alone.
+No biases. After the rotation the product of a query and a key depends on the distance of their positions alone.
 """
 
 import torch
@@ -13,22 +13,15 @@ from torch import nn
 from torch.nn import functional
 
 from lmstages.config.hyperparameters.attention import Llama
-from lmstages.models.neural.attention import (
-    AttentionModel,
-    AttentionNetwork,
-    Cache,
-    LayerCache,
-    RMSNorm,
-    attend,
-    rotated,
-    rotation,
-)
+from lmstages.models.neural.attention import RMSNorm, apply_rotary, attend, merge_heads, rotary_cos_sin
+from lmstages.models.neural.decoding import AttentionModel, LlamaDecoder
 
 
 class LlamaModel(AttentionModel):
-    """Sees at most ``model.window`` tokens."""
+    """Attends to at most ``window`` tokens."""
 
     config: Llama
+    decoder: type[LlamaDecoder] = LlamaDecoder
 
     def build(self) -> nn.Module:
         """The network, all matrices N(0, 0.02), smaller where they add to the residual stream (Radford et al. 2019)."""
@@ -52,20 +45,24 @@ class Attention(nn.Module):
         self.values = nn.Linear(config.width, shared, bias=False)
         self.output = nn.Linear(config.width, config.width, bias=False)
 
-    def forward(self, x: torch.Tensor, cache: LayerCache | None, turn: torch.Tensor) -> torch.Tensor:
-        """Queries and keys are turned, values are not."""
+    def forward(self, x: torch.Tensor, cos_sin: torch.Tensor) -> torch.Tensor:
+        """``cos_sin`` (2, T, W) holds the rotation of each position."""
+        queries, keys, values = self.project(x, cos_sin)
+        mixed = attend(queries, keys, values, self.dropout if self.training else 0.0)  # (B, H, T, W)
+        return self.output(merge_heads(mixed))  # (B, T, D)
+
+    def project(self, x: torch.Tensor, cos_sin: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        """(B, T, D) -> queries (B, H, T, W), keys and values (B, key_value_heads, T, W); values are not rotated."""
         queries, keys, values = self._heads(self.queries(x)), self._heads(self.keys(x)), self._heads(self.values(x))
-        dropout = self.dropout if self.training else 0.0
-        mixed = attend(rotated(queries, turn), rotated(keys, turn), values, dropout, cache)
-        return self.output(mixed.transpose(1, 2).flatten(2))
+        return apply_rotary(queries, cos_sin), apply_rotary(keys, cos_sin), values
 
     def _heads(self, x: torch.Tensor) -> torch.Tensor:
-        """(B, T, H * W) -> (B, H, T, W)."""
+        """(B, T, H W) -> (B, H, T, W)."""
         return x.unflatten(-1, (-1, self.head_width)).transpose(1, 2)
 
 
 class FeedForward(nn.Module):
-    """A hidden layer whose units are gated by another's, (B, T, D) -> (B, T, D)."""
+    """SwiGLU: a hidden layer multiplied by the gate of another, (B, T, D) -> (B, T, D), each position independently."""
 
     def __init__(self, config: Llama) -> None:
         super().__init__()
@@ -74,7 +71,7 @@ class FeedForward(nn.Module):
         self.down = nn.Linear(config.hidden, config.width, bias=False)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Every position by itself."""
+        """down(silu(gate x) * up x)."""
         return self.down(functional.silu(self.gate(x)) * self.up(x))
 
 
@@ -89,16 +86,16 @@ class Block(nn.Module):
         self.feedforward = FeedForward(config)
         self.dropout = nn.Dropout(config.dropout)
 
-    def forward(self, x: torch.Tensor, cache: LayerCache | None, turn: torch.Tensor) -> torch.Tensor:
+    def forward(self, x: torch.Tensor, cos_sin: torch.Tensor) -> torch.Tensor:
         """(B, T, D) -> (B, T, D)."""
-        x = x + self.dropout(self.attention(self.attention_norm(x), cache, turn))
+        x = x + self.dropout(self.attention(self.attention_norm(x), cos_sin))
         return x + self.dropout(self.feedforward(self.feedforward_norm(x)))
 
 
-class Network(AttentionNetwork):
+class Network(nn.Module):
     """(B, T) -> (B, T, V), T at most ``window``."""
 
-    turn: torch.Tensor
+    cos_sin: torch.Tensor  # (2, window, W)
 
     def __init__(self, config: Llama, vocab_size: int) -> None:
         super().__init__()
@@ -106,11 +103,17 @@ class Network(AttentionNetwork):
         self.blocks = nn.ModuleList(Block(config) for _ in range(config.layers))
         self.norm = RMSNorm(config.width, eps=config.norm_epsilon)
         self.output = None if config.tied_output else nn.Linear(config.width, vocab_size, bias=False)
-        turn = rotation(config.window, config.width // config.heads, config.rope_base)
-        self.register_buffer("turn", turn, persistent=False)
+        cos_sin = rotary_cos_sin(config.window, config.width // config.heads, config.rope_base)
+        self.register_buffer("cos_sin", cos_sin, persistent=False)
 
-    def forward(self, tokens: torch.Tensor, cache: Cache | None = None) -> torch.Tensor:
+    def forward(self, tokens: torch.Tensor) -> torch.Tensor:
         """Logits of the token after each input."""
-        turn = self.turn[:, self.places(tokens, cache)]
-        x = self.norm(self.through(self.embedding(tokens), cache, turn))
+        cos_sin, x = self.cos_sin[:, : tokens.shape[1]], self.embedding(tokens)  # x (B, T, D)
+        for block in self.blocks:
+            x = block(x, cos_sin)
+        return self.logits(x)
+
+    def logits(self, x: torch.Tensor) -> torch.Tensor:
+        """(..., D) -> (..., V); a tied output multiplies by the embedding."""
+        x = self.norm(x)
         return functional.linear(x, self.embedding.weight) if self.output is None else self.output(x)

@@ -1,10 +1,10 @@
-"""Networks that read a fixed window: the neural bigram (a window of one) and Bengio's MLP.
+"""Networks over a fixed window of tokens: the neural bigram (a window of one) and Bengio's MLP.
 
-    neural bigram   logits = W[x]                                     the table itself, one-hot times W
-                    logits = W e(x) + b                               the table as a product
+    neural bigram   logits = W[x]                                     a (V, V) table, one-hot x times W
+                    logits = W e(x) + b                               the table factored into embedding e and W
     MLP             logits = W tanh(H [e(x1); ...; e(xn)] + d) + b    (Bengio et al. 2003, equation 1)
 
-The MLP adds to the bigram that the window is longer than one token; concatenation keeps the order.
+The MLP adds to the bigram a window of several tokens; their embeddings are concatenated, which keeps the order.
 """
 
 from itertools import pairwise
@@ -20,7 +20,7 @@ ACTIVATIONS: dict[str, type[nn.Module]] = {"tanh": nn.Tanh, "relu": nn.ReLU, "ge
 
 
 class MLPModel(NeuralModel):
-    """The last ``window`` tokens, embedded, side by side, through hidden layers."""
+    """The embeddings of the last ``window`` tokens, concatenated, through hidden layers."""
 
     config: MLP | NeuralBigram
     windowed = True
@@ -30,7 +30,7 @@ class MLPModel(NeuralModel):
         self.window = config.window
 
     def build(self) -> nn.Module:
-        """The table where there is no embedding, else the network."""
+        """A (V, V) table where the record has no embedding, else the network."""
         if self.config.embedding is None:
             return nn.Embedding(self.vocab_size, self.vocab_size)
         return Network(self.config, self.config.embedding, self.vocab_size)
@@ -49,19 +49,20 @@ class Network(nn.Module):
         self.output = nn.Linear(widths[-1], width if self.tied else vocab_size, bias=config.output_bias)
         self._initialise(config.initialisation)
 
-    def _initialise(self, kind: str) -> None:
-        """Scaled: torch's own, 1 / sqrt(inputs), and so for an embedding that is also the output."""
-        if kind == "scaled" and self.tied:
+    def _initialise(self, initialisation: str) -> None:
+        """``scaled``: torch's own, 1 / sqrt(inputs), also for an embedding that is tied to the output."""
+        if initialisation == "scaled" and self.tied:
             nn.init.normal_(self.embedding.weight, std=self.embedding.embedding_dim**-0.5)
-        for weight in self.parameters() if kind != "scaled" else ():
-            if weight.dim() >= 2 or kind == "all_normal":
+        for weight in self.parameters() if initialisation != "scaled" else ():
+            if weight.dim() >= 2 or initialisation == "all_normal":
                 nn.init.normal_(weight)
             else:
                 nn.init.zeros_(weight)
 
     def forward(self, tokens: torch.Tensor) -> torch.Tensor:
         """Logits of the token after each window."""
-        x = self.output(self.hidden(self.windows(self.embedding(tokens))))
+        x = self.windows(self.embedding(tokens))  # (B, T, window D)
+        x = self.output(self.hidden(x))  # (B, T, D) if tied, else (B, T, V)
         return functional.linear(x, self.embedding.weight) if self.tied else x
 
 
@@ -71,12 +72,12 @@ def _layer(config: MLP | NeuralBigram, inputs: int, outputs: int) -> nn.Module:
 
 
 class Windows(nn.Module):
-    """(B, window + T - 1, D) -> (B, T, window * D): each run of ``window`` vectors side by side, in order."""
+    """(B, window + T - 1, D) -> (B, T, window D): every ``window`` neighbouring vectors concatenated, in order."""
 
     def __init__(self, window: int) -> None:
         super().__init__()
         self.window = window
 
     def forward(self, vectors: torch.Tensor) -> torch.Tensor:
-        """A strided view, then one copy."""
+        """One strided view and one copy."""
         return vectors.unfold(1, self.window, 1).transpose(-1, -2).flatten(-2)

@@ -1,13 +1,12 @@
-"""Recurrent networks: a state that goes along with the text (Elman 1990; Mikolov et al. 2010).
+"""Recurrent networks: a hidden state that is updated at every token (Elman 1990; Mikolov et al. 2010).
 
     rnn    s[t] = tanh(W e(x[t]) + U s[t - 1] + b)
-    gru    s[t] mixes s[t - 1] with a new state, each unit in a proportion of its own (Cho et al. 2014)
-    lstm   a second state that is only added to and faded (Hochreiter & Schmidhuber 1997)
+    gru    s[t] = z * s[t - 1] + (1 - z) * n, update gate z, new state n, unit by unit (Cho et al. 2014)
+    lstm   a second state c[t] = f * c[t - 1] + i * g, forget gate f, input gate i (Hochreiter & Schmidhuber 1997)
     logits = V s[t] + c
 
-They add to the window that nothing has an age at which it drops out of sight. In training a row begins with a
-state of zeros, wherever in a document it lies; in scoring the state is carried from the document's start to
-its end.
+Unlike a window, the state has no fixed length of history. In training a row starts from a state of zeros, wherever in
+a document it begins; in scoring the state is carried from the start of the document to its end.
 """
 
 import numpy as np
@@ -22,7 +21,7 @@ CELLS: dict[str, type[nn.RNN] | type[nn.GRU] | type[nn.LSTM]] = {"rnn": nn.RNN, 
 
 
 class RecurrentModel(NeuralModel):
-    """Scores a row piece by piece, so that memory does not grow with the length of a document."""
+    """Scores a row piece by piece, carrying the state, so that memory does not grow with the length of a document."""
 
     config: Recurrent
     piece = 4096  # tokens
@@ -45,25 +44,25 @@ class RecurrentModel(NeuralModel):
         return np.concatenate(scores)
 
     def _score_on(self, tokens: torch.Tensor, state: "State") -> tuple[np.ndarray, "State"]:
-        """(B, 1 + T) tokens from where ``state`` stands -> (B, T) scores and the state after them."""
+        """(B, 1 + T) tokens, the state before them -> (B, T) scores and the state after them."""
         network = self._network
-        assert isinstance(network, RecurrentNetwork), "this class builds no other"
+        assert isinstance(network, RecurrentNetwork), "build returns no other"
         with torch.inference_mode():
             logits, state = network.read(tokens[:, :-1], state)
-            found = logits.log_softmax(-1).gather(-1, tokens[:, 1:, None])[..., 0]
-            return found.double().cpu().numpy(), state
+            scores = logits.log_softmax(-1).gather(-1, tokens[:, 1:, None])[..., 0]
+            return scores.double().cpu().numpy(), state
 
-    def decoding_state(self, prefix: np.ndarray) -> "StateReader":
-        """(B, T) -> its reader, which carries the state after it."""
-        return StateReader(self, prefix)
+    def decoding_state(self, prefix: np.ndarray) -> "RecurrentDecodingState":
+        """(B, T), T may be 0 -> the decoding state after the prefix."""
+        return RecurrentDecodingState(self, prefix)
 
 
-class StateReader:
-    """Reads on from a state: what a recurrent network keeps of a text does not grow with it."""
+class RecurrentDecodingState:
+    """Incremental decoding from the network's own state, whose size does not grow with the text."""
 
     def __init__(self, model: RecurrentModel, prefix: np.ndarray) -> None:
         network = model._network
-        assert isinstance(network, RecurrentNetwork), "this class builds no other"
+        assert isinstance(network, RecurrentNetwork), "build returns no other"
         self.network = network
         self.state: State = None
         self._read(model._on_device(history(np.asarray(prefix, dtype=np.int64), None, 1)))
@@ -99,10 +98,10 @@ class RecurrentNetwork(nn.Module):
         self.output = nn.Linear(config.hidden, vocab_size)
 
     def forward(self, tokens: torch.Tensor) -> torch.Tensor:
-        """Logits of the token after each input, read from a state of zeros."""
+        """Logits of the token after each input, from a state of zeros."""
         return self.read(tokens, None)[0]
 
     def read(self, tokens: torch.Tensor, state: State) -> tuple[torch.Tensor, State]:
-        """(B, T) read on from ``state`` -> logits (B, T, V) and the state after them."""
+        """(B, T) tokens, the state before them -> logits (B, T, V) and the state after them."""
         outputs, state = self.cells(self.dropout(self.embedding(tokens)), state)
         return self.output(self.dropout(outputs)), state

@@ -1,1 +1,1 @@
-"""Models made from a fitted one with fewer bits per weight."""
+"""Quantized models: derived from a fitted LLaMA, with fewer bits per weight."""

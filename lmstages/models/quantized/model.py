@@ -1,7 +1,7 @@
-"""A fitted LLaMA with its matrices rounded to 8 or 4 bits a weight (llama.cpp's Q8_0 and Q4_0).
+"""A fitted LLaMA with its matrices quantized to 8 or 4 bits per weight (llama.cpp's Q8_0 and Q4_0).
 
-Fitted are the blocks as a GGUF file holds them, in our order of rows; the network computes with the 32-bit numbers
-they stand for. Norms, a thousandth of the weights, stay as they are.
+The fitted arrays are blocks as in a GGUF file, but in our order of rows; the network computes with the 32-bit numbers
+that they represent. Norms, about a thousandth of the weights, stay in 32 bits.
 """
 
 from collections.abc import Mapping
@@ -14,97 +14,95 @@ from torch import nn
 from lmstages.config.hyperparameters.attention import Llama
 from lmstages.config.hyperparameters.quantized import LlamaQ4, QuantizedLlama
 from lmstages.core.documents import Arrays, Documents
-from lmstages.models.external.gguf_file import Stored
-from lmstages.models.external.llama_tensors import names, shapes
 from lmstages.models.neural.base import NeuralModel
 from lmstages.models.neural.llama import LlamaModel, Network
-from lmstages.models.quantized.blocks import BLOCK, packed, unpacked
-from lmstages.models.quantized.derived import DerivedModel, of_record
-from lmstages.models.quantized.gptq import rounded_by_inputs
+from lmstages.models.quantized.blocks import BLOCK, PackedTensor, packed, unpacked
+from lmstages.models.quantized.derived import DerivedModel, check_base
+from lmstages.models.quantized.gptq import quantize_layers
 
 
 class QuantizedModel(DerivedModel, LlamaModel):
-    """Sees what its LLaMA sees; its parameters are those of the LLaMA, each in fewer bits."""
+    """Has its LLaMA's context and parameters, each parameter in fewer bits."""
 
     config: QuantizedLlama  # type: ignore[assignment]
 
     def build(self) -> nn.Module:
-        """The network of its LLaMA."""
+        """The network of its LLaMA, uninitialised."""
         return Network(self.config.bottom, self.vocab_size)
 
-    def kind(self, name: str) -> str:
-        """The format of a tensor: norms stay, the matrix of logits has its own."""
-        if len(shapes(self.config.bottom, self.vocab_size)[name]) == 1:
+    def format_of(self, name: str) -> str:
+        """The format of a tensor: f32 for norms, ``config.output`` for the output matrix, else ``config.format``."""
+        if name.endswith("norm.weight"):
             return "f32"
-        makes_logits = "embedding.weight" if self.config.bottom.tied_output else "output.weight"
-        return self.config.output if name == makes_logits else self.config.format
+        output = "embedding.weight" if self.config.bottom.tied_output else "output.weight"
+        return self.config.output if name == output else self.config.format
 
     def derive(self, base: NeuralModel, train: Documents) -> None:
-        """Round every matrix of ``base``."""
-        of_record(self.config.bottom, base.config, self.config.of)
+        """Quantize every matrix of ``base``."""
+        check_base(self.config.bottom, base.config, self.config.of)
         weights = base.arrays()
-        arrays = {name: packed(weights[name], self.kind(name)) for name in names(self.config.bottom)}
+        arrays = {name: packed(array, self.format_of(name)) for name, array in weights.items()}
         self.restore(arrays)
         if self.config.rounding == "gptq":
-            self.restore(arrays | self._better_rounded(weights, train))
+            self.restore(arrays | self._rounded_by_gptq(weights, train))
 
-    def _better_rounded(self, weights: Arrays, train: Documents) -> Arrays:
-        """The matrices of the layers again, in view of what they are multiplied with."""
+    def _rounded_by_gptq(self, weights: Arrays, train: Documents) -> Arrays:
+        """The matrices of the layers, rounded with calibration windows of train."""
         assert isinstance(self.config, LlamaQ4), "the record allows gptq for four bits alone"
         network = self.build()
         network.load_state_dict({name: torch.from_numpy(np.array(array)) for name, array in weights.items()})
-        embedding = unpacked(self._blocks["embedding.weight"], self.kind("embedding.weight"))
-        looked_up: Any = network.embedding
-        looked_up.weight.data = torch.from_numpy(embedding)
-        return rounded_by_inputs(network, calibration(train, self.config.calibration, self.config.window))
+        embedding: Any = network.embedding
+        dense = unpacked(self._blocks["embedding.weight"], self.format_of("embedding.weight"))
+        embedding.weight.data = torch.from_numpy(dense)
+        return quantize_layers(network, calibration(train, self.config.calibration, self.config.window))
 
     def arrays(self) -> Arrays:
-        """Blocks and norms."""
+        """The blocks of every matrix, and the norms."""
         return dict(self._blocks)
 
     def restore(self, arrays: Mapping[str, np.ndarray]) -> None:
         """The inverse of ``arrays``."""
         self._blocks = {name: np.array(array) for name, array in arrays.items()}
-        dense = {name: unpacked(array, self.kind(name)) for name, array in self._blocks.items()}
+        dense = {name: unpacked(array, self.format_of(name)) for name, array in self._blocks.items()}
         self.network = self.build()
         self.network.load_state_dict({name: torch.from_numpy(np.array(array)) for name, array in dense.items()})
         self.network.eval()
         if self.config.activations == "q8_0":
             _compute_as_llama_cpp(self.network, self.config.bottom)
 
-    def stored(self) -> dict[str, Stored]:
-        """As fitted."""
-        return {name: Stored(array, self.kind(name)) for name, array in self._blocks.items()}
+    def packed_tensors(self) -> dict[str, PackedTensor]:
+        """The fitted arrays with their formats."""
+        return {name: PackedTensor(array, self.format_of(name)) for name, array in self._blocks.items()}
 
 
 def _compute_as_llama_cpp(network: nn.Module, config: Llama) -> None:
-    """Whatever a rounded matrix is multiplied with is rounded too, as llama.cpp does it for speed.
+    """Round the inputs of quantized matrices to 8 bits too, as llama.cpp does for speed.
 
-    A number that lies between two codes falls to either side by its last bit, so that what else differs is kept small:
-    products, which llama.cpp sums as whole numbers, are summed in 64 bits, and angles are its own.
+    The last bit of a number halfway between two codes decides its rounding, so that other differences are kept small:
+    products, which llama.cpp sums as integers, are summed in 64 bits, and angles are computed as llama.cpp does.
     """
-    network.turn = rotation_in_32_bits(config.window, config.width // config.heads, config.rope_base)
+    network.cos_sin = rotation_in_32_bits(config.window, config.width // config.heads, config.rope_base)
     for module in network.modules():
         if isinstance(module, nn.Linear):
             module.double()
-            module.register_forward_pre_hook(lambda _, inputs: (rounded_to_8_bits(inputs[0]).double(),))
+            module.register_forward_pre_hook(lambda _, inputs: (round_to_8_bits(inputs[0]).double(),))
             module.register_forward_hook(lambda _, inputs, sums: sums.float())
     if network.output is None:
-        network.norm.register_forward_hook(lambda _, inputs, x: rounded_to_8_bits(x))
+        network.norm.register_forward_hook(lambda _, inputs, x: round_to_8_bits(x))
 
 
 def rotation_in_32_bits(length: int, width: int, base: float) -> torch.Tensor:
-    """(2, T, W) as ``attention.rotation``, each pair's angle the last one's times one factor, as llama.cpp does."""
+    """(2, T, W) as ``rotary_cos_sin``, but each angle is the previous pair's times a factor, as in llama.cpp."""
     factor = np.float32(base) ** np.float32(-2 / width)
     angles = [np.arange(length, dtype=np.float32)]
     for _ in range(width // 2 - 1):
         angles.append(angles[-1] * factor)
-    turns = torch.from_numpy(np.stack(angles, axis=1)).repeat(1, 2)
-    return torch.stack([turns.cos(), turns.sin()])
+    repeated = torch.from_numpy(np.stack(angles, axis=1)).repeat(1, 2)
+    return torch.stack([repeated.cos(), repeated.sin()])
 
 
-def rounded_to_8_bits(x: torch.Tensor) -> torch.Tensor:
-    """(..., C) -> (..., C): blocks of 32 numbers, each a whole multiple of a 127th of the largest, in 16 bits."""
+def round_to_8_bits(x: torch.Tensor) -> torch.Tensor:
+    """(..., C) -> (..., C): in blocks of 32, integer multiples of a 16-bit scale, the largest magnitude / 127."""
     blocks = x.unflatten(-1, (-1, BLOCK))
     largest = blocks.abs().amax(-1, keepdim=True)
     codes = torch.where(largest > 0, blocks * (127 / largest), 0.0).round()
@@ -112,7 +110,7 @@ def rounded_to_8_bits(x: torch.Tensor) -> torch.Tensor:
 
 
 def calibration(train: Documents, count: int, length: int) -> torch.Tensor:
-    """At most ``count`` rows of ``length`` tokens, evenly spaced over train, (B, T)."""
+    """(B, T): at most ``count`` rows of ``length`` tokens, evenly spaced over train."""
     length = min(length, len(train))
     begins = np.unique(np.linspace(0, len(train) - length, count).astype(np.int64))
     return torch.from_numpy(train.tokens[begins[:, None] + np.arange(length)].astype(np.int64))
