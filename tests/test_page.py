@@ -2,23 +2,24 @@
 
 import json
 import urllib.parse
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
-from comparisons import FAILED, GPT, HOSTILE, ROW, SOURCE, XZ, comparison, large
+from comparisons import FAILED, GPT, HOSTILE, ROW, SOURCE, XZ, a_results_folder, large, rendered
 
-from lmstages.report import shown
-from lmstages.report.page import render
+from lmstages.core.visible import visible
+from lmstages.results.frame import Results
 
 pytestmark = pytest.mark.slow
 STILL = {"name": "prefers-reduced-motion", "value": "reduce"}
 
 
-def opened(browser: Any, folder: Path, content: dict[str, Any]) -> Path:
-    """The page of a comparison, from disk."""
-    path = folder / "report.html"
-    path.write_text(render(content), "utf-8")
+def opened(browser: Any, results: Results) -> Path:
+    """The page of a results folder, from disk."""
+    path = results.folder / "report.html"
+    path.write_text(rendered(results), "utf-8")
     browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": [STILL]})
     browser.get_log("performance"), browser.get_log("browser")
     browser.get(path.as_uri())
@@ -28,17 +29,16 @@ def opened(browser: Any, folder: Path, content: dict[str, Any]) -> Path:
 @pytest.fixture(scope="module")
 def page(browser: Any, tmp_path_factory: pytest.TempPathFactory) -> Any:
     """A page of two texts with every kind of row."""
-    content = large(corpora=2, configs=8)
-    content["rows"].append({**FAILED, "corpus": "text1", "rank": 9})
-    opened(browser, tmp_path_factory.mktemp("page"), content)
+    failed = replace(FAILED, corpus="text1", rank=9)
+    opened(browser, large(tmp_path_factory.mktemp("page"), 2, 8, failed))
     return browser
 
 
 def requests(browser: Any) -> list[str]:
     """Every address the browser asked for since the last call, inner pages of its own left out."""
     events = [json.loads(entry["message"])["message"] for entry in browser.get_log("performance")]
-    asked = [event["params"]["request"]["url"] for event in events if event["method"] == "Network.requestWillBeSent"]
-    return [url for url in asked if not url.startswith(("chrome:", "devtools:"))]
+    urls = [event["params"]["request"]["url"] for event in events if event["method"] == "Network.requestWillBeSent"]
+    return [url for url in urls if not url.startswith(("chrome:", "devtools:"))]
 
 
 def script(browser: Any, code: str, *arguments: Any) -> Any:
@@ -46,9 +46,9 @@ def script(browser: Any, code: str, *arguments: Any) -> Any:
 
 
 def rows_left(browser: Any) -> list[list[str]]:
-    """Corpus and class of the rows that are shown."""
+    """Corpus and category of the rows that are shown."""
     code = "return [...document.querySelectorAll('#rows tbody tr')].filter(row => row.checkVisibility())"
-    return script(browser, code + ".map(row => [row.dataset.corpus, row.dataset.class])")
+    return script(browser, code + ".map(row => [row.dataset.corpus, row.dataset.category])")
 
 
 def column(browser: Any, key: str) -> list[str]:
@@ -60,9 +60,9 @@ def column(browser: Any, key: str) -> list[str]:
 
 def heading(browser: Any, words: str) -> Any:
     code = "return [...document.querySelectorAll('#rows thead button')]"
-    found = script(browser, f"{code}.find(one => one.textContent.includes(arguments[0]))", words)
+    button = script(browser, f"{code}.find(button => button.textContent.includes(arguments[0]))", words)
     script(browser, "document.querySelector('#table').scrollIntoView()")
-    return found
+    return button
 
 
 def choose(browser: Any, name: str, value: str) -> None:
@@ -71,7 +71,7 @@ def choose(browser: Any, name: str, value: str) -> None:
 
 
 def test_the_page_opens_from_disk_and_asks_for_nothing(browser: Any, tmp_path: Path) -> None:
-    path = opened(browser, tmp_path, comparison(ROW, GPT, FAILED, XZ, SOURCE) | {"estimation": True})
+    path = opened(browser, a_results_folder(tmp_path, ROW, GPT, FAILED, XZ, SOURCE, estimation=True))
     assert script(browser, "return document.readyState") == "complete" and "lmstages" in browser.title
     assert requests(browser) == [path.as_uri()] and browser.get_log("browser") == []
 
@@ -89,15 +89,15 @@ def test_the_log_would_see_a_request_and_a_word_of_the_console(browser: Any, tmp
 def test_a_click_on_a_heading_sorts_and_another_turns_it_round(page: Any) -> None:
     for sign in (1, -1):
         heading(page, "Parameters").click()
-        known = [float(value) for value in column(page, "parameters") if value]
-        assert known == sorted(known)[::sign] and len(known) == 16
+        values = [float(value) for value in column(page, "parameters") if value]
+        assert values == sorted(values)[::sign] and len(values) == 16
         assert column(page, "parameters")[-1] == "", "rows without a number stand last"
 
 
 def test_words_sort_as_words(page: Any) -> None:
     heading(page, "Corpus").click()
-    found = [corpus for corpus, _ in rows_left(page)]
-    assert found == sorted(found)
+    corpora = [corpus for corpus, _ in rows_left(page)]
+    assert corpora == sorted(corpora)
 
 
 def test_filters_leave_the_rows_they_name(page: Any) -> None:
@@ -123,10 +123,10 @@ def test_the_other_columns_are_a_click_away(page: Any) -> None:
 
 def test_a_click_on_a_figure_says_where_it_came_from(page: Any) -> None:
     script(page, "document.querySelector('#rows tbody td.bits').click()")
-    told = script(page, "return document.querySelector('[popover]:popover-open').innerText")
-    assert "scores.safetensors" in told and "python -m lmstages fit" in told and "Σ log p" in told
-    asked = script(page, "return document.querySelector('[popover]:popover-open .asked').dataset.column")
-    assert asked == "bits_per_byte"
+    text = script(page, "return document.querySelector('[popover]:popover-open').innerText")
+    assert "scores.safetensors" in text and "python -m lmstages explain" in text and "Σ log p" in text
+    clicked = script(page, "return document.querySelector('[popover]:popover-open .clicked').dataset.column")
+    assert clicked == "bits_per_byte"
     script(page, "document.querySelector('[popover]:popover-open').hidePopover()")
 
 
@@ -138,7 +138,7 @@ def test_the_name_of_a_row_opens_the_same_without_a_script(page: Any) -> None:
 
 
 def test_a_section_of_a_model_opens_and_holds_curve_passage_and_samples(page: Any) -> None:
-    section = page.find_element("id", "model-rung5")
+    section = page.find_element("id", "model-model5")
     assert not section.find_element("css selector", "pre.passage").is_displayed()
     section.find_element("css selector", "summary").click()
     for part in ("pre.passage", "figure svg", "pre.sample", "p.legend"):
@@ -151,12 +151,12 @@ def test_a_row_leads_to_the_section_of_its_model(page: Any) -> None:
     script(page, f"{name}.click()")
     page.find_element("css selector", "[popover]:popover-open a").click()
     assert script(
-        page, "return new Promise(done => setTimeout(() => done(document.querySelector('#model-rung6').open), 200))"
+        page, "return new Promise(done => setTimeout(() => done(document.querySelector('#model-model6').open), 200))"
     )
 
 
 def test_the_passage_is_the_text_coloured_by_more_than_colour(page: Any) -> None:
-    code = "return [...document.querySelectorAll('#model-rung5 pre.passage')][0].textContent"
+    code = "return [...document.querySelectorAll('#model-model5 pre.passage')][0].textContent"
     text = script(page, code).replace("↵\n", "\n").lstrip("\n")
     assert text.startswith("The fox who lived by the river asked the crane for bread")
     code = "const of = n => getComputedStyle(document.querySelector('p.legend .n' + n));"
@@ -201,19 +201,35 @@ def test_the_table_can_be_taken_as_csv(page: Any) -> None:
 
 @pytest.mark.parametrize("sample", HOSTILE)
 def test_a_hostile_sample_does_no_harm(browser: Any, tmp_path: Path, sample: str) -> None:
-    told = {"samples": [{"temperature": 1.0, "text": sample}], "passage": [[sample, 3.0]], "title": f"Bigram {sample}"}
-    path = opened(browser, tmp_path, comparison(ROW | told))
+    texts = {"samples": [{"temperature": 1.0, "text": sample}], "passage": [[sample, 3.0]]}
+    path = opened(browser, a_results_folder(tmp_path, replace(ROW, title=f"Bigram {sample}"), **texts))
     script(browser, "for (const one of document.querySelectorAll('details')) one.open = true")
-    assert script(browser, "return document.querySelector('pre.sample').textContent") == shown.visible(sample)
+    assert script(browser, "return document.querySelector('pre.sample').textContent") == visible(sample)
     assert script(browser, "return document.querySelectorAll('script, img, iframe').length") == 1
-    assert script(browser, "return document.querySelector('#rows button.name').textContent") == shown.visible(
+    assert script(browser, "return document.querySelector('#rows button.name').textContent") == visible(
         f"Bigram {sample}"
     )
     assert requests(browser) == [path.as_uri()] and browser.get_log("browser") == []
 
 
 def test_forty_models_are_there_within_a_second(browser: Any, tmp_path: Path) -> None:
-    path = opened(browser, tmp_path, large(corpora=1, configs=40))
+    path = opened(browser, large(tmp_path, corpora=1, models=40))
     assert path.stat().st_size < 5_000_000
     script(browser, "document.querySelector('#rows thead button').click()")
     assert urllib.parse.unquote(browser.current_url).endswith("report.html") and len(rows_left(browser)) == 42
+
+
+def test_infinite_numbers_sort_after_all_others_and_empty_ones_last(browser: Any, tmp_path: Path) -> None:
+    infinite = replace(ROW, model="wild", perplexity=float("inf"))
+    opened(browser, a_results_folder(tmp_path, infinite, XZ, GPT, replace(ROW, split="valid")))
+    for order in (["2.83", "8.0", "Infinity", ""], ["Infinity", "8.0", "2.83", ""]):
+        heading(browser, "Perplexity").click()
+        assert column(browser, "perplexity") == order
+
+
+@pytest.mark.parametrize("width", [400, 1280])
+def test_nothing_but_tables_and_figures_is_wider_than_the_window(page: Any, width: int) -> None:
+    screen = {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": False}
+    page.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", screen)
+    assert script(page, "return document.documentElement.scrollWidth") <= width
+    page.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})

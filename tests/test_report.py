@@ -4,20 +4,40 @@ import base64
 import csv
 import hashlib
 import io
-import math
-import random
+import json
 import re
-from functools import cache
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import replace
 from html.parser import HTMLParser
+from itertools import count
+from pathlib import Path
 from typing import Any
 
 import pytest
-from comparisons import CURVE, FAILED, GPT, HOSTILE, NUMBERS, ORACLE, ROW, SOURCE, XZ, comparison, large
+from comparisons import (
+    FAILED,
+    GPT,
+    HOSTILE,
+    MEASURED,
+    PUBLISHED,
+    ROW,
+    SOURCE,
+    XZ,
+    a_results_folder,
+    a_row_of,
+    described,
+    rendered,
+)
 
-from lmstages.figures import catalogue, drawing, ladder, learning
-from lmstages.figures import rows as of_rows
-from lmstages.report import columns, passages, shown, tables
-from lmstages.report.page import render
+from lmstages.core.visible import all_visible, visible
+from lmstages.report import columns, display, entries, grids, passages, samples, tables
+from lmstages.report.embedded import Figures
+from lmstages.report.files import files
+from lmstages.results import formatting, schema
+from lmstages.results.frame import Results
+from lmstages.results.schema import Result
 
 
 class Page(HTMLParser):
@@ -38,9 +58,21 @@ class Page(HTMLParser):
         self.texts.setdefault(self.tags[-1], []).append(data)
 
 
-@cache
-def tame() -> Page:
-    return Page(render(comparison(ROW)))
+@pytest.fixture
+def results(tmp_path: Path) -> Callable[..., Results]:
+    """Rows and tables -> a results folder of their own."""
+    numbers = count()
+    return lambda *rows, **content: a_results_folder(tmp_path / f"run{next(numbers)}", *rows, **content)
+
+
+@pytest.fixture
+def page(results: Callable[..., Results]) -> Callable[..., str]:
+    """Rows and tables -> their page."""
+    return lambda *rows, **content: rendered(results(*rows, **content))
+
+
+Folder = Callable[..., Results]
+Render = Callable[..., str]
 
 
 # What a reader may be shown
@@ -60,152 +92,221 @@ def tame() -> Page:
     ],
 )
 def test_what_cannot_be_seen_is_written_out(text: str, wanted: str) -> None:
-    assert shown.visible(text) == wanted
+    assert visible(text) == wanted
+
+
+def test_every_text_of_a_row_and_of_json_is_made_visible() -> None:
+    assert all_visible(replace(ROW, title="a\x1b")).title == r"a\x1b"
+    assert all_visible({"\x00": ["\x1b", 1, None]}) == {r"\x00": [r"\x1b", 1, None]}
 
 
 @pytest.mark.parametrize("sample", HOSTILE)
-def test_a_hostile_sample_is_text_and_nothing_else(sample: str) -> None:
-    page = Page(render(comparison(ROW | {"samples": [{"temperature": 1.0, "text": sample}]})))
-    assert page.tags == tame().tags
-    assert "".join(page.texts["pre"]).lstrip("\n").startswith(shown.visible(sample))
+def test_a_hostile_sample_is_text_and_nothing_else(page: Render, sample: str) -> None:
+    wild = Page(page(ROW, samples=[{"temperature": 1.0, "text": sample}]))
+    assert wild.tags == Page(page(ROW)).tags
+    assert "".join(wild.texts["pre"]).lstrip("\n").startswith(visible(sample))
 
 
 @pytest.mark.parametrize("key", ["title", "adds", "source", "model", "tokenizer", "protocol", "device"])
-def test_a_hostile_name_is_text_and_nothing_else(key: str) -> None:
-    tame, wild = (Page(render(comparison(ROW | {key: text}))) for text in ("tame", "\" x='1'><script>1</script>"))
+def test_a_hostile_name_is_text_and_nothing_else(page: Render, key: str) -> None:
+    tame, wild = (Page(page(replace(ROW, **{key: text}))) for text in ("tame", "\" x='1'><script>1</script>"))
     assert wild.tags == tame.tags
     assert [name for name, _ in wild.attributes] == [name for name, _ in tame.attributes]
 
 
-def test_the_page_can_be_written_as_utf8_whatever_was_sampled() -> None:
-    samples = [{"temperature": 1.0, "text": text} for text in HOSTILE]
-    assert render(comparison(ROW | {"samples": samples})).encode()
+def test_hostile_hyperparameters_and_inputs_are_text_and_nothing_else(page: Render) -> None:
+    wild = replace(ROW, hyperparameters=json.dumps({"a": "\x1b<b>"}), inputs=json.dumps({"<i>\x00": "1"}))
+    assert r"\x1b&lt;b&gt;" in page(wild) and r"&lt;i&gt;\x00: 1" in page(wild)
+
+
+def test_the_page_can_be_written_as_utf8_whatever_was_sampled(page: Render) -> None:
+    assert page(ROW, samples=[{"temperature": 1.0, "text": text} for text in HOSTILE]).encode()
 
 
 # The page
 
 
-def test_the_page_asks_for_nothing_from_anywhere() -> None:
-    page = render(comparison())
-    assert not re.search(r"https?:|//[a-z]|\ssrc=|@import|url\((?!#)", page)
-    assert not {"link", "img", "iframe", "object", "base"} & set(Page(page).tags)
+def test_the_page_asks_for_nothing_from_anywhere(page: Render) -> None:
+    html = page()
+    assert not re.search(r"https?:|//[a-z]|\ssrc=|@import|url\((?!#)", html)
+    assert not {"link", "img", "iframe", "object", "base"} & set(Page(html).tags)
 
 
-def test_the_policy_admits_exactly_the_style_and_script_of_the_page() -> None:
-    html = render(comparison())
-    page = Page(html)
+def test_the_policy_admits_exactly_the_style_and_script_of_the_page(page: Render) -> None:
+    html = page()
+    parsed = Page(html)
     for tag in ("style", "script"):
-        assert page.tags.count(tag) == 1
+        assert parsed.tags.count(tag) == 1
         inline = html.split(f"<{tag}>")[1].split(f"</{tag}>")[0]
         pin = base64.b64encode(hashlib.sha256(inline.encode()).digest()).decode()
         assert f"{tag}-src 'sha256-{pin}'" in html
     assert "unsafe" not in html and not [
-        name for name, _ in page.attributes if name == "style" or name.startswith("on")
+        name for name, _ in parsed.attributes if name == "style" or name.startswith("on")
     ]
 
 
-def test_the_same_comparison_is_the_same_page() -> None:
-    assert render(comparison()) == render(comparison())
+def test_the_same_results_are_the_same_page(page: Render) -> None:
+    assert page() == page()
 
 
-def test_no_two_things_of_a_page_share_a_name() -> None:
-    names = [value for name, value in Page(render(comparison())).attributes if name == "id"]
+def test_no_two_things_of_a_page_share_a_name(page: Render) -> None:
+    names = [value for name, value in Page(page()).attributes if name == "id"]
     assert len(names) == len(set(names))
 
 
-def test_no_number_is_a_dash() -> None:
-    page = render(comparison(GPT, ROW | dict.fromkeys(NUMBERS)))
-    assert (
-        len(re.findall(rf'<td class="number[a-z ]*" data-column="[a-z_]*" data-value="">(<b>)?{shown.DASH}', page)) == 8
-    )
-    assert "None" not in page
+def test_no_number_is_a_dash(page: Render) -> None:
+    html = page(GPT, replace(ROW, **dict.fromkeys(MEASURED)))
+    dashes = rf'<td class="number[a-z ]*" data-column="[a-z_]*" data-value="">(<b>)?{formatting.DASH}'
+    assert len(re.findall(dashes, html)) == 8
+    assert "None" not in html
 
 
-def test_a_failed_row_gives_its_reason_across_the_numbers() -> None:
+def test_an_infinite_number_is_shown_and_sorted_as_one(page: Render) -> None:
+    html = page(GPT, replace(ROW, bits_per_byte=float("inf"), perplexity=float("inf"), excess_bits_per_byte=None))
+    assert 'data-column="bits_per_byte" data-value="Infinity"><b>∞</b>' in html
+    assert "inf" not in re.findall(r'data-value="(.*?)"', html) and ">nan<" not in html
+
+
+def test_a_failed_row_gives_its_reason_across_the_numbers(page: Render) -> None:
     reason = '<td class="reason" data-column="status" colspan="6">failed: the loss became NaN</td>'
-    assert reason in render(comparison())
-    assert "1 row failed." in render(comparison())
+    assert reason in page()
+    assert "1 row failed." in page()
 
 
-def test_a_run_in_which_everything_failed_still_has_a_page() -> None:
-    assert "failed: the loss became NaN" in render(comparison(FAILED, oracle=None))
+def test_a_run_in_which_everything_failed_still_has_a_page(page: Render) -> None:
+    assert "failed: the loss became NaN" in page(FAILED, corpora=described("fables", oracle=None))
+
+
+def test_a_run_without_rows_still_has_a_page(page: Render) -> None:
+    assert "All rows" in page(corpora=[])
 
 
 @pytest.mark.parametrize("verdict", ["reproduced", "better", "differs"])
-def test_a_published_figure_stands_beside_ours_with_a_verdict(verdict: str) -> None:
-    figure = {"value": 8.01, "ours": 8.0, "measure": "perplexity", "source": "003", "tolerance": 0.005}
-    page = render(comparison(ROW | {"published": [figure | {"verdict": verdict}]}))
-    assert f"perplexity 8.01 in 003, ours 8: {verdict}" in page
+def test_a_published_figure_stands_beside_ours_with_a_verdict(page: Render, verdict: str) -> None:
+    html = page(ROW, published=[replace(PUBLISHED, verdict=verdict)])
+    assert f"perplexity 8.01 in 003, ours 8: {verdict}" in html
 
 
-def test_the_best_static_row_is_marked_and_nothing_else() -> None:
-    adaptive = GPT | {"model": "cache", "category": "online", "bits_per_byte": 1.0}
-    oracle = ROW | {"model": "oracle", "family": "oracle", "category": "oracle", "bits_per_byte": 0.81}
-    assert of_rows.best_of([ROW, GPT, adaptive, oracle, FAILED]) is GPT
-    assert render(comparison(ROW, GPT, adaptive, oracle)).count('<tr class="best"') == 1
+def test_the_best_static_row_is_marked_and_nothing_else(page: Render) -> None:
+    online = replace(GPT, model="cache", category="online", bits_per_byte=1.0)
+    oracle = replace(ROW, model="oracle", family="oracle", category="oracle", bits_per_byte=0.81)
+    assert entries.best_static([ROW, GPT, online, oracle, FAILED]) is GPT
+    assert page(ROW, GPT, online, oracle).count('<tr class="best"') == 1
 
 
-def test_a_row_of_an_undescribed_corpus_is_not_lost_in_silence() -> None:
+def test_a_row_of_an_undescribed_corpus_is_not_lost_in_silence(page: Render) -> None:
     with pytest.raises(AssertionError, match="corpus is described"):
-        render(comparison(ROW | {"corpus": "other"}))
+        page(replace(ROW, corpus="other"))
 
 
-def test_a_corpus_without_an_oracle_says_so() -> None:
-    page = render(comparison(ROW | {"excess_bits_per_byte": None}, oracle=None))
-    assert "not known" in page and "over oracle" not in page
+def test_a_corpus_without_an_oracle_says_so(page: Render) -> None:
+    html = page(replace(ROW, excess_bits_per_byte=None), corpora=described("fables", oracle=None))
+    assert "not known" in html and "over oracle" not in html
 
 
-def test_the_newlines_of_a_sample_are_kept() -> None:
+def test_the_newlines_of_a_sample_are_kept(page: Render) -> None:
     samples = [{"temperature": 1.0, "text": "\n\nafter two"}]
-    assert '<pre class="sample">\n\n\nafter two</pre>' in render(comparison(ROW | {"samples": samples}))
+    assert '<pre class="sample">\n\n\nafter two</pre>' in page(ROW, samples=samples)
 
 
-def test_samples_stand_under_their_temperature_where_there_are_several() -> None:
+def test_samples_stand_under_their_temperature_where_there_are_several(page: Render) -> None:
     samples = [{"temperature": heat, "text": f"drawn at {heat}"} for heat in (0.5, 0.5, 1.5)]
-    page = render(comparison(ROW | {"samples": samples}))
-    assert page.count("Temperature ") == 2 and page.index("Temperature 0.5") < page.index("drawn at 0.5")
-    assert page.index("drawn at 0.5") < page.index("Temperature 1.5") < page.index("drawn at 1.5")
-    assert "Temperature " not in render(comparison(ROW | {"samples": samples[:2]}))
+    html = page(ROW, samples=samples)
+    assert html.count("Temperature ") == 2 and html.index("Temperature 0.5") < html.index("drawn at 0.5")
+    assert html.index("drawn at 0.5") < html.index("Temperature 1.5") < html.index("drawn at 1.5")
+    assert "Temperature " not in page(ROW, samples=samples[:2])
+
+
+def test_the_report_is_four_files(results: Folder) -> None:
+    assert list(files(results())) == ["report.html", "table.md", "table.tex", "samples.md"]
+
+
+def test_the_report_closes_with_estimation_only_where_asked(page: Render) -> None:
+    asked, unasked = (page(corpora=[], estimation=wanted) for wanted in (True, False))
+    assert '<section class="corpus" id="estimation">' in asked and "10.00 G" in asked
+    assert 'id="estimation"' not in unasked
+
+
+# Figures, which the page embeds
+
+OF_MODEL = {"corpus": "fables", "tokenizer": "char", "model": "gpt"}
+
+
+def test_a_figure_is_embedded_once_where_its_group_belongs(page: Render) -> None:
+    groups = {
+        "ladder": {"corpus": "fables", "split": "test"},
+        "compute": {"corpus": "fables", "split": "test"},
+        "transfer": {"corpus": "fables", "split": "test"},
+        "never_heard_of": {"corpus": "fables", "tokenizer": "char"},
+        "attention": OF_MODEL,
+        "learning_of_model": OF_MODEL,
+    }
+    html = page(figures=[{"figure": name, "group": group} for name, group in groups.items()])
+    order = ("ladder", "compute", "transfer", "never_heard_of", "learning_of_model", "attention")
+    places = [html.index(f"What {name} shows.") for name in order]
+    assert places == sorted(places) and all(html.count(f"What {name} shows.") == 1 for name in order)
+    assert places[3] < html.index('id="models"') < html.index('id="model-gpt"') < places[4]
+
+
+def test_an_embedded_figure_has_no_address_and_its_caption_is_text(page: Render) -> None:
+    figure = {"figure": "ladder", "group": {"corpus": "fables", "split": "test"}, "caption": "<b>\x1b"}
+    html = page(figures=[figure])
+    assert "xmlns" not in html and r"<figcaption>&lt;b&gt;\x1b</figcaption>" in html
+
+
+def test_a_figure_of_another_corpus_stands_in_no_chapter(page: Render) -> None:
+    assert "What ladder shows." not in page(figures=[{"figure": "ladder", "group": {"corpus": "x", "split": "test"}}])
+
+
+def test_a_damaged_figure_is_not_shown(results: Folder) -> None:
+    made = results()
+    next((made.folder / "figures/ladder").glob("*.svg")).write_text("<svg/>")
+    with pytest.raises(Exception, match="its sha256 is"):
+        Figures.open(made.folder / "figures")
+
+
+def test_a_page_without_an_inspection_says_nothing_of_one(page: Render) -> None:
+    assert "What it holds" not in page(ROW)
 
 
 # Sweeps, and what others printed
 
-CELL = {key: ROW[key] for key in ("corpus", "split", "tokenizer", "model", "bits_per_byte", "perplexity")}
-CELL |= {"bits_per_byte_std": None, "nats_per_character": 1.0, "parameters": 77}
-FIGURE: dict[str, Any] = {
-    **{"corpus": "fables", "tokenizer": "char", "model": "bigram", "split": "test", "measure": "perplexity"},
-    **{"value": 434.0, "tolerance": 0.5, "source": "Post (2025)", "claim": None, "setup": "Plain SGD.", "ours": 431.25},
-    **{"because": "It is worse than guessing.", "impossible": False, "verdict": "better"},
-}
-CLAIM = FIGURE | dict.fromkeys(("corpus", "model", "split", "measure", "value", "tolerance", "ours", "setup"))
-CLAIM |= {"claim": "65B on a CPU", "verdict": "not run"}
+CLAIM = replace(PUBLISHED, **dict.fromkeys(("corpus", "tokenizer", "model", "split", "measure", "value", "tolerance")))
+CLAIM = replace(CLAIM, claim="65B on a CPU", ours=None, verdict="not run", source="Post (2025)")
+CLAIM = replace(CLAIM, because="It is worse than guessing.")
+FIGURE = replace(PUBLISHED, value=434.0, tolerance=0.5, source="Post (2025)", ours=431.25, setup="Plain SGD.")
+FIGURE = replace(FIGURE, because="It is worse than guessing.", verdict="better")
 
 
 def swept(*values: Any) -> dict[str, Any]:
-    rows = [{"activation": value, **CELL, "bits_per_byte": 2.5 - place} for place, value in enumerate(values)]
-    sweep = {"name": "mlp", "section": "models", "keys": ["activation"], "rows": rows}
-    return comparison() | {"sweeps": [sweep]}
+    """A sweep of ``activation``, each value better than the one before, and its figure."""
+    shared = {"sweep": "mlp", "section": "models", "keys": '["activation"]', "bits_per_byte_low": None}
+    points = [
+        a_row_of("sweeps", **shared, values=json.dumps([value]), bits_per_byte=2.5 - place)
+        for place, value in enumerate(values)
+    ]
+    caption = "the lowest point is 1.500 at activation relu"
+    return {"sweeps": points, "figures": [{"figure": "sweeps", "group": {"sweep": "mlp"}, "caption": caption}]}
 
 
-def test_a_sweep_has_a_figure_a_sentence_and_a_table() -> None:
-    page = render(swept("tanh", "relu"))
-    assert "mlp: bits per byte over activation" in page and "the lowest point is 1.500 at activation relu" in page
-    assert re.search(r"<tr class=best>\s*<td>relu</td>", page) and "<td>tanh</td>" in page
+def test_a_sweep_has_a_figure_a_sentence_and_a_table(page: Render) -> None:
+    html = page(**swept("tanh", "relu"))
+    assert "mlp: bits per byte over activation" in html and "the lowest point is 1.500 at activation relu" in html
+    assert re.search(r"<tr class=best>\s*<td>relu</td>", html) and "<td>tanh</td>" in html
 
 
 @pytest.mark.parametrize("word", HOSTILE)
-def test_a_hostile_word_in_a_sweep_is_text_and_nothing_else(word: str) -> None:
-    wild, tame = (Page(render(swept(*words))) for words in ([word, "b"], ["a", "b"]))
-    assert wild.tags == tame.tags and tables.sweep_files(swept(word))["sweeps/mlp.csv"].encode()
+def test_a_hostile_word_in_a_sweep_is_text_and_nothing_else(page: Render, word: str) -> None:
+    wild, tame = (Page(page(**swept(*words))) for words in ([word, "b"], ["a", "b"]))
+    assert wild.tags == tame.tags
 
 
-def test_a_page_without_sweeps_or_published_figures_has_no_such_sections() -> None:
-    page = Page(render(comparison()))
-    assert not {("id", "sweeps"), ("id", "published")} & set(page.attributes)
+def test_a_page_without_sweeps_or_published_figures_has_no_such_sections(page: Render) -> None:
+    assert not {("id", "sweeps"), ("id", "published")} & set(Page(page()).attributes)
 
 
-def test_what_others_printed_closes_the_page_with_ours_a_verdict_and_why() -> None:
-    page = render(comparison() | {"published": [FIGURE, CLAIM]})
+def test_what_others_printed_closes_the_page_with_ours_a_verdict_and_why(page: Render) -> None:
+    html = page(published=[FIGURE, CLAIM])
     for part in (
         "perplexity of bigram, fables, test",
         "Plain SGD.",
@@ -213,22 +314,20 @@ def test_what_others_printed_closes_the_page_with_ours_a_verdict_and_why() -> No
         ">431.25<",
         '<b class="good">better</b>',
     ):
-        assert part in page
-    assert "It is worse than guessing." in page and "65B on a CPU" in page and '<b class="soft">not run</b>' in page
+        assert part in html
+    assert "It is worse than guessing." in html and "65B on a CPU" in html and '<b class="soft">not run</b>' in html
 
 
 def test_parameters_are_written_whole() -> None:
-    figure = FIGURE | {"measure": "parameters", "value": 10745088, "ours": 175767}
-    assert (shown.value(figure), shown.value(figure, "ours")) == ("10,745,088", "175,767")
+    figure = replace(FIGURE, measure="parameters", value=10745088, ours=175767)
+    assert (formatting.published_value(figure), formatting.our_value(figure)) == ("10,745,088", "175,767")
 
 
-def test_markdown_has_what_others_printed_as_a_second_table() -> None:
-    _, table = tables.table_markdown(comparison() | {"published": [FIGURE, CLAIM]}).split(
-        "Published against reproduced"
-    )
+def test_markdown_has_what_others_printed_as_a_second_table(results: Folder) -> None:
+    _, table = tables.table_markdown(results(published=[FIGURE, CLAIM])).split("Published against reproduced")
     assert "| perplexity of bigram, fables, test | Plain SGD. | 434 (Post (2025)) | 431.25 | better |" in table
     assert "| 65B on a CPU | – | – (Post (2025)) | – | not run | It is worse than guessing. |" in table
-    assert "Published against" not in tables.table_markdown(comparison())
+    assert "Published against" not in tables.table_markdown(results())
 
 
 # Numbers
@@ -237,19 +336,29 @@ def test_markdown_has_what_others_printed_as_a_second_table() -> None:
 @pytest.mark.parametrize(
     ("written", "wanted"),
     [
-        (shown.decimal(None), "–"),
-        (shown.decimal(1234.5, 2), "1,234.50"),
-        (shown.decimal(-0.25), "−0.250"),
-        (shown.decimal(-0.00001), "0.000"),
-        (shown.decimal(1.5e30), "1.50e+30"),
-        (shown.count(812345), "812,345"),
-        (shown.count(124439808), "124.44 M"),
-        (shown.duration(0.017), "0.02 s"),
-        (shown.duration(59.97), "1 min 00 s"),
-        (shown.duration(11100), "3 h 05 min"),
-        (of_rows.told(False), "no"),
-        (of_rows.told(1), "1"),
-        (of_rows.told(0.001), "0.001"),
+        (formatting.decimal(None), "–"),
+        (formatting.decimal(1234.5, 2), "1,234.50"),
+        (formatting.decimal(-0.25), "−0.250"),
+        (formatting.decimal(-0.00001), "0.000"),
+        (formatting.decimal(1.5e30), "1.50e+30"),
+        (formatting.decimal(float("inf")), "∞"),
+        (formatting.decimal(float("-inf")), "−∞"),
+        (formatting.count(812345), "812,345"),
+        (formatting.count(124439808), "124.44 M"),
+        (formatting.count(float("inf")), "∞"),
+        (formatting.duration(0.017), "0.02 s"),
+        (formatting.duration(59.97), "1 min 00 s"),
+        (formatting.duration(11100), "3 h 05 min"),
+        (formatting.duration(float("inf")), "∞"),
+        (formatting.interval((1.0, float("inf"))), "[1.000, ∞]"),
+        (formatting.significant(0.0123456), "0.0123"),
+        (formatting.significant(98.76), "98.8"),
+        (formatting.significant(100.0), "100"),
+        (formatting.significant(-0.5), "−0.500"),
+        (formatting.significant(0.0000123), "1.23e−05"),
+        (formatting.in_words(False), "no"),
+        (formatting.in_words(1), "1"),
+        (formatting.in_words(0.001), "0.001"),
     ],
 )
 def test_a_number_is_written_for_people(written: str, wanted: str) -> None:
@@ -259,165 +368,107 @@ def test_a_number_is_written_for_people(written: str, wanted: str) -> None:
 # The tables
 
 
-def test_markdown_takes_no_commands_from_a_name() -> None:
-    line = tables.table_markdown(comparison(ROW | {"title": "a|b`c\n<d>\x1b"})).splitlines()[2]
+def test_markdown_takes_no_commands_from_a_name(results: Folder) -> None:
+    line = tables.table_markdown(results(replace(ROW, title="a|b`c\n<d>\x1b"))).splitlines()[2]
     assert r"| a\|b\`c \<d>\x1b".replace(r"\x1b", r"\\x1b") in line
     assert len(re.findall(r"(?<!\\)\|", line)) == 11
 
 
-def test_markdown_shows_failures_and_the_best() -> None:
-    table = tables.table_markdown(comparison())
+def test_markdown_shows_failures_and_the_best(results: Folder) -> None:
+    table = tables.table_markdown(results())
     assert "| **1.500** |" in table and "| failed: the loss became NaN |" in table
 
 
-def test_markdown_holds_no_timings() -> None:
-    assert tables.table_markdown(comparison()) == tables.table_markdown(
-        comparison(*({**row, "fit_seconds": 99.0} for row in (ROW, GPT, FAILED)))
+def test_markdown_holds_no_timings(results: Folder) -> None:
+    slower = (replace(row, fit_seconds=99.0) for row in (ROW, GPT, FAILED))
+    assert tables.table_markdown(results()) == tables.table_markdown(results(*slower))
+
+
+def test_markdown_of_no_rows_is_a_head() -> None:
+    frame = display.display_frame([], display.MARKDOWN)
+    assert tables.markdown(frame, ("corpus",)).splitlines()[1].count("--:") == 8
+
+
+def test_a_changed_figure_changes_one_line_of_markdown(results: Folder) -> None:
+    before, after = (
+        tables.table_markdown(results(ROW, replace(GPT, perplexity=perplexity))).splitlines()
+        for perplexity in (2.83, 123456.0)
     )
+    assert [old != new for old, new in zip(before, after, strict=True)] == [False, False, False, True]
+
+
+def test_names_say_a_category_that_is_not_usual() -> None:
+    assert display.qualified_name(replace(ROW, category="online")) == "Bigram [online]"
+    assert display.qualified_name(replace(ROW, model="b2")) == "Bigram (b2)"
 
 
 @pytest.mark.parametrize("text", ["=1+1", "+1", "-1", "@SUM(A1)", "\t=1", "\r=1"])
-def test_a_spreadsheet_runs_nothing(text: str) -> None:
-    cells = next(csv.DictReader(io.StringIO(tables.table_csv(comparison(ROW | {"title": text})))))
-    assert cells["title"] == "'" + shown.visible(text)
+def test_a_spreadsheet_runs_nothing(results: Folder, text: str) -> None:
+    cells = next(csv.DictReader(io.StringIO(tables.table_csv(results(replace(ROW, title=text))))))
+    assert cells["title"] == "'" + visible(text)
 
 
-def test_csv_keeps_our_own_numbers_whole_and_timings_last() -> None:
-    table = tables.table_csv(comparison(ROW | {"excess_bits_per_byte": -0.0123456789, "parameters": None}))
+def test_csv_keeps_our_own_numbers_whole_and_timings_last(results: Folder) -> None:
+    table = tables.table_csv(results(replace(ROW, excess_bits_per_byte=-0.0123456789, parameters=None)))
     cells = next(csv.DictReader(io.StringIO(table)))
     assert (cells["excess_bits_per_byte"], cells["parameters"]) == ("-0.0123456789", "")
-    assert list(cells)[-2:] == ["fit_seconds", "score_seconds"]
+    assert list(cells)[-3:] == ["fit_seconds", "score_seconds", "tokens_per_second"]
 
 
-def test_the_terminal_gets_no_commands_and_at_most_100_columns() -> None:
-    rows = [ROW | {"title": "a very long title " * 5 + text, "model": "m" * 64} for text in [*HOSTILE, "[red]:smile:"]]
-    table = tables.table_terminal(comparison(*rows, FAILED | {"status": "failed: " + "[bold]\x1b[2J" * 20}))
+def test_the_terminal_gets_no_commands_and_at_most_100_columns(results: Folder) -> None:
+    titles = ["a very long title " * 5 + text for text in [*HOSTILE, "[red]:smile:"]]
+    rows = [replace(ROW, title=title, model="m" * 64) for title in titles]
+    failed = replace(FAILED, status="failed: " + "[bold]\x1b[2J" * 20)
+    table = tables.table_terminal(results(*rows, failed))
     assert max(map(len, table.splitlines())) <= 100
-    assert shown.visible(table) == table and "\x1b" not in table
+    assert visible(table) == table and "\x1b" not in table
 
 
-def test_the_terminal_names_what_failed() -> None:
-    assert "char, lstm: failed: the loss became NaN" in tables.table_terminal(comparison())
+def test_the_terminal_names_what_failed(results: Folder) -> None:
+    assert "char, lstm: failed: the loss became NaN" in tables.table_terminal(results())
 
 
-# The figures
+# Samples side by side
 
 
-def drawn(rows: list[dict[str, Any]], oracle: Any = None) -> str:
-    return ladder.ladder(rows, oracle).svg()
+def sampled(results: Results, run: str = "default") -> str:
+    return samples.samples_markdown(run, entries.entries(results))
 
 
-@pytest.mark.parametrize(
-    "label", [r"$\frac{$", "$x$", "<script>1</script> & co", "日本語", ' style="fill: red" id="x" href="#x" #010203']
-)
-def test_a_label_is_drawn_as_it_is(label: str) -> None:
-    rows = [ROW | {"title": label, "tokenizer": label}, GPT | {"title": label, "corpus": label}]
-    for svg in (drawn(rows), learning.curves(rows).svg(), ladder.fronts(rows, None)["parameters"].svg()):
-        assert label in Page(svg).texts["text"]
-        assert "<script" not in svg
+def test_samples_stand_by_text_then_temperature_then_up_the_ladder(results: Folder) -> None:
+    drawn = [{"temperature": heat, "text": f"drawn at {heat}"} for heat in (1.5, 0.5)]
+    other = replace(ROW, tokenizer="bpe")
+    text = sampled(results(GPT, ROW, replace(ROW, split="valid"), other, samples=drawn))
+    heads = [line.lstrip("# ") for line in text.splitlines() if line.startswith("#")]
+    models = ["Bigram, 3.000 bits per byte", "GPT, 1.500 bits per byte"]
+    assert heads[1:4] == ["fables, tokenizer char", "Temperature 0.5", models[0]]
+    assert heads[4:7] == [models[1], "Temperature 1.5", models[0]] and heads[8] == "fables, tokenizer bpe"
+    assert text.count("drawn at 0.5") == 3
 
 
-def test_a_figure_is_the_same_bytes_each_time() -> None:
-    once, again = (dict(catalogue.files(comparison())) for _ in range(2))
-    assert once == again and {name.rpartition(".")[2] for name in once} == {"svg", "png", "pdf"}
+@pytest.mark.parametrize("sample", [*HOSTILE, "```", "a\n````\nb", "~~~", "`" * 9])
+def test_a_sample_stays_within_its_fence(sample: str) -> None:
+    fence, *body, close = samples.fenced(visible(sample)).splitlines()
+    assert fence == close + "text" and "\n".join(body) == visible(sample)
+    assert not any(re.match(rf" {{0,3}}{close}", line) for line in body)
 
 
-def test_every_figure_has_a_title_and_a_sentence() -> None:
-    told = catalogue.drawings(large(corpora=1, configs=4))
-    assert {name.split("/")[0] for name in told} == {"ladder", "fronts", "position", "learning", "estimation"}
-    assert all(each.title and each.sentence.endswith(".") for each in told.values())
+@pytest.mark.parametrize("sample", HOSTILE)
+def test_hostile_samples_and_names_in_markdown_are_text(results: Folder, sample: str) -> None:
+    text = sampled(results(replace(ROW, title=sample), samples=[{"temperature": 1.0, "text": sample}]), sample)
+    assert text.encode() and visible(text) == text
+    assert not any("<" in re.sub(r"\\<", "", line) for line in text.splitlines() if line.startswith("#"))
 
 
-def test_the_oracle_is_the_floor_of_the_ladder() -> None:
-    assert "oracle, 0.81" in drawn([ROW, XZ], ORACLE)
-    assert "oracle" not in drawn([ROW])
-
-
-def test_without_an_oracle_the_best_compressor_is_the_floor() -> None:
-    worse = XZ | {"title": "gzip -9, alone", "bits_per_byte": 2.4}
-    assert "xz -9e, alone, 2.20" in drawn([ROW, worse, XZ]) and "gzip" not in drawn([ROW, worse, XZ])
-
-
-def test_with_nothing_to_draw_there_is_no_figure() -> None:
-    assert ladder.ladder([FAILED], ORACLE) is learning.curves([ROW]) is learning.by_position([ROW]) is None
-    assert learning.curve(ROW) is None and ladder.fronts([FAILED, ROW], None) == {}
-
-
-def test_a_curve_may_have_gaps() -> None:
-    gap = CURVE[0] | {"train": None, "valid": None}
-    assert "<svg" in learning.curves([GPT | {"curve": [gap, *CURVE]}]).svg()
-    assert "<svg" in learning.curve(GPT | {"curves": [[gap, *CURVE]]}).svg()
-
-
-def test_seeds_are_a_band_about_their_mean() -> None:
-    wide = [point | {"train": point["train"] + 1} for point in CURVE]
-    one, two = (learning.curve(GPT | {"curves": curves}) for curves in ([CURVE], [CURVE, wide]))
-    assert "holds all 2 seeds" in two.sentence and "band" not in one.sentence
-    assert len(two.figure.axes[0].collections) == 1 and not one.figure.axes[0].collections
-    assert list(two.figure.axes[0].lines[0].get_ydata()) == [4.5, 2.5]
-
-
-def test_the_valid_curve_is_a_perplexity() -> None:
-    assert list(learning.curve(GPT).figure.axes[1].lines[0].get_ydata()) == pytest.approx([math.exp(5), math.exp(2.5)])
-
-
-def test_an_interval_takes_the_place_of_the_spread() -> None:
-    rows = [GPT | {"interval": [1.4, 1.7]}, GPT, ROW]
-    below, above = drawing.error_bars(rows)
-    assert (below[:2], above[:2]) == (pytest.approx([0.1, 0.01]), pytest.approx([0.2, 0.01]))
-    assert math.isnan(below[2]) and drawing.error_bars([ROW]) is None
-
-
-def test_nobody_on_the_front_is_beaten() -> None:
-    dice = random.Random(3)
-    points = [(dice.randint(1, 30), dice.randint(1, 30)) for _ in range(200)]
-    front = ladder.pareto(points)
-    beaten = [
-        any(c <= points[at][0] and b <= points[at][1] and (c, b) != points[at] for c, b in points) for at in front
-    ]
-    assert not any(beaten) and {points[at] for at in front} == {p for p in points if not _beaten(p, points)}
-
-
-def _beaten(point: tuple[int, int], points: list[tuple[int, int]]) -> bool:
-    return any(c <= point[0] and b <= point[1] and (c, b) != point for c, b in points)
-
-
-def test_what_has_no_cost_is_named_under_the_front() -> None:
-    free = ROW | {"title": "Uniform", "parameters": 0}
-    assert "not drawn: Uniform." in ladder.fronts([free, ROW, GPT], None)["parameters"].sentence
-
-
-@pytest.mark.parametrize(
-    ("measure", "value", "bits"),
-    [
-        ("perplexity", 8.0, 3.0),
-        ("nats_per_token", 2.0794415, 3.0),
-        ("nats_per_character", 2.0794415, 3.0),
-        ("bits_per_byte", 3.0, 3.0),
-        ("accuracy", 0.5, None),
-    ],
-)
-def test_a_published_figure_is_marked_where_its_measure_fits_the_axis(measure: str, value: float, bits: Any) -> None:
-    found = of_rows.in_bits_per_byte({"measure": measure, "value": value}, ROW)
-    assert found == (bits and pytest.approx(bits))
-
-
-def test_two_models_of_one_model_are_told_apart() -> None:
-    texts = Page(drawn([GPT, GPT | {"model": "gpt-wide"}])).texts["text"]
-    assert "GPT" in texts and "GPT (gpt-wide)" in texts
-
-
-def test_what_learns_while_it_is_scored_has_a_line_of_its_own() -> None:
-    rows = [ROW, GPT | {"category": "online"}]
-    assert ">tokens: char<" in drawn(rows) and ">tokens: char, adaptive<" in drawn(rows)
-    assert "to 3.00" in ladder.ladder(rows, None).sentence
+def test_the_page_leads_to_the_samples_only_where_there_are_some(page: Render) -> None:
+    assert 'href="samples.md"' in page(ROW) and 'href="samples.md"' not in page(ROW, samples=[])
 
 
 # What surprises a model
 
 
 def test_the_nats_of_a_piece_are_spread_over_its_characters() -> None:
-    assert [word.told for word in passages.words([["the", 3.0], [" ", 0.5], ["fox", 0.3]])] == [
+    assert [word.nats for word in passages.words([["the", 3.0], [" ", 0.5], ["fox", 0.3]])] == [
         "3.00 nats",
         "0.50 nats",
         "0.30 nats",
@@ -435,16 +486,25 @@ def test_a_passage_shows_what_cannot_be_seen() -> None:
     assert "".join(runs) == "a↵\n∎\\x1b"
 
 
-def test_the_passage_of_the_page_is_the_text_and_its_signs() -> None:
-    page = Page(render(comparison(ROW)))
-    assert "".join(page.texts["i"]).count("fox") == 2 and ("title", "4.50 nats") in page.attributes
+def test_the_passage_of_the_page_is_the_text_and_its_signs(page: Render) -> None:
+    parsed = Page(page(ROW))
+    assert "".join(parsed.texts["i"]).count("fox") == 2 and ("title", "4.50 nats") in parsed.attributes
+
+
+def test_characters_that_were_expected_have_no_mark(page: Render) -> None:
+    html = page(ROW, passage=[["ab", 0.0], [" ", 0.0], ["c", 9.0]])
+    assert '<span title="0.00 nats">ab</span> <span title="9.00 nats"><i class=n5>c</i></span></pre>' in html
 
 
 # The table of all rows
 
 
-def test_a_column_that_nobody_fills_is_left_out() -> None:
-    keys = [column.key for column in columns.table("default", [ROW | {"excess_bits_per_byte": None}]).columns]
+def of_rows(results: Folder, *rows: Result) -> columns.Table:
+    return columns.table("default", entries.entries(results(*rows)))
+
+
+def test_a_column_that_nobody_fills_is_left_out(results: Folder) -> None:
+    keys = [column.key for column in of_rows(results, replace(ROW, excess_bits_per_byte=None)).columns]
     assert "interval" not in keys and "excess_bits_per_byte" not in keys and "bits_per_byte" in keys
 
 
@@ -458,41 +518,55 @@ def test_a_row_names_the_files_it_was_read_from() -> None:
 
 
 def test_an_ensemble_names_the_files_of_its_members() -> None:
-    row = GPT | {"model": "gpt_ensemble", "ensemble_of": "gpt"}
+    row = replace(GPT, model="gpt_ensemble", ensemble_of="gpt")
     assert columns.files("default", row) == columns.files("default", GPT)
 
 
-def test_neighbours_are_marked_as_different_or_perhaps_not() -> None:
-    below = {"model": "bigram", "tokenizer": "char", "difference": -1.5, "interval": [-1.6, -1.4], "p_holm": 0.0001}
-    page = render(comparison(ROW, GPT | {"below": below | {"differs": True}}))
-    assert '<b class="good">yes</b>' in page and "&lt; 0.001" in page and "[−1.600, −1.400]" in page
-    assert "may be chance" in render(comparison(ROW, GPT | {"below": below | {"differs": False}}))
+def test_a_row_names_its_inputs_and_the_command_that_explains_it(page: Render) -> None:
+    assert "<dd>code: 0123456789ab<" in page(ROW)
+    assert "<code>python -m lmstages explain results/default/fables/char/bigram/seed0</code>" in page(ROW)
 
 
-def test_the_tables_can_be_taken_from_the_page() -> None:
-    taken = dict(re.findall(r'download="(.*?)" href="data:[^,]*;base64,(.*?)"', render(comparison())))
-    assert base64.b64decode(taken["table.csv"]).decode() == tables.table_csv(comparison())
-    assert base64.b64decode(taken["table.tex"]).decode() == tables.table_latex(comparison())
+def test_what_few_rows_have_stands_in_what_a_click_shows(page: Render) -> None:
+    html = page(ROW, replace(GPT, made_of="llama", bits_per_weight=4.5, top1_agreement=0.904))
+    assert "<dt>Made of, without training</dt>" in html and ">4.5<" in html and "Top-1 agreement, %" in html
+    assert "<th" not in html.split("Top-1 agreement")[1].split("</table>")[0].split("<dd")[0]
+
+
+def test_neighbours_are_marked_as_different_or_perhaps_not(page: Render) -> None:
+    below = {"below_model": "bigram", "below_tokenizer": "char", "below_difference": -1.5}
+    sure = replace(GPT, **below, below_low=-1.6, below_high=-1.4, below_p_holm=0.0001)
+    html = page(ROW, sure)
+    assert '<b class="good">yes</b>' in html and "&lt; 0.001" in html and "[−1.600, −1.400]" in html
+    assert "may be chance" in page(ROW, replace(sure, below_p_holm=0.06))
+
+
+def test_the_tables_can_be_taken_from_the_page(results: Folder) -> None:
+    made = results()
+    taken = dict(re.findall(r'download="(.*?)" href="data:[^,]*;base64,(.*?)"', rendered(made)))
+    assert base64.b64decode(taken["table.csv"]).decode() == tables.table_csv(made)
+    assert base64.b64decode(taken["table.md"]).decode() == tables.table_markdown(made)
+    assert base64.b64decode(taken["table.tex"]).decode() == tables.table_latex(made)
 
 
 # LaTeX
 
 
-def test_latex_takes_no_commands_from_a_name() -> None:
-    line = tables.table_latex(comparison(ROW | {"title": r"a_b\c{d}$e&f%g#h~i^j"})).splitlines()[7]
+def test_latex_takes_no_commands_from_a_name(results: Folder) -> None:
+    line = tables.table_latex(results(replace(ROW, title=r"a_b\c{d}$e&f%g#h~i^j"))).splitlines()[7]
     assert r"a\_b\textbackslash{}c\{d\}\$e\&f\%g\#h\textasciitilde{}i\textasciicircum{}j & \textbf{3.000}" in line
 
 
 @pytest.mark.parametrize("text", HOSTILE)
-def test_braces_of_latex_stay_paired(text: str) -> None:
-    table = tables.table_latex(comparison(ROW | {"title": text})).replace(r"\{", "").replace(r"\}", "")
+def test_braces_of_latex_stay_paired(results: Folder, text: str) -> None:
+    table = tables.table_latex(results(replace(ROW, title=text))).replace(r"\{", "").replace(r"\}", "")
     assert table.count("{") == table.count("}") and all(
         ord(character) >= 32 or character == "\n" for character in table
     )
 
 
-def test_latex_has_a_table_for_every_text_and_the_best_in_bold() -> None:
-    table = tables.table_latex(comparison(ROW, GPT, GPT | {"split": "valid"}, FAILED))
+def test_latex_has_a_table_for_every_text_and_the_best_in_bold(results: Folder) -> None:
+    table = tables.table_latex(results(ROW, GPT, replace(GPT, split="valid"), FAILED))
     assert table.count(r"\toprule") == table.count(r"\bottomrule") == 2 and table.count(r"\textbf{1.500}") == 2
     rows = [line for line in table.splitlines() if " & " in line]
     assert {line.count(" & ") for line in rows if "multicolumn" not in line} == {5}
@@ -502,26 +576,104 @@ def test_latex_has_a_table_for_every_text_and_the_best_in_bold() -> None:
 # What was measured of a text
 
 
-@pytest.mark.parametrize(
-    ("found", "cells"),
-    [
-        ({"test": {"near": 0.25, "documents": None}}, ["test", "0.25", "–"]),
-        ([{"gap": -0.5, "split": "test", "model": "gpt", "interval": [-1.0, 0.0]}], ["gpt", "test", "−0.5", "[−1, 0]"]),
-        ({"near": 0.125}, ["near", "0.125"]),
-    ],
-)
-def test_what_was_measured_of_a_text_is_a_table(found: Any, cells: list[str]) -> None:
-    content = comparison()
-    content["corpora"]["fables"]["overlap"] = found
-    table = render(content).split("Overlap of held-out text with train")[2].split("</table>")[0]
-    assert re.findall(r"<td>(.*?)</td>", table) == cells
+def grid_cells(html: str, title: str) -> list[str]:
+    """The cells of the table below a heading."""
+    table = html.split(f"<h3>{title}</h3>")[1].split("</table>")[0]
+    return [re.sub(r"<small.*?</small>", "", cell) for cell in re.findall(r"<t[dh] ?[^>]*>(.*?)</t[dh]>", table)]
 
 
-def test_what_was_not_measured_has_no_section() -> None:
-    page = render(comparison())
-    assert not [title for title in ("Overlap of", "Near transfer", "What is new", "Loss against") if title in page]
+def test_overlap_is_a_table_in_percent_with_its_measure_below(page: Render) -> None:
+    train, test = described("fables")
+    measured = replace(test, overlap_near=0.25, overlap_window=50, overlap_measure="Jaccard >= 0.8")
+    html = page(corpora=[train, measured])
+    assert grid_cells(html, "Overlap of held-out text with train")[-2:] == ["test", "25.0"]
+    assert "Near copies<small>%</small>" in html and "Same documents" not in html
+    assert "Length of a window: 50 characters; Near copies are those of: Jaccard &gt;= 0.8." in html
 
 
-def test_stress_and_names_of_a_docstring_are_set_as_such() -> None:
-    page = render(comparison(ROW | {"adds": "Adds *San* and ``order``: a <b>. More *of* it."}))
-    assert "Adds <em>San</em> and <code>order</code>: a &lt;b&gt;." in page and "<p>More <em>of</em> it.</p>" in page
+TRANSFER = {"couples": 493, "withheld": 107, "sees": 1.0, "seen": 0.8415, "unseen": 0.854, "reference_bits": 2.441}
+
+
+def test_transfer_is_a_table_with_intervals_and_its_shared_facts_below(page: Render) -> None:
+    gap = {"gap_bits": -0.5, "gap_bits_low": -1.0, "gap_bits_high": 0.25, "gap_closed": 0.999}
+    rows = [a_row_of("transfer", **TRANSFER | gap), a_row_of("transfer", **TRANSFER, model="bigram", rank=2)]
+    html = page(transfer=rows)
+    assert grid_cells(html, "Near transfer")[-12:] == [
+        *("Bigram", "100.0", "0.842", "0.854", "–", "–"),
+        *("GPT", "100.0", "0.842", "0.854", "−0.500", "99.9"),
+    ]
+    assert "[−1.000, 0.250]" in html
+    assert "Gap of counting couples: 2.441 bits/couple; Couples: 493 couples; Withheld: 107 couples." in html
+
+
+def test_minimal_pairs_are_a_line_a_model_and_a_column_a_contrast(page: Render) -> None:
+    pairs = {"all": 0.861, "agreement": 0.95, "name": 1 / 3}
+    rows = [a_row_of("minimal_pairs", contrast=name, accuracy=value, pairs=60) for name, value in pairs.items()]
+    html = page(minimal_pairs=rows)
+    assert grid_cells(html, "Minimal pairs")[-4:] == ["GPT", "95.0", "33.3", "86.1"]
+    assert html.index(">agreement<small>% of 60 pairs") < html.index(">name<small>") < html.index(">all<small>")
+
+
+@pytest.mark.parametrize("name", ["novelty", "induction", "neighbours"])
+def test_a_grid_explains_its_columns_in_the_words_of_the_schema(page: Render, name: str) -> None:
+    subject = next(subject for subject in grids.SUBJECTS if subject.table == name)
+    html = page(**{name: [a_row_of(name, **{field.name: 1 for field in subject.fields if field.name != "unit"})]})
+    names = {field.name for field in subject.fields if not field.shared}
+    titles = {value for key, value in Page(html).attributes if key == "title"}
+    assert subject.title in html and {column.text for column in declared(name) if column.name in names} <= titles
+
+
+def declared(table: str) -> list[schema.Declared]:
+    return schema.columns(schema.TABLES[table])
+
+
+def test_every_field_of_a_grid_is_a_column_of_its_table() -> None:
+    for subject in grids.SUBJECTS:
+        names = {column.name for column in declared(subject.table)}
+        assert {name for field in subject.fields for name in (field.name, *(field.ends or ()))} <= names
+
+
+def test_unseen_documents_say_nothing_where_all_are_unseen(page: Render) -> None:
+    some = replace(ROW, unseen_byte_fraction=0.81, unseen_bits_per_byte=3.1, unseen_documents=2286)
+    title = "On documents that train does not hold"
+    assert grid_cells(page(some), title)[-3:] == ["Bigram", "3.000", "3.100"]
+    assert "Unseen part of the bytes: 81.0 %" in page(some)
+    assert title not in page(replace(some, unseen_byte_fraction=1.0))
+
+
+def test_several_tokenizers_have_a_column_and_one_has_none(page: Render) -> None:
+    rows = [a_row_of("neighbours", tokenizer=name, fraction=0.5) for name in ("char", "bpe")]
+    assert "Tokens<" in html_of_grid(page(neighbours=rows)) and "Tokens<" not in html_of_grid(page(neighbours=rows[:1]))
+
+
+def html_of_grid(html: str) -> str:
+    return html.split("<h3>Nearest neighbours in the embedding</h3>")[1].split("</table>")[0]
+
+
+def test_an_infinite_fact_is_shown(page: Render) -> None:
+    html = page(induction=[a_row_of("induction", nats_first=float("inf"), drop=float("-inf"))])
+    assert {"∞", "−∞"} <= set(grid_cells(html, "Induction"))
+
+
+@pytest.mark.parametrize("word", HOSTILE)
+def test_a_hostile_contrast_is_text_and_nothing_else(page: Render, word: str) -> None:
+    wild, tame = (Page(page(minimal_pairs=[a_row_of("minimal_pairs", contrast=name)])) for name in (word, "tame"))
+    assert wild.tags == tame.tags and wild.tags.count("script") == 1
+
+
+def test_what_was_not_measured_has_no_section(page: Render) -> None:
+    html = page()
+    titles = [subject.title for subject in grids.SUBJECTS] + ["Loss by position", "All pairs of models"]
+    assert len(titles) == 9 and not [title for title in titles if title in html]
+
+
+def test_stress_and_names_of_a_docstring_are_set_as_such(page: Render) -> None:
+    html = page(replace(ROW, adds="Adds *San* and ``order``: a <b>. More *of* it."))
+    assert "Adds <em>San</em> and <code>order</code>: a &lt;b&gt;." in html and "<p>More <em>of</em> it.</p>" in html
+
+
+def test_the_report_loads_no_plotting_package() -> None:
+    names = ["matplotlib", "seaborn", "torch"]
+    script = f"import sys, lmstages.report.files; print([name for name in {names} if name in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"

@@ -2,19 +2,22 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from lmstages.core.visible import all_visible
 from lmstages.report import passages
 from lmstages.report.embedded import EmbeddedFigure, Figures
 from lmstages.report.entries import Entry, best_static
-from lmstages.report.grids import SUBJECTS, Topic, topics
+from lmstages.report.grids import SUBJECTS, Topic, measured, topics
 from lmstages.results.frame import Results, groups
 from lmstages.results.schema import Corpora, Result
 
+Tables = Mapping[str, Sequence[Any]]
 COSTS = ("parameters", "compute", "fit_time")
 COUNTS = ("frequencies", "pairs")
+PAIRS = ("differences", "tokenizers")
 PLACED = (
-    *("ladder", *COSTS, "differences", "positions", "learning", *COUNTS),
+    *("ladder", *COSTS, *PAIRS, "positions", "learning", *COUNTS),
     *(name for subject in SUBJECTS for name in subject.figures),
 )  # figures with a place of their own; all others of a corpus close its chapter
 
@@ -63,10 +66,11 @@ def chapters(results: Results, entries: Sequence[Entry], figures: Figures) -> li
     corpora = {name: same for (name,), same in groups(results.records("corpora"), "corpus").items()}
     rows = {entry.row.corpus for entry in entries}
     assert rows <= {*corpora}, f"every row's corpus is described; not so: {sorted(rows - {*corpora})}"
-    return [_chapter(results, sizes, entries, figures) for sizes in corpora.values()]
+    tables = measured(results)
+    return [_chapter(tables, sizes, entries, figures) for sizes in corpora.values()]
 
 
-def _chapter(results: Results, sizes: Sequence[Corpora], entries: Sequence[Entry], figures: Figures) -> Chapter:
+def _chapter(tables: Tables, sizes: Sequence[Corpora], entries: Sequence[Entry], figures: Figures) -> Chapter:
     corpus = sizes[0].corpus
     own = [entry for entry in entries if entry.row.corpus == corpus]
     splits = dict.fromkeys(entry.row.split for entry in own)
@@ -78,7 +82,7 @@ def _chapter(results: Results, sizes: Sequence[Corpora], entries: Sequence[Entry
         [_split(corpus, name, [entry for entry in own if entry.row.split == name], figures) for name in splits],
         figures.of("learning", corpus=corpus),
         [figure for figure in figures.of(*COUNTS, corpus=corpus) if "model" not in figure.group],
-        topics(results, corpus, names, figures),
+        topics(tables, corpus, names, figures),
         others,
     )
 
@@ -90,7 +94,7 @@ def _split(corpus: str, name: str, entries: Sequence[Entry], figures: Figures) -
         figures.of("ladder", corpus=corpus, split=name),
         figures.of(*COSTS, corpus=corpus, split=name),
         figures.of("positions", corpus=corpus, split=name),
-        figures.of("differences", corpus=corpus, split=name),
+        figures.of(*PAIRS, corpus=corpus, split=name),
         [entry for entry in entries if entry.row.below_difference is not None],
         [_strip(entry) for entry in entries if entry.passage],
     )

@@ -87,8 +87,10 @@ def _unseen(entry: Entry) -> Cell:
 
 
 def percent(fraction: float | None) -> str:
-    """A fraction as a number of hundredths, three significant digits."""
-    return significant(None if fraction is None else 100 * fraction)
+    """A fraction as a number of hundredths with one decimal; two significant digits where that would be zero."""
+    if fraction is None or fraction == 0 or abs(fraction) >= 0.0005:
+        return decimal(None if fraction is None else 100 * fraction, 1)
+    return significant(100 * fraction, 2)
 
 
 def _power(value: float | None) -> str:

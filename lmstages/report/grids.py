@@ -100,9 +100,9 @@ SUBJECTS = (
         "How many samples are copies of train or of held-out text, how long their longest copied stretch is, and how "
         "varied they are, beside held-out text of the same size.",
         (
-            Field("new", "New"),
-            Field("in_train", "Copies of train"),
-            Field("recalled", "Held-out documents found"),
+            Field("new", "New", shared=True),
+            Field("in_train", "Copies of train", shared=True),
+            Field("recalled", "Held-out documents found", shared=True),
             Field("ended", "Ended by themselves"),
             Field("copy_mean", "Longest copy, mean"),
             Field("copy_mean_of_test", "The same of held-out text", shared=True),
@@ -170,14 +170,19 @@ IDENTITY = {"model": "Model", "tokenizer": "Tokens", "split": "Split"}
 Names = Mapping[tuple[str, str], str]  # tokenizer, model -> what pages call it
 
 
-def topics(results: Results, corpus: str, names: Names, figures: Figures) -> list[Topic]:
+def measured(results: Results) -> dict[str, list[Any]]:
+    """The rows of every table that a grid is made from."""
+    names = [subject.table for subject in SUBJECTS]
+    return {name: results.rows if name == "results" else results.records(name) for name in names}
+
+
+def topics(tables: Mapping[str, Sequence[Any]], corpus: str, names: Names, figures: Figures) -> list[Topic]:
     """Everything that was measured of a corpus besides scores, in a fixed order."""
-    measured = (_topic(subject, results, corpus, names, figures) for subject in SUBJECTS)
-    return [topic for topic in measured if topic.grid or topic.figures]
+    every = (_topic(subject, tables[subject.table], corpus, names, figures) for subject in SUBJECTS)
+    return [topic for topic in every if topic.grid or topic.figures]
 
 
-def _topic(subject: Subject, results: Results, corpus: str, names: Names, figures: Figures) -> Topic:
-    records: list[Any] = results.rows if subject.table == "results" else results.records(subject.table)
+def _topic(subject: Subject, records: Sequence[Any], corpus: str, names: Names, figures: Figures) -> Topic:
     rows = [row for row in records if row.corpus == corpus and subject.says_something(row)]
     rows = sorted(rows, key=lambda row: (row.split if hasattr(row, "split") else "", getattr(row, "rank", 0)))
     drawn = figures.of(*subject.figures, corpus=corpus)
@@ -233,13 +238,15 @@ def _bounds(bounds: Sequence[float], unit: str) -> str:
 
 
 def in_unit(value: Any, unit: str) -> str:
-    """Fractions in percent, code lengths with three decimals, counts whole, all else in three significant digits."""
+    """Fractions in percent, code lengths with three decimals, lengths with one, counts whole, else three digits."""
     if value is None or isinstance(value, str):
         return DASH if value is None else visible(value)
     if unit == "fraction":
         return percent(value)
     if isinstance(value, int):
         return count(value)
+    if unit == "characters":
+        return decimal(value, 1)
     return decimal(value) if unit.startswith(("bits/", "nats/")) else significant(value)
 
 

@@ -9,6 +9,7 @@ import base64
 import hashlib
 import math
 import re
+from functools import cache
 from importlib import resources
 from typing import Any
 
@@ -43,6 +44,7 @@ def render(results: Results, figures: Figures) -> str:
     return _environment().get_template("page.html.jinja").render(run=run, **parts, **constants, **inline)
 
 
+@cache
 def _environment() -> Environment:
     loader = FunctionLoader(_source)
     environment = Environment(
