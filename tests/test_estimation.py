@@ -107,7 +107,7 @@ def page(folder, facts):
 
 def test_the_report_closes_with_estimation_only_where_asked(tmp_path):
     shown, hidden = (page(tmp_path, {"estimation": wanted}) for wanted in (True, False))
-    assert 'id="estimation"' in shown and "10.00 G" in shown
+    assert '<section class="corpus" id="estimation">' in shown and "10.00 G" in shown
     assert 'id="estimation"' not in hidden and 'id="estimation"' not in page(tmp_path, {})
 
 
