@@ -28,8 +28,8 @@ from starlette.routing import Route
 
 from lmstages.config.sections import from_section
 from lmstages.core.errors import UserError
-from lmstages.playground.answers import MOST_TOKENS, Playground, Question
 from lmstages.core.visible import visible
+from lmstages.playground.answers import MOST_TOKENS, Playground, Question
 
 LOOPBACK = "127.0.0.1"
 HOSTS = [LOOPBACK, "localhost"]
