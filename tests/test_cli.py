@@ -217,12 +217,11 @@ def test_a_missing_file_of_the_user_is_an_error(stage, refusal):
     assert message == "nmes.txt: no such file (did you mean 'names.txt'?); give the path of a text file"
 
 
-def test_a_missing_comparison_is_an_error(refusal, tmp_path, monkeypatch):
+@pytest.mark.parametrize("arguments", [("report", "--results", "none", "--out", "x"), ("table", "none")])
+def test_a_folder_without_results_is_an_error(refusal, tmp_path, monkeypatch, arguments):
     monkeypatch.chdir(tmp_path)
-    for command in ("report", "verdict"):
-        message = refusal(command, "--comparison", "none.json", "--out", "x")
-        assert message.startswith("none.json: no such file; run snakemake to make it")
-    assert refusal("table", "none") == "none/comparison.json: no such file; run snakemake to make it"
+    message = refusal(*arguments)
+    assert message.startswith("none: no such folder; a finished run's folder is results/RUN; run snakemake to make it")
 
 
 def test_a_missing_experiment_is_an_error(stage, refusal):

@@ -1,14 +1,7 @@
-<<<<<<< HEAD
-"""What a fit on a GPU needs, tested without one: no step synchronises, all tensors are on one device, bfloat16 works.
-
-Tensors on torch's meta device have shapes and no values: reading a value, or an operation with a tensor on another
-device, raises an error.
-=======
 """What a GPU needs of a fit, tested without one: no step waits for a value, one device holds all, bfloat16 suffices.
 
 torch's meta device has shapes and no values: reading a value from it, or mixing in a tensor of another device, is an
 error.
->>>>>>> core
 """
 
 import shutil
@@ -31,11 +24,7 @@ from lmstages.training.loop import Trainer
 
 V, META = 7, torch.device("meta")
 TOKENS = Documents.single(np.random.default_rng(0).integers(1, V, 400))
-<<<<<<< HEAD
-ON_THE_HOST = {"autograd", "residual"}  # scalars of Python; n-gram look-ups in numpy
-=======
 ON_THE_HOST = {"autograd", "residual"}  # Python scalars; look-ups in an n-gram model
->>>>>>> core
 KNOWN_TO_FUSE = "_get_fused_kernels_supported_devices"
 NETWORKS = [name for name in SMALL if issubclass(MODEL_TYPES[name], Neural) and name not in ON_THE_HOST]
 OPTIMIZERS = {
@@ -45,17 +34,6 @@ OPTIMIZERS = {
 
 
 def trainer(name, device, **keys):
-<<<<<<< HEAD
-    """The trainer of a small network on ``device``, before its first step."""
-    model = build(MODEL_TYPES[name].model_validate({**SMALL[name], **keys}), V)
-    torch.manual_seed(0)
-    rows = Rows(TOKENS, model.window, model.config.row_length, device, Processes())
-    fit = Trainer(model.build().to(device), model.config, (rows, rows), 0, Runtime(), Processes())
-    fit.resume()
-    fit.network.train()
-    fit.forward = fit.compiled()
-    return fit
-=======
     """A trainer of a small network on ``device``, about to take its first step."""
     model = build(MODEL_TYPES[name].model_validate({**SMALL[name], **keys}), V)
     torch.manual_seed(0)
@@ -65,26 +43,17 @@ def trainer(name, device, **keys):
     trainer.network.train()
     trainer.forward = trainer.compiled()
     return trainer
->>>>>>> core
 
 
 @pytest.fixture(autouse=True)
 def fused_everywhere(monkeypatch):
-<<<<<<< HEAD
-    """torch's fused AdamW works on the meta device, but torch does not list that device."""
-=======
     """torch's fused AdamW works on the meta device, which torch does not list."""
->>>>>>> core
     monkeypatch.setattr(import_module("torch.optim.optimizer"), KNOWN_TO_FUSE, lambda: ["cpu", "meta"])
 
 
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
 @pytest.mark.parametrize("name", NETWORKS)
-<<<<<<< HEAD
-def test_a_step_neither_reads_a_value_nor_uses_another_device(name, optimizer):
-=======
 def test_a_step_reads_no_value_and_mixes_in_no_tensor_of_another_device(name, optimizer):
->>>>>>> core
     fit = trainer(name, META, **OPTIMIZERS[optimizer])
     for _ in range(3):
         fit.step()
@@ -93,17 +62,6 @@ def test_a_step_reads_no_value_and_mixes_in_no_tensor_of_another_device(name, op
 
 
 def reads_a_value(fit):
-<<<<<<< HEAD
-    fit.progress.due = lambda: True  # a line of progress says the loss
-
-
-def uses_another_device(fit):
-    fit.rows = Rows(TOKENS, 1, fit.config.row_length)
-
-
-@pytest.mark.parametrize("fault", [reads_a_value, uses_another_device])
-def test_a_step_with_either_fault_fails(fault):
-=======
     fit.progress.due = lambda: True  # a line of progress shows the loss
 
 
@@ -113,7 +71,6 @@ def mixes_devices(fit):
 
 @pytest.mark.parametrize("fault", [reads_a_value, mixes_devices])
 def test_a_step_that_does_would_fail(fault):
->>>>>>> core
     fit = trainer("gpt", META)
     fault(fit)
     with pytest.raises((RuntimeError, NotImplementedError), match="meta"):
