@@ -47,7 +47,7 @@ def _draw_model(axes: "Axes", name: str, curve: pd.DataFrame) -> Any:
 
 
 def plot_seeds(axes: "Axes", curve: pd.DataFrame, column: str, **style: Any) -> Any:
-    """(seeds, points) -> their mean over the steps that most seeds reached and, where there are several, their range."""
+    """(seeds, points) -> their mean over the steps that most seeds reached and, of several seeds, their range."""
     import seaborn
 
     seeds = curve["seed"].nunique()
