@@ -36,7 +36,7 @@ def draw(frame: pd.DataFrame, results: pd.DataFrame) -> "Figure | None":
         room_for(labels),
         min(0.26, (WIDTH - room_for(labels) - 0.2) / max(len(group[0]) for group in groups.values())),
     )
-    below = {category: 0.45 + room_for(members) for category, (members, _, _) in groups.items()}
+    below = {category: 0.35 + room_for(members) for category, (members, _, _) in groups.items()}
     figure = sheet(
         0.4 + sum(field * len(members) + below[name] for name, (members, _, _) in groups.items()), layout="none"
     )
