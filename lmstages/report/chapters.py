@@ -12,6 +12,7 @@ from lmstages.report.grids import SUBJECTS, Topic, measured, topics
 from lmstages.results.frame import Results, groups
 from lmstages.results.schema import Corpora, Result
 
+SPLITS = ("train", "valid", "test")
 Tables = Mapping[str, Sequence[Any]]
 COSTS = ("parameters", "compute", "fit_time")
 COUNTS = ("frequencies", "pairs")
@@ -67,7 +68,8 @@ def chapters(results: Results, entries: Sequence[Entry], figures: Figures) -> li
     rows = {entry.row.corpus for entry in entries}
     assert rows <= {*corpora}, f"every row's corpus is described; not so: {sorted(rows - {*corpora})}"
     tables = measured(results)
-    return [_chapter(tables, sizes, entries, figures) for sizes in corpora.values()]
+    ordered = [sorted(sizes, key=lambda size: SPLITS.index(size.split)) for sizes in corpora.values()]
+    return [_chapter(tables, sizes, entries, figures) for sizes in ordered]
 
 
 def _chapter(tables: Tables, sizes: Sequence[Corpora], entries: Sequence[Entry], figures: Figures) -> Chapter:
