@@ -1,4 +1,4 @@
-"""GPT and LLaMA are the published networks: their sizes, their parts, and another's logits from our numbers."""
+"""GPT and LLaMA are the published networks: their sizes, their parts, and their logits are another implementation's."""
 
 import numpy as np
 import pytest
@@ -86,7 +86,7 @@ def test_llama_logits_are_those_of_another_implementation(key_value_heads, tied_
     assert_same_logits(ours, theirs)
 
 
-def test_llama_sees_distances_and_not_places():
+def test_llama_attends_by_distance_and_not_by_position():
     model = untrained(Llama(layers=1, heads=2, key_value_heads=1, width=16, hidden=24, window=32, row_length=32), 9)
     attention, x = model.network.blocks[0].attention, torch.randn(1, 5, 16)
     near, far = (attention(x, model.network.cos_sin[:, start : start + 5]) for start in (0, 20))
@@ -94,7 +94,7 @@ def test_llama_sees_distances_and_not_places():
 
 
 @pytest.mark.parametrize(
-    ("config", "wrong", "told"),
+    ("config", "changes", "message"),
     [
         (GPT, {"heads": 3}, "width 128 is no multiple of heads 3"),
         (GPT, {"row_length": 65}, "row_length 65 exceeds window 64"),
@@ -103,9 +103,9 @@ def test_llama_sees_distances_and_not_places():
         (Llama, {"row_length": 65}, "row_length 65 exceeds window 64"),
     ],
 )
-def test_shapes_that_do_not_fit_are_named(config, wrong, told):
-    with pytest.raises(ValueError, match=told):
-        config(**wrong)
+def test_an_error_names_the_shapes_that_do_not_fit(config, changes, message):
+    with pytest.raises(ValueError, match=message):
+        config(**changes)
 
 
 def assert_same_logits(ours, theirs):
@@ -115,9 +115,9 @@ def assert_same_logits(ours, theirs):
         for network in (ours.network, theirs):
             for weight in set(network.parameters()):
                 weight.mul_(10) if weight.dim() >= 2 else weight.add_(0.5)
-        mine, reference = ours.network(tokens), theirs(tokens).logits
+        logits, reference = ours.network(tokens), theirs(tokens).logits
     assert reference.std() > 1
-    assert torch.allclose(mine, reference, rtol=1e-5, atol=2e-5 * float(reference.abs().max()))
+    assert torch.allclose(logits, reference, rtol=1e-5, atol=2e-5 * float(reference.abs().max()))
 
 
 def llama_names(arrays):
@@ -152,9 +152,14 @@ def gpt2_names(arrays):
         "attention_norm": "ln_1",
         "feedforward_norm": "ln_2",
     }
-    turned = {name: array.T if array.ndim == 2 and ".attention." in name else array for name, array in arrays.items()}
-    turned = {name: array.T if array.ndim == 2 and ".feedforward." in name else array for name, array in turned.items()}
-    return with_head({renamed(name, names): torch.tensor(array) for name, array in turned.items()}, "transformer.wte")
+    parts = (".attention.", ".feedforward.")  # whose matrices are stored transposed
+    weights = {
+        renamed(name, names): torch.tensor(
+            array.T if array.ndim == 2 and any(part in name for part in parts) else array
+        )
+        for name, array in arrays.items()
+    }
+    return with_head(weights, "transformer.wte")
 
 
 def with_head(weights, embedding="model.embed_tokens"):
@@ -163,10 +168,10 @@ def with_head(weights, embedding="model.embed_tokens"):
 
 
 def renamed(name, names):
-    """``blocks.0.attention.output.weight`` -> its parts, each under its other name."""
+    """``blocks.0.attention.output.weight`` -> its parts, translated one by one."""
     head, _, rest = name.partition(".")
     if head != "blocks":
         return f"{names[head]}.{rest}" if rest else names[head]
     layer, _, rest = rest.partition(".")
-    part, _, kind = rest.rpartition(".")
-    return f"{names['blocks']}.{layer}.{names[part]}.{kind}"
+    part, _, parameter = rest.rpartition(".")
+    return f"{names['blocks']}.{layer}.{names[part]}.{parameter}"

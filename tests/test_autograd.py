@@ -92,7 +92,7 @@ def test_gradients_of_the_network_are_torchs():
     logits = tensors["weight2"] @ x + tensors["bias2"]
     torch.nn.functional.cross_entropy(logits[None], torch.tensor([target])).backward()
     ours = [value.grad for value in network.parameters()]
-    names = ["embedding", *(f"{kind}{layer}" for layer in range(3) for kind in ("weight", "bias"))]
+    names = ["embedding", *(f"{parameter}{layer}" for layer in range(3) for parameter in ("weight", "bias"))]
     theirs = torch.cat([tensors[name].grad.flatten() for name in names])
     assert float(theirs.abs().max()) > 0.1 and np.allclose(ours, theirs.numpy(), rtol=0, atol=1e-6)
 

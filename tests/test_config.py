@@ -25,9 +25,9 @@ def write(tmp_path):
     """Text, or the sections that differ from the smallest config -> its path."""
 
     def written(content=None, name="run.yaml", **sections):
-        told = "\n".join(f"{key}: {value}" for key, value in {**BASE, **sections}.items())
+        lines = "\n".join(f"{key}: {value}" for key, value in {**BASE, **sections}.items())
         path = tmp_path / name
-        path.write_bytes(content if isinstance(content, bytes) else (told if content is None else content).encode())
+        path.write_bytes(content if isinstance(content, bytes) else (lines if content is None else content).encode())
         return path
 
     return written
@@ -37,13 +37,13 @@ def write(tmp_path):
 def refusal(write):
     """The message of a config, without its path."""
 
-    def told(content=None, name="run.yaml", overrides=None, **sections):
+    def message(content=None, name="run.yaml", overrides=None, **sections):
         path = write(content, name, **sections)
         with pytest.raises(UserError) as raised:
             read_run(path, overrides)
         return str(raised.value).removeprefix(f"{path}: ")
 
-    return told
+    return message
 
 
 # What is right
@@ -54,13 +54,13 @@ def test_every_config_of_the_project_is_right(path):
     assert read_run(path).experiments()
 
 
-def test_the_smallest_config_is_one_cell(write):
+def test_the_smallest_config_is_one_experiment(write):
     assert read_run(write()).experiments() == [("coined", "char", "bigram", 0)]
 
 
 def test_only_neural_models_have_several_seeds(write):
-    cells = read_run(write(models="{bigram: , mlp: }", seeds="[3, 1]")).experiments()
-    assert [cell[2:] for cell in cells] == [("bigram", 3), ("mlp", 3), ("mlp", 1)]
+    experiments = read_run(write(models="{bigram: , mlp: }", seeds="[3, 1]")).experiments()
+    assert [experiment[2:] for experiment in experiments] == [("bigram", 3), ("mlp", 3), ("mlp", 1)]
 
 
 def test_a_corpus_may_choose_its_models_and_tokenizers(write):
@@ -103,14 +103,14 @@ TYPOS = [
 ]
 
 
-@pytest.mark.parametrize(("sections", "place", "hint"), TYPOS)
-def test_a_typo_is_refused_with_a_suggestion(refusal, sections, place, hint):
-    told = refusal(**sections)
-    assert place in told and f"(did you mean {hint}?)" in told and "allowed: " in told
+@pytest.mark.parametrize(("sections", "where", "hint"), TYPOS)
+def test_a_typo_is_refused_with_a_suggestion(refusal, sections, where, hint):
+    message = refusal(**sections)
+    assert where in message and f"(did you mean {hint}?)" in message and "allowed: " in message
 
 
 @pytest.mark.parametrize(
-    ("sections", "told"),
+    ("sections", "expected"),
     [
         ({"models": "{gtp: }"}, "models.gtp: unknown model 'gtp'; allowed: uniform, "),
         ({"models": "{big: {type: [gpt]}}"}, "models.big: unknown model ['gpt']; allowed: "),
@@ -119,16 +119,16 @@ def test_a_typo_is_refused_with_a_suggestion(refusal, sections, place, hint):
         ({"corpora": "{coined: {tokenizers: [chr]}}"}, "corpora.coined.tokenizers: 'chr' is not defined under"),
     ],
 )
-def test_an_unknown_name_is_refused_with_a_suggestion(refusal, sections, told):
+def test_an_unknown_name_is_refused_with_a_suggestion(refusal, sections, expected):
     message = refusal(**sections)
-    assert told in message and ("did you mean" in message or "[" in told)
+    assert expected in message and ("did you mean" in message or "[" in expected)
 
 
 def test_dunder_yte_is_an_unknown_key_and_runs_nothing(refusal, tmp_path):
     trap = f"? if __import__('os').mkdir('{tmp_path}/ran')\n: 3"
     content = f"__use_yte__: true\n{trap}\n"
-    told = refusal(content)
-    assert "__use_yte__: unknown key" in told and not (tmp_path / "ran").exists()
+    message = refusal(content)
+    assert "__use_yte__: unknown key" in message and not (tmp_path / "ran").exists()
 
 
 # Wrong types and values
@@ -197,9 +197,9 @@ WRONG = [
 ]
 
 
-@pytest.mark.parametrize(("sections", "told"), WRONG)
-def test_a_wrong_value_is_told_with_its_place(refusal, sections, told):
-    assert told in refusal(**sections)
+@pytest.mark.parametrize(("sections", "expected"), WRONG)
+def test_a_wrong_value_is_reported_with_its_key(refusal, sections, expected):
+    assert expected in refusal(**sections)
 
 
 SPLITS = [
@@ -215,10 +215,10 @@ SPLITS = [
 ]
 
 
-@pytest.mark.parametrize(("split", "told"), SPLITS)
-def test_a_split_that_cannot_be_is_refused(refusal, split, told):
+@pytest.mark.parametrize(("split", "expected"), SPLITS)
+def test_a_split_that_cannot_be_is_refused(refusal, split, expected):
     message = refusal(corpora=f"{{coined: {{split: {split}}}}}")
-    assert message.startswith("corpora.coined.split") and told in message
+    assert message.startswith("corpora.coined.split") and expected in message
 
 
 def test_an_evaluated_split_must_not_be_empty(refusal):
@@ -228,8 +228,8 @@ def test_an_evaluated_split_must_not_be_empty(refusal):
 
 def test_best_weights_need_a_valid_part_to_be_chosen_on(refusal, write):
     corpora = "{coined: {split: {valid: 0}}}"
-    told = refusal(corpora=corpora, models="{bigram: , mlp: }")
-    assert told == "models.mlp.keep: best chooses on valid, which corpora.coined leaves empty; allowed: last"
+    message = refusal(corpora=corpora, models="{bigram: , mlp: }")
+    assert message == "models.mlp.keep: best chooses on valid, which corpora.coined leaves empty; allowed: last"
     assert read_run(write(corpora=corpora, models="{bigram: , mlp: {keep: last}}"))
 
 
@@ -242,25 +242,25 @@ def test_best_weights_need_a_valid_part_to_be_chosen_on(refusal, write):
     ],
 )
 def test_what_valid_chooses_needs_one(refusal, model, key):
-    told = refusal(corpora="{coined: {split: {train: 0.9, valid: 0, test: 0.1}}}", models=f"{{counts: {model}}}")
-    assert told == f"models.counts.{key} is chosen on valid, which corpora.coined leaves empty; allowed: one value"
+    message = refusal(corpora="{coined: {split: {train: 0.9, valid: 0, test: 0.1}}}", models=f"{{counts: {model}}}")
+    assert message == f"models.counts.{key} is chosen on valid, which corpora.coined leaves empty; allowed: one value"
 
 
 def test_a_published_figure_must_stand_beside_one_of_ours(refusal):
     figure = "measure: perplexity, value: 1, tolerance: 0, source: x"
-    told = refusal(published=f"[{{corpus: coind, model: bigra, split: test, {figure}}}]")
-    assert "published[0].corpus: 'coind' is not defined (did you mean 'coined'?)" in told
-    assert "published[0].model: 'bigra' is not defined (did you mean 'bigram'?)" in told
-    told = refusal(published=f"[{{corpus: coined, model: bigram, split: valid, {figure}}}]")
-    assert told == "published[0].split: 'valid' is not evaluated on corpus coined"
+    message = refusal(published=f"[{{corpus: coind, model: bigra, split: test, {figure}}}]")
+    assert "published[0].corpus: 'coind' is not defined (did you mean 'coined'?)" in message
+    assert "published[0].model: 'bigra' is not defined (did you mean 'bigram'?)" in message
+    message = refusal(published=f"[{{corpus: coined, model: bigram, split: valid, {figure}}}]")
+    assert message == "published[0].split: 'valid' is not evaluated on corpus coined"
 
 
 def test_all_mistakes_come_at_once(refusal):
     sections = {"corpora": "{coined: {cuont: 5}, fables: {models: [bigam]}}", "models": "{ngram: {order: x}, gtp: }"}
-    told = refusal(**sections, smapling="{}", seeds="[x]", sampling="{count: 0}", mirror="5", name="A.yaml")
+    message = refusal(**sections, smapling="{}", seeds="[x]", sampling="{count: 0}", mirror="5", name="A.yaml")
     places = ["corpora.coined", "corpora.fables.models", "models.ngram.order", "models.gtp", "smapling", "seeds.0"]
-    assert told.startswith("cannot be used:\n") and told.count("\n") == 9
-    assert all(f"\n  {place}" in told for place in [*places, "sampling.count", "mirror", "run name 'A'"])
+    assert message.startswith("cannot be used:\n") and message.count("\n") == 9
+    assert all(f"\n  {place}" in message for place in [*places, "sampling.count", "mirror", "run name 'A'"])
 
 
 # Names
@@ -313,21 +313,21 @@ REFUSED = [
 ]
 
 
-@pytest.mark.parametrize(("content", "told"), REFUSED)
-def test_a_file_that_is_no_config_is_refused(refusal, content, told):
-    assert told in refusal(content)
+@pytest.mark.parametrize(("content", "expected"), REFUSED)
+def test_a_file_that_is_no_config_is_refused(refusal, content, expected):
+    assert expected in refusal(content)
 
 
 def test_a_file_that_is_not_utf8_is_refused(refusal):
     assert refusal("corpora: {é: }".encode("latin-1")) == "not UTF-8 at byte 10"
 
 
-def test_a_missing_file_is_told_with_the_nearest(write):
+def test_a_missing_file_is_reported_with_the_nearest(write):
     path = write(name="published.yaml").with_name("publishd.yaml")
     with pytest.raises(UserError) as raised:
         read_run(path)
-    found = f"{path}: cannot be read (No such file or directory) (did you mean '{path.with_name('published.yaml')}'?)"
-    assert str(raised.value) == f"{found}; a YAML file"
+    problem = f"{path}: cannot be read (No such file or directory) (did you mean '{path.with_name('published.yaml')}'?)"
+    assert str(raised.value) == f"{problem}; a YAML file"
 
 
 def test_a_folder_is_no_config(tmp_path):
@@ -343,9 +343,9 @@ def test_words_of_older_yaml_are_text(write):
 
 
 def test_numbers_are_numbers(write):
-    told = {"1e-3": 1e-3, "1.": 1.0, ".5": 0.5, "-2": -2, "+3": 3, "0": 0, "1E+2": 100.0, "~": None, "true": True}
-    loaded = load_yaml(write("\n".join(f"k{n}: {text}" for n, text in enumerate(told)))).values()
-    assert list(loaded) == list(told.values()) and [type(v) for v in loaded] == [type(v) for v in told.values()]
+    numbers = {"1e-3": 1e-3, "1.": 1.0, ".5": 0.5, "-2": -2, "+3": 3, "0": 0, "1E+2": 100.0, "~": None, "true": True}
+    loaded = load_yaml(write("\n".join(f"k{n}: {text}" for n, text in enumerate(numbers)))).values()
+    assert list(loaded) == list(numbers.values()) and [type(v) for v in loaded] == [type(v) for v in numbers.values()]
 
 
 # Overrides and a text of one's own
@@ -367,10 +367,10 @@ def test_an_override_that_is_no_number_is_refused(refusal):
 
 
 def test_an_unknown_override_is_refused(refusal):
-    told = refusal(overrides={"miror": "x"})
+    message = refusal(overrides={"miror": "x"})
     assert (
-        told.startswith("--config miror: unknown key; allowed: run, text, mirror")
-        and "(did you mean 'mirror'?)" in told
+        message.startswith("--config miror: unknown key; allowed: run, text, mirror")
+        and "(did you mean 'mirror'?)" in message
     )
 
 
@@ -430,10 +430,10 @@ def test_the_model_of_a_section(write):
 
 
 def test_how_a_model_is_scored_is_no_part_of_its_fit(write):
-    one = read_run(write(models="{gpt: {scoring: {protocol: disjoint}}}"))
-    other = read_run(write(models="{gpt: {scoring: {stride: 3}}}"))
-    assert one.fit_section("gpt") == other.fit_section("gpt")
-    assert one.evaluate_section("coined", "gpt") != other.evaluate_section("coined", "gpt")
+    disjoint = read_run(write(models="{gpt: {scoring: {protocol: disjoint}}}"))
+    stride = read_run(write(models="{gpt: {scoring: {stride: 3}}}"))
+    assert disjoint.fit_section("gpt") == stride.fit_section("gpt")
+    assert disjoint.evaluate_section("coined", "gpt") != stride.evaluate_section("coined", "gpt")
 
 
 def test_a_ladder_has_every_name_once():

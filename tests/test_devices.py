@@ -1,7 +1,7 @@
-"""What a GPU asks of a fit, seen without one: no step waits for a value, all lies on one device, bfloat16 will do.
+"""What a fit on a GPU needs, tested without one: no step synchronises, all tensors are on one device, bfloat16 works.
 
-torch's device ``meta`` has shapes and no values: whoever asks it for one, or brings something that lies elsewhere,
-gets an error.
+Tensors on torch's meta device have shapes and no values: reading a value, or an operation with a tensor on another
+device, raises an error.
 """
 
 import shutil
@@ -24,53 +24,53 @@ from lmstages.training.loop import Trainer
 
 V, META = 7, torch.device("meta")
 TOKENS = Documents.single(np.random.default_rng(0).integers(1, V, 400))
-ON_THE_HOST = {"autograd", "residual"}  # scalars of Python; an n-gram that is looked up
+ON_THE_HOST = {"autograd", "residual"}  # scalars of Python; n-gram look-ups in numpy
 KNOWN_TO_FUSE = "_get_fused_kernels_supported_devices"
 NETWORKS = [name for name in SMALL if issubclass(MODEL_TYPES[name], Neural) and name not in ON_THE_HOST]
-WAYS = {
+OPTIMIZERS = {
     "adamw": {"optimizer": "adamw", "averaging": "mean", "dropout": 0.1},
     "muon": {"optimizer": "muon", "averaging": "ema"},
 }
 
 
 def trainer(name, device, **keys):
-    """Of a small network on ``device``, about to take its first step."""
+    """The trainer of a small network on ``device``, before its first step."""
     model = build(MODEL_TYPES[name].model_validate({**SMALL[name], **keys}), V)
     torch.manual_seed(0)
     rows = Rows(TOKENS, model.window, model.config.row_length, device, Processes())
-    found = Trainer(model.build().to(device), model.config, (rows, rows), 0, Runtime(), Processes())
-    found.resume()
-    found.network.train()
-    found.forward = found.compiled()
-    return found
+    fit = Trainer(model.build().to(device), model.config, (rows, rows), 0, Runtime(), Processes())
+    fit.resume()
+    fit.network.train()
+    fit.forward = fit.compiled()
+    return fit
 
 
 @pytest.fixture(autouse=True)
 def fused_everywhere(monkeypatch):
-    """torch's fused AdamW knows how to move on ``meta``, but is not told so."""
+    """torch's fused AdamW works on the meta device, but torch does not list that device."""
     monkeypatch.setattr(import_module("torch.optim.optimizer"), KNOWN_TO_FUSE, lambda: ["cpu", "meta"])
 
 
-@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
 @pytest.mark.parametrize("name", NETWORKS)
-def test_a_step_waits_for_no_value_and_brings_nothing_from_elsewhere(name, way):
-    fit = trainer(name, META, **WAYS[way])
+def test_a_step_neither_reads_a_value_nor_uses_another_device(name, optimizer):
+    fit = trainer(name, META, **OPTIMIZERS[optimizer])
     for _ in range(3):
         fit.step()
     assert fit.state.losses.device == META and fit.state.step == 3
     assert all(weight.device == META for weight in fit.network.parameters())
 
 
-def asks(fit):
+def reads_a_value(fit):
     fit.progress.due = lambda: True  # a line of progress says the loss
 
 
-def brings(fit):
+def uses_another_device(fit):
     fit.rows = Rows(TOKENS, 1, fit.config.row_length)
 
 
-@pytest.mark.parametrize("fault", [asks, brings])
-def test_a_step_that_does_would_fail(fault):
+@pytest.mark.parametrize("fault", [reads_a_value, uses_another_device])
+def test_a_step_with_either_fault_fails(fault):
     fit = trainer("gpt", META)
     fault(fit)
     with pytest.raises((RuntimeError, NotImplementedError), match="meta"):

@@ -1,4 +1,4 @@
-"""The likeliest parameters are the published ones, and the parameters of factorisations add up."""
+"""Maximum-likelihood estimates are the published ones, and the parameters of factorisations add up."""
 
 import json
 
@@ -25,16 +25,16 @@ def test_the_true_value_is_less_likely_than_the_estimate():
 
 def test_free_parameters_are_the_proportions():
     """The lowest is 202.97 nats; the 203.3 of the source is the level of the contour that it draws around it."""
-    found = likeliest(WIDGETS, estimation.free, 2)
-    assert found.theta == pytest.approx([0.038, 0.007], abs=1e-6) and round(found.nats, 2) == 202.97
+    estimate = likeliest(WIDGETS, estimation.free, 2)
+    assert estimate.theta == pytest.approx([0.038, 0.007], abs=1e-6) and round(estimate.nats, 2) == 202.97
 
 
 def test_a_wrong_constraint_costs_nats():
     """207.19 is published for 0.047, to which the source rounds the optimum; the optimum itself has 207.18."""
-    found = likeliest(WIDGETS, estimation.squared, 1)
-    assert round(float(found.theta[0]), 3) == 0.047 and round(found.nats, 2) == 207.18
+    estimate = likeliest(WIDGETS, estimation.squared, 1)
+    assert round(float(estimate.theta[0]), 3) == 0.047 and round(estimate.nats, 2) == 207.18
     assert round(float(negative_log_likelihood(WIDGETS, estimation.squared(np.array([0.047])))), 2) == 207.19
-    assert found.probabilities == pytest.approx([0.047, 0.047**2, 1 - 0.047 - 0.047**2], abs=5e-4)
+    assert estimate.probabilities == pytest.approx([0.047, 0.047**2, 1 - 0.047 - 0.047**2], abs=5e-4)
 
 
 def test_a_right_constraint_comes_nearer_to_the_truth_than_freedom():
@@ -51,8 +51,8 @@ def test_the_published_optimum_of_the_right_constraint():
 
 @given(st.lists(st.integers(1, 500), min_size=3, max_size=3))
 def test_the_free_optimum_is_always_the_proportions(counts):
-    found = likeliest(counts, estimation.free, 2)
-    assert found.probabilities == pytest.approx(np.array(counts) / sum(counts), abs=1e-5)
+    estimate = likeliest(counts, estimation.free, 2)
+    assert estimate.probabilities == pytest.approx(np.array(counts) / sum(counts), abs=1e-5)
 
 
 def test_what_occurred_and_is_impossible_costs_everything():
@@ -65,13 +65,13 @@ def test_what_occurred_and_is_impossible_costs_everything():
 
 def test_parameters_of_factorisations():
     assert estimation.joint_parameters(2, 2) == 3 and estimation.joint_parameters(10, 10) == 10**10 - 1
-    assert [estimation.conditional_parameters(2, place) for place in (1, 2, 3)] == [1, 2, 4]
+    assert [estimation.conditional_parameters(2, position) for position in (1, 2, 3)] == [1, 2, 4]
     assert estimation.independent_parameters(2) == 1 and estimation.independent_parameters(67) == 66
 
 
 @given(st.integers(2, 70), st.integers(1, 9))
 def test_conditionals_have_as_many_parameters_as_the_joint(outcomes, variables):
-    conditionals = [estimation.conditional_parameters(outcomes, place) for place in range(1, variables + 1)]
+    conditionals = [estimation.conditional_parameters(outcomes, position) for position in range(1, variables + 1)]
     assert sum(conditionals) == estimation.joint_parameters(outcomes, variables)
 
 
@@ -85,15 +85,15 @@ def test_the_figure_is_the_same_bytes_every_time_and_embeddable():
 
 
 def test_the_sentence_has_the_figures_numbers():
-    told = likelihood.sentence()
-    assert all(number in told for number in ("0.62", "202.97", "207.18", "204.16"))
+    sentence = likelihood.sentence()
+    assert all(number in sentence for number in ("0.62", "202.97", "207.18", "204.16"))
 
 
 def test_the_report_closes_with_estimation_only_where_asked():
     empty = {"run": "r", "corpora": {}, "rows": [], "published": [], "sweeps": []}
-    asked, unasked = (render({**empty, "estimation": wanted}) for wanted in (True, False))
-    assert '<section class="corpus" id="estimation">' in asked and "10.00 G" in asked
-    assert 'id="estimation"' not in unasked and 'id="estimation"' not in render(empty)
+    shown, hidden = (render({**empty, "estimation": wanted}) for wanted in (True, False))
+    assert '<section class="corpus" id="estimation">' in shown and "10.00 G" in shown
+    assert 'id="estimation"' not in hidden and 'id="estimation"' not in render(empty)
 
 
 def test_the_config_asks_for_estimation(tmp_path):

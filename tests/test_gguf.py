@@ -380,7 +380,7 @@ def test_a_text_with_the_sign_for_a_space_is_no_character_vocabulary_of_gguf():
 # Export, and transformers as a witness
 
 
-def cell(folder, model, tokenizer):
+def experiment(folder, model, tokenizer):
     """A fitted cell on disk, as the workflow leaves it."""
     from lmstages.models.storage import save_model
 
@@ -399,7 +399,7 @@ def test_transformers_gives_the_logits_of_an_exported_model(tmp_path, tied):
 
     ours = learnt("char")
     model = fitted(tied, vocab_size=ours.vocab_size)
-    export(*cell(tmp_path, model, ours), tmp_path / "hf", section("hf"), {})
+    export(*experiment(tmp_path, model, ours), tmp_path / "hf", section("hf"), {})
     theirs = LlamaForCausalLM.from_pretrained(tmp_path / "hf")
     x = torch.from_numpy(np.random.default_rng(4).integers(0, ours.vocab_size, (3, 16)))
     with torch.inference_mode():
@@ -410,7 +410,7 @@ def test_transformers_cuts_text_with_an_exported_vocabulary(tmp_path):
     from transformers import AutoTokenizer
 
     ours = learnt("bpe", vocab_size=SIZES["bpe"])
-    export(*cell(tmp_path, fitted(vocab_size=SIZES["bpe"]), ours), tmp_path / "hf", section("hf"), {})
+    export(*experiment(tmp_path, fitted(vocab_size=SIZES["bpe"]), ours), tmp_path / "hf", section("hf"), {})
     theirs = AutoTokenizer.from_pretrained(tmp_path / "hf")
     assert theirs(TEXTS[2], add_special_tokens=False)["input_ids"] == ours.encode([TEXTS[2]])[0][0].tolist()
 
@@ -418,7 +418,8 @@ def test_transformers_cuts_text_with_an_exported_vocabulary(tmp_path):
 def test_an_exported_file_says_what_made_it_and_is_rounded_as_asked(tmp_path):
     ours = learnt("char")
     model = fitted(vocab_size=ours.vocab_size)
-    export(*cell(tmp_path, model, ours), tmp_path / "m.gguf", section("gguf", "q4_0", "q8_0"), {"command": "export"})
+    path, tokens = experiment(tmp_path, model, ours)
+    export(path, tokens, tmp_path / "m.gguf", section("gguf", "q4_0", "q8_0"), {"command": "export"})
     assert artifacts.made_of(artifacts.verified(tmp_path / "m.gguf"))["made"] == {"command": "export"}
     _, tensors = gguf_file.llama_of(gguf_file.opened(tmp_path / "m.gguf"))
     expected = derived(model, LlamaQ4).packed_tensors()
@@ -428,23 +429,23 @@ def test_an_exported_file_says_what_made_it_and_is_rounded_as_asked(tmp_path):
 def test_export_of_what_cannot_be_exported_is_one_line(tmp_path):
     ours = learnt("char")
     model = fitted(vocab_size=ours.vocab_size)
-    path, tokens = cell(tmp_path, model, ours)
+    path, tokens = experiment(tmp_path, model, ours)
     message = "is to be quantized, or is already; the Hugging Face layout is written in f32; use --to gguf"
     with pytest.raises(UserError, match=message):
         export(path, tokens, tmp_path / "hf", section("hf", "q8_0"), {})
     with pytest.raises(UserError, match=r"--output-type: f32 with --type q8_0; allowed: q8_0, q4_0"):
         export(path, tokens, tmp_path / "m.gguf", section("gguf", "q8_0", "f32"), {})
-    rounded_path, _ = cell(tmp_path / "q", derived(model, LlamaQ8), ours)
+    rounded_path, _ = experiment(tmp_path / "q", derived(model, LlamaQ8), ours)
     with pytest.raises(UserError, match=r"is of model llama_q8 already"):
         export(rounded_path, tokens, tmp_path / "m.gguf", section("gguf", "q4_0"), {})
     from lmstages.config.hyperparameters.counts import Uniform
 
-    guess_path, _ = cell(tmp_path / "u", build(Uniform(), ours.vocab_size), ours)
+    guess_path, _ = experiment(tmp_path / "u", build(Uniform(), ours.vocab_size), ours)
     with pytest.raises(UserError, match=r"is of model uniform; allowed: llama, llama_q8, llama_q4"):
         export(guess_path, tokens, tmp_path / "m.gguf", section("gguf"), {})
     uneven = build(Llama.model_validate({**SHAPE, "hidden": 100}), ours.vocab_size)
     uneven.network = uneven.build()
-    uneven_path, _ = cell(tmp_path / "x", uneven, ours)
+    uneven_path, _ = experiment(tmp_path / "x", uneven, ours)
     with pytest.raises(UserError, match=r"rows of 100 numbers \(hidden\); allowed: multiples of 32"):
         export(uneven_path, tokens, tmp_path / "m.gguf", section("gguf", "q8_0"), {})
 
@@ -634,7 +635,8 @@ def test_a_text_outside_the_vocabulary_is_refused_and_shown(tmp_path):
 @pytest.fixture
 def folder(tmp_path):
     ours = learnt("char")
-    export(*cell(tmp_path, fitted(tied=False, vocab_size=ours.vocab_size), ours), tmp_path / "hf", section("hf"), {})
+    model = fitted(tied=False, vocab_size=ours.vocab_size)
+    export(*experiment(tmp_path, model, ours), tmp_path / "hf", section("hf"), {})
     return tmp_path / "hf"
 
 

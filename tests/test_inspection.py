@@ -44,11 +44,11 @@ def fresh(config, vocab_size=6, **changes):
 # ---------------------------------------------------------------- induction
 
 
-def test_a_head_that_copies_scores_one_and_one_that_looks_at_itself_none():
+def test_a_head_that_copies_scores_one_and_a_head_that_attends_to_itself_zero():
     period, length = 4, 8
     copies, itself = np.zeros((length, length)), np.eye(length)
-    for place in range(length):
-        copies[place, place - period + 1 if place >= period else place] = 1
+    for position in range(length):
+        copies[position, position - period + 1 if position >= period else position] = 1
     assert attention_maps.induction(np.stack([copies, itself]), period).tolist() == [1, 0]
 
 
@@ -57,22 +57,22 @@ def test_the_score_is_worked_by_hand():
     assert attention_maps.induction(weights, 3) == pytest.approx((weights[3, 1] + weights[4, 2] + weights[5, 3]) / 3)
 
 
-def test_places_before_the_sequence_do_not_count():
+def test_tokens_in_front_of_the_sequence_do_not_count():
     weights = np.tril(np.arange(36.0).reshape(6, 6)) / 100  # a boundary, then three tokens, then two of them again
     assert attention_maps.induction(weights, 3, begin=1) == pytest.approx((weights[4, 2] + weights[5, 3]) / 2)
 
 
-def test_equal_attention_scores_what_chance_gives():
+def test_uniform_attention_scores_by_chance():
     rows = np.tril(np.ones((8, 8)))
     score = attention_maps.induction(rows / rows.sum(1, keepdims=True), 4)
     assert score == pytest.approx(np.mean([1 / 5, 1 / 6, 1 / 7, 1 / 8]))
 
 
 @pytest.mark.parametrize("config", ["gpt", "llama", "modern_gpt"])
-def test_an_untrained_network_has_not_learnt_to_copy(config):
-    found = inspection.induction_of(fresh(config), escape=None)
-    assert abs(found["drop"]) < 0.2 and 0 < found["score"] < 0.6 and found["period"] == 4
-    assert np.max(found["heads"]) == pytest.approx(found["score"], abs=1e-4)
+def test_an_untrained_network_does_not_copy(config):
+    induction = inspection.induction_of(fresh(config), escape=None)
+    assert abs(induction["drop"]) < 0.2 and 0 < induction["score"] < 0.6 and induction["period"] == 4
+    assert np.max(induction["heads"]) == pytest.approx(induction["score"], abs=1e-4)
 
 
 # ---------------------------------------------------------------- attention
@@ -82,13 +82,13 @@ def test_an_untrained_network_has_not_learnt_to_copy(config):
 def test_the_weights_are_those_that_torch_attends_with(shared):
     draws = torch.Generator().manual_seed(0)
     queries, keys, values = (torch.randn(2, heads, 5, 3, generator=draws) for heads in (4, shared, shared))
-    wanted = functional.scaled_dot_product_attention(queries, keys, values, is_causal=True, enable_gqa=shared < 4)
-    found = attention_maps.weights(queries, keys) @ values.repeat_interleave(4 // shared, dim=1)
-    torch.testing.assert_close(found, wanted)
+    expected = functional.scaled_dot_product_attention(queries, keys, values, is_causal=True, enable_gqa=shared < 4)
+    mixed = attention_maps.weights(queries, keys) @ values.repeat_interleave(4 // shared, dim=1)
+    torch.testing.assert_close(mixed, expected)
 
 
 @pytest.mark.parametrize(("config", "layers"), [("gpt", 2), ("llama", 1), ("modern_gpt", 2)])
-def test_a_network_is_watched_layer_by_layer_and_says_what_it_says_unwatched(config, layers):
+def test_attention_is_recorded_layer_by_layer_and_recording_changes_no_score(config, layers):
     model, tokens = fresh(config), np.array([[1, 2, 3, 4, 5, 1]])
     maps, scores = attention_maps.attention(model, tokens)
     assert maps.shape == (layers, 1, 2, 6, 6) and np.allclose(maps.sum(-1), 1, atol=1e-6)
@@ -96,7 +96,7 @@ def test_a_network_is_watched_layer_by_layer_and_says_what_it_says_unwatched(con
     np.testing.assert_allclose(scores, model.score(tokens), atol=1e-6)
 
 
-def test_what_does_not_attend_is_not_watched():
+def test_a_model_without_attention_has_no_maps():
     assert attention_maps.attention(fresh("mlp"), np.array([[1, 2, 3]])) is None
 
 

@@ -22,7 +22,12 @@ from lmstages.config.sections import to_section
 pytestmark = pytest.mark.slow
 FORKS = multiprocessing.get_context("forkserver")
 FORKS.set_forkserver_preload(
-    ["lmstages.training.loop", "lmstages.models.neural.gpt", "lmstages.models.neural.recurrent", "lmstages.storage"]
+    [
+        "lmstages.training.loop",
+        "lmstages.models.neural.gpt",
+        "lmstages.models.neural.recurrent",
+        "lmstages.models.storage",
+    ]
 )
 INTERVAL = 5  # steps between two resume points
 KILLS = {"kneser_ney": 10, "mlp": 34, "lstm": 34, "gpt": 34}
@@ -39,7 +44,7 @@ models:
 
 
 def run_fit(arguments, step, resumed):
-    """In a process of its own: the fit, which tells the step it has reached and the one it went on from."""
+    """The fit in a process of its own; ``step`` is the step it has reached, ``resumed`` the one it resumed from."""
     import torch
 
     from lmstages.cli import main
@@ -127,7 +132,7 @@ def outcome(folder):
 
 
 def killed_until_done(arguments, cut, whole, kills, moments):
-    """Kill attempt after attempt, and begin anew what gets done meanwhile -> kills amid writing, steps lost by each."""
+    """Kill attempt after attempt, start over when one completes -> kills during a write, steps lost by every kill."""
     points = cut / "points"
     killed, amid, lost, reached = 0, 0, [], None
     while killed < kills:

@@ -67,8 +67,8 @@ def test_with_every_switch_off_it_is_gpt():
 @pytest.mark.parametrize("switch", [name for name in OFF if name not in ("zero_projections", "tied_output")])
 def test_every_switch_changes_what_is_predicted(switch):
     model, other = untrained(scale=0.5), untrained(scale=0.5, **{switch: OFF[switch]})
-    known = {name: a for name, a in model.arrays().items() if name in other.arrays()}
-    other.restore({**other.arrays(), **known})
+    common = {name: a for name, a in model.arrays().items() if name in other.arrays()}
+    other.restore({**other.arrays(), **common})
     assert not np.allclose(model.score(rows()), other.score(rows()), atol=1e-3)
 
 
@@ -81,7 +81,7 @@ def test_before_training_it_predicts_uniformly(keys):
     assert np.allclose(untrained(**keys).next_log_probs(rows()), -np.log(V), atol=1e-6)
 
 
-def test_a_tied_output_or_gpts_start_does_not_predict_uniformly():
+def test_a_tied_output_or_gpts_initialisation_does_not_predict_uniformly():
     for keys in ({"tied_output": True}, {"zero_projections": False}):
         assert not np.allclose(untrained(**keys).next_log_probs(rows()), -np.log(V), atol=1e-4)
 
@@ -95,25 +95,25 @@ def test_the_softcap_bounds_logits_and_keeps_their_order():
     assert torch.allclose(tight, 5 * torch.tanh(loose / 5), atol=1e-4)
 
 
-def test_the_norm_is_torchs_rms_norm_without_weights():
+def test_the_norm_is_torchs_parameter_free_rms_norm():
     x = random(3, 5, 16)
     assert torch.allclose(Norm(ModernGPT(**SHAPE))(x), nn.RMSNorm(16, elementwise_affine=False)(x), atol=1e-6)
     assert torch.allclose(Norm(ModernGPT(**SHAPE))(7 * x), Norm(ModernGPT(**SHAPE))(x), atol=1e-5)
 
 
-def test_normed_queries_and_keys_make_products_bounded():
+def test_products_of_normalised_queries_and_keys_are_bounded():
     queries, keys = (functional.rms_norm(100 * random(1, 2, 6, 8, seed=seed), (8,)) for seed in (0, 1))
     assert (queries @ keys.mT).abs().max() <= 8 + 1e-4
 
 
-def test_the_norm_and_its_slope_are_torchs():
+def test_the_norm_and_its_gradient_are_torchs():
     x, y = (random(2, 3, 16).double().requires_grad_() for _ in range(2))
     (rms_norm(x, 1e-3) * random(2, 3, 16, seed=1)).sum().backward()
     (functional.rms_norm(y, (16,), eps=1e-3) * random(2, 3, 16, seed=1)).sum().backward()
     assert torch.allclose(rms_norm(x, 1e-3), functional.rms_norm(y, (16,), eps=1e-3)) and torch.allclose(x.grad, y.grad)
 
 
-def test_squared_relu_and_its_slope_are_those_of_autograd():
+def test_squared_relu_and_its_gradient_are_those_of_autograd():
     x = random(40).double().requires_grad_()
     (SquaredReLU.apply(x) * random(40, seed=1)).sum().backward()
     y = x.detach().clone().requires_grad_()
@@ -121,7 +121,7 @@ def test_squared_relu_and_its_slope_are_those_of_autograd():
     assert torch.equal(SquaredReLU.apply(x), functional.relu(y).square()) and torch.allclose(x.grad, y.grad)
 
 
-def test_attention_is_a_softmax_over_what_came_before():
+def test_attention_is_a_softmax_over_earlier_positions():
     queries, keys, values = (random(2, 4, 6, 8, seed=seed) for seed in range(3))
     scores = queries @ keys.mT / 8**0.5
     scores = scores.masked_fill(torch.ones(6, 6).triu(1).bool(), -torch.inf)
@@ -155,7 +155,7 @@ def test_few_buckets_are_shared_by_many_and_all_are_used():
     assert sorted(embedding([3], 50).hashed(triples, 3).unique().tolist()) == list(range(50))
 
 
-def test_an_ngram_embedding_depends_on_its_last_tokens_and_boundaries_stand_before_a_row():
+def test_an_ngram_embedding_depends_on_its_last_tokens_with_boundaries_in_front_of_a_row():
     table = embedding([2, 3], 200)
     with torch.no_grad():
         for part in table.tables:
@@ -176,7 +176,7 @@ def test_the_ngram_embedding_learns_a_text_that_two_tokens_determine():
 
 
 @pytest.mark.parametrize(
-    ("wrong", "told"),
+    ("changes", "message"),
     [
         ({"width": 12, "heads": 4, "row_length": 8}, "width 12 is no multiple of twice the heads 4"),
         ({"row_length": 65}, "row_length 65 exceeds window 64"),
@@ -185,6 +185,6 @@ def test_the_ngram_embedding_learns_a_text_that_two_tokens_determine():
         ({"softcap": 0.0}, "greater than 0"),
     ],
 )
-def test_settings_that_do_not_fit_are_named(wrong, told):
-    with pytest.raises(ValidationError, match=told):
-        ModernGPT(**wrong)
+def test_an_error_names_the_settings_that_do_not_fit(changes, message):
+    with pytest.raises(ValidationError, match=message):
+        ModernGPT(**changes)

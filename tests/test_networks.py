@@ -1,4 +1,4 @@
-"""The networks below attention: exact sizes, what equals what, and where order and history enter."""
+"""Networks without attention: exact sizes, equivalences, and the influence of order and history."""
 
 import math
 import random
@@ -92,7 +92,7 @@ def test_a_neural_bigram_trained_to_the_end_is_the_counts_bigram():
 
 
 @pytest.mark.slow
-def test_on_names_counting_and_descending_give_the_same_ten_names(data):
+def test_on_names_counting_and_gradient_descent_give_the_same_ten_names(data):
     documents = documents_of((data / "names.txt").read_text().split())
     (counted, learned), models = tables_of(documents, 27)
     assert np.abs(counted - learned).max() < 0.02  # of a rare letter, whose row learns slowest
@@ -115,7 +115,7 @@ def test_full_batches_do_not_depend_on_the_order_of_documents():
     assert np.allclose(models[0].score(x), models[1].score(x), atol=1e-5)
 
 
-def test_the_step_schedule_drops_after_its_share_of_the_steps():
+def test_the_step_schedule_drops_after_its_fraction_of_the_steps():
     config = MLP(steps=100_000, schedule="step", drop_after=0.8, learning_rate=1e-3, final_learning_rate=1e-4)
     assert [learning_rate(config, step) for step in (0, 80_000, 80_001, 99_999)] == [1e-3, 1e-3, 1e-4, 1e-4]
 
@@ -123,7 +123,7 @@ def test_the_step_schedule_drops_after_its_share_of_the_steps():
 # ---------------------------------------------------------------- MLP
 
 
-def test_without_a_valid_part_the_curve_says_nothing_of_it():
+def test_without_a_valid_split_the_curve_has_no_validation_loss():
     rows = Documents.of([[1, 2, 0]] * 4)
     model = build(NeuralBigram(width=2, batch_size=4, steps=4, evaluate_every=2, keep="last"), 3)
     assert [point["valid"] for point in model.fit(rows, Documents.of([]), 0)] == [None, None]
@@ -147,9 +147,9 @@ def test_an_mlp_over_one_token_is_the_neural_bigram():
     assert np.array_equal(mlp.score(x), bigram.score(x))
 
 
-@pytest.mark.parametrize("kind", ["normal", "all_normal"])
-def test_published_initialisation_starts_worse_than_guessing(kind):
-    model = unfitted(MLP(window=8, embedding=32, hidden=256, initialisation=kind), 175)
+@pytest.mark.parametrize("initialisation", ["normal", "all_normal"])
+def test_published_initialisation_starts_worse_than_guessing(initialisation):
+    model = unfitted(MLP(window=8, embedding=32, hidden=256, initialisation=initialisation), 175)
     assert -model.score(random_rows(4, (20, 20), 175)).mean() > 2 * math.log(175)
     scaled = unfitted(MLP(window=8, embedding=32, hidden=256), 175)
     assert -scaled.score(random_rows(4, (20, 20), 175)).mean() < math.log(175) + 0.2
@@ -158,8 +158,8 @@ def test_published_initialisation_starts_worse_than_guessing(kind):
 # ---------------------------------------------------------------- convolution
 
 
-def settled(config, vocab_size):
-    """An untrained WaveNet whose BatchNorms have seen some rows, in evaluation mode."""
+def with_statistics(config, vocab_size):
+    """An untrained WaveNet whose BatchNorms have running statistics of some rows, in evaluation mode."""
     model = unfitted(config, vocab_size)
     with torch.no_grad():
         model.network.train()(torch.from_numpy(random_rows(5, (16, 40), vocab_size)))
@@ -170,7 +170,7 @@ def settled(config, vocab_size):
 @pytest.mark.parametrize("layers", [1, 3, 5])
 def test_dilated_convolution_computes_what_the_tree_computes(layers):
     config = WaveNet(layers=layers, embedding=6, hidden=16, bias=True)
-    tree, dilated = settled(config, 11), build(config, 11)
+    tree, dilated = with_statistics(config, 11), build(config, 11)
     dilated.restore({name: array.copy() for name, array in tree.arrays().items()})
     row = torch.from_numpy(random_rows(6, (3, config.window + 9), 11))
     with torch.inference_mode():
@@ -184,7 +184,7 @@ def test_a_batch_of_one_number_is_refused():
 
 
 def test_the_statistics_of_batchnorm_are_saved():
-    arrays = settled(WaveNet(), 11).arrays()
+    arrays = with_statistics(WaveNet(), 11).arrays()
     assert {name.rpartition(".")[2] for name in arrays} >= {"running_mean", "running_var"}
     assert arrays["layers.0.norm.running_mean"].any()
 
@@ -192,28 +192,28 @@ def test_the_statistics_of_batchnorm_are_saved():
 # ---------------------------------------------------------------- recurrent
 
 
-@pytest.mark.parametrize("kind", [RNN, GRU, LSTM])
+@pytest.mark.parametrize("config", [RNN, GRU, LSTM])
 @pytest.mark.parametrize("layers", [1, 2])
-def test_the_state_is_carried_from_piece_to_piece(kind, layers):
-    model = unfitted(kind(embedding=5, hidden=8, layers=layers), 7)
+def test_the_state_is_carried_from_piece_to_piece(config, layers):
+    model = unfitted(config(embedding=5, hidden=8, layers=layers), 7)
     x = random_rows(7, (3, 23), 7)
     whole = model.score(x)
     model.piece = 4
     assert np.allclose(model.score(x), whole, atol=1e-6)
 
 
-@pytest.mark.parametrize("kind", [RNN, GRU, LSTM])
-def test_a_recurrent_network_remembers_its_first_token(kind):
-    model = unfitted(kind(embedding=5, hidden=8), 7)
+@pytest.mark.parametrize("config", [RNN, GRU, LSTM])
+def test_a_recurrent_network_remembers_its_first_token(config):
+    model = unfitted(config(embedding=5, hidden=8), 7)
     x = random_rows(8, (1, 12), 7)
     other = np.concatenate([(x[:, :1] + 1) % 7, x[:, 1:]], axis=1)
     assert not np.array_equal(model.score(x)[:, -1], model.score(other)[:, -1])
 
 
-@pytest.mark.parametrize(("kind", "gates"), [(RNN, 1), (GRU, 3), (LSTM, 4)])
-def test_each_gate_costs_one_more_set_of_weights(kind, gates):
+@pytest.mark.parametrize(("config", "gates"), [(RNN, 1), (GRU, 3), (LSTM, 4)])
+def test_each_gate_costs_one_more_set_of_weights(config, gates):
     cell = 8 * 5 + 8 * 8 + 2 * 8  # inputs, state, torch's two biases
-    assert unfitted(kind(embedding=5, hidden=8), 7).parameters() == 7 * 5 + gates * cell + 8 * 7 + 7
+    assert unfitted(config(embedding=5, hidden=8), 7).parameters() == 7 * 5 + gates * cell + 8 * 7 + 7
 
 
 # ---------------------------------------------------------------- published figures

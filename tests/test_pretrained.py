@@ -1,4 +1,4 @@
-"""Models made of models and models from elsewhere: from the config to a scored cell, and every mistake in one line."""
+"""Derived and pretrained models: from the config to a scored experiment, and every mistake in one line."""
 
 import json
 import os
@@ -31,12 +31,12 @@ models:
   better: {type: llama_q4, rounding: gptq, output: q4_0}
 sampling: {count: 1, length: 10}
 """
-CELL = "results/words/char/llama/seed0"
+EXPERIMENT = "results/words/char/llama/seed0"
 
 
 @pytest.fixture(scope="module")
 def project(tmp_path_factory):
-    """A folder with a text, its tokens, a LLaMA of a cell, and the LLaMA exported in both layouts."""
+    """A folder with a text, its tokens, an experiment's LLaMA, and the LLaMA exported in both layouts."""
     folder = tmp_path_factory.mktemp("project")
     before = os.getcwd()
     os.chdir(folder)
@@ -52,10 +52,10 @@ def project(tmp_path_factory):
     model, draws = build(config, size), np.random.default_rng(0)
     model.restore({n: draws.normal(0, 0.3, shape).astype(np.float32) for n, shape in shapes(config, size).items()})
     facts = {"type": "llama", "status": "ok", "tokens_seen": 100, "hyperparameters": {}}
-    save_fit(folder / CELL, model, facts, {})
+    save_fit(folder / EXPERIMENT, model, facts, {})
     evaluated = ["--tokens", tokens, "--text", text, "--section", run.evaluate_section("words", "llama")]
-    assert main(["evaluate", "--model", f"{CELL}/model.safetensors", "--out", CELL, *evaluated]) == 0
-    exported = ["export", f"{CELL}/model.safetensors"]
+    assert main(["evaluate", "--model", f"{EXPERIMENT}/model.safetensors", "--out", EXPERIMENT, *evaluated]) == 0
+    exported = ["export", f"{EXPERIMENT}/model.safetensors"]
     assert main([*exported, "--to", "hf", "--out", "llama"]) == 0
     assert main([*exported, "--to", "gguf", "--out", "llama.gguf"]) == 0
     assert main([*exported, "--to", "gguf", "--type", "q8_0", "--out", "q8.gguf"]) == 0
@@ -70,11 +70,11 @@ def here(project, monkeypatch):
 
 
 def scored(here, **keys):
-    """The verb on a pretrained section -> its exit code and its folder."""
-    told = {"splits": ["test"], "documents": True, "sampling": read_run(here / "run.yaml").sampling.model_dump()}
+    """The command score_pretrained on a pretrained section -> its exit code and its folder."""
+    others = {"splits": ["test"], "documents": True, "sampling": read_run(here / "run.yaml").sampling.model_dump()}
     out = here / "results/words/own/theirs/seed0"
     arguments = ["--text", "results/words/text", "--out", str(out)]
-    section = json.dumps({"pretrained": keys, **told})
+    section = json.dumps({"pretrained": keys, **others})
     return main(["score_pretrained", *arguments, "--section", section]), out
 
 
@@ -85,17 +85,17 @@ def scored(here, **keys):
 def test_a_checkpoint_of_our_own_scores_and_samples_as_it_did_here(here, keys):
     code, out = scored(here, **keys)
     assert code == 0
-    ours, theirs = (load_scores(folder / "scores.safetensors")["test"] for folder in (here / CELL, out))
+    ours, theirs = (load_scores(folder / "scores.safetensors")["test"] for folder in (here / EXPERIMENT, out))
     assert np.allclose(ours.log_probs, theirs.log_probs, atol=1e-5) and np.array_equal(ours.lengths, theirs.lengths)
-    told = [artifacts.load_json(folder / "evaluation.json")["samples"] for folder in (here / CELL, out)]
-    assert told[0] == told[1]
+    ours, theirs = (artifacts.load_json(folder / "evaluation.json")["samples"] for folder in (here / EXPERIMENT, out))
+    assert ours == theirs
     facts = artifacts.load_json(out / "fit.json")
     assert facts["status"] == "ok" and facts["hyperparameters"]["window"] == 16
 
 
 def test_a_rounded_file_scores_nearly_the_same(here):
     code, out = scored(here, gguf="q8.gguf", samples=False, sha256=artifacts.sha256_of(here / "q8.gguf"))
-    ours, theirs = (load_scores(folder / "scores.safetensors")["test"] for folder in (here / CELL, out))
+    ours, theirs = (load_scores(folder / "scores.safetensors")["test"] for folder in (here / EXPERIMENT, out))
     assert code == 0 and 0 < np.abs(ours.log_probs - theirs.log_probs).mean() < 0.05
     assert artifacts.load_json(out / "evaluation.json")["samples"] == []
 
@@ -117,8 +117,8 @@ def test_a_rounded_file_scores_nearly_the_same(here):
 )
 def test_what_cannot_be_scored_is_one_line(here, capfd, keys, message):
     code, _ = scored(here, **keys)
-    told = capfd.readouterr().err
-    assert code == 1 and message in told and "Traceback" not in told
+    printed = capfd.readouterr().err
+    assert code == 1 and message in printed and "Traceback" not in printed
 
 
 def test_a_hub_id_without_network_is_one_line(monkeypatch, tmp_path):
@@ -158,19 +158,19 @@ def test_the_machine_has_memory():
 # Derived
 
 
-def test_a_derived_cell_is_made_and_measured(here):
+def test_a_derived_model_is_written_and_its_error_measured(here):
     run, tokens = read_run(here / "run.yaml"), here / "results/words/char/tokens"
-    base = here / CELL / "model.safetensors"
+    base = here / EXPERIMENT / "model.safetensors"
     for name in ("llama_q4", "better"):
         out = here / f"results/words/char/{name}/seed0"
         derive(base, tokens, out, json.loads(run.fit_section(name)), 1, {})
-        told = quantization_error(out / "model.safetensors", base, tokens, ["test"])["test"]
-        assert told["of"] == "llama" and 0 < told["kl"] < 1 and 0.5 < told["top1"] <= 1
-        assert told["file_bytes"] < (here / "llama.gguf").stat().st_size and 4.5 < told["bits_per_weight"] < 8
+        error = quantization_error(out / "model.safetensors", base, tokens, ["test"])["test"]
+        assert error["of"] == "llama" and 0 < error["kl"] < 1 and 0.5 < error["top1"] <= 1
+        assert error["file_bytes"] < (here / "llama.gguf").stat().st_size and 4.5 < error["bits_per_weight"] < 8
         assert artifacts.load_json(out / "fit.json")["tokens_seen"] == 100
 
 
-def test_what_is_made_of_a_failed_fit_fails_with_it(here, tmp_path):
+def test_a_model_derived_from_a_failed_fit_fails_too(here, tmp_path):
     tokens, base = here / "results/words/char/tokens", tmp_path / "llama/seed0"
     save_fit(base, None, {"status": "failed: it diverged"}, {})
     section = json.loads(read_run(here / "run.yaml").fit_section("llama_q4"))
@@ -179,10 +179,10 @@ def test_what_is_made_of_a_failed_fit_fails_with_it(here, tmp_path):
     assert quantization_error(tmp_path / "q/seed0/model.safetensors", base, tokens, ["test"]) == {}
 
 
-def test_a_model_that_is_made_of_nothing_is_not_derived(here, tmp_path):
+def test_a_model_that_is_no_derived_one_is_refused(here, tmp_path):
     section = {"type": "uniform", "hyperparameters": {}}
     with pytest.raises(UserError, match="model uniform: is not derived from another model; use the command fit"):
-        derive(here / CELL / "model.safetensors", here / "results/words/char/tokens", tmp_path, section, 1, {})
+        derive(here / EXPERIMENT / "model.safetensors", here / "results/words/char/tokens", tmp_path, section, 1, {})
 
 
 # The config
@@ -196,12 +196,12 @@ def test_a_derived_model_has_the_record_and_the_seeds_of_its_base(here):
     assert json.loads(run.evaluate_section("words", "better"))["scoring"]["window"] == 16
 
 
-def test_a_pretrained_model_is_a_cell_of_a_class_of_its_own(here):
+def test_a_pretrained_model_is_an_experiment_of_category_pretrained(here):
     (here / "more.yaml").write_text(CONFIG + "pretrained: {theirs: {path: llama}}\n")
     run = read_run(here / "more.yaml")
     assert run.experiments()[-1] == ("words", "own", "theirs", 0)
-    told = json.loads(run.summary_section())["models"]
-    assert told["theirs"]["category"] == "pretrained" and told["llama_q4"]["of"] == "llama"
+    models = json.loads(run.summary_section())["models"]
+    assert models["theirs"]["category"] == "pretrained" and models["llama_q4"]["of"] == "llama"
 
 
 LLAMA, Q4 = "  llama: {", "  llama_q4: {of: llama}"
@@ -234,9 +234,9 @@ LLAMA, Q4 = "  llama: {", "  llama_q4: {of: llama}"
 )
 def test_names_that_lead_nowhere_are_found_before_any_job(here, old, new, message):
     (here / "bad.yaml").write_text(CONFIG.replace(old, new, 1))
-    with pytest.raises(UserError) as told:
+    with pytest.raises(UserError) as error:
         read_run(here / "bad.yaml")
-    assert message in str(told.value)
+    assert message in str(error.value)
 
 
 def test_own_is_no_tokenizers_name_beside_pretrained_models(here):

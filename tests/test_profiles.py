@@ -1,4 +1,4 @@
-"""The profiles: each names rules that exist, plans the tiny run, and asks for what the config makes of a fit."""
+"""The profiles name rules that exist, plan the tiny run, and request what the config needs for a fit."""
 
 import os
 import re
@@ -30,7 +30,7 @@ def snakemake(folder, *arguments):
 
 @pytest.fixture
 def folder(tmp_path):
-    """A place to run in, with the project's runs and profiles beside it."""
+    """A working directory with the project's runs and profiles."""
     for name in ("runs", "profiles", "config.yaml"):
         (tmp_path / name).symlink_to(PROJECT / name)
     return tmp_path
@@ -40,8 +40,9 @@ def test_every_rule_that_a_profile_names_exists(folder):
     rules = snakemake(folder, "--list-rules", "--config", "run=tiny").stdout.split()
     for name in PROFILES:
         profile = yaml.safe_load((PROJECT / "profiles" / name / "config.yaml").read_text())
-        named = {each.split("=")[0] for each in profile.get("groups", [])} | set(profile.get("set-resources", {}))
-        assert named <= set(rules), f"{name} names {named - set(rules)}"
+        grouped = {assignment.split("=")[0] for assignment in profile.get("groups", [])}
+        unknown = (grouped | set(profile.get("set-resources", {}))) - set(rules)
+        assert not unknown, f"{name} names {unknown}"
 
 
 @pytest.mark.parametrize("name", CLUSTERS)
@@ -56,16 +57,17 @@ def yaml_of(name):
     return yaml.safe_load((PROJECT / "profiles" / name / "config.yaml").read_text())
 
 
-def test_a_profile_that_is_not_there_is_refused(folder):
-    done = snakemake(folder, "-n", "--workflow-profile", "profiles/slrum", "--config", "run=tiny")
+@pytest.mark.parametrize("option", [["--workflow-profile", "profiles/slrum"], ["--workflow-profile=profiles/slrum"]])
+def test_a_profile_that_is_not_there_is_refused(folder, option):
+    done = snakemake(folder, "-n", *option, "--config", "run=tiny")
     assert done.returncode == 1
     assert "--workflow-profile: 'profiles/slrum' is no folder with a config.yaml" in done.stdout + done.stderr
     assert "did you mean 'profiles/slurm'?" in done.stdout + done.stderr
 
 
-GRID_ENGINE = {  # runs what it is given at once; JOBS holds what was asked for, and how each job ended
+GRID_ENGINE = {  # runs a job at once; the folder JOBS holds the requests and the exit status of every job
     "qsub": """
-        echo "$@" >>"$JOBS/asked"
+        echo "$@" >>"$JOBS/requests"
         (bash "${@: -1}" >"$JOBS/$$.log" 2>&1; echo "exit_status $?" >"$JOBS/$$") >/dev/null 2>&1 &
         echo $$""",
     "qstat": "[[ ! -e $JOBS/$2 ]]",
@@ -77,8 +79,8 @@ GRID_ENGINE = {  # runs what it is given at once; JOBS holds what was asked for,
 def test_a_run_goes_through_a_scheduler_that_is_known_by_its_commands_alone(folder, tmp_path, monkeypatch):
     pytest.importorskip("snakemake_executor_plugin_cluster_generic")
     commands = tmp_path / "commands"
-    for place in (commands, tmp_path / "jobs"):
-        place.mkdir()
+    for directory in (commands, tmp_path / "jobs"):
+        directory.mkdir()
     for name, body in GRID_ENGINE.items():
         (commands / name).write_text(f"#!/usr/bin/env bash\n{body}\n")
         (commands / name).chmod(0o755)
@@ -88,23 +90,23 @@ def test_a_run_goes_through_a_scheduler_that_is_known_by_its_commands_alone(fold
     done = snakemake(folder, "--workflow-profile", "profiles/cluster-generic", *quick, "--config", "run=tiny")
     assert done.returncode == 0, done.stderr[-2000:]
     assert (folder / "results/tiny/report.html").exists()
-    asked = (tmp_path / "jobs/asked").read_text().splitlines()
-    assert all(re.search(r"-pe smp \d+ -l h_vmem=\d+M,h_rt=00:\d+:00,gpu=0 ", line) for line in asked)
-    assert 3 < len(asked) < 30, "small jobs share one"
+    requests = (tmp_path / "jobs/requests").read_text().splitlines()
+    assert all(re.search(r"-pe smp \d+ -l h_vmem=\d+M,h_rt=00:\d+:00,gpu=0 ", line) for line in requests)
+    assert 3 < len(requests) < 30, "small jobs share one"
 
 
-# What a fit asks for
+# What a fit needs
 
 
-def test_counting_asks_for_no_gpu_and_one_core():
+def test_counting_needs_no_gpu_and_one_core():
     assert resources.gpus(KneserNey(order=9), 65) == 0 and resources.cores(KneserNey(order=9), 65) == 1
 
 
-def test_a_small_network_asks_for_no_gpu():
+def test_a_small_network_needs_no_gpu():
     assert resources.gpus(GPT(), 65) == 0 and resources.gpus(LSTM(), 65) == 0
 
 
-def test_a_gpt_of_ten_million_parameters_asks_for_a_gpu():
+def test_a_gpt_of_ten_million_parameters_needs_a_gpu():
     assert resources.matrix_parameters(LARGE, 65) == 12 * 6 * 384**2 + 65 * 384
     assert resources.gpus(LARGE, 65) == 1 and resources.cores(LARGE, 65) > 1
 
@@ -122,6 +124,6 @@ def test_twice_the_steps_take_longer_and_a_longer_text_more_memory():
 
 
 @pytest.mark.parametrize("path", ["config.yaml", "runs/tiny.yaml", "runs/published.yaml"])
-def test_what_is_meant_for_a_laptop_asks_for_no_gpu(path):
+def test_what_is_meant_for_a_laptop_needs_no_gpu(path):
     run = read_run(PROJECT / path)
     assert not any(resources.gpus(model.config, 512) for model in run.models.values())

@@ -1,4 +1,4 @@
-"""Predict, append, repeat: what is drawn follows the model, and the same seed draws the same."""
+"""Samples follow the probabilities of the model, and the same seed gives the same samples."""
 
 import numpy as np
 import pytest
@@ -126,9 +126,9 @@ def test_a_sample_stops_before_the_boundary(bigram):
     assert any(len(row) < 40 for row in until)
 
 
-def test_a_stream_runs_on_to_its_full_length(bigram):
+def test_a_stream_has_its_full_length(bigram):
     assert {len(row) for row in sample(bigram, 20, 40, 0, stop_at_boundary=False)} == {40}
 
 
-def test_nothing_is_drawn_where_nothing_is_asked(bigram):
+def test_no_samples_and_no_length_give_empty_results(bigram):
     assert lists(sample(bigram, 2, 0, 0)) == [[], []] and sample(bigram, 0, 5, 0) == []

@@ -46,10 +46,10 @@ def snakemake(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]
 
 
 def planned(folder: Path) -> set[str]:
-    """The jobs of a dry run, named by rule and what their output's path tells of the cell."""
-    told = snakemake(folder, "--config", "run=tiny", "-n").stdout
-    found = re.findall(r"^(?:local)?rule (\w+):\n(?:.*\n)*?    output: (.*)$", told, re.MULTILINE)
-    return {f"{rule} {first.split(',')[0].removeprefix('results/tiny/')}" for rule, first in found}
+    """The jobs of a dry run, each as its rule and the path of its first output."""
+    plan = snakemake(folder, "--config", "run=tiny", "-n").stdout
+    jobs = re.findall(r"^(?:local)?rule (\w+):\n(?:.*\n)*?    output: (.*)$", plan, re.MULTILINE)
+    return {f"{rule} {outputs.split(',')[0].removeprefix('results/tiny/')}" for rule, outputs in jobs}
 
 
 def edit(path: Path, old: str, new: str) -> None:
@@ -82,10 +82,10 @@ def project(finished, tmp_path):
 LAST = {"summarize comparison.json", "report report.html", "figures figures", "verdict verdict.txt"}
 
 
-def cell(model: str, corpus: str = "coined/char") -> set[str]:
-    laid_open = model in ("neural_bigram", "mlp", "gpt") and corpus == "coined/char"
+def experiment(model: str, corpus: str = "coined/char") -> set[str]:
+    inspected = model in ("neural_bigram", "mlp", "gpt") and corpus == "coined/char"
     return {
-        *({f"inspect {corpus}/inspection.json"} if laid_open else set()),
+        *({f"inspect {corpus}/inspection.json"} if inspected else set()),
         f"fit {corpus}/{model}/seed0/model.safetensors",
         f"evaluate {corpus}/{model}/seed0/scores.safetensors",
         f"probe {corpus}/{model}/seed0/samples.json",
@@ -110,12 +110,12 @@ def test_a_touch_reruns_nothing(project):
 
 def test_one_width_reruns_that_model_and_the_report(project):
     edit(project / "runs/tiny.yaml", "hidden: 16", "hidden: 17")
-    assert planned(project) == cell("mlp") | LAST
+    assert planned(project) == experiment("mlp") | LAST
 
 
 def test_an_edit_of_gpt_reruns_gpt_and_the_report(project):
     edit(project / "lmstages/models/neural/gpt.py", "std=0.02", "std=0.021")
-    assert planned(project) == cell("gpt") | cell("gpt", "fables/bpe") | LAST
+    assert planned(project) == experiment("gpt") | experiment("gpt", "fables/bpe") | LAST
 
 
 def test_an_edit_of_scoring_reruns_scores_and_the_report(project):
@@ -139,7 +139,7 @@ def test_a_protocol_rescores_without_refitting(project):
 
 def test_a_new_model_reruns_nothing_that_stands(project):
     edit(project / "runs/tiny.yaml", "  uniform:\n", "  uniform:\n  trigram: {type: ngram, order: 3}\n")
-    assert planned(project) == cell("trigram") | LAST
+    assert planned(project) == experiment("trigram") | LAST
 
 
 def test_the_same_run_twice_gives_the_same_bytes(finished, tmp_path):
@@ -244,16 +244,16 @@ def test_a_model_that_cannot_be_fitted_is_a_row_and_a_failed_run(project):
 
 
 def test_snakemakes_own_report_shows_the_figures_and_asks_for_nothing(finished, tmp_path):
-    alone = ["unshare", "--map-root-user", "--net"]
-    if subprocess.run([*alone, "true"], capture_output=True, check=False).returncode:
-        alone = []  # where a process may not be cut off from the network
-    made = [*alone, sys.executable, "-m", "snakemake", "--cores", "1", "--config", "run=tiny"]
-    made += ["--report", str(tmp_path / "told.zip")]
-    done = subprocess.run(made, cwd=finished, env=environment(), capture_output=True, text=True, check=False)
+    isolated = ["unshare", "--map-root-user", "--net"]
+    if subprocess.run([*isolated, "true"], capture_output=True, check=False).returncode:
+        isolated = []  # where a process may not be cut off from the network
+    command = [*isolated, sys.executable, "-m", "snakemake", "--cores", "1", "--config", "run=tiny"]
+    command += ["--report", str(tmp_path / "report.zip")]
+    done = subprocess.run(command, cwd=finished, env=environment(), capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    with zipfile.ZipFile(tmp_path / "told.zip") as file:
+    with zipfile.ZipFile(tmp_path / "report.zip") as file:
         held = {"/".join(name.split("/")[4:]) for name in file.namelist()}
-        page = file.read("told/report.html").decode()
+        page = file.read("report/report.html").decode()
     drawn = {str(path.relative_to(finished / "results/tiny/figures")) for path in finished.rglob("figures/*/*.svg")}
     assert drawn and drawn | {"table.csv", "report.html"} <= held
     assert "nobody is better for less" in page and not re.search(r"<(script|link|img)[^>]*(src|href)=.https?:", page)
@@ -275,8 +275,8 @@ def test_a_sweep_has_a_table_and_a_figure_of_its_own(tmp_path):
     with open(folder / "results/swept/sweeps/bigram.csv", newline="") as file:
         assert [row["add"] for row in csv.DictReader(file)] == ["0.1", "1.0"]
     assert (folder / "results/swept/sweeps/bigram.svg").read_text().startswith("<svg")
-    told = json.loads((folder / "results/swept/coined/char/bigram-add-1_0/seed0/evaluation.json").read_text())
-    assert [sample["temperature"] for sample in told["samples"]] == [0.5, 1.0]
+    evaluation = json.loads((folder / "results/swept/coined/char/bigram-add-1_0/seed0/evaluation.json").read_text())
+    assert [sample["temperature"] for sample in evaluation["samples"]] == [0.5, 1.0]
     assert "Nothing to be done" in snakemake(folder, "--config", "run=swept").stderr
 
 

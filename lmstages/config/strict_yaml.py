@@ -1,6 +1,6 @@
-"""A strict reader of YAML: the core schema of YAML 1.2 (``1e-3`` is a number, ``no`` and ``010`` are text).
+"""Strict YAML: the core schema of YAML 1.2, in which ``1e-3`` is a number and ``no`` and ``010`` are text.
 
-Refuses tags, aliases, duplicate keys, NaN and infinities. Knows nothing of what a config says.
+Refuses tags, anchors, aliases, duplicate keys and numbers that are not finite. Knows no key of a config.
 """
 
 import math
@@ -14,19 +14,19 @@ from lmstages.core.errors import UserError, did_you_mean
 
 
 class StrictLoader(yaml.SafeLoader):
-    """The core schema of YAML 1.2, without tags and aliases."""
+    """A loader of YAML 1.2's core schema; see the module."""
 
     yaml_implicit_resolvers: dict[str, Any] = {}
 
     def compose_node(self, parent: Any, index: Any) -> Any:
         event = self.peek_event()
         if getattr(event, "anchor", None) or getattr(event, "tag", None):
-            syntax = "anchors and aliases" if event.anchor else f"tags such as {event.tag}"
-            raise yaml.YAMLError(f"line {event.start_mark.line + 1}: {syntax} are not allowed")
+            problem = "anchors and aliases" if event.anchor else f"tags such as {event.tag}"
+            raise yaml.YAMLError(f"line {event.start_mark.line + 1}: {problem} are not allowed")
         return super().compose_node(parent, index)
 
     def construct_finite(self, node: yaml.ScalarNode) -> float:
-        """A finite number; ``1e400`` would be infinite."""
+        """A finite number; ``1e400`` is refused."""
         if not math.isfinite(value := self.construct_yaml_float(node)):
             raise yaml.YAMLError(f"line {node.start_mark.line + 1}: {node.value[:20]} is too large for a number")
         return value
@@ -54,7 +54,7 @@ StrictLoader.add_constructor("tag:yaml.org,2002:float", StrictLoader.construct_f
 
 
 def load_yaml(path: Path) -> dict[str, Any]:
-    """The mapping a YAML file holds, by strict rules; a UserError says in which line it breaks them."""
+    """The mapping in a YAML file, read by the strict rules; raises UserError with the line of a mistake."""
     try:
         content = _parse(path.read_bytes().decode("utf-8"))
     except OSError as error:

@@ -57,9 +57,10 @@ def registry() -> dict[str, Figure]:
 
 
 def _declared(name: str, module: Any) -> Figure:
-    optional = {"also": getattr(module, "ALSO", {}), "only_if": getattr(module, "ONLY_IF", None)}
-    declared = (module.TITLE, module.TABLE, module.BY, module.COLUMNS, module.caption, module.draw)
-    return Figure(name, *declared, **optional)
+    also, only_if = getattr(module, "ALSO", {}), getattr(module, "ONLY_IF", None)
+    split = {"table": module.TABLE, "by": module.BY, "columns": module.COLUMNS}
+    functions = {"caption": module.caption, "draw": module.draw}
+    return Figure(name=name, title=module.TITLE, also=also, only_if=only_if, **split, **functions)
 
 
 def _check(figure: Figure) -> None:

@@ -115,6 +115,7 @@ def _label(axes: "Axes", rows: pd.DataFrame, cost: str, handles: list[Any]) -> N
         return
     key = [sample_of("", f"{number} {name}") for number, (_, _, name) in enumerate(points, start=1)]
     axes.figure.legends.clear()
+    axes.figure.set_figheight(axes.figure.get_figheight() + 0.16 * len(key) / 3)  # type: ignore[union-attr]
     legend_below(axes.figure, [*handles, *key], columns=3)
     label_points(axes, [(x, y, str(number)) for number, (x, y, _) in enumerate(points, start=1)])
 

@@ -285,7 +285,7 @@ def room_for(labels: Sequence[str]) -> float:
 
 def width_of(text: str) -> float:
     """Points that a small text takes, about: capitals and wide letters of other scripts count more."""
-    return SMALL * sum(0.56 if letter.isascii() and not letter.isupper() else 0.72 for letter in text) + 2
+    return 2 + SMALL * sum(1.0 if not letter.isascii() else 0.72 if letter.isupper() else 0.62 for letter in text)
 
 
 # ---------------------------------------------------------------- labels beside points
@@ -303,8 +303,8 @@ def label_points(axes: "Axes", points: Sequence[tuple[float, float, str]], lines
     """
     _lay_out(axes)
     unit = axes.figure.dpi / 72  # pixels a point
-    centres = [axes.transData.transform(point[:2]) for point in points]
-    markers = [_around(*centre, 3 * unit) for centre in centres]
+    centres: Any = [axes.transData.transform(point[:2]) for point in points]
+    markers = [_grown((x, y, x, y), 3 * unit) for x, y in centres]
     taken = [*markers, *(box for line in lines for box in _boxes(line))]
     offsets = []
     for index, (centre, (_, _, text)) in enumerate(zip(centres, points, strict=True)):
@@ -325,10 +325,6 @@ def _lay_out(axes: "Axes") -> None:
         axes.figure.draw_without_rendering()  # type: ignore[union-attr]
 
 
-def _around(x: float, y: float, reach: float) -> Box:
-    return x - reach, y - reach, x + reach, y + reach
-
-
 def _grown(box: Box, by: float) -> Box:
     return box[0] - by, box[1] - by, box[2] + by, box[3] + by
 
@@ -344,7 +340,7 @@ def _free_places(
     frame: Sequence[float], taken: Sequence[Box], centre: Sequence[float], text: str, unit: float
 ) -> Iterator[tuple[tuple[float, float], Box]]:
     """Offsets in points at which a text lies inside the frame and upon nothing, the nearest first, and its box."""
-    wide, high = width_of(text), SMALL + 1
+    wide, high = width_of(text), SMALL + 1.5
     for distance, angle in product(DISTANCES, ANGLES):
         across, up = distance * float(np.cos(angle)), distance * float(np.sin(angle))
         before = {"left": 0.0, "center": wide / 2, "right": wide}[_side(across)]

@@ -47,7 +47,7 @@ def draw(frame: pd.DataFrame) -> "Figure | None":
 
 def _panels(figure: "Figure", letters: bool, tokens: bool) -> dict[str, Any]:
     """Panels by name, in the upper row the two stages, below it the components."""
-    rows = [["initial", "trained"]] * letters + [["PCA", "PCA"]] * tokens
+    rows: Any = [["initial", "trained"]] * letters + [["PCA", "PCA"]] * tokens
     high = figure.get_figheight()
     ratios = [2.6] * letters + [3.0] * tokens
     sides = {"left": 0.06, "right": 0.985, "top": 1 - 0.72 / high, "bottom": 0.62 / high, "hspace": 0.22, "wspace": 0.1}

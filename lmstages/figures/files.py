@@ -92,11 +92,11 @@ def _drawn(figure: Figure, group: Any, frames: Any, facts: Any, also: Any) -> It
 
 def shown(data: "pd.DataFrame") -> "pd.DataFrame":
     """The same rows with control, direction and zero-width characters of every text written out."""
-    texts = data.select_dtypes("string").columns
-    return data.assign(**{name: _visible(data[name]) for name in texts})
+    from pandas.api.types import is_string_dtype
 
-
-def _visible(texts: "pd.Series[Any]") -> "pd.Series[Any]":
-    written = {text: visible(text) for text in texts.dropna().unique()}
-    changed = {text: escaped for text, escaped in written.items() if escaped != text}
-    return texts.replace(changed) if changed else texts
+    written = data.copy()
+    for name in data:
+        if is_string_dtype(data[name].dtype):
+            changed = {text: visible(text) for text in data[name].dropna().unique() if visible(text) != text}
+            written[name] = data[name].replace(changed) if changed else data[name]
+    return written

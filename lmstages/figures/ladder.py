@@ -90,7 +90,9 @@ def _draw_row(axes: "Axes", row: Any, marker: str) -> None:
     colour = look(row.rank)["color"]
     fill = colour if row.category == "static" else "none"
     below, above = arms(row)
-    axes.errorbar(bits, row.y, xerr=[[below], [above]], color=colour, capsize=2, linewidth=1.1, linestyle="", zorder=2)
+    if math.isfinite(below + above):
+        style: Any = {"color": colour, "capsize": 2, "linewidth": 1.1, "linestyle": "", "zorder": 2}
+        axes.errorbar(bits, row.y, xerr=[[below], [above]], **style)
     axes.plot(bits, row.y, linestyle="", marker=marker, color=colour, markerfacecolor=fill, zorder=3)
 
 

@@ -57,7 +57,7 @@ def floor(frame: pd.DataFrame) -> Floor | None:
     sizes = with_score(frame[frame["family"] == "compressor"])
     if not len(sizes):
         return None
-    best = sizes.loc[sizes["bits_per_byte"].idxmin()]
+    best = sizes.iloc[int(np.argmin(as_floats(sizes["bits_per_byte"])))]
     return Floor(str(best["title"]), float(best["bits_per_byte"]))
 
 

@@ -66,6 +66,6 @@ def caption(frame: pd.DataFrame, results: pd.DataFrame) -> str:
     certain = int((as_floats(same["p_holm"]) < LEVEL).sum())
     return (
         "The same held-out bytes and the same models, only the tokens differ; perplexities could not be compared here, "
-        f"bits per byte can. Fewest bits: {listed(counts)}. Of {counted(len(same), 'pair')} of tokenizers under one model "
-        f"{certain} {'differs' if certain == 1 else 'differ'} significantly (5 %, Holm)."
+        f"bits per byte can. Fewest bits: {listed(counts)}. Of {counted(len(same), 'pair')} of tokenizers under one "
+        f"model {certain} {'differs' if certain == 1 else 'differ'} significantly (5 %, Holm)."
     )

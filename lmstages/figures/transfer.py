@@ -1,5 +1,6 @@
 """Whether a model carries over to couples of words that were withheld from train: the gap, with its interval."""
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
@@ -49,7 +50,7 @@ def reference(bits: float) -> str:
     return f"counting the couples: {bits:.2f}"
 
 
-def _draw_row(axes: "Axes", y: int, row: dict[str, Any]) -> None:
+def _draw_row(axes: "Axes", y: int, row: Mapping[Any, Any]) -> None:
     color = look(min(row["rank"], 999))["color"]
     fill = color if row["sees"] >= BLIND else "none"
     ends = [row["gap_bits_low"], row["gap_bits_high"]]

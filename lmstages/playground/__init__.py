@@ -1,1 +1,1 @@
-"""A page where a person types and several fitted models read."""
+"""A page where a person types a prompt and several fitted models continue it."""

@@ -1,7 +1,7 @@
-"""What the playground's page shows of one fitted model: the distribution of the next token, and a continuation.
+"""The answer that the playground shows for one fitted model: the distribution of the next token, and a continuation.
 
-The continuation is drawn as in the report: sharpened by temperature, then the k likeliest, then the fewest that hold p
-(Holtzman et al. 2020). Knows a model only as ``LanguageModel``, by the files of its cell; never a request.
+The continuation is sampled as in the report: with a temperature, then top-k, then top-p (nucleus sampling, Holtzman et
+al. 2020). Knows a model only as ``LanguageModel``, by the files of its experiment; never a request.
 """
 
 import logging
@@ -24,14 +24,14 @@ from lmstages.models.base import LanguageModel
 from lmstages.results.explaining import existing
 from lmstages.tokenizers import TextTokenizer, streams
 
-MOST_CHARACTERS = 8192  # of a prompt, its end, before it becomes tokens
-MOST_TOKENS = 1024  # of a prompt, its end
-LIKELIEST = 12
+MOST_CHARACTERS = 8192  # of a prompt, counted from its end, before it becomes tokens
+MOST_TOKENS = 1024  # of a prompt, counted from its end
+MOST_LIKELY = 12  # next tokens that are shown
 LOADED = 16  # models kept in memory
 
 
-class Asked(Record):
-    """What a person asks of one model."""
+class Question(Record):
+    """A prompt for one model, and how to sample its continuation of at most ``length`` tokens."""
 
     model: str
     prompt: str = ""
@@ -43,76 +43,88 @@ class Asked(Record):
 
 
 class Playground:
-    """The fitted models of a run's folder, loaded when they are asked for."""
+    """The fitted models of a run's folder, loaded upon the first question; a UserError where the folder has none."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = existing(folder)
-        self.cells = _cells(self.folder)
-        if not self.cells:
-            told = "a cell is results/RUN/CORPUS/TOKENIZER/MODEL/seedN"
-            raise UserError(folder, "no fitted model lies here", told, "run snakemake to make it")
+        self.experiments = _experiments(self.folder)
+        if not self.experiments:
+            allowed = "an experiment is results/RUN/CORPUS/TOKENIZER/MODEL/seedN"
+            raise UserError(folder, "has no fitted model", allowed, "run snakemake to make it")
         self.loaded = lru_cache(LOADED)(self._load)
 
-    def answer(self, asked: Asked) -> dict[str, Any]:
-        """What the page shows of one model; a UserError where it cannot be asked."""
-        if asked.model not in self.cells:
-            raise UserError(asked.model, f"no such model here{did_you_mean(asked.model, self.cells)}")
-        model, tokenizer, documents = self.loaded(asked.model)
-        tokens, notes = encoded(tokenizer, asked.prompt)
-        chances = sampling.filter_logits(
-            model.next_log_probs(tokens[None]), asked.temperature, asked.top_k, asked.top_p
-        )[0]
-        ranked = np.argsort(-chances, kind="stable")[:LIKELIEST]
-        settings = (asked.temperature, asked.top_k, asked.top_p, documents)
-        drawn = sampling.sample(model, 1, asked.length, asked.seed, tokens, *settings)[0][len(tokens) :]
-        known = chances[chances > 0]
-        return {
-            "next": [[visible(spelled(tokenizer, int(t))), float(chances[t])] for t in ranked if chances[t] > 0],
-            "bits": float(-(known * np.log2(known)).sum()),
-            "possible": len(known),
-            "continuation": visible(tokenizer.decode(drawn.tolist())),
-            "ended": bool(documents and len(drawn) < asked.length),
+    def answer(self, question: Question) -> dict[str, Any]:
+        """The JSON answer that the page shows; a UserError where there is no such model, or its files are damaged."""
+        if question.model not in self.experiments:
+            hint = did_you_mean(question.model, self.experiments)
+            raise UserError(question.model, f"no such model here{hint}")
+        model, tokenizer, documents = self.loaded(question.model)
+        tokens, notes = encoded(tokenizer, question.prompt)
+        settings = (question.temperature, question.top_k, question.top_p)
+        probabilities = sampling.filter_logits(model.next_log_probs(tokens[None]), *settings)[0]
+        sample = sampling.sample(model, 1, question.length, question.seed, tokens, *settings, documents)[0]
+        continuation = sample[len(tokens) :]
+        return _distribution(tokenizer, probabilities) | {
+            "continuation": visible(tokenizer.decode(continuation.tolist())),
+            "ended": bool(documents and len(continuation) < question.length),
             "notes": notes,
         }
 
     def _load(self, name: str) -> tuple[LanguageModel, TextTokenizer, bool]:
-        """A model, its tokenizer, and whether its documents end."""
-        cell = self.folder / name
-        model = model_storage.load_model(cell / "model.safetensors")
-        evaluation, documents = cell / "evaluation.json", True
+        """A model, its tokenizer, and whether its text is divided into documents."""
+        experiment = self.folder / name
+        model = model_storage.load_model(experiment / "model.safetensors")
+        evaluation, documents = experiment / "evaluation.json", True
         if evaluation.is_file():
             documents = artifacts.made_of(evaluation)["made"].get("section", {}).get("documents", True)
-        return model, streams.read_tokenizer(cell.parents[1] / "tokens"), documents
+        return model, streams.read_tokenizer(experiment.parents[1] / "tokens"), documents
 
-    def offered(self) -> list[dict[str, Any]]:
-        """Every model with what the page says of it, in the order of the ladder."""
-        configs = list(MODEL_TYPES)
-        rows = [{"id": name, **told} for name, told in self.cells.items()]
-        return sorted(rows, key=lambda row: (row["text"], configs.index(row["type"]), row["id"]))
+    def models(self) -> list[dict[str, Any]]:
+        """Every model as the page lists it ``{id, text, title, type, adds}``, in the order of the ladder."""
+        order = list(MODEL_TYPES)
+        rows = [{"id": name, **description} for name, description in self.experiments.items()]
+        return sorted(rows, key=lambda row: (row["text"], order.index(row["type"]), row["id"]))
 
 
-def _cells(folder: Path) -> dict[str, dict[str, Any]]:
-    """Every cell below a run's folder that holds a fitted model; what failed or cannot be read is left out."""
-    found = {}
+def _distribution(tokenizer: TextTokenizer, probabilities: np.ndarray) -> dict[str, Any]:
+    """(V,) -> the most likely tokens and their probabilities, the entropy in bits, the count of possible tokens."""
+    ranked = np.argsort(-probabilities, kind="stable")[:MOST_LIKELY]
+    possible = probabilities[probabilities > 0]
+    spellings = [(visible(spelled(tokenizer, int(token))), float(probabilities[token])) for token in ranked]
+    return {
+        "next": [[spelling, probability] for spelling, probability in spellings if probability > 0],
+        "bits": float(-(possible * np.log2(possible)).sum()),
+        "possible": len(possible),
+    }
+
+
+def _experiments(folder: Path) -> dict[str, dict[str, Any]]:
+    """Every experiment below a run's folder that has a fitted model; failed and unreadable ones are left out."""
+    experiments = {}
     for path in sorted(folder.glob("*/*/*/seed*/model.safetensors")):
-        corpus, tokenizer, model, seed = path.parent.parts[-4:]
         try:
             fit = artifacts.load_json(path.with_name("fit.json"))
         except UserError as error:
             logging.getLogger("lmstages").warning("left out: %s", error)
             continue
-        if fit["status"] == "ok" and (config := MODEL_TYPES.get(fit.get("type", ""))):
-            title = config.title if model == config.name else f"{config.title} ({model})"
-            title += "" if seed == "seed0" else f", {seed}"
-            adds = " ".join((config.__doc__ or "").split()).partition(". ")[0].rstrip(".")
-            adds = adds.replace("*", "").replace("`", "")
-            told = {"text": f"{corpus}, tokens: {tokenizer}", "title": title, "type": config.name, "adds": adds}
-            found["/".join((corpus, tokenizer, model, seed))] = told
-    return found
+        if fit["status"] == "ok" and fit.get("type", "") in MODEL_TYPES:
+            experiments["/".join(path.parent.parts[-4:])] = _description(path.parent, fit["type"])
+    return experiments
+
+
+def _description(experiment: Path, model_type: str) -> dict[str, str]:
+    """What the page shows of a model before it answers: its text, its title, and what it adds to the ladder."""
+    corpus, tokenizer, model, seed = experiment.parts[-4:]
+    config = MODEL_TYPES[model_type]
+    title = config.title if model == config.name else f"{config.title} ({model})"
+    title += "" if seed == "seed0" else f", {seed}"
+    adds = " ".join((config.__doc__ or "").split()).partition(". ")[0].rstrip(".")
+    adds = adds.replace("*", "").replace("`", "")
+    return {"text": f"{corpus}, tokens: {tokenizer}", "title": title, "type": config.name, "adds": adds}
 
 
 def encoded(tokenizer: TextTokenizer, prompt: str) -> tuple[np.ndarray, list[str]]:
-    """A prompt -> the last of its tokens (T,), and what of it is not read as it stands."""
+    """A prompt -> the last of its tokens (T,), and notes on what was cut off or replaced."""
     notes = []
     text = prompt.encode("utf-8", "replace").decode()[-MOST_CHARACTERS:]
     tokens = tokenizer.encode([text])[0][0] if text else np.zeros(0, dtype=np.int64)
@@ -121,6 +133,6 @@ def encoded(tokenizer: TextTokenizer, prompt: str) -> tuple[np.ndarray, list[str
         notes.append(f"Only the last {len(tokens):,} tokens of the prompt are read.")
     unknown = 0 if tokenizer.escape is None else int((tokens == tokenizer.escape).sum())
     if unknown:
-        signs = "character of the prompt is" if unknown == 1 else "characters of the prompt are"
-        notes.append(f"{unknown:,} {signs} not in the vocabulary; each is read as an unknown one.")
+        subject = "character of the prompt is" if unknown == 1 else "characters of the prompt are"
+        notes.append(f"{unknown:,} {subject} not in the vocabulary and read as unknown.")
     return tokens.astype(np.int64), notes

@@ -1,8 +1,8 @@
-"""The playground: a page of this machine alone, where several fitted models read what a person types.
+"""The playground: a page for this machine alone, where several fitted models continue what a person types.
 
-The page is served to 127.0.0.1 and to nobody else: other hosts' names are refused, so that no page of the network can
-point its own name here (DNS rebinding), and so are requests that another page sends. It asks for nothing from
-anywhere. One model reads at a time.
+The page is served on 127.0.0.1 only. Requests under other host names are refused, so that no page of the network can
+point its own name here (DNS rebinding), and so are requests that another page sends. The page loads nothing from
+other addresses. One model computes at a time.
 """
 
 import asyncio
@@ -29,54 +29,59 @@ from starlette.routing import Route
 from lmstages.config.sections import from_section
 from lmstages.core.errors import UserError
 from lmstages.core.visible import visible
-from lmstages.playground.answers import MOST_TOKENS, Asked, Playground
+from lmstages.playground.answers import MOST_TOKENS, Playground, Question
 
 LOOPBACK = "127.0.0.1"
 HOSTS = [LOOPBACK, "localhost"]
 MOST_BYTES = 1 << 20  # of a request
-FIRST = ("bigram", "kneser_ney", "lstm", "gpt")  # chosen where the page opens, if they are there
+PRESELECTED = ("bigram", "kneser_ney", "lstm", "gpt")  # when the page opens, where they were fitted
 
 
 # ---------------------------------------------------------------- the page
 
 
 def application(playground: Playground) -> Starlette:
-    """Two addresses: the page, and what one model says."""
+    """``GET /`` is the page, ``POST /ask`` the answer of one model."""
     page, policy = _page(playground)
     one_at_a_time = asyncio.Lock()
 
-    async def shown(request: Request) -> Response:
+    async def get_page(request: Request) -> Response:
         return HTMLResponse(page, headers=_headers(policy))
 
-    async def answered(request: Request) -> Response:
+    async def post_question(request: Request) -> Response:
         try:
-            asked = await _read(request)
+            question = await _read(request)
             async with one_at_a_time:
-                if await request.is_disconnected():  # the person has typed on
-                    return _told(499, error="nobody waits for this any more")
-                return _told(200, **await run_in_threadpool(playground.answer, asked))
-        except ClientDisconnect:
-            return _told(499, error="nobody waits for this any more")
-        except _Refused as refused:
-            return _told(refused.status, error=str(refused))
-        except UserError as error:
-            return _told(422, error=visible(str(error)))
+                if await request.is_disconnected():  # the person has typed more
+                    return _json(499, error="the page has asked again since")
+                return _json(200, **await run_in_threadpool(playground.answer, question))
         except Exception as error:
-            logging.getLogger("lmstages").exception("lmstages: a model of the playground failed")
-            return _told(500, error=visible(f"this model failed: {type(error).__name__}: {error}"))
+            return _failure(error)
 
-    routes = [Route("/", shown), Route("/ask", answered, methods=["POST"])]
+    routes = [Route("/", get_page), Route("/ask", post_question, methods=["POST"])]
     return Starlette(routes=routes, middleware=[Middleware(TrustedHostMiddleware, allowed_hosts=HOSTS)])
 
 
 class _Refused(Exception):  # noqa: N818 (an answer, not a fault)
-    def __init__(self, status: int, told: str) -> None:
-        super().__init__(told)
+    def __init__(self, status: int, reason: str) -> None:
+        super().__init__(reason)
         self.status = status
 
 
-async def _read(request: Request) -> Asked:
-    """The question of a request that this very page sent, and that is no longer than allowed."""
+def _failure(error: Exception) -> Response:
+    """The answer to a question that failed; what is no error of the user's is logged with its traceback."""
+    if isinstance(error, ClientDisconnect):
+        return _json(499, error="the page has asked again since")
+    if isinstance(error, _Refused):
+        return _json(error.status, error=str(error))
+    if isinstance(error, UserError):
+        return _json(422, error=visible(str(error)))
+    logging.getLogger("lmstages").error("lmstages: a model of the playground failed", exc_info=error)
+    return _json(500, error=visible(f"this model failed: {type(error).__name__}: {error}"))
+
+
+async def _read(request: Request) -> Question:
+    """The question of a request that this very page sent, and that is no longer than allowed; else _Refused."""
     if request.headers.get("origin", "") not in ("", f"http://{request.headers['host']}"):
         raise _Refused(403, "only the playground's own page may ask")
     if request.headers.get("content-type", "").partition(";")[0] != "application/json":
@@ -87,14 +92,14 @@ async def _read(request: Request) -> Asked:
         if len(content) > MOST_BYTES:
             raise _Refused(413, f"the prompt is too long; at most {MOST_BYTES:,} bytes are taken")
     try:
-        asked = json.loads(bytes(content))
+        section = json.loads(bytes(content))
     except (ValueError, RecursionError) as error:
         raise _Refused(400, f"a question is JSON: {error}") from error
-    question: Asked = from_section(Asked, asked)
+    question: Question = from_section(Question, section)
     return question
 
 
-def _told(status: int, **content: Any) -> JSONResponse:
+def _json(status: int, **content: Any) -> JSONResponse:
     return JSONResponse(content, status, headers=_headers("default-src 'none'"))
 
 
@@ -105,30 +110,29 @@ def _headers(policy: str) -> dict[str, str]:
 
 
 def _page(playground: Playground) -> tuple[str, str]:
-    """The page, and the policy that admits its style and its script and nothing besides."""
-    style, script = (_part(name) for name in ("style.css.jinja", "script.js.jinja"))
+    """The page, and the content security policy that allows its own style and script and nothing else."""
+    style, script = (_template(name) for name in ("style.css.jinja", "script.js.jinja"))
     own = f"style-src {_pin(style)}; script-src {_pin(script)}; connect-src 'self'; img-src data:"
     policy = f"default-src 'none'; {own}; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
-    offered = playground.offered()
     texts: dict[str, list[dict[str, Any]]] = {}
-    for row in offered:
-        texts.setdefault(row["text"], []).append(row)
-    known = {
-        text: {row["id"] for row in rows if row["type"] in FIRST and "seed0" in row["id"]}
-        for text, rows in texts.items()
-    }
-    chosen = {
-        text: known[text] if len(known[text]) > 1 else {row["id"] for row in rows[:4]} for text, rows in texts.items()
-    }
+    for model in playground.models():
+        texts.setdefault(model["text"], []).append(model)
+    chosen = {text: _preselected(models) for text, models in texts.items()}
     first = max(texts, key=lambda text: len(texts[text]))
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    told = {"run": visible(playground.folder.name), "texts": texts, "chosen": chosen, "first": first}
+    values = {"run": visible(playground.folder.name), "texts": texts, "chosen": chosen, "first": first}
     limits = {"tokens": MOST_TOKENS, "bytes": MOST_BYTES, "length": 400}
-    template = environment.from_string(_part("page.html.jinja"))
-    return template.render(**told, limits=limits, style=Markup(style), script=Markup(script)), policy  # noqa: S704
+    template = environment.from_string(_template("page.html.jinja"))
+    return template.render(**values, limits=limits, style=Markup(style), script=Markup(script)), policy  # noqa: S704
 
 
-def _part(name: str) -> str:
+def _preselected(models: list[dict[str, Any]]) -> set[str]:
+    """Ids of the models of one text that are selected when the page opens; the first four where too few are known."""
+    known = {model["id"] for model in models if model["type"] in PRESELECTED and "seed0" in model["id"]}
+    return known if len(known) > 1 else {model["id"] for model in models[:4]}
+
+
+def _template(name: str) -> str:
     return resources.files("lmstages.playground").joinpath(name).read_text("utf-8")
 
 
@@ -140,37 +144,37 @@ def _pin(inline: str) -> str:
 
 
 def listening(port: int) -> socket.socket:
-    """A socket of the loopback alone; port 0 is any free one. A UserError where it is taken."""
-    opened = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
-    opened.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    """A listening socket on the loopback interface; port 0 is any free one. A UserError where the port is taken."""
+    listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
-        opened.bind((LOOPBACK, port))
-        opened.listen(64)
+        listener.bind((LOOPBACK, port))
+        listener.listen(64)
     except (OSError, OverflowError) as error:
-        opened.close()
-        told = getattr(error, "strerror", None) or str(error)
-        raise UserError(
-            f"--port {port}", f"cannot be listened on ({told})", "", "leave it out for any free one"
-        ) from error
-    return opened
+        listener.close()
+        reason = getattr(error, "strerror", None) or str(error)
+        remedy = "leave it out for any free one"
+        raise UserError(f"--port {port}", f"cannot be listened on ({reason})", "", remedy) from error
+    return listener
 
 
 def server(playground: Playground) -> uvicorn.Server:
-    """What serves the playground on a socket that is given to it."""
+    """A server of the playground for a socket that is passed to its ``run``."""
     quiet: dict[str, Any] = {"log_level": "warning", "access_log": False, "server_header": False, "lifespan": "off"}
     limits: dict[str, Any] = {"http": "h11", "ws": "none", "limit_concurrency": 64, "timeout_graceful_shutdown": 2}
     return uvicorn.Server(uvicorn.Config(application(playground), **quiet, **limits))
 
 
 def play(folder: Path, port: int) -> None:
-    """Serve until a person ends it."""
+    """Serve until Ctrl-C."""
     playground = Playground(folder)
-    opened = listening(port)
-    print(f"{folder}: {len(playground.cells)} models at http://{LOOPBACK}:{opened.getsockname()[1]}/", flush=True)
+    listener = listening(port)
+    address = f"http://{LOOPBACK}:{listener.getsockname()[1]}/"
+    print(f"{folder}: {len(playground.experiments)} models at {address}", flush=True)
     print("for this machine alone; Ctrl-C ends it", flush=True)
     try:
-        server(playground).run(sockets=[opened])
+        server(playground).run(sockets=[listener])
     except KeyboardInterrupt:
         pass
     finally:
-        opened.close()
+        listener.close()

@@ -1,0 +1,604 @@
+"""Every figure draws what its frame holds and says nothing that does not follow from it."""
+
+import json
+import math
+import random
+import re
+import xml.etree.ElementTree as ElementTree
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from typed_rows import result
+
+from lmstages import figures
+from lmstages.config.ladder import LADDER
+from lmstages.core import artifacts
+from lmstages.figures import _front, drawing, embeddings, files, ladder, learning, rows, sweeps
+from lmstages.results import frame
+from lmstages.results.schema import TABLES, columns
+
+FIGURES = figures.registry()
+PLACE = {"corpus": "fables", "split": "test", "tokenizer": "char", "model": "gpt", "title": "GPT", "rank": 15}
+HOSTILE = [
+    r"$\frac{$",
+    "$x$",
+    "<script>1</script> & co",
+    "日本語",
+    ' style="fill: red" id="x" href="#x" #010203',
+]
+
+
+def row(table, **values):
+    """A row of any table: what is not given is of PLACE, or empty, or a plain value."""
+    plain = {"string": "x", "Int64": 1, "float64": 1.0, "boolean": False}
+    declared = {c.name: None if c.optional else plain[c.dtype] for c in columns(TABLES[table])}
+    return TABLES[table](**declared | {key: PLACE[key] for key in PLACE.keys() & declared.keys()} | values)
+
+
+def model(name, bits, rank=None, **changes):
+    """A row of the results: a model of the ladder with its bits per byte."""
+    ranks = {config.name: number for number, config in enumerate(LADDER)}
+    known = {"model": name, "type": name, "title": name.upper(), "rank": ranks.get(name, 30) if rank is None else rank}
+    sizes = {"tokens": 1000, "characters": 1000, "bytes": 1000, "bits_per_byte": bits, "parameters": 100}
+    return result(**{**known, **sizes, **changes})
+
+
+BIGRAM, MLP = model("bigram", 3.0), model("mlp", 2.0, family="neural", parameters=900, fit_seconds=2.0, flops=1e9)
+GPT = model("gpt", 1.5, family="neural", parameters=4000, fit_seconds=9.0, flops=4e9, bits_per_byte_std=0.01)
+FAILED = model("lstm", None, status="failed: the loss became NaN")
+ORACLE = model("oracle", 0.81, 1000, family="oracle", category="oracle", tokenizer="-")
+XZ = model("xz", 2.2, 0, title="xz -9e, alone", family="compressor", category="compressor", tokenizer="-")
+
+
+def drawn(name, *typed, **also):
+    """The drawings of a figure from typed rows of its tables."""
+    figure = FIGURES[name]
+    tables = {table: frame.frame(table, also.get(table, []))[list(names)] for table, names in figure.also.items()}
+    shown = {table: files.shown(data) for table, data in tables.items()}
+    return [item.drawing for item in files.groups(figure, frame.frame(figure.table, typed), shown)]
+
+
+def one(name, *typed, **also):
+    """The only drawing of a figure."""
+    [drawing] = drawn(name, *typed, **also)
+    return drawing
+
+
+def texts(drawing):
+    """Every text of an SVG."""
+    return [text.text for text in ElementTree.fromstring(drawing.svg()).iter("{http://www.w3.org/2000/svg}text")]
+
+
+# ---------------------------------------------------------------- the registry
+
+
+def test_every_module_that_draws_is_a_figure():
+    folder = Path(figures.__file__).parent
+    assert set(FIGURES) == {path.stem for path in folder.glob("*.py") if "\ndef draw(" in path.read_text()}
+    assert {name.rpartition(".")[2] for name in figures.modules()} == {p.stem for p in folder.glob("*.py")} - {
+        "__init__"
+    }
+
+
+def test_a_column_that_the_schema_lacks_is_an_error(monkeypatch):
+    monkeypatch.setattr(ladder, "COLUMNS", (*ladder.COLUMNS, "bits_per_bite"))
+    with pytest.raises(AssertionError, match=r"figures.ladder reads \['bits_per_bite'\], which table results does not"):
+        figures.registry()
+
+
+@pytest.mark.parametrize("name", FIGURES)
+def test_the_caption_of_snakemakes_report_knows_every_figure(name):
+    caption = Path(figures.__file__).parents[2] / "workflow" / "report" / "figure.rst"
+    assert f'"{name}": "' in caption.read_text()
+
+
+def test_models_of_one_colour_differ_in_marker_and_dash():
+    looks = [drawing.look(rank) for rank in range(len(LADDER) + 8)]
+    assert len({(look["color"], look["marker"]) for look in looks}) == len(looks)
+    assert all(one["color"] != two["color"] for one, two in zip(looks, looks[1:], strict=False))
+
+
+# ---------------------------------------------------------------- all figures, from a run that has every table
+
+
+def points(**place):
+    return [row("curves", step=step, train=4 / step, valid=5 / step, **place) for step in (1, 2)]
+
+
+def everything():
+    """Rows of every table that a figure reads."""
+    pair = {"a_corpus": "fables", "a_tokenizer": "char", "b_corpus": "fables"}
+    bins = [row("positions", low=low, high=2 * low + 1, bits_per_byte=3.0 - low) for low in (0, 1)]
+    sizes = [
+        row("scaling", sweep="fables", bytes=size, flops=9.0 * size, bits_per_byte=3 - size / 99) for size in (9, 99)
+    ]
+    fields = [(a, b) for a in "ab" for b in "ab"]
+    near = {"x_variance": 0.5, "y_variance": 0.3}
+    return {
+        "results": [BIGRAM, MLP, GPT, replace(GPT, tokenizer="bpe", bits_per_byte=1.2), FAILED, ORACLE, XZ],
+        "differences": [
+            row(
+                "differences", **pair, a_model="bigram", b_tokenizer="char", b_model="mlp", difference=1.0, p_holm=0.01
+            ),
+            row("differences", **pair, a_model="gpt", b_tokenizer="bpe", b_model="gpt", difference=0.3, p_holm=0.2),
+        ],
+        "curves": points(seed=0) + points(seed=1),
+        "positions": bins,
+        "sweeps": [sweep_point(8, 2.0), sweep_point(16, 1.9)],
+        "scaling": sizes,
+        "crossings": [row("crossings", sweep="fables", lower="char/mlp", upper="char/gpt", bytes=99.0)],
+        "novelty": [row("novelty", copy_mean=9.0, copy_max=12.0, copy_mean_of_test=8.0, distinct_1=0.5)],
+        "minimal_pairs": [row("minimal_pairs", contrast=name, accuracy=0.9, pairs=60) for name in ("name", "all")],
+        "transfer": [row("transfer", gap_bits=0.5, gap_bits_low=0.1, gap_bits_high=0.9, reference_bits=2.0)],
+        "induction": [row("induction", score=0.9, drop=2.0)],
+        "frequencies": [row("frequencies", token=token, count=count) for token, count in (("␣", 9), ("e", 3))],
+        "pairs": [row("pairs", model=name, first=a, second=b, count=3.0) for name in ("", "nets") for a, b in fields],
+        "cosines": [row("cosines", first=a, second=b, cosine=1.0 if a == b else -0.5, width=4) for a, b in fields],
+        "embeddings": [
+            row(
+                "embeddings",
+                projection=name,
+                stage=stage,
+                token=token,
+                group="vowels",
+                x=x,
+                y=1.0,
+                silhouette=0.1,
+                **near,
+            )
+            for name, stage in (("PCA", "trained"), ("t-SNE", "initial"), ("t-SNE", "trained"))
+            for x, token in enumerate("aeiou")
+        ],
+        "attention": [
+            row("attention", head=head, query=at, key=to, query_token="a", key_token="b", weight=1 / (1 + at))
+            for head in (1, 2)
+            for at in range(3)
+            for to in range(at + 1)
+        ],
+    }
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    """A results folder with every table, and its figures."""
+    folder, content = tmp_path_factory.mktemp("run"), everything()
+    for table in TABLES:
+        frame.write(folder, table, frame.frame(table, content.get(table, [])), {})
+    artifacts.save_json(folder / "run.json", {"run": "run", "estimation": True}, {})
+    files.write(frame.Results.open(folder), folder / "figures", {})
+    return folder
+
+
+def test_every_figure_is_written_three_times_and_listed(run):
+    index = artifacts.load_json(run / "figures/index.json")
+    assert {entry["figure"] for entry in index} == set(FIGURES)
+    for entry in index:
+        path = artifacts.verified(run / "figures" / entry["svg"])
+        group = ".".join(entry["group"].values()) or entry["figure"]
+        assert path.parent.name == entry["figure"] and path.name == f"{group}.svg"
+        assert (
+            path.with_suffix(".png").read_bytes()[1:4] == b"PNG"
+            and path.with_suffix(".pdf").read_bytes()[:4] == b"%PDF"
+        )
+        assert (
+            entry["title"] and "{" not in entry["title"] and len(entry["caption"]) > 40 and entry["caption"][-1] == "."
+        )
+
+
+def test_a_drawing_can_stand_in_any_page(run):
+    for path in (run / "figures").glob("*/*.svg"):
+        svg = path.read_text().replace(' xmlns="http://www.w3.org/2000/svg"', "", 1)
+        assert not re.search(r"style=|<style|<script|https?:|#010203|id=\"(?!f[0-9a-f]{8})", svg), path
+        assert svg.startswith('<svg viewBox="0 0 ') and 'fill="currentColor"' in svg
+
+
+def test_no_two_drawings_share_an_id(run):
+    ids = [
+        name
+        for path in (run / "figures").glob("*/*.svg")
+        for name in set(re.findall(r' id="([^"]*)"', path.read_text()))
+    ]
+    assert ids and len(ids) == len(set(ids))
+
+
+def test_a_figure_is_the_same_bytes_each_time():
+    once, again = (dict(one("ladder", BIGRAM, GPT, ORACLE).files()) for _ in range(2))
+    assert once == again and set(once) == {"svg", "png", "pdf"}
+
+
+@pytest.mark.parametrize("table", [name for name in FIGURES if FIGURES[name].table])
+def test_an_empty_table_has_no_figure(table):
+    assert drawn(table) == []
+
+
+def test_estimation_is_drawn_only_where_asked(run, tmp_path):
+    for table in TABLES:
+        frame.write(tmp_path, table, frame.frame(table, []), {})
+    artifacts.save_json(tmp_path / "run.json", {"run": "run", "estimation": False}, {})
+    assert list(files.drawings(frame.Results.open(tmp_path))) == []
+
+
+# ---------------------------------------------------------------- text is text
+
+
+@pytest.mark.parametrize("label", HOSTILE)
+def test_a_label_is_drawn_as_it_is(label):
+    two = [replace(BIGRAM, title=label, tokenizer=label, corpus=label), replace(GPT, title=label, corpus=label)]
+    learned = [replace(point, title=label, corpus=label) for point in points()]
+    name = rows.names(frame.frame("results", two))[0]
+    for shown, wanted in (
+        (one("ladder", *two), name),
+        (one("parameters", *two), f"{name}, {label}"),
+        (one("learning", *learned), label),
+    ):
+        assert wanted in " ".join(filter(None, texts(shown))) and "<script" not in shown.svg()
+
+
+@pytest.mark.parametrize("character", ["\x1b", "\u202e", "\u200b", "\x00"])
+def test_what_cannot_be_seen_is_written_out(character):
+    [drawing] = drawn("frequencies", row("frequencies", token=f"a{character}", count=3))
+    assert character not in drawing.svg() + drawing.caption and rf"a{character!a}".replace("'", "") in texts(drawing)
+
+
+def test_a_hostile_token_does_no_harm():
+    typed = [row("cosines", first=a, second=b, cosine=0.5) for a in ("<b>", "$") for b in ("<b>", "$")]
+    drawing = one("cosines", *typed)
+    assert "<b>" in texts(drawing) and "<b>" not in drawing.svg()
+
+
+# ---------------------------------------------------------------- the ladder
+
+
+def test_the_oracle_is_the_floor_of_the_ladder():
+    assert "oracle, 0.81" in texts(one("ladder", BIGRAM, XZ, ORACLE))
+    assert not any("oracle" in text for text in texts(one("ladder", BIGRAM)))
+
+
+def test_without_an_oracle_the_best_compressor_is_the_floor():
+    worse = replace(XZ, model="gzip", title="gzip -9, alone", bits_per_byte=2.4)
+    for typed in ([BIGRAM, worse, XZ], [XZ, worse, BIGRAM]):
+        shown = texts(one("ladder", *typed))
+        assert "xz -9e, alone, 2.20" in shown and not any("gzip" in text for text in shown)
+
+
+def test_with_nothing_to_draw_there_is_no_figure():
+    assert drawn("ladder", FAILED, ORACLE) == drawn("parameters", FAILED, BIGRAM) == []
+    assert drawn("positions", row("positions", bits_per_byte=None)) == []
+
+
+def test_a_failed_and_an_infinite_row_keep_their_lines():
+    endless = replace(MLP, bits_per_byte=math.inf)
+    drawing = one("ladder", BIGRAM, endless, GPT, FAILED)
+    assert {"no score", "∞", "LSTM", "MLP"} <= {*texts(drawing)}
+    assert "probability 0: MLP." in drawing.caption and "Without a score: LSTM." in drawing.caption
+    assert "Of 2 static rows GPT needs the fewest, 1.50, and BIGRAM needs the most, 3.00." in drawing.caption
+
+
+def test_the_last_model_need_not_be_the_best():
+    assert "MLP needs the fewest, 1.00" in one("ladder", BIGRAM, replace(MLP, bits_per_byte=1.0), GPT).caption
+
+
+def test_one_row_alone_is_not_compared():
+    assert "fewest" not in one("ladder", BIGRAM).caption
+
+
+def test_an_interval_takes_the_place_of_the_spread():
+    narrow = replace(GPT, bits_per_byte_low=1.4, bits_per_byte_high=1.7)
+    assert ladder.arms(narrow) == (pytest.approx(0.1), pytest.approx(0.2)) and ladder.arms(GPT) == (0.01, 0.01)
+    assert all(map(math.isnan, ladder.arms(BIGRAM)))
+    assert "or one standard deviation" in one("ladder", narrow, replace(MLP, bits_per_byte_std=0.1)).caption
+    assert "Bars" not in one("ladder", BIGRAM).caption
+
+
+@pytest.mark.parametrize(
+    ("measure", "value", "bits"),
+    [
+        ("perplexity", 8.0, 3.0),
+        ("nats_per_token", 2.0794415, 3.0),
+        ("nats_per_character", 2.0794415, 3.0),
+        ("bits_per_byte", 3.0, 3.0),
+        ("accuracy", 0.5, None),
+    ],
+)
+def test_a_published_figure_is_marked_where_its_measure_fits_the_axis(measure, value, bits):
+    printed = row("published", model="bigram", measure=measure, value=value)
+    [record] = frame.frame("results", [BIGRAM]).assign(measure=measure, value=value).itertuples()
+    assert ladder.in_bits_per_byte(record) == (bits and pytest.approx(bits))
+    assert ("published" in texts(one("ladder", BIGRAM, published=[printed]))) is (bits is not None)
+
+
+def test_two_models_of_one_type_are_told_apart():
+    shown = texts(one("ladder", GPT, replace(GPT, model="gpt-wide")))
+    assert "GPT" in shown and "GPT (gpt-wide)" in shown
+
+
+def test_models_that_share_a_title_never_share_a_name():
+    same = [replace(each, title="Same") for each in (BIGRAM, MLP, GPT)]
+    assert [*rows.names(frame.frame("results", same))] == ["Same (bigram)", "Same (mlp)", "Same (gpt)"]
+
+
+def test_an_online_model_has_a_mark_of_its_own_and_is_not_ranked():
+    drawing = one("ladder", BIGRAM, MLP, replace(GPT, category="online"))
+    assert {"tokens: char", "tokens: char, online"} <= {*texts(drawing)}
+    assert "MLP needs the fewest" in drawing.caption and "Hollow marks (online)" in drawing.caption
+
+
+def test_the_axis_begins_near_the_least_number():
+    [axes] = one("ladder", BIGRAM, MLP).figure.axes
+    assert 1.8 < axes.get_xlim()[0] < 2.0 and 3.0 < axes.get_xlim()[1] < 3.3
+
+
+def test_no_line_joins_two_models():
+    [axes] = one("ladder", BIGRAM, MLP, GPT).figure.axes
+    assert all(len({*np.round(line.get_ydata())}) == 1 for line in axes.lines if line.get_linestyle() != "None")
+
+
+# ---------------------------------------------------------------- bits against cost
+
+
+def test_nothing_beats_a_point_of_the_front():
+    dice = random.Random(3)
+    points = [(dice.randint(1, 30), dice.randint(1, 30)) for _ in range(200)]
+    front = _front.pareto(points)
+    beaten = [
+        any(c <= points[at][0] and b <= points[at][1] and (c, b) != points[at] for c, b in points) for at in front
+    ]
+    assert not any(beaten) and {points[at] for at in front} == {p for p in points if not _beaten(p, points)}
+
+
+def _beaten(point, points):
+    return any(c <= point[0] and b <= point[1] and (c, b) != point for c, b in points)
+
+
+def test_only_static_rows_make_the_front():
+    better = replace(GPT, model="online", category="online", bits_per_byte=0.5, parameters=10)
+    caption = one("parameters", BIGRAM, MLP, GPT, better).caption
+    assert "nobody is better for less: BIGRAM, MLP and GPT." in caption and "Above it" not in caption
+
+
+def test_what_has_no_cost_is_named_under_the_front():
+    assert "not drawn: UNIFORM." in one("parameters", model("uniform", 6.0, parameters=0), BIGRAM, GPT).caption
+
+
+def test_what_was_made_of_a_fitted_model_does_not_bear_its_cost():
+    rounded = replace(GPT, model="llama_q4", title="Rounded", made_of="gpt", fit_seconds=0.1)
+    assert "so not drawn: Rounded" in one("fit_time", MLP, GPT, rounded).caption
+    assert "Rounded" not in one("parameters", MLP, GPT, rounded).caption.partition("not drawn")[2]
+
+
+def boxes(drawing):
+    """The outlines of all labels beside points, in pixels."""
+    drawing.figure.draw_without_rendering()
+    return [text.get_window_extent().extents for text in drawing.figure.axes[0].texts]
+
+
+@pytest.mark.parametrize("count", [3, 20, 60])
+def test_labels_of_points_never_overlap(count):
+    dice = random.Random(count)
+    typed = [model(f"m{n}", 1 + dice.random() / 9, title=f"Model {n}", parameters=100 + n) for n in range(count)]
+    drawing = one("parameters", *typed)
+    found = boxes(drawing)
+    assert len(found) == count
+    assert not any(drawing_overlap(a, b) for n, a in enumerate(found) for b in found[:n])
+
+
+def drawing_overlap(a, b):
+    return a[0] < b[2] - 1 and b[0] < a[2] - 1 and a[1] < b[3] - 1 and b[1] < a[3] - 1
+
+
+# ---------------------------------------------------------------- positions, learning
+
+
+def test_labels_at_the_ends_of_lines_keep_their_order_and_apart():
+    assert drawing.spread([0.0, 0.1, 5.0], [1.0, 1.0, 1.0]) == pytest.approx([-0.45, 0.55, 5.0])
+
+
+def test_positions_show_the_best_eight_and_say_of_how_many():
+    typed = [
+        row("positions", model=f"m{n}", title=f"M{n}", rank=n, low=low, high=low + 1, bits_per_byte=9.0 - n + low)
+        for n in range(9)
+        for low in (0, 1)
+    ]
+    drawing = one("positions", *typed)
+    assert "best 8 of 9" in drawing.caption and "M8 (m8) goes from 1.00 at the beginning to 2.00" in drawing.caption
+    assert not any("M0" in text for text in texts(drawing) if text)
+
+
+def test_a_curve_may_have_gaps():
+    gap = row("curves", step=3, train=2.0, valid=None)
+    assert "<svg" in one("learning", *points(), gap).svg() and "<svg" in one("learning_of_model", gap, *points()).svg()
+
+
+def test_seeds_are_a_band_about_their_mean():
+    wide = [replace(point, seed=1, train=point.train + 1) for point in points()]
+    alone, both = (one("learning_of_model", *typed) for typed in (points(), [*points(), *wide]))
+    assert "the band holds them all" in both.caption and "band" not in alone.caption
+    assert len(both.figure.axes[0].collections) == 1 and not alone.figure.axes[0].collections
+    assert list(both.figure.axes[0].lines[0].get_ydata()) == [4.5, 2.5]
+
+
+def test_the_valid_curve_is_a_perplexity():
+    axes = one("learning_of_model", *points()).figure.axes[1]
+    assert list(axes.lines[0].get_ydata()) == pytest.approx([math.exp(5), math.exp(2.5)])
+
+
+def test_what_learns_by_heart_is_named_and_nothing_else():
+    curve = [row("curves", step=s, train=3.0 / s, valid=v) for s, v in ((1, 3.0), (2, 2.0), (3, 2.5))]
+    assert "by heart: GPT." in one("learning", *curve).caption
+    assert "by heart" not in one("learning", *curve[:2]).caption
+    assert not learning.overfits(frame.frame("curves", [replace(point, train=float(point.step)) for point in curve]))
+
+
+# ---------------------------------------------------------------- sweeps, scaling
+
+
+def sweep_point(value, bits, key="hidden", **changes):
+    named = {"sweep": "mlp", "section": "models", "keys": json.dumps([key]), "values": json.dumps([value])}
+    return row("sweeps", **{**named, "model": f"mlp-{value}", "bits_per_byte": bits, **changes})
+
+
+def sweep(*values):
+    return [sweep_point(value, 3.0 - 0.1 * place) for place, value in enumerate(values)]
+
+
+def test_a_sweep_names_its_axes_and_its_values():
+    assert {
+        "Sweep of mlp: bits per byte over its first key",
+        "hidden",
+        "bits per byte (log scale, lower is better)",
+        "16",
+        "32",
+        "64",
+    } <= {*texts(one("sweeps", *sweep(16, 32, 64)))}
+
+
+@pytest.mark.parametrize(
+    ("values", "even"), [((1, 10, 100), True), ((1, 2, 9), False), (("tanh", "relu", "gelu"), True)]
+)
+def test_powers_and_words_stand_at_even_distances(values, even):
+    svg = one("sweeps", *sweep(*values)).svg()
+    first, second, third = (float(re.search(rf'x="([\d.]+)"[^>]*>{label}<', svg)[1]) for label in values)
+    assert (abs((third - second) - (second - first)) < 1) is even
+
+
+def test_a_second_key_makes_lines():
+    keys = json.dumps(["hidden", "activation"])
+    typed = [sweep_point(h, 2.0, keys=keys, values=json.dumps([h, a])) for h in (8, 16) for a in ("tanh", "relu")]
+    drawing = one("sweeps", *typed)
+    assert {"activation tanh", "activation relu"} <= {*texts(drawing)}
+    assert [len(line.get_xdata()) for line in drawing.figure.axes[0].lines[:1]] == [2]
+
+
+def test_two_corpora_are_two_lines():
+    typed = [sweep_point(h, 2.0, corpus=corpus) for h in (8, 16) for corpus in ("coined", "fables")]
+    assert {"coined", "fables"} <= {*texts(one("sweeps", *typed))}
+
+
+def test_words_are_not_joined_by_a_line():
+    [axes] = one("sweeps", *sweep("tanh", "relu")).figure.axes
+    assert all(line.get_linestyle() == "None" for line in axes.lines)
+
+
+def test_the_caption_of_a_sweep_says_where_the_lowest_point_is():
+    assert "the lowest point is 2.800 at hidden 64 (fables, char, test)" in one("sweeps", *sweep(16, 32, 64)).caption
+
+
+def test_a_sweep_in_which_all_failed_has_no_figure():
+    assert drawn("sweeps", sweep_point(8, None)) == []
+
+
+@pytest.mark.parametrize("word", ["<i>", "\u202e", "$x$"])
+def test_a_hostile_value_is_text(word):
+    drawing = one("sweeps", sweep_point(word, 2.0), sweep_point("relu", 2.1))
+    assert sweeps.in_words(word) in texts(drawing) and "\u202e" not in drawing.svg() + drawing.caption
+
+
+def test_scaling_says_where_one_overtakes_the_next():
+    sizes = [row("scaling", sweep="toy", bytes=size, bits_per_byte=bits) for size, bits in ((10, 4.0), (1000, 2.0))]
+    crossing = row("crossings", sweep="toy", lower="char/low", upper="char/high", bytes=100.0)
+    drawing = one("scaling", *sizes, crossings=[crossing, replace(crossing, sweep="other", bytes=5.0)])
+    assert "char/high and char/low at 100 bytes" in drawing.caption and "5 bytes" not in drawing.caption
+    assert "no model" in one("scaling", *sizes, crossings=[replace(crossing, bytes=None)]).caption
+    assert len(drawing.figure.axes) == 1, "without operations there is no panel of them"
+
+
+# ---------------------------------------------------------------- what models hold
+
+
+def test_groups_of_tokens_differ_by_mark_and_not_by_colour_alone():
+    assert len({marker for _, marker in embeddings.GROUPS.values()}) == len(embeddings.GROUPS)
+
+
+def test_a_network_that_expects_the_counts_differs_in_nothing():
+    cells = [("a", "b", 3.0), ("b", "a", 1.0)]
+    typed = [row("pairs", model=name, first=a, second=b, count=count) for name in ("", "net") for a, b, count in cells]
+    drawing = one("pairs", *typed)
+    assert "Most frequent: a then b, 3 times." in drawing.caption and "differs in 0.0 % of all pairs" in drawing.caption
+    assert {"counted in train", "expected by net"} <= {*texts(drawing)}
+
+
+def test_the_most_alike_tokens_are_two_tokens():
+    cosine = {("a", "a"): 1.0, ("b", "b"): 1.0, ("a", "b"): 0.3, ("b", "a"): 0.3}
+    typed = [row("cosines", first=a, second=b, cosine=value) for (a, b), value in cosine.items()]
+    assert "Most alike are a and b, 0.30" in one("cosines", *typed).caption
+
+
+def test_a_network_copies_only_if_the_repetition_costs_less():
+    looks = [row("attention", query=1, key=0, weight=1.0)]
+    copying, other = (row("induction", score=0.5, drop=drop) for drop in (1.0, 0.0))
+    assert "it copies" in one("attention", *looks, induction=[copying]).caption
+    assert "has not learnt to copy" in one("attention", *looks, induction=[other]).caption
+    assert "copy" not in one("attention", *looks).caption
+
+
+# ---------------------------------------------------------------- comparisons
+
+
+def test_a_difference_is_row_less_column_and_marked_where_significant():
+    pair = {"a_corpus": "fables", "a_tokenizer": "char", "b_corpus": "fables", "b_tokenizer": "char"}
+    typed = [
+        row("differences", **pair, a_model="bigram", b_model="mlp", difference=1.0, p_holm=0.01),
+        row("differences", **pair, a_model="gpt", b_model="mlp", difference=-0.5, p_holm=0.5),
+    ]
+    from lmstages.figures import differences
+
+    tables = frame.frame("differences", typed), frame.frame("results", [BIGRAM, MLP, GPT])
+    labels, values, p = differences.by_category(*tables)["static"]
+    assert labels == ["BIGRAM", "MLP", "GPT"] and values[1, 0] == -1.0 and values[2, 1] == -0.5 and p[1, 0] == 0.01
+    assert "1 of 2 pairs" in one("differences", *typed, results=[BIGRAM, MLP, GPT]).caption
+
+
+def test_categories_are_never_compared_in_one_triangle():
+    pair = {"a_corpus": "fables", "a_tokenizer": "char", "b_corpus": "fables", "b_tokenizer": "char"}
+    typed = [row("differences", **pair, a_model="bigram", b_model="mlp")]
+    assert drawn("differences", *typed, results=[BIGRAM, replace(MLP, category="online")]) == []
+
+
+def test_one_text_under_two_tokenizers_has_a_line_for_each_model_that_has_both():
+    pair = {"a_corpus": "fables", "a_tokenizer": "char", "b_corpus": "short", "b_tokenizer": "bpe"}
+    shorter = replace(GPT, corpus="short", tokenizer="bpe", bits_per_byte=1.2)
+    typed = [
+        row("differences", **pair, a_model="gpt", b_model="gpt", difference=0.3, p_holm=0.01),
+        row("differences", **pair, a_model="mlp", b_model="gpt", difference=0.8, p_holm=0.01),
+    ]
+    drawing = one("tokenizers", *typed, results=[MLP, GPT, shorter])
+    assert "MLP" not in texts(drawing) and {"GPT", "tokens: bpe", "tokens: char"} <= {*texts(drawing)}
+    assert (
+        "1 model under bpe" in drawing.caption
+        and "Of 1 pair of tokenizers under one model 1 differs" in drawing.caption
+    )
+    assert drawn("tokenizers", *typed, results=[MLP, GPT]) == []
+
+
+def test_a_gap_counts_only_for_a_model_that_sees_the_word():
+    sees = row("transfer", sees=1.0, gap_bits=0.1, gap_bits_low=-0.1, gap_bits_high=0.3)
+    blind = replace(sees, model="bigram", title="Bigram", sees=0.0)
+    learned = replace(sees, model="mlp", title="MLP", gap_bits=1.0, gap_bits_low=0.5, gap_bits_high=1.5)
+    caption = one("transfer", sees, blind, learned).caption
+    assert "Not to be told from no gap: GPT." in caption and "(hollow): Bigram." in caption
+
+
+def test_copying_is_compared_with_held_out_text():
+    more = row("novelty", copy_mean=9.0, copy_mean_of_test=8.0)
+    assert "more than held-out text does: GPT." in one("samples_novelty", more).caption
+    assert "more than held-out text does" not in one("samples_novelty", replace(more, copy_mean=7.0)).caption
+
+
+def test_minimal_pairs_name_all_that_decide_most():
+    typed = [
+        row("minimal_pairs", model=m, title=m, contrast="all", accuracy=a, pairs=100)
+        for m, a in (("gpt", 0.9), ("mlp", 0.9), ("rnn", 0.5))
+    ]
+    caption = one("minimal_pairs", *typed).caption
+    assert "rightly by gpt and mlp: 90 %." in caption and "guessing would get 40 to 60 % right" in caption
+
+
+# ---------------------------------------------------------------- estimation
+
+
+def test_the_figure_of_estimation_is_the_same_bytes_every_time_and_has_the_published_numbers():
+    first, second = (next(files.groups(FIGURES["likelihoods"], None, {})).drawing for _ in range(2))
+    assert first.svg() == second.svg() and "207.18 at 0.0473" in first.svg() and "204.16 at 0.0338" in first.svg()
+    assert all(number in first.caption for number in ("0.62", "202.97", "207.18", "204.16"))
