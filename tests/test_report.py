@@ -222,9 +222,9 @@ def test_the_report_is_four_files(results: Folder) -> None:
 
 
 def test_the_report_closes_with_estimation_only_where_asked(page: Render) -> None:
-    asked, unasked = (page(corpora=[], estimation=wanted) for wanted in (True, False))
-    assert '<section class="corpus" id="estimation">' in asked and "10.00 G" in asked
-    assert 'id="estimation"' not in unasked
+    shown, hidden = (page(corpora=[], estimation=estimation) for estimation in (True, False))
+    assert '<section class="corpus" id="estimation">' in shown and "10.00 G" in shown
+    assert 'id="estimation"' not in hidden
 
 
 # Figures, which the page embeds
@@ -282,8 +282,8 @@ def swept(*values: Any) -> dict[str, Any]:
     """A sweep of ``activation``, each value better than the one before, and its figure."""
     shared = {"sweep": "mlp", "section": "models", "keys": '["activation"]', "bits_per_byte_low": None}
     points = [
-        a_row_of("sweeps", **shared, values=json.dumps([value]), bits_per_byte=2.5 - place)
-        for place, value in enumerate(values)
+        a_row_of("sweeps", **shared, values=json.dumps([value]), bits_per_byte=2.5 - number)
+        for number, value in enumerate(values)
     ]
     caption = "the lowest point is 1.500 at activation relu"
     return {"sweeps": points, "figures": [{"figure": "sweeps", "group": {"sweep": "mlp"}, "caption": caption}]}

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from lmstages.core.visible import all_visible
+from lmstages.corpora.splits import NAMES
 from lmstages.report import passages
 from lmstages.report.embedded import EmbeddedFigure, Figures
 from lmstages.report.entries import Entry, best_static
@@ -12,7 +13,6 @@ from lmstages.report.grids import SUBJECTS, Topic, measured, topics
 from lmstages.results.frame import Results, groups
 from lmstages.results.schema import Corpora, Result
 
-SPLITS = ("train", "valid", "test")
 Tables = Mapping[str, Sequence[Any]]
 COSTS = ("parameters", "compute", "fit_time")
 COUNTS = ("frequencies", "pairs")
@@ -68,7 +68,7 @@ def chapters(results: Results, entries: Sequence[Entry], figures: Figures) -> li
     rows = {entry.row.corpus for entry in entries}
     assert rows <= {*corpora}, f"every row's corpus is described; not so: {sorted(rows - {*corpora})}"
     tables = measured(results)
-    ordered = [sorted(sizes, key=lambda size: SPLITS.index(size.split)) for sizes in corpora.values()]
+    ordered = [sorted(sizes, key=lambda size: NAMES.index(size.split)) for sizes in corpora.values()]
     return [_chapter(tables, sizes, entries, figures) for sizes in ordered]
 
 
