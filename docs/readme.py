@@ -15,9 +15,9 @@ import pandas as pd
 from lmstages.config.ladder import LADDER
 from lmstages.report.display import qualified_name
 from lmstages.report.tables import markdown, published_markdown
-from lmstages.results.formatting import BESIDES, count, decimal, duration, markdown_cell
+from lmstages.results.formatting import count, decimal, duration, markdown_cell
 from lmstages.results.frame import Results, groups
-from lmstages.results.schema import Difference, Result
+from lmstages.results.schema import NOT_ON_THE_LADDER, Difference, Result
 
 README = Path("README.md")
 GREY = "#808080"  # legible on a white page and on a black one
@@ -54,7 +54,7 @@ def results_table(results: Results) -> str:
 
 def _order(row: Result) -> tuple[bool, int, str]:
     """Up the ladder, and then what stands beside it."""
-    return row.family in BESIDES, row.rank, row.model
+    return row.family in NOT_ON_THE_LADDER, row.rank, row.model
 
 
 def _bits(row: Result) -> str:

@@ -10,7 +10,8 @@ import time
 from pathlib import Path
 from typing import Any
 
-SHOTS: dict[str, tuple[int, int, float, str, str]] = {  # width, height, pixels per CSS pixel, colour scheme, selector at the top
+Shot = tuple[int, int, float, str, str]  # width, height, pixels per CSS pixel, colour scheme, selector at the top
+SHOTS: dict[str, Shot] = {
     "report-desktop-light": (1280, 1150, 1.0, "light", "#corpus-2"),
     "report-desktop-dark": (1280, 640, 1.0, "dark", "#corpus-2 p.legend"),
     "report-table": (1280, 860, 1.0, "light", "#table"),
