@@ -115,13 +115,8 @@ def test_check_prints_the_experiments(stage, capsys):
 
 
 def by_hand(run):
-<<<<<<< HEAD
-    """What ``tabulate`` receives, without the analyses, which no fit and no score waits for."""
-    return json.dumps(json.loads(run.summary_section()) | {"analyses": False})
-=======
     """The section of ``summarize`` without the analyses, which no fit and no score waits for."""
-    return json.dumps(json.loads(run.comparison_section()) | {"analyses": False})
->>>>>>> core
+    return json.dumps(json.loads(run.summary_section()) | {"analyses": False})
 
 
 def test_a_run_from_text_to_table(stage, fit, evaluate, capsys):
@@ -229,15 +224,9 @@ def test_a_missing_comparison_is_an_error(refusal, tmp_path, monkeypatch):
     assert refusal("table", "none") == "none/comparison.json: no such file; run snakemake to make it"
 
 
-<<<<<<< HEAD
-def test_a_missing_cell_is_told(stage, refusal):
-    told = refusal("summarize", "--results", "results", "--out", "x", "--section", stage[0].summary_section())
-    assert told == "results/names/char/bigram/seed0/fit.json: no such file; run snakemake to make it"
-=======
 def test_a_missing_experiment_is_an_error(stage, refusal):
-    message = refusal("summarize", "--results", "results", "--out", "x", "--section", stage[0].comparison_section())
+    message = refusal("summarize", "--results", "results", "--out", "x", "--section", stage[0].summary_section())
     assert message == "results/names/char/bigram/seed0/fit.json: no such file; run snakemake to make it"
->>>>>>> core
 
 
 def test_a_missing_config_is_an_error(stage, refusal):

@@ -493,7 +493,7 @@ def test_a_sweep_in_which_all_failed_has_no_figure():
 @pytest.mark.parametrize("word", ["<i>", "\u202e", "$x$"])
 def test_a_hostile_value_is_text(word):
     drawing = one("sweeps", sweep_point(word, 2.0), sweep_point("relu", 2.1))
-    assert sweeps.in_words(word) in texts(drawing) and "\u202e" not in drawing.svg() + drawing.caption
+    assert sweeps.written(word) in texts(drawing) and "\u202e" not in drawing.svg() + drawing.caption
 
 
 def test_scaling_says_where_one_overtakes_the_next():

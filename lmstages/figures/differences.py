@@ -6,7 +6,8 @@ import numpy as np
 import pandas as pd
 
 from lmstages.figures.drawing import INK, SMALL, WIDTH, label_fields, room_for, shades, sheet
-from lmstages.figures.rows import NO_MODELS, as_floats, counted, names_with_tokenizer, up_the_ladder
+from lmstages.figures.rows import as_floats, counted, names_with_tokenizer, up_the_ladder
+from lmstages.results.formatting import BESIDES
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -94,7 +95,7 @@ def _rows(frame: pd.DataFrame, results: pd.DataFrame) -> pd.DataFrame:
     sides = [frame[[f"{side}_{name}" for name in KEY]].set_axis(KEY, axis="columns") for side in "ab"]
     keys = pd.concat(sides).drop_duplicates()
     rows = results[results["split"] == frame["split"].iloc[0]].merge(keys, on=KEY)
-    return up_the_ladder(rows[~rows["family"].isin(NO_MODELS)])
+    return up_the_ladder(rows[~rows["family"].isin(BESIDES)])
 
 
 def _matrices(frame: pd.DataFrame, members: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
