@@ -123,9 +123,10 @@ def test_a_run_from_text_to_table(stage, fit, evaluate, capsys):
     run, _ = stage
     assert [evaluate(model, fit(model)[0]) for model in ("bigram", "mlp", "wild")] == [0, 0, 0]
     section = by_hand(run)
-    assert call("summarize", "--results", "results", "--out", "results/comparison.json", "--section", section) == 0
-    assert call("report", "--comparison", "results/comparison.json", "--out", "results") == 0
-    assert {"table.csv", "table.md", "report.html"} <= set(os.listdir("results"))
+    assert call("summarize", "--out", "results", "--section", section) == 0
+    assert call("figures", "--results", "results", "--out", "results/figures") == 0
+    assert call("report", "--results", "results", "--out", "results") == 0
+    assert {"results.csv", "table.md", "samples.md", "report.html"} <= set(os.listdir("results"))
     capsys.readouterr()
     assert call("table", "results") == 0
     table = capsys.readouterr().out
@@ -145,8 +146,8 @@ def test_a_fit_that_diverges_is_a_result_that_says_why(fit, evaluate):
 def test_a_verdict_is_an_error_that_names_the_failed_row(stage, fit, evaluate, refusal):
     run, _ = stage
     assert [evaluate(model, fit(model)[0]) for model in ("bigram", "mlp", "wild")] == [0, 0, 0]
-    call("summarize", "--results", "results", "--out", "results/comparison.json", "--section", by_hand(run))
-    message = refusal("verdict", "--comparison", "results/comparison.json", "--out", "results/verdict.txt")
+    call("summarize", "--out", "results", "--section", by_hand(run))
+    message = refusal("verdict", "--results", "results", "--out", "results/verdict.txt")
     assert "1 of 3 rows failed: names/char/wild: failed: model mlp: the training loss is not a number" in message
     assert not Path("results/verdict.txt").exists()
 
@@ -216,16 +217,15 @@ def test_a_missing_file_of_the_user_is_an_error(stage, refusal):
     assert message == "nmes.txt: no such file (did you mean 'names.txt'?); give the path of a text file"
 
 
-def test_a_missing_comparison_is_an_error(refusal, tmp_path, monkeypatch):
+@pytest.mark.parametrize("arguments", [("report", "--results", "none", "--out", "x"), ("table", "none")])
+def test_a_folder_without_results_is_an_error(refusal, tmp_path, monkeypatch, arguments):
     monkeypatch.chdir(tmp_path)
-    for command in ("report", "verdict"):
-        message = refusal(command, "--comparison", "none.json", "--out", "x")
-        assert message.startswith("none.json: no such file; run snakemake to make it")
-    assert refusal("table", "none") == "none/comparison.json: no such file; run snakemake to make it"
+    message = refusal(*arguments)
+    assert message.startswith("none: no such folder; a finished run's folder is results/RUN; run snakemake to make it")
 
 
 def test_a_missing_experiment_is_an_error(stage, refusal):
-    message = refusal("summarize", "--results", "results", "--out", "x", "--section", stage[0].summary_section())
+    message = refusal("summarize", "--out", "x", "--section", stage[0].summary_section())
     assert message == "results/names/char/bigram/seed0/fit.json: no such file; run snakemake to make it"
 
 
@@ -304,8 +304,8 @@ def test_a_section_that_is_none_is_a_usage_error(section, message, capsys):
 
 
 def test_a_bug_keeps_its_traceback(stage, capsys):
-    compared = json.dumps({"run": "x", "cells": [], "evaluate": None, "published": [], "sweeps": []})
-    assert call("summarize", "--results", "results", "--out", "x", "--section", compared) == 1
+    compared = json.dumps({"run": "x", "experiments": [], "evaluate": None, "published": [], "sweeps": []})
+    assert call("summarize", "--out", "x", "--section", compared) == 1
     message = capsys.readouterr().err
     assert "this is a bug of lmstages, not of its input" in message and "Traceback" in message
 
