@@ -7,7 +7,7 @@ import pandas as pd
 
 from lmstages.figures.drawing import INK, SMALL, WIDTH, label_fields, room_for, shades, sheet
 from lmstages.figures.rows import as_floats, counted, names_with_tokenizer, up_the_ladder
-from lmstages.results.formatting import BESIDES
+from lmstages.results.schema import NOT_ON_THE_LADDER
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -95,7 +95,7 @@ def _rows(frame: pd.DataFrame, results: pd.DataFrame) -> pd.DataFrame:
     sides = [frame[[f"{side}_{name}" for name in KEY]].set_axis(KEY, axis="columns") for side in "ab"]
     keys = pd.concat(sides).drop_duplicates()
     rows = results[results["split"] == frame["split"].iloc[0]].merge(keys, on=KEY)
-    return up_the_ladder(rows[~rows["family"].isin(BESIDES)])
+    return up_the_ladder(rows[~rows["family"].isin(NOT_ON_THE_LADDER)])
 
 
 def _matrices(frame: pd.DataFrame, members: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
