@@ -225,7 +225,8 @@ def test_a_folder_without_results_is_an_error(refusal, tmp_path, monkeypatch, ar
 
 
 def test_a_missing_experiment_is_an_error(stage, refusal):
-    message = refusal("summarize", "--out", "x", "--section", stage[0].summary_section())
+    section = json.dumps(json.loads(stage[0].summary_section()) | {"analyses": False})
+    message = refusal("summarize", "--out", "results", "--section", section)
     assert message == "results/names/char/bigram/seed0/fit.json: no such file; run snakemake to make it"
 
 
