@@ -66,7 +66,7 @@ SETTINGS: Any = {
     **dict.fromkeys(("text.color", "axes.edgecolor", "axes.labelcolor", "xtick.color", "ytick.color"), INK),
     **dict.fromkeys(("xtick.major.size", "ytick.major.size", "xtick.minor.size", "ytick.minor.size"), 0),
 }
-DOTS = 200  # of a PNG, per inch
+DOTS = 160  # of a PNG, per inch
 FOR_SHAPING = {"GDEF", "GPOS", "GSUB", "MATH"}  # tables of a font that nothing reads in a PDF: its text is laid out
 
 
