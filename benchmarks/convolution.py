@@ -1,9 +1,9 @@
-"""Scoring a stream with WaveNet: dilated convolution against the tree, on the same weights in one run.
+"""WaveNet scores a stream by dilated convolution and by its tree of pairs: seconds of both on the same weights.
 
     python benchmarks/convolution.py [TOKENS] [LAYERS ...]
 
-The tree scores every window by itself, as training on single targets does; the dilated form scores the whole
-row. Prints the seconds of each on one thread, best of three, and the ratio. No test depends on it.
+The tree computes every window separately, as training on single targets does; the dilated form computes the whole row
+at once. Prints the seconds of both on one thread, the best of three runs, and the ratio. No test depends on it.
 """
 
 import sys
@@ -31,7 +31,7 @@ def best_of_three(work: Callable[[], object]) -> float:
 
 
 def by_tree(network: Convolutions, tokens: np.ndarray, window: int) -> np.ndarray:
-    """(T,) -> (T,) log-probabilities, each of a window of its own."""
+    """(T,) tokens -> (T,) log-probabilities, nats, every window computed separately."""
     row = torch.from_numpy(np.concatenate([np.zeros(window, dtype=np.int64), tokens]))
     with torch.inference_mode():
         windows = row.unfold(0, window + 1, 1)
@@ -44,21 +44,21 @@ def _scores(network: Convolutions, windows: torch.Tensor) -> np.ndarray:
 
 
 def main(count: int, layers: int) -> None:
-    """Time both on the same tokens; they must agree."""
+    """Time both on the same tokens; their scores must agree."""
     torch.set_num_threads(1)
     model = WaveNetModel(WaveNet(layers=layers), VOCABULARY)
     network = model.build().eval()
     assert isinstance(network, Convolutions), "what this class builds"
     model.network = network
     tokens = np.random.default_rng(0).integers(0, VOCABULARY, count)
-    apart = np.abs(model.score(tokens[None])[0] - by_tree(network, tokens, model.window)).max()
-    assert apart < 1e-4, f"the two forms differ by {apart}"
+    difference = np.abs(model.score(tokens[None])[0] - by_tree(network, tokens, model.window)).max()
+    assert difference < 1e-4, f"the two forms differ by {difference} nats"
     dilated = best_of_three(lambda: model.score(tokens[None]))
     tree = best_of_three(lambda: by_tree(network, tokens, model.window))
-    told = f"dilated {dilated:.3f} s, tree {tree:.3f} s, ratio {dilated / tree:.3f} ({tree / dilated:.1f} times)"
-    print(f"{count:,} tokens, window {model.window}: {told}", flush=True)
+    times = f"dilated {dilated:.3f} s, tree {tree:.3f} s, ratio {dilated / tree:.3f} ({tree / dilated:.1f} times)"
+    print(f"{count:,} tokens, window {model.window}: {times}", flush=True)
 
 
 if __name__ == "__main__":
-    for chosen in [int(word) for word in sys.argv[2:]] or [3, 5, 7]:
-        main(int(sys.argv[1]) if len(sys.argv) > 1 else 20_000, chosen)
+    for depth in [int(word) for word in sys.argv[2:]] or [3, 5, 7]:
+        main(int(sys.argv[1]) if len(sys.argv) > 1 else 20_000, depth)

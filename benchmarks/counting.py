@@ -1,8 +1,8 @@
-"""Counting bigrams: ours against ``collections.Counter`` over pairs, on the same random characters in one run.
+"""Counting bigrams: lmstages and ``collections.Counter`` over pairs, on the same random characters in one run.
 
     python benchmarks/counting.py [TOKENS]
 
-Prints the seconds of each, best of three, and the ratio. No test depends on it.
+Prints the seconds of both, the best of three runs, and the ratio. No test depends on it.
 """
 
 import sys
@@ -35,8 +35,8 @@ def main(count: int) -> None:
     tokens = np.random.default_rng(0).integers(0, VOCABULARY, count).astype(np.uint8)
     documents, pairs = Documents.single(tokens), tokens.tolist()
     ours = best_of_three(lambda: NgramModel(Bigram(), VOCABULARY).fit(documents, documents, 0))
-    peer = best_of_three(lambda: Counter(pairwise(pairs)))
-    print(f"{count:,} bigrams: lmstages {ours:.3f} s, collections.Counter {peer:.3f} s, ratio {ours / peer:.3f}")
+    counter = best_of_three(lambda: Counter(pairwise(pairs)))
+    print(f"{count:,} bigrams: lmstages {ours:.3f} s, collections.Counter {counter:.3f} s, ratio {ours / counter:.3f}")
 
 
 if __name__ == "__main__":

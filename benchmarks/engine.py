@@ -1,14 +1,14 @@
-"""How long a rounded LLaMA and llama.cpp on the same file write the same text, seed by seed.
+"""For how many tokens a quantized LLaMA and llama.cpp with the same file write the same text, seed by seed.
 
     python benchmarks/engine.py results/quantized/tinyshakespeare/char/llama/seed0/model.safetensors [--seeds 20]
 
-Both draw from the same random numbers, and each file is read twice. First for what it holds: llama.cpp unpacks it to
-32 bits by its own program and multiplies in those, as ours does; the texts are the same. Then as llama.cpp runs it:
-it rounds what it multiplies to 8 bits, as ours does with ``activations: q8_0``. A number that lies between two codes
-falls to either side by its last bit, which depends on the order of every sum before it; what comes after it then lies
-elsewhere by a thousandth, so that more codes fall otherwise. Ours against itself, its products summed in 32 bits in
-place of 64, parts in the same way, and is printed beside it. Needs llama-cpp-python (``tests/llama_cpp.sh``). No test
-depends on it.
+Both draw from the same random numbers. Every file is run twice. First llama.cpp unpacks it to 32 bits by its own
+program and multiplies in 32 bits, as ours does; the texts are the same. Then llama.cpp runs it as it does by default:
+it rounds the inputs of every matrix to 8 bits, as ours does with ``activations: q8_0``. A number halfway between two
+codes is then rounded up or down by its last bit, which depends on the order in which sums were added up; later numbers
+differ by about a thousandth, so that more of them are rounded otherwise. Ours with products summed in 32 bits in place
+of 64 differs from itself in the same way, and is printed beside it. Needs llama-cpp-python (``tests/llama_cpp.sh``). No
+test depends on it.
 """
 
 import argparse
@@ -36,82 +36,82 @@ settings = llama_cpp.llama_model_quantize_default_params()
 settings.ftype, settings.allow_requantize, settings.nthread = llama_cpp.LLAMA_FTYPE_ALL_F32, True, 1
 sys.exit(llama_cpp.llama_model_quantize(sys.argv[1].encode(), sys.argv[2].encode(), settings))
 """
-KINDS = {"f32": None, "q8_0": LlamaQ8, "q4_0": LlamaQ4}
+FORMATS: dict[str, Any] = {"f32": None, "q8_0": LlamaQ8, "q4_0": LlamaQ4}
 
 
-def made(model: Any, kind: type | None, activations: str = "f32") -> Any:
-    """The model in fewer bits; or as it is."""
-    if kind is None:
+def quantized(model: Any, record: Any, activations: str = "f32") -> Any:
+    """The model quantized as the record says; the model itself where the record is None."""
+    if record is None:
         return model
-    found: Any = build(kind.model_validate({"base": model.config, "activations": activations}), model.vocab_size)
-    found.derive(model, Documents.single([]))
-    return found
+    derived: Any = build(record.model_validate({"base": model.config, "activations": activations}), model.vocab_size)
+    derived.derive(model, Documents.single([]))
+    return derived
 
 
 def through_llama_cpp(model: Any, ours: Any) -> NeuralModel:
-    """The same file in the engine."""
+    """The same file, run by llama.cpp."""
     weights = None if ours is model else ours.config
-    found: Any = build(LlamaCpp(base=model.config, weights=weights), model.vocab_size)
-    found.derive(ours, Documents.single([]))
-    return found
+    derived: Any = build(LlamaCpp(base=model.config, weights=weights), model.vocab_size)
+    derived.derive(ours, Documents.single([]))
+    return derived
 
 
 def unpacked_by_llama_cpp(model: Any, ours: Any) -> NeuralModel:
-    """The same file, unpacked to 32 bits by llama.cpp's own program, in the engine."""
-    found: Any = through_llama_cpp(model, ours)
-    packed, unpacked = (Path(found.folder.name, name) for name in ("model.gguf", "unpacked.gguf"))
+    """The same file, unpacked to 32 bits by llama.cpp's own program, run by llama.cpp."""
+    derived: Any = through_llama_cpp(model, ours)
+    packed, unpacked = (Path(derived.folder.name, name) for name in ("model.gguf", "unpacked.gguf"))
     subprocess.run([sys.executable, "-c", UNPACK, packed, unpacked], check=True, capture_output=True)
-    found.network = Engine(unpacked, model.vocab_size, model.config.window)
-    return found
+    derived.network = Engine(unpacked, model.vocab_size, model.config.window)
+    return derived
 
 
 class In32Bits(nn.Linear):
-    """Products of the same numbers, summed in fewer bits."""
+    """``nn.Linear`` whose products are summed in 32 bits."""
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """As ``nn.Linear`` would."""
+        """(..., inputs) -> (..., outputs)."""
         return functional.linear(x.float(), self.weight.float())
 
 
 def in_32_bits(model: Any) -> Any:
-    """Ours again, its sums otherwise."""
+    """The same model, its products summed in 32 bits."""
     for module in model.network.modules():
         if isinstance(module, nn.Linear):
             module.__class__ = In32Bits
     return model
 
 
-def alike(a: Any, b: Any, seed: int, length: int, temperature: float) -> int:
-    """How many tokens are the same before the first that differs."""
+def equal_tokens(a: Any, b: Any, seed: int, length: int, temperature: float) -> int:
+    """The number of tokens before the first that differs."""
     settings: Any = {"count": 1, "length": length, "temperature": temperature, "stop_at_boundary": False}
     differ = np.flatnonzero(sample(a, seed=seed, **settings)[0] != sample(b, seed=seed, **settings)[0])
     return int(differ[0]) if len(differ) else length
 
 
-def compare(told: str, ours: Any, other: Any, chosen: argparse.Namespace) -> None:
-    """A line of how far both write the same."""
-    greedy = alike(ours, other, 0, chosen.length, 1e-3)
-    found = [alike(ours, other, seed, chosen.length, 1.0) for seed in range(chosen.seeds)]
-    whole = f"{sum(each == chosen.length for each in found)} of {chosen.seeds} seeds for all"
-    print(f"{told}: greedy {greedy} of {chosen.length} tokens; {whole}, {found}", flush=True)
+def compare(title: str, ours: Any, other: Any, options: argparse.Namespace) -> None:
+    """Print a line: for how many tokens both write the same, greedily and for every seed."""
+    greedy = equal_tokens(ours, other, 0, options.length, 1e-3)
+    counts = [equal_tokens(ours, other, seed, options.length, 1.0) for seed in range(options.seeds)]
+    complete = f"{sum(count == options.length for count in counts)} of {options.seeds} seeds for all"
+    print(f"{title}: greedy {greedy} of {options.length} tokens; {complete}, {counts}", flush=True)
 
 
 def main() -> None:
-    """A line for each format and opponent."""
-    parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])  # type: ignore[union-attr]
+    """Print a line for each format and engine."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("model", type=Path, help="model.safetensors of a LLaMA")
     parser.add_argument("--seeds", type=int, default=20)
     parser.add_argument("--length", type=int, default=200)
-    chosen = parser.parse_args()
+    options = parser.parse_args()
     torch.set_num_threads(1)
-    model: Any = load_model(chosen.model)
-    for name, kind in KINDS.items():
-        ours = made(model, kind)
-        compare(f"{name}, unpacked by llama.cpp", ours, unpacked_by_llama_cpp(model, ours), chosen)
-        if kind is not None:
-            ours = made(model, kind, "q8_0")
-            compare(f"{name}, run by llama.cpp", ours, through_llama_cpp(model, ours), chosen)
-            compare(f"{name}, ours with sums of 32 bits", ours, in_32_bits(made(model, kind, "q8_0")), chosen)
+    model: Any = load_model(options.model)
+    for name, record in FORMATS.items():
+        ours = quantized(model, record)
+        compare(f"{name}, unpacked by llama.cpp", ours, unpacked_by_llama_cpp(model, ours), options)
+        if record is not None:
+            ours = quantized(model, record, "q8_0")
+            compare(f"{name}, run by llama.cpp", ours, through_llama_cpp(model, ours), options)
+            compare(f"{name}, ours with sums of 32 bits", ours, in_32_bits(quantized(model, record, "q8_0")), options)
 
 
 if __name__ == "__main__":

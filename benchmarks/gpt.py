@@ -1,16 +1,16 @@
-"""Modern GPT against a nanoGPT checkout: the same size, text and cores, alternated in one run.
+"""``modern_gpt`` and nanoGPT at the same size, on the same text and cores, alternated in one run.
 
     python benchmarks/gpt.py NANOGPT TEXT [--seeds 3] [--threads 2] [--throughput-steps 400]
 
-NANOGPT is a folder with nanoGPT's train.py, which is copied and not touched; TEXT is tiny Shakespeare. For every
-seed nanoGPT runs its own CPU recipe (4 layers, 4 heads, width 128, context 64, batch 12, 2,000 steps), as a process
-of its own, from start to end by the clock. Then ours, 0.80 M parameters too, runs as a process of its own with as
-many steps as fit into that time, found by timing a short one; then with as many as fit into a fifth of it. All
-three are scored on nanoGPT's own windows: 64 characters side by side of the last tenth, every one counted.
+NANOGPT is a folder with nanoGPT's train.py, which is copied and not changed; TEXT is tiny Shakespeare. For every seed
+nanoGPT runs its own recipe for a CPU (4 layers, 4 heads, width 128, context 64, batch 12, 2,000 steps); the whole
+process is timed by the clock. Then ours, with 0.80 M parameters as well, runs with as many steps as fit into that time,
+which two short runs estimate, and once more with as many as fit into a fifth of it. All three are scored on nanoGPT's
+own windows: 64 characters side by side of the last tenth, every character counted.
 
-Last, the throughput of two fits side by side, each on one thread as a rule of the pipeline gives it, against the
-same two with torch's own number of threads. Needs two cores and nobody else on them; about a quarter of an hour
-for three seeds, five minutes for one. No test depends on it.
+Last, the tokens per second of two fits side by side, each on one thread, as a rule of the pipeline gives it, and of the
+same two with torch's default number of threads. Needs two cores that nothing else uses; about a quarter of an hour for
+three seeds, five minutes for one. No test depends on it.
 """
 
 import argparse
@@ -26,7 +26,7 @@ from typing import Any
 
 import numpy as np
 
-PUBLISHED = 1.886  # what nanoGPT's recipe reaches; here its own runs say
+PUBLISHED = 1.886  # nats per character, of nanoGPT's recipe elsewhere; its runs here are measured
 RECIPE = {
     "device": "cpu",
     "compile": False,
@@ -62,7 +62,7 @@ def read_text(path: Path) -> tuple[np.ndarray, np.ndarray]:
 
 
 def fit_ours(text: Path, steps: int, seed: int, threads: int | None, keys: dict[str, Any]) -> dict[str, Any]:
-    """Fit and score; what a parent needs to know of it."""
+    """Fit and score; returns the seconds, tokens, parameters, loss (nats) and threads of the fit."""
     import torch
 
     from lmstages.config.hyperparameters.attention import ModernGPT
@@ -79,12 +79,12 @@ def fit_ours(text: Path, steps: int, seed: int, threads: int | None, keys: dict[
     curve = model.fit(train, Documents.single(valid.tokens[:WINDOW]), seed)
     seconds = time.perf_counter() - started
     log_probs = score(model, valid, windows_of(valid.starts, "disjoint", WINDOW, WINDOW, 1))
-    told = {"seconds": seconds, "tokens": curve[-1]["tokens"], "parameters": model.parameters()}
-    return {**told, "loss": float(-np.nanmean(log_probs)), "threads": torch.get_num_threads()}
+    facts = {"seconds": seconds, "tokens": curve[-1]["tokens"], "parameters": model.parameters()}
+    return {**facts, "loss": float(-np.nanmean(log_probs)), "threads": torch.get_num_threads()}
 
 
 def score_nanogpt(checkout: Path, checkpoint: Path, text: Path) -> dict[str, Any]:
-    """Mean nats over all its windows of the valid part, by its own network."""
+    """Mean nats over all windows of the valid part, computed by nanoGPT's own network."""
     import torch
 
     sys.path.insert(0, str(checkout))
@@ -102,64 +102,64 @@ def score_nanogpt(checkout: Path, checkpoint: Path, text: Path) -> dict[str, Any
     return {"loss": sum(losses) / count, "step": int(saved["iter_num"])}
 
 
-# ---------------------------------------------------------------- the parent
+# ---------------------------------------------------------------- the process that compares them
 
 
 def launched(arguments: list[str], threads: int | None) -> subprocess.Popen[str]:
-    """This file again, as a process of its own."""
+    """Start this file as another process."""
     environment = dict(os.environ) | ({} if threads is None else {"OMP_NUM_THREADS": str(threads)})
     command = [sys.executable, __file__, *arguments]
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment)
 
 
 def answer(process: subprocess.Popen[str]) -> dict[str, Any]:
-    """The last line it printed, as JSON."""
+    """Wait for a process; its last line of output, which is JSON."""
     out, error = process.communicate()
     assert process.returncode == 0, f"a process of the benchmark failed: {error[-2000:]}"
-    found: dict[str, Any] = json.loads(out.splitlines()[-1])
-    return found
+    facts: dict[str, Any] = json.loads(out.splitlines()[-1])
+    return facts
 
 
 def ours(text: Path, steps: int, seed: int, threads: int | None, keys: dict[str, Any]) -> dict[str, Any]:
-    """One fit from start to end by the clock: ``whole`` seconds beside what it told."""
+    """One fit in a process of its own; ``total_seconds`` are those of the whole process."""
     started = time.perf_counter()
-    told = answer(launched(fit_arguments(text, steps, seed, threads, keys), threads))
-    return {**told, "whole": time.perf_counter() - started, "steps": steps}
+    facts = answer(launched(fit_arguments(text, steps, seed, threads, keys), threads))
+    return {**facts, "total_seconds": time.perf_counter() - started, "steps": steps}
 
 
 def fit_arguments(text: Path, steps: int, seed: int, threads: int | None, keys: dict[str, Any]) -> list[str]:
-    """What a child is told."""
+    """The arguments of the process that fits."""
     return ["fit", json.dumps({"text": str(text), "steps": steps, "seed": seed, "threads": threads, "keys": keys})]
 
 
 def within(seconds: float, text: Path, seed: int, threads: int, keys: dict[str, Any]) -> dict[str, Any]:
-    """A run of as many steps as fit into ``seconds``, starting and scoring included."""
-    few, more = (ours(text, steps, seed, threads, keys)["whole"] for steps in CALIBRATION_STEPS)
-    a_step = (more - few) / (CALIBRATION_STEPS[1] - CALIBRATION_STEPS[0])
-    besides = few - a_step * CALIBRATION_STEPS[0]
-    steps = int((seconds * AIMED_AT - besides) / a_step)
-    assert steps > 0, f"{seconds:.0f} s are too few for a fit: starting and scoring alone take {besides:.0f} s"
+    """A fit of as many steps as fit into ``seconds``, including start and scoring."""
+    few, more = (ours(text, steps, seed, threads, keys)["total_seconds"] for steps in CALIBRATION_STEPS)
+    per_step = (more - few) / (CALIBRATION_STEPS[1] - CALIBRATION_STEPS[0])
+    overhead = few - per_step * CALIBRATION_STEPS[0]
+    steps = int((seconds * AIMED_AT - overhead) / per_step)
+    assert steps > 0, f"{seconds:.0f} s are too few for a fit: start and scoring alone take {overhead:.0f} s"
     return ours(text, steps, seed, threads, keys)
 
 
 def nanogpt(checkout: Path, text: Path, seed: int, threads: int) -> dict[str, Any]:
-    """Its recipe, from start to end by the clock, and the loss of its last weights."""
+    """nanoGPT's recipe in a process of its own: its seconds, and the loss of its last weights."""
     out = checkout / f"out-{seed}"
-    given = {**RECIPE, "out_dir": str(out)}
+    settings = {**RECIPE, "out_dir": str(out)}
     source = (checkout / "train.py").read_text().replace("torch.manual_seed(1337", f"torch.manual_seed({1337 + seed}")
     (checkout / f"train_{seed}.py").write_text(source)
     command = [sys.executable, f"train_{seed}.py", "config/train_shakespeare_char.py"]
-    command += [f"--{key}={value}" for key, value in given.items()]
+    command += [f"--{key}={value}" for key, value in settings.items()]
     started = time.perf_counter()
     environment = dict(os.environ) | {"OMP_NUM_THREADS": str(threads)}
     subprocess.run(command, cwd=checkout, env=environment, check=True, stdout=subprocess.DEVNULL)
-    whole = time.perf_counter() - started
-    given = {"checkout": str(checkout), "checkpoint": str(out / "ckpt.pt"), "text": str(text)}
-    return {**answer(launched(["score", json.dumps(given)], threads)), "whole": whole}
+    seconds = time.perf_counter() - started
+    paths = {"checkout": str(checkout), "checkpoint": str(out / "ckpt.pt"), "text": str(text)}
+    return {**answer(launched(["score", json.dumps(paths)], threads)), "total_seconds": seconds}
 
 
 def copied(checkout: Path, text: Path, folder: Path) -> Path:
-    """nanoGPT in a folder of our own, its data made by its own script."""
+    """A copy of nanoGPT in ``folder``, with the text prepared by nanoGPT's own script."""
     copy = folder / "nanoGPT"
     shutil.copytree(checkout, copy, ignore=shutil.ignore_patterns(".git", "out*", "assets"), dirs_exist_ok=True)
     data = copy / "data" / "shakespeare_char"
@@ -169,42 +169,43 @@ def copied(checkout: Path, text: Path, folder: Path) -> Path:
 
 
 def compare(checkout: Path, text: Path, seeds: int, threads: int) -> None:
-    """The three runs of every seed, one after the other, and their means."""
+    """Run all three for every seed, one after the other, and print losses, seconds and means."""
     rows = []
     print(f"{'':8}{'nanoGPT':>22}{'ours, same time':>26}{'ours, a fifth':>26}", flush=True)
     for seed in range(seeds):
         theirs = nanogpt(checkout, text, seed, threads)
-        same = within(theirs["whole"], text, seed, threads, LONG)
-        fifth = within(theirs["whole"] / 5, text, seed, threads, SHORT)
+        same = within(theirs["total_seconds"], text, seed, threads, LONG)
+        fifth = within(theirs["total_seconds"] / 5, text, seed, threads, SHORT)
         rows.append((theirs, same, fifth))
-        cells = "".join(f"{run['loss']:>14.4f} in {run['whole']:6.1f} s" for run in rows[-1])
+        cells = "".join(f"{run['loss']:>14.4f} in {run['total_seconds']:6.1f} s" for run in rows[-1])
         print(f"seed {seed:<3}{cells}   {same['steps']} and {fifth['steps']} steps", flush=True)
     means = [np.mean([run["loss"] for run in runs]) for runs in zip(*rows, strict=True)]
     print(f"mean valid loss: nanoGPT {means[0]:.4f}, ours {means[1]:.4f}, in a fifth of the time {means[2]:.4f}")
-    within_time = all(row[1]["whole"] <= row[0]["whole"] and row[2]["whole"] <= row[0]["whole"] / 5 for row in rows)
+    seconds = [[run["total_seconds"] for run in row] for row in rows]
+    within_time = all(same <= theirs and fifth <= theirs / 5 for theirs, same, fifth in seconds)
     better = all(row[2]["loss"] <= min(row[0]["loss"], PUBLISHED) for row in rows)
     print(f"parameters {rows[0][1]['parameters']:,}; all within their time: {within_time}; ", end="")
     print(f"nanoGPT's loss, and {PUBLISHED}, in a fifth of its time: {better}", flush=True)
 
 
 def throughput(text: Path, steps: int) -> None:
-    """Tokens a second of two fits side by side: one thread each, then torch's own number each."""
-    found = []
+    """Print tokens per second of two fits side by side: on one thread each, then on torch's default number each."""
+    speeds = []
     for name, threads, count in (("one thread each", 1, steps), ("torch's default", None, steps // 4)):
         arguments = fit_arguments(text, count, 0, threads, LONG)
-        told = [answer(process) for process in [launched(arguments, threads) for _ in range(2)]]
-        found.append(sum(each["tokens"] / each["seconds"] for each in told))
-        print(f"two fits, {name} ({told[0]['threads']}): {found[-1]:,.0f} tokens/s", flush=True)
-    print(f"ratio {found[0] / found[1]:.1f}", flush=True)
+        fits = [answer(process) for process in [launched(arguments, threads) for _ in range(2)]]
+        speeds.append(sum(fit["tokens"] / fit["seconds"] for fit in fits))
+        print(f"two fits, {name} ({fits[0]['threads']}): {speeds[-1]:,.0f} tokens/s", flush=True)
+    print(f"ratio {speeds[0] / speeds[1]:.1f}", flush=True)
 
 
 def main() -> None:
-    """A child does one thing; the parent compares."""
+    """With fit or score as first argument one process of the benchmark, else the benchmark."""
     if sys.argv[1:2] in (["fit"], ["score"]):
-        given = json.loads(sys.argv[2])
-        paths = {key: Path(value) for key, value in given.items() if key in ("text", "checkout", "checkpoint")}
+        settings = json.loads(sys.argv[2])
+        paths = {key: Path(value) for key, value in settings.items() if key in ("text", "checkout", "checkpoint")}
         work: Any = fit_ours if sys.argv[1] == "fit" else score_nanogpt
-        print(json.dumps(work(**{**given, **paths})))
+        print(json.dumps(work(**{**settings, **paths})))
         return
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("nanogpt", type=Path)

@@ -1,11 +1,12 @@
-"""Kneser-Ney: ours against KenLM's ``lmplz`` and nltk's ``lm``, on the same characters, alternated in one run.
+"""Kneser-Ney: lmstages, KenLM's ``lmplz`` and nltk's ``lm`` on the same characters, alternated in one run.
 
     python benchmarks/ngram.py TEXT [--lmplz FILE] [--orders 5 8 10] [--rounds 3]
 
-``lmplz`` is KenLM's, as ``tests/kenlm.sh`` builds it; its ``query`` is looked for beside it. Every line is a document.
-Whole processes are timed, from a file of tokens to a saved model: ours with its sha256 and flushed to the disk,
-lmplz's as ARPA in a gigabyte of memory, with as many threads as it likes. nltk gets a small part of the text, and
-ours the same. Prints medians, ratios and perplexities on the last lines of the text. No test depends on it.
+``lmplz`` is KenLM's program, as ``tests/kenlm.sh`` builds it; KenLM's ``query`` is expected in the same folder. Every
+line is a document. Whole processes are timed, from a file of tokens to a saved model: ours with its sha256 and flushed
+to the disk, lmplz's as ARPA, in a gigabyte of memory and with its own number of threads. nltk and ours are also
+compared on a small part of the text. Prints medians, ratios, and perplexities of the last lines of the text. No test
+depends on it.
 """
 
 import argparse
@@ -30,37 +31,37 @@ Lines = list[list[int]]
 
 
 def numbered(text: str) -> tuple[Lines, int]:
-    """Each line as tokens without its end; characters are numbered from 1 as they first come. And V."""
+    """Each line as tokens without its end, characters numbered from 1 in order of appearance; and V."""
     number = {character: n for n, character in enumerate(dict.fromkeys(text.replace("\n", "")), start=1)}
     return [[number[character] for character in line] for line in text.split("\n") if line], len(number) + 1
 
 
 def saved_tokens(lines: Lines, path: Path) -> Path:
-    """A file of tokens for ours: every line behind the last, closed by token 0."""
+    """Write the tokens of all lines for ours, each line ended by token 0."""
     np.save(path, np.array([token for line in lines for token in [*line, 0]], dtype=np.uint8))
     return path
 
 
 def saved_words(lines: Lines, path: Path) -> Path:
-    """The same for lmplz: every token a word of one character, every line a sentence."""
+    """Write the same for lmplz: every token a word of one character, every line a sentence."""
     path.write_text("".join(" ".join(chr(64 + token) for token in line) + "\n" for line in lines))
     return path
 
 
 def documents(tokens: np.ndarray) -> Documents:
-    """A file of tokens, cut at token 0."""
+    """A stream of tokens, cut after every token 0."""
     return Documents(tokens, np.append(0, np.flatnonzero(tokens == 0) + 1))
 
 
 def fit(tokens: Path, vocab_size: int, order: int, out: Path) -> None:
-    """What is timed of ours, in a process of its own."""
+    """What is timed of lmstages, in a process of its own."""
     model, train = build(KneserNey(order=order), vocab_size), documents(np.load(tokens))
     model.fit(train, train, 0)
     artifacts.save_arrays(out, model.arrays(), {}, {})
 
 
 def perplexity(order: int, vocab_size: int, saved: Path, held_out: Documents) -> tuple[float, float]:
-    """Of the saved model on held-out lines, and how many tokens a second it scores."""
+    """The saved model's perplexity on held-out lines, and the tokens per second that it scores."""
     model = build(KneserNey(order=order), vocab_size)
     model.restore(artifacts.load_arrays(saved)[0])
     lengths = held_out.lengths
@@ -79,7 +80,7 @@ def seconds(work: Callable[[], object]) -> float:
 
 
 def against_lmplz(lmplz: Path, lines: Lines, vocab_size: int, orders: Sequence[int], rounds: int, folder: Path) -> None:
-    """Ours and lmplz in turn, ``rounds`` times at each order."""
+    """Time ours and lmplz in turn, ``rounds`` times at each order."""
     train, held_out = lines[:-HELD_OUT], lines[-HELD_OUT:]
     tokens, words = saved_tokens(train, folder / "train.npy"), saved_words(train, folder / "train.txt")
     test, rest = (
@@ -89,16 +90,17 @@ def against_lmplz(lmplz: Path, lines: Lines, vocab_size: int, orders: Sequence[i
     for order in orders:
         model, arpa = folder / "model.safetensors", folder / "model.arpa"
         ours = [sys.executable, __file__, "--worker", str(tokens), str(vocab_size), str(order), str(model)]
-        theirs = [lmplz, "-o", str(order), "-S", "1G", "-T", folder, "--discount_fallback"]
+        theirs: list[str | Path] = [lmplz, "-o", str(order), "-S", "1G", "-T", folder, "--discount_fallback"]
         theirs += ["--text", words, "--arpa", arpa]
         taken: list[tuple[float, float]] = []
         for _ in range(rounds):
             taken.append((seconds(lambda: _run(ours)), seconds(lambda: _run(theirs))))  # noqa: B023
-        mine, peer = (statistics.median(column) for column in zip(*taken, strict=True))
-        found, speed = perplexity(order, vocab_size, model, test)
+        our_seconds, their_seconds = (statistics.median(column) for column in zip(*taken, strict=True))
+        our_perplexity, speed = perplexity(order, vocab_size, model, test)
         print(
-            f"order {order:2}: lmstages {mine:6.2f} s, lmplz {peer:6.2f} s, ratio {mine / peer:.2f}; "
-            f"perplexity {found:.6f} and {_queried(lmplz.with_name('query'), arpa, rest)}; "
+            f"order {order:2}: lmstages {our_seconds:6.2f} s, lmplz {their_seconds:6.2f} s, "
+            f"ratio {our_seconds / their_seconds:.2f}; "
+            f"perplexity {our_perplexity:.6f} and {_queried(lmplz.with_name('query'), arpa, rest)}; "
             f"{speed / 1e6:.1f} million tokens/s scored; "
             f"{model.stat().st_size >> 20} and {arpa.stat().st_size >> 20} MiB"
         )
@@ -109,16 +111,16 @@ def _run(command: Sequence[str | Path]) -> None:
 
 
 def _queried(query: Path, arpa: Path, words: Path) -> str:
-    """The perplexity KenLM's query prints, as far as there is a query."""
+    """The perplexity that KenLM's query prints, or that there is no query."""
     if not query.is_file():
         return "no query beside lmplz"
     with open(words) as text:
-        told = subprocess.run([query, "-v", "summary", arpa], stdin=text, capture_output=True, text=True, check=True)
-    return f"{float(told.stdout.split()[3]):.6f}"
+        done = subprocess.run([query, "-v", "summary", arpa], stdin=text, capture_output=True, text=True, check=True)
+    return f"{float(done.stdout.split()[3]):.6f}"
 
 
 def against_nltk(lines: Lines, vocab_size: int) -> None:
-    """Fit and score a part small enough for nltk; within this process, without saving."""
+    """Fit and score a part that is small enough for nltk, within this process and without saving."""
     try:
         from nltk.lm import KneserNeyInterpolated
         from nltk.lm.preprocessing import padded_everygram_pipeline
@@ -127,16 +129,18 @@ def against_nltk(lines: Lines, vocab_size: int) -> None:
         return
     few, scored = lines[:FOR_NLTK], lines[-SCORED_BY_NLTK:]
     pieces = [[str(token) for token in line] for line in few]
-    peer = KneserNeyInterpolated(NLTK_ORDER)
+    theirs = KneserNeyInterpolated(NLTK_ORDER)
     train = Documents.of([[*line, 0] for line in few])
     ours = build(KneserNey(order=NLTK_ORDER), vocab_size)
     fits = (
         min(seconds(lambda: ours.fit(train, train, 0)) for _ in range(5)),
-        seconds(lambda: peer.fit(*padded_everygram_pipeline(NLTK_ORDER, pieces))),
+        seconds(lambda: theirs.fit(*padded_everygram_pipeline(NLTK_ORDER, pieces))),
     )
     rows = [["<s>"] * (NLTK_ORDER - 1) + [str(token) for token in line] + ["</s>"] for line in scored]
-    asked = [(row[i], tuple(row[i - NLTK_ORDER + 1 : i])) for row in rows for i in range(NLTK_ORDER - 1, len(row))]
-    slow = seconds(lambda: [peer.score(word, context) for word, context in asked]) / len(asked)
+    predictions = [
+        (row[i], tuple(row[i - NLTK_ORDER + 1 : i])) for row in rows for i in range(NLTK_ORDER - 1, len(row))
+    ]
+    slow = seconds(lambda: [theirs.score(word, context) for word, context in predictions]) / len(predictions)
     stream = np.array([[token for line in lines[: len(lines) // 4] for token in [*line, 0]]])
     quick = min(seconds(lambda: ours.score(stream)) for _ in range(3)) / stream.size
     print(f"nltk, order {NLTK_ORDER}, {len(train):,} tokens: fit {fits[0]:.4f} s against {fits[1]:.1f} s, "
@@ -145,18 +149,18 @@ def against_nltk(lines: Lines, vocab_size: int) -> None:
 
 
 def main(arguments: Sequence[str]) -> None:
-    """Read the text and run what is there to be run."""
+    """Read the text and compare with every peer that is installed."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("text", type=Path)
     parser.add_argument("--lmplz", type=Path)
     parser.add_argument("--orders", type=int, nargs="+", default=[5, 8, 10])
     parser.add_argument("--rounds", type=int, default=3)
-    asked = parser.parse_args(arguments)
-    lines, vocab_size = numbered(asked.text.read_text())
+    options = parser.parse_args(arguments)
+    lines, vocab_size = numbered(options.text.read_text())
     print(f"{sum(map(len, lines)) + len(lines):,} tokens in {len(lines):,} lines, {vocab_size} in the vocabulary")
     with tempfile.TemporaryDirectory() as folder:
-        if asked.lmplz:
-            against_lmplz(asked.lmplz, lines, vocab_size, asked.orders, asked.rounds, Path(folder))
+        if options.lmplz:
+            against_lmplz(options.lmplz, lines, vocab_size, options.orders, options.rounds, Path(folder))
         else:
             print("no --lmplz given; tests/kenlm.sh builds it")
     against_nltk(lines, vocab_size)

@@ -1,21 +1,21 @@
-"""Sampling with a cache of keys and values against sampling without one, on the same random weights in one run.
+"""Sampling with and without a KV cache, on the same random weights in one run.
 
     python benchmarks/sampling.py [--sizes small large] [--length 512] [--batch 256] [--rounds 3] [--threads 1]
                                   [--clock wall]
 
-Without a cache a sampler reads, for every token it draws, all tokens of its row again. Both roll past the window in
-the same strides (``lmstages/models/neural/decoding.py``), so that the same seed must give both the same text, which is
-checked. A third sampler is the plain loop over ``next_log_probs``, which reads the last ``window`` tokens for every
-token, as nanoGPT does; its text is the same up to the window.
+Without a cache a sampler recomputes all tokens of its row for every token it draws. Both move past the window by the
+same strides (``lmstages/models/neural/decoding.py``), so the same seed must give both the same text, which is checked.
+A third sampler is the plain loop over ``next_log_probs``, which recomputes the last ``window`` tokens for every token,
+as nanoGPT does; its text is the same up to the window.
 
-What bounds a batch: keys and values of all rows are read from beyond the processor's inner caches for every token, so
-that more than some 128 rows a core gain nothing; and rolling reads every token twice, so that with a small network, of
-which a single row keeps a core busy already, a batch gains little more than half the window. A second core
-(``--threads 2``) helps a batch far more than a single row.
+What limits a batch: the keys and values of all rows do not fit the processor's inner caches, so more than about 128
+rows per core gain nothing; and moving by strides computes every token twice, so with a small network, where a single
+row already keeps a core busy, a batch gains little more than a factor of half the window. A second core (``--threads
+2``) helps a batch far more than a single row.
 
-Rounds alternate the samplers; each figure is the median of its rounds. ``--clock processor`` counts the process's own
-time, for a machine that others use, and means what ``wall`` does at one thread alone. Prints tokens a second and ratios
-to both samplers without a cache, at one text and at a batch. No test depends on it.
+Samplers are alternated; every figure is the median over rounds. ``--clock processor`` measures the process's own time,
+for a machine that others use as well; it equals ``wall`` on one thread only. Prints tokens per second and ratios to
+both samplers without a cache, for one text and for a batch. No test depends on it.
 """
 
 import argparse
@@ -41,7 +41,7 @@ SIZES: dict[str, Neural] = {
 
 
 def random_model(config: Neural) -> AttentionModel:
-    """A network of random weights, larger than a fresh one's, so that its texts are not noise."""
+    """A network of random weights, twice as large as at initialisation, so that its texts are not noise."""
     model = build(config, VOCABULARY)
     assert isinstance(model, AttentionModel), "both sizes are GPT"
     with torch.random.fork_rng():
@@ -53,87 +53,87 @@ def random_model(config: Neural) -> AttentionModel:
 
 
 class Uncached:
-    """The model as one that rolls in the same strides and reads its whole row for every token."""
+    """The model with a decoding state that moves by the same strides but recomputes its whole row for every token."""
 
     def __init__(self, model: AttentionModel) -> None:
         self.model, self.config, self.vocab_size = model, model.config, model.vocab_size
 
-    def decoding_state(self, prefix: np.ndarray) -> "UncachedReader":
-        """One row, read again and again."""
-        return UncachedReader(self.model, prefix)
+    def decoding_state(self, prefix: np.ndarray) -> "UncachedState":
+        """The decoding state after this prefix."""
+        return UncachedState(self.model, prefix)
 
 
-class UncachedReader:
-    """(B, T) tokens behind a boundary, the older half dropped where the window is full."""
+class UncachedState:
+    """(B, T) tokens after a boundary; the older half is dropped where the window is full."""
 
     def __init__(self, model: AttentionModel, prefix: np.ndarray) -> None:
         self.model, self.window = model, model.config.window
         self.rows = np.column_stack([np.zeros((len(prefix), 1), dtype=np.int64), prefix])[:, -self.window :]
 
     def log_probs(self) -> np.ndarray:
-        """The whole row through the network."""
+        """(B, V) nats of the next token, from the whole row."""
         with torch.inference_mode():
             logits = self.model._network(torch.from_numpy(self.rows))[:, -1]
             return logits.log_softmax(-1).double().numpy()
 
     def append(self, tokens: np.ndarray) -> None:
-        """Roll, then add."""
+        """(B,): drop the older half if the window is full, then append."""
         full = self.rows.shape[1] == self.window
         kept = self.rows[:, self.window - self.window // 2 :] if full else self.rows
         self.rows = np.column_stack([kept, tokens])
 
 
 class Plain:
-    """The model as one without a reader of its own: the last ``window`` tokens for every token."""
+    """The model without a decoding state of its own: recomputes the last ``window`` tokens for every token."""
 
     def __init__(self, model: AttentionModel) -> None:
         self.model, self.config, self.vocab_size = model, model.config, model.vocab_size
 
     def decoding_state(self, prefix: np.ndarray) -> Recompute:
-        """Asks ``next_log_probs``."""
+        """The decoding state that calls ``next_log_probs``."""
         return Recompute(self.model, prefix)
 
 
 def drawn(model: object, count: int, length: int) -> list[list[int]]:
-    """``count`` texts as lists."""
+    """``count`` texts as lists of tokens."""
     return [row.tolist() for row in sample(model, count, length, seed=0, stop_at_boundary=False)]  # type: ignore[arg-type]
 
 
 def timed(work: Callable[[], list[list[int]]], clock: Callable[[], float]) -> tuple[float, list[list[int]]]:
-    """Tokens a second, and the texts."""
+    """Tokens per second, and the texts."""
     started = clock()
     texts = work()
     return sum(map(len, texts)) / (clock() - started), texts
 
 
 def compare(name: str, length: int, batch: int, rounds: int, clock: Callable[[], float]) -> None:
-    """Alternate the samplers and print what each does, and whether their texts are the same."""
+    """Alternate the samplers, check that their texts are the same, and print speeds and ratios."""
     model = random_model(SIZES[name])
     samplers = {
         "cached": lambda: drawn(model, 1, length),
         "cached, batch": lambda: drawn(model, batch, length),
-        "re-read row": lambda: drawn(Uncached(model), 1, length),
-        "re-read window": lambda: drawn(Plain(model), 1, length),
+        "recomputed row": lambda: drawn(Uncached(model), 1, length),
+        "recomputed window": lambda: drawn(Plain(model), 1, length),
     }
-    speeds: dict[str, list[float]] = {kind: [] for kind in samplers}
+    speeds: dict[str, list[float]] = {sampler: [] for sampler in samplers}
     texts: dict[str, list[list[int]]] = {}
     drawn(model, 1, 8)
     for _ in range(rounds):
-        for kind, work in samplers.items():
-            speed, texts[kind] = timed(work, clock)
-            speeds[kind].append(speed)
-    told = {kind: median(found) for kind, found in speeds.items()}
+        for sampler, work in samplers.items():
+            speed, texts[sampler] = timed(work, clock)
+            speeds[sampler].append(speed)
+    medians = {sampler: median(rounds_of_it) for sampler, rounds_of_it in speeds.items()}
     window = model.config.window
-    assert texts["cached"] == texts["re-read row"], "the same seed gives the same text"
-    assert texts["cached"][0][:window] == texts["re-read window"][0][:window], "and so up to the window"
+    assert texts["cached"] == texts["recomputed row"], "the same seed gives the same text"
+    assert texts["cached"][0][:window] == texts["recomputed window"][0][:window], "and so up to the window"
     print(f"{name}: {model.parameters():,} parameters, window {window}, {length} tokens, batch {batch}")
-    for kind, speed in told.items():
-        ratios = "  ".join(f"{speed / told[slow]:6.1f} x {slow}" for slow in ("re-read row", "re-read window"))
-        print(f"  {kind:<16}{speed:>12,.0f} tokens/s  {ratios}", flush=True)
+    for sampler, speed in medians.items():
+        ratios = "  ".join(f"{speed / medians[slow]:6.1f} x {slow}" for slow in ("recomputed row", "recomputed window"))
+        print(f"  {sampler:<20}{speed:>12,.0f} tokens/s  {ratios}", flush=True)
 
 
 def main() -> None:
-    """Every size asked for."""
+    """Compare at every size of the options."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--sizes", nargs="+", choices=SIZES, default=list(SIZES))
     parser.add_argument("--length", type=int, default=512)

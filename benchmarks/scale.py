@@ -1,10 +1,10 @@
-"""Counting a text longer than memory should hold: seconds, peak memory and bytes on disk of modified Kneser-Ney.
+"""Counting a text that is longer than memory: seconds, peak memory and bytes on disk of modified Kneser-Ney.
 
     python benchmarks/scale.py TEXT [--tokens 1000000000] [--order 8] [--lmplz FILE]
 
-The long text is drawn from TEXT: every character follows as it does somewhere in TEXT behind the same ``MEMORY``
-characters, so that it has at least as many different n-grams as a natural text of its length. With ``--lmplz`` KenLM
-counts the same text, in as much memory as ours took. Prints ratios on the last lines. No test depends on it.
+The long text is drawn from TEXT by a Markov chain: every character is one that follows the same ``MEMORY`` characters
+somewhere in TEXT, so that it has at least as many different n-grams as a natural text of its length. With ``--lmplz``
+KenLM counts the same text in as much memory as ours took, and the last line has the ratio. No test depends on it.
 """
 
 import argparse
@@ -22,8 +22,8 @@ from lmstages.core import artifacts, progress
 from lmstages.core.documents import Documents
 from lmstages.models.base import build
 
-MEMORY = 4  # characters
-CHAINS = 1 << 18  # drawn side by side
+MEMORY = 4  # characters of context of the Markov chain
+CHAINS = 1 << 18  # drawn in parallel
 
 
 def drawn(text: str, count: int, path: Path) -> int:
@@ -32,23 +32,23 @@ def drawn(text: str, count: int, path: Path) -> int:
     contexts = np.zeros(len(tokens) - MEMORY, dtype=np.int64)
     for back in range(MEMORY):
         contexts = contexts * len(alphabet) + tokens[back : len(tokens) - MEMORY + back]
-    order = np.argsort(contexts, kind="stable")  # places in the text, like contexts side by side
+    order = np.argsort(contexts, kind="stable")  # positions in the text, sorted by context
     begins = np.searchsorted(contexts[order], contexts)
     sizes = np.searchsorted(contexts[order], contexts, side="right") - begins
     draws = np.random.default_rng(0)
-    places = draws.integers(0, len(contexts) - 1, CHAINS)
+    positions = draws.integers(0, len(contexts) - 1, CHAINS)
     steps = -(-count // CHAINS)
     out = np.lib.format.open_memmap(path, "w+", np.uint8, (CHAINS, steps))
     for step in range(steps):
-        places = order[begins[places] + (draws.random(CHAINS) * sizes[places]).astype(np.int64)]
-        out[:, step] = tokens[places + MEMORY]
-        places = np.where(places + 1 < len(contexts), places + 1, 0)
+        positions = order[begins[positions] + (draws.random(CHAINS) * sizes[positions]).astype(np.int64)]
+        out[:, step] = tokens[positions + MEMORY]
+        positions = np.where(positions + 1 < len(contexts), positions + 1, 0)
     out.flush()
     return len(alphabet)
 
 
 def fit(tokens: Path, vocab_size: int, order: int, out: Path) -> None:
-    """What is measured, in a process of its own; prints seconds, peak memory in bytes, parameters."""
+    """Count in a process of its own; prints seconds, peak memory in bytes, parameters."""
     progress.log_to(None, "counting")
     train = Documents.single(np.load(tokens, mmap_mode="r").reshape(-1))
     started = time.perf_counter()
@@ -74,7 +74,7 @@ def lmplz(program: str, tokens: Path, order: int, folder: Path, memory: int) -> 
 
 
 def main() -> None:
-    """Draw, count in a child process, and say what it took."""
+    """Draw a text, count it in a child process, and print what it took."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("text", type=Path)
     parser.add_argument("--tokens", type=int, default=1_000_000_000)
@@ -90,8 +90,8 @@ def main() -> None:
         command = [sys.executable, __file__, str(tokens), "--order", str(args.order), "--fit", str(vocab_size), "-"]
         done = subprocess.run([*command, str(out)], check=True, stdout=subprocess.PIPE, text=True)
         seconds, peak, parameters = map(float, done.stdout.split())
-        told = f"{args.tokens:,} characters, order {args.order}: {seconds:.0f} s, {peak / 2**30:.2f} GiB at most"
-        print(f"{told}, {parameters:,.0f} n-grams, {out.stat().st_size / 2**30:.2f} GiB on disk")
+        cost = f"{args.tokens:,} characters, order {args.order}: {seconds:.0f} s, {peak / 2**30:.2f} GiB at most"
+        print(f"{cost}, {parameters:,.0f} n-grams, {out.stat().st_size / 2**30:.2f} GiB on disk")
         if args.lmplz:
             theirs = lmplz(args.lmplz, tokens, args.order, Path(folder), int(peak))
             print(f"lmplz: {theirs:.0f} s in the same memory; ratio {seconds / theirs:.2f}")
