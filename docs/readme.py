@@ -2,29 +2,35 @@
 
 Between ``<!-- name -->`` and ``<!-- /name -->`` stands what a command gave, so that no figure is typed. The runs are
 ``default``, ``strongest``, ``quantized`` and ``published`` below ``results/``; the last is copied to the committed
-reference report.
-What a run that is not there would give stays as it is.
+reference report. A table of a run that has not been made here stays as it is.
 """
 
-import json
 import math
 import re
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
 
-from lmstages.report.shown import count, decimal, duration
+import pandas as pd
 
 from lmstages.config.ladder import LADDER
-from lmstages.figures.ladder import ladder as ladder_plot
-from lmstages.figures.rows import BESIDES, grouped, named
-from lmstages.report.tables import USUAL, table_markdown
+from lmstages.report.display import qualified_name
+from lmstages.report.tables import markdown, published_markdown
+from lmstages.results.formatting import count, decimal, duration, markdown_cell
+from lmstages.results.frame import Results, groups
+from lmstages.results.schema import NOT_ON_THE_LADDER, Difference, Result
 
 README = Path("README.md")
 GREY = "#808080"  # legible on a white page and on a black one
+LARGEST = "fables"  # the corpus whose parameters and fit times are shown
+
+
+def table(frame: pd.DataFrame, texts: Sequence[str] = ("model", "95 % interval")) -> str:
+    """A frame of texts as a Markdown table, ``texts`` aligned to the left."""
+    return markdown(frame.map(markdown_cell), texts).rstrip()
 
 
 def ladder_table() -> str:
-    """Every model with what it adds, from its own docstring's first paragraph."""
+    """Every model with what it adds, from the first paragraph of its record's docstring."""
     lines = ["| model | what it adds to the one below | source |", "|---|---|---|"]
     for config in LADDER:
         adds = " ".join((config.__doc__ or "").split("\n\n")[0].split())
@@ -32,95 +38,109 @@ def ladder_table() -> str:
     return "\n".join(lines)
 
 
-def results_table(comparison: dict[str, Any], largest: str = "fables") -> str:
-    """The default run: a line a model, a column a corpus; parameters and fit time are those of ``largest``."""
-    corpora = list(comparison["corpora"])
-    lines = [f"| model | {' | '.join(corpora)} | parameters | fit time |", f"|---|{'---|' * len(corpora)}--:|--:|"]
-    several = grouped(comparison["rows"], lambda row: named(row) + _class(row))
-    for shown, rows in sorted(several.items(), key=lambda item: _place(item[1][0])):
-        found = {row["corpus"]: row for row in rows}
-        cells = [_bits(found[corpus]) if corpus in found else "" for corpus in corpora]
-        size = found.get(largest, rows[0])
-        lines.append(f"| {' | '.join([shown, *cells, count(size['parameters']), duration(size['fit_seconds'])])} |")
-    return "\n".join(lines)
+def results_table(results: Results) -> str:
+    """The default run: a line a model, a column a corpus; parameters and fit time are those of the largest corpus."""
+    corpora = list(dict.fromkeys(row.corpus for row in results.rows))
+    models = sorted(groups(results.rows, "type", "model").values(), key=lambda rows: _order(rows[0]))
+    lines = []
+    for rows in models:
+        by_corpus = {row.corpus: row for row in rows}
+        row = by_corpus.get(LARGEST, rows[0])
+        scores = {corpus: _bits(by_corpus[corpus]) if corpus in by_corpus else "" for corpus in corpora}
+        cost = {"parameters": count(row.parameters), "fit time": duration(row.fit_seconds)}
+        lines.append({"model": qualified_name(row), **scores, **cost})
+    return table(pd.DataFrame(lines), ("model", *corpora))
 
 
-def _place(row: dict[str, Any]) -> tuple[bool, int]:
+def _order(row: Result) -> tuple[bool, int, str]:
     """Up the ladder, and then what stands beside it."""
-    return row["family"] in BESIDES, row["rank"]
+    return row.family in NOT_ON_THE_LADDER, row.rank, row.model
 
 
-def _class(row: dict[str, Any]) -> str:
-    """Told where it is not the usual one."""
-    return "" if row["category"] in USUAL else f", {row['class']}"
+def _bits(row: Result) -> str:
+    """``0.902 (0.896 to 0.908)``."""
+    bounds = _bounds(row.bits_per_byte_low, row.bits_per_byte_high)
+    return decimal(row.bits_per_byte) + (f" ({bounds})" if bounds else "")
 
 
-def _bits(row: dict[str, Any]) -> str:
-    """0.902 (0.896 to 0.908)."""
-    interval = " to ".join(decimal(end) for end in row["interval"] or ())
-    return decimal(row["bits_per_byte"]) + (f" ({interval})" if interval else "")
+def _bounds(low: float | None, high: float | None, places: int = 3) -> str:
+    return "" if low is None else f"{decimal(low, places)} to {decimal(high, places)}"
 
 
-def strongest_table(comparison: dict[str, Any]) -> str:
+def strongest_table(results: Results) -> str:
     """The run ``strongest``, a line a row, with intervals."""
-    lines = ["| model | nats/char | 95 % interval | bits/byte | parameters |", "|---|--:|---|--:|--:|"]
-    for row in comparison["rows"]:
-        shown = named(row) + _class(row)
-        interval = " to ".join(decimal(end) for end in row["nats_per_character_interval"])
-        figures = [decimal(row["nats_per_character"]), interval, decimal(row["bits_per_byte"])]
-        lines.append(f"| {' | '.join([shown, *figures, count(row['parameters'])])} |")
-    return "\n".join(lines)
+    lines = [
+        {
+            "model": qualified_name(row),
+            "nats/char": decimal(row.nats_per_character),
+            "95 % interval": _bounds(row.nats_per_character_low, row.nats_per_character_high),
+            "bits/byte": decimal(row.bits_per_byte),
+            "parameters": count(row.parameters),
+        }
+        for row in results.rows
+    ]
+    return table(pd.DataFrame(lines))
 
 
-def quantized_table(comparison: dict[str, Any]) -> str:
-    """The run ``quantized``: size, and what it costs against the row it is made of, paired, per character."""
-    lines = ["| model | bits/weight | nats/char | less LLaMA | 95 % interval | KL | top-1 | tokens/s |"]
-    lines.append("|---|--:|--:|--:|---|--:|--:|--:|")
-    tested = {frozenset((each["a"]["model"], each["b"]["model"])): each for each in comparison["differences"]}
-    for row in comparison["rows"]:
-        size, cost = row["quantization"], tested.get(frozenset((row["model"], "llama")))
-        start = [named(row), decimal(size["bits_per_weight"] if size else 32, 2), decimal(row["nats_per_character"], 4)]
-        rest = _cost(row, cost) if size and cost else ["", "", "", "", decimal(row["tokens"] / row["score_seconds"], 0)]
-        lines.append(f"| {' | '.join([*start, *rest])} |")
-    return "\n".join(lines)
+def quantized_table(results: Results, base: str = "llama") -> str:
+    """The run ``quantized``: size, and the paired difference from the model that was quantized, per character."""
+    tested = {frozenset((pair.a_model, pair.b_model)): pair for pair in results.records("differences")}
+    lines = [_quantized(row, tested.get(frozenset((row.model, base)))) for row in results.rows]
+    return table(pd.DataFrame(lines))
 
 
-def _cost(row: dict[str, Any], cost: dict[str, Any]) -> list[str]:
+def _quantized(row: Result, pair: Difference | None) -> dict[str, str]:
+    weights = 32.0 if row.bits_per_weight is None else row.bits_per_weight
+    line = {"model": qualified_name(row), "bits/weight": decimal(weights, 2)}
+    line["nats/char"] = decimal(row.nats_per_character, 4)
+    line |= dict.fromkeys(("less LLaMA", "95 % interval", "KL", "top-1"), "")
+    if pair is not None and row.made_of is not None:
+        line |= _cost(row, pair)
+    assert row.tokens is not None and row.score_seconds is not None, "every row of this run was scored"
+    speed = row.tokens / row.score_seconds if row.tokens_per_second is None else row.tokens_per_second
+    return {**line, "tokens/s": decimal(speed, 0)}
+
+
+def _cost(row: Result, pair: Difference) -> dict[str, str]:
     """Positive where it is worse than LLaMA; bits per byte become nats per character."""
-    size, sign = row["quantization"], 1 if cost["a"]["model"] == row["model"] else -1
-    nats = sign * math.log(2) * row["bytes"] / row["characters"]
-    ends = " to ".join(decimal(nats * end, 4) for end in cost["interval"][::sign])
-    shares = [decimal(size["kl"], 5), f"{100 * size['top1']:.1f} %", decimal(size["tokens_per_second"], 0)]
-    return [decimal(nats * cost["difference"], 4), ends, *shares]
+    assert row.bytes is not None and row.characters is not None, "a compared row was scored"
+    assert row.top1_agreement is not None, "a quantized row was compared with the model that it was made of"
+    sign = 1 if pair.a_model == row.model else -1
+    nats = sign * math.log(2) * row.bytes / row.characters
+    low, high = sorted((nats * pair.low, nats * pair.high))
+    return {
+        "less LLaMA": decimal(nats * pair.difference, 4),
+        "95 % interval": _bounds(low, high, 4),
+        "KL": decimal(row.divergence, 5),
+        "top-1": f"{100 * row.top1_agreement:.1f} %",
+    }
 
 
-def published_table(comparison: dict[str, Any]) -> str:
-    """The second table of ``table.md``: what others printed, and ours."""
-    return table_markdown(comparison).split("\n\n", 2)[2].strip()
+def published_table(results: Results) -> str:
+    """What others printed, and ours."""
+    return published_markdown(results.records("published")).rstrip()
 
 
 def filled(text: str, name: str, content: str) -> str:
     """The README with ``content`` between the marks of ``name``."""
     pattern = rf"(<!-- {name} -->\n).*?(<!-- /{name} -->)"
     assert re.search(pattern, text, re.DOTALL), f"README.md has the marks of {name}"
-    return re.sub(pattern, lambda found: f"{found[1]}{content}\n{found[2]}", text, flags=re.DOTALL)
+    return re.sub(pattern, lambda match: f"{match[1]}{content}\n{match[2]}", text, flags=re.DOTALL)
 
 
-def loaded(run: str) -> dict[str, Any] | None:
-    """The comparison of a finished run; None where it has not been made here."""
-    path = Path("results", run, "comparison.json")
-    return json.loads(path.read_bytes()) if path.exists() else None
+def opened(run: str) -> Results | None:
+    """A finished run; None where it has not been made here."""
+    folder = Path("results", run)
+    return Results.open(folder) if (folder / "results.parquet").is_file() else None
 
 
-def draw(default: dict[str, Any]) -> None:
-    """The picture of README.md: the ladder of the fables."""
-    rows = [row for row in default["rows"] if row["corpus"].startswith("fables")]
-    drawing = ladder_plot(rows, default["corpora"]["fables"]["oracle"])
-    assert drawing is not None, "the default run has rows"
-    Path("docs/ladder.svg").write_text(drawing.svg().replace("currentColor", GREY), "utf-8")
+def copy_ladder(results: Results) -> None:
+    """The picture of README.md: the ladder of the largest corpus, as it was drawn for the report."""
+    svg = (results.folder / "figures" / "ladder" / f"{LARGEST}.test.svg").read_text("utf-8")
+    Path("docs/ladder.svg").write_text(svg.replace("currentColor", GREY), "utf-8")
 
 
-TABLES = {
+TABLES: dict[str, tuple[str, Callable[[Results], str]]] = {
     "results": ("default", results_table),
     "strongest": ("strongest", strongest_table),
     "quantized": ("quantized", quantized_table),
@@ -129,14 +149,14 @@ TABLES = {
 
 
 def main() -> None:
-    """Fill README.md and draw its picture."""
+    """Fill README.md and copy its picture."""
     text = filled(README.read_text("utf-8"), "ladder", ladder_table())
-    for name, (run, table) in TABLES.items():
-        if (comparison := loaded(run)) is not None:
-            text = filled(text, name, table(comparison))
+    for name, (run, write) in TABLES.items():
+        if (results := opened(run)) is not None:
+            text = filled(text, name, write(results))
     README.write_text(text, "utf-8")
-    if (default := loaded("default")) is not None:
-        draw(default)
+    if (default := opened("default")) is not None:
+        copy_ladder(default)
 
 
 if __name__ == "__main__":

@@ -10,7 +10,8 @@ import time
 from pathlib import Path
 from typing import Any
 
-SHOTS: dict[str, tuple[int, int, float, str, str]] = {  # width, height, pixels a point, colours, what stands at the top
+Shot = tuple[int, int, float, str, str]  # width, height, pixels per CSS pixel, colour scheme, selector at the top
+SHOTS: dict[str, Shot] = {
     "report-desktop-light": (1280, 1150, 1.0, "light", "#corpus-2"),
     "report-desktop-dark": (1280, 640, 1.0, "dark", "#corpus-2 p.legend"),
     "report-table": (1280, 860, 1.0, "light", "#table"),
@@ -40,14 +41,14 @@ def main(results: Path, out: Path) -> None:
 def _taken(driver: Any, page: Path, width: int, height: int, scale: float, colours: str, top: str) -> bytes:
     screen = {"width": width, "height": height, "deviceScaleFactor": scale, "mobile": width < 500}
     driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", screen)
-    wanted = {"features": [{"name": "prefers-color-scheme", "value": colours}]}
-    driver.execute_cdp_cmd("Emulation.setEmulatedMedia", wanted)
+    scheme = {"features": [{"name": "prefers-color-scheme", "value": colours}]}
+    driver.execute_cdp_cmd("Emulation.setEmulatedMedia", scheme)
     driver.get(page.absolute().as_uri())
     driver.execute_script(
         "const models = document.querySelectorAll('details.model'); models[models.length - 2].open = true"
     )
     driver.execute_script("document.querySelector(arguments[0]).scrollIntoView({behavior: 'instant'})", top)
-    time.sleep(0.3)  # until it is painted
+    time.sleep(0.3)  # seconds, until it is painted
     return bytes(driver.get_screenshot_as_png())
 
 
@@ -60,5 +61,5 @@ def _few_colours(png: bytes) -> bytes:
 
 
 if __name__ == "__main__":
-    given = [Path(argument) for argument in sys.argv[1:]]
-    main(*given, *[Path("results/default"), Path("docs")][len(given) :])
+    arguments = [Path(argument) for argument in sys.argv[1:]]
+    main(*arguments, *[Path("results/default"), Path("docs")][len(arguments) :])

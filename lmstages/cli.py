@@ -525,8 +525,8 @@ def _listing() -> str:
         lines += ["", heading]
         for name, entry in COMMANDS.items():
             if entry.for_people is for_people:
-                sentence = f"    {name:<18}{entry.function.__doc__}"
-                lines += textwrap.wrap(sentence, 100, subsequent_indent=" " * 22)
+                sentence = f"    {name:<20}{entry.function.__doc__}"
+                lines += textwrap.wrap(sentence, 100, subsequent_indent=" " * 24)
     return "\n".join(lines[1:])
 
 

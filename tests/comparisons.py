@@ -73,8 +73,8 @@ def described(corpus: str, oracle: float | None = ORACLE) -> list[Corpora]:
     """Train and test of a corpus; the source of test is known if ``oracle`` is given."""
     facts = {"corpus": corpus, "description": "Short fables.", "origin": "embedded", "licence": "CC0"}
     train = Corpora(**facts, split="train", documents=10, characters=1000, bytes=1000)
-    known = {} if oracle is None else {"oracle_bits_per_byte": oracle, "expected_bits_per_byte": 0.8}
-    return [train, replace(train, split="test", **known)]
+    source = {} if oracle is None else {"oracle_bits_per_byte": oracle, "expected_bits_per_byte": 0.8}
+    return [train, replace(train, split="test", **source)]
 
 
 def a_row_of(table: str, **values: Any) -> Any:

@@ -5,6 +5,7 @@ of pytest-xdist, ``pytest_configure`` gives the process the signal dispositions,
 this file, whatever shell, cron job or cluster started it. ``--shuffle SEED`` runs the files in another order.
 """
 
+import getpass
 import os
 import random
 import shutil
@@ -25,7 +26,8 @@ FIXED |= {"TERM": "dumb", "OMP_NUM_THREADS": "1", "MPLBACKEND": "agg"}
 INHERITED = {"PYTHONHASHSEED", "PYTHONWARNINGS", "PYTHONOPTIMIZE", "PYTHONSAFEPATH", "NO_COLOR", "FORCE_COLOR"}
 INHERITED |= {"RANK", "LOCAL_RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT", "MPLCONFIGDIR", "MATPLOTLIBRC"}
 INHERITED |= {"XDG_CONFIG_DIRS", "XDG_DATA_HOME", "XDG_DATA_DIRS", "XDG_STATE_HOME", "SOURCE_DATE_EPOCH"}
-PREFIXES = ("SNAKEMAKE_", "SLURM_", "LMSTAGES_", "HF_", "TORCHELASTIC_")  # settings of another run
+INHERITED |= {f"{scheme}_proxy" for scheme in ("http", "https", "all", "no")}  # in capitals, too
+PREFIXES = ("SNAKEMAKE_", "SLURM_", "LMSTAGES_", "HF_", "TORCHELASTIC_", "NUMBA_DISABLE", "MKL_", "OPENBLAS_")
 NOBODY = 65534  # uid of the user who owns nothing, on every Linux
 
 KENLM, LLAMA_CPP = CACHE / "kenlm" / "bin", CACHE / "llama_cpp"
@@ -50,8 +52,7 @@ TOOLS: dict[str, tuple[Callable[[], bool], str]] = {
 }
 # The reasons to skip that say nothing about a missing tool; in CI every other reason is a failure.
 NOT_A_TOOL = (
-    "the published corpora do not lie beside the checkout",
-    "llama-cpp-python is installed",
+    "the published corpora",
     "there is a GPU",
     "no other user can be taken on",
 )
@@ -83,8 +84,9 @@ def reset_signals() -> None:
 
 def reset_environment() -> None:
     """Fixed values, no settings of other programs, absolute paths, and a home and configuration of its own."""
-    for name in [name for name in os.environ if name in INHERITED or name.startswith(PREFIXES)]:
-        del os.environ[name]
+    for name in list(os.environ):
+        if {name, name.lower()} & INHERITED or name.startswith(PREFIXES):
+            del os.environ[name]
     os.environ |= FIXED
     time.tzset()
     if paths := os.environ.get("PYTHONPATH"):  # tests change the working directory
@@ -95,6 +97,10 @@ def reset_environment() -> None:
     os.environ["XDG_CONFIG_HOME"] = empty  # no profile of Snakemake, no matplotlibrc
     if not os.access(HOME, os.W_OK):
         os.environ["HOME"] = empty
+    try:
+        getpass.getuser()
+    except (KeyError, OSError):  # a uid without a name, as `docker run --user` gives; Snakemake asks for one
+        os.environ["LOGNAME"] = f"uid{os.getuid()}"
     EMPTY_FOLDERS.append(empty)
 
 
@@ -151,7 +157,7 @@ def data() -> Path:
     """The folder with the published corpora, beside the checkout."""
     folder = Path(__file__).resolve().parents[2] / "shared" / "data"
     if not folder.is_dir():
-        pytest.skip("the published corpora do not lie beside the checkout")
+        pytest.skip("the published corpora are not beside the checkout")
     return folder
 
 

@@ -174,7 +174,7 @@ def test_less_of_a_stream_is_its_beginning_and_the_test_text_stays(tmp_path):
 
 
 def test_nothing_of_train_is_one_clear_error(tmp_path):
-    with pytest.raises(UserError, match=r"use: 0.01 of 8 leaves nothing to learn from; at least 0.125"):
+    with pytest.raises(UserError, match=r"use: 0.01 of 8 leaves nothing to train on; at least 0.125"):
         prepared(tmp_path, "a\n" * 10, split=split(8, 1, 1), use=0.01)
 
 

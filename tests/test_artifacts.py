@@ -1,4 +1,4 @@
-"""A file appears whole or not at all, and is read only as it was written."""
+"""A file appears complete or not at all, and is read only as it was written."""
 
 import json
 import os
@@ -36,7 +36,7 @@ def in_another_process(script, *arguments):
     return subprocess.run(command, capture_output=True, text=True, check=False)
 
 
-# Whole or not at all
+# Complete or not at all
 
 
 def test_a_writer_that_raises_leaves_the_old_file_and_no_other(old):
@@ -45,6 +45,11 @@ def test_a_writer_that_raises_leaves_the_old_file_and_no_other(old):
         file.write(b"half of the ne")
         raise RuntimeError
     assert artifacts.verified(old).read_bytes() == b"old" and sorted(os.listdir(old.parent)) == before
+
+
+def test_records_lie_in_a_hidden_folder_out_of_the_way(old):
+    assert sorted(os.listdir(old.parent)) == [".made", "file.bin"]
+    assert os.listdir(old.parent / ".made") == ["file.bin.json"]
 
 
 def test_nothing_has_the_name_before_the_block_ends(tmp_path):
@@ -84,7 +89,7 @@ artifacts.save_bytes(Path(sys.argv[1]), b"new", {})
 """
 
 
-def test_a_kill_between_the_sidecar_and_the_file_is_seen(old):
+def test_a_kill_between_the_record_and_the_file_is_detected(old):
     assert in_another_process(KILLED_BETWEEN, old).returncode == -signal.SIGKILL
     assert old.read_bytes() == b"old" and "its sha256 is" in refusal(artifacts.verified, old)
 
@@ -103,13 +108,13 @@ except UserError as error:
 
 
 def test_a_full_disk_is_one_error_with_path_and_free_bytes(old):
-    told = in_another_process(FULL, old)
-    assert told.stdout.startswith(f"{old}: no space left to write it (") and "bytes free)" in told.stdout
-    assert told.stdout.count("\n") == 1 and not told.stderr
+    done = in_another_process(FULL, old)
+    assert done.stdout.startswith(f"{old}: no space left to write it (") and "bytes free)" in done.stdout
+    assert done.stdout.count("\n") == 1 and not done.stderr
     assert artifacts.verified(old).read_bytes() == b"old" and len(os.listdir(old.parent)) == 2
 
 
-def test_a_full_disk_is_told_where_the_folder_is_not_made_yet(tmp_path):
+def test_a_full_disk_is_one_error_where_the_folder_is_not_made_yet(tmp_path):
     error = artifacts._disk_error(tmp_path / "a" / "b" / "file", OSError(28, "No space left on device"))
     assert isinstance(error, UserError) and "no space left" in str(error)
 
@@ -117,13 +122,13 @@ def test_a_full_disk_is_told_where_the_folder_is_not_made_yet(tmp_path):
 def test_a_path_below_a_file_is_refused(tmp_path):
     (tmp_path / "file").write_text("")
     for path in (tmp_path / "file" / "a", tmp_path / "file" / "a" / "b"):
-        told = refusal(artifacts.save_bytes, path, b"", MADE)
-        assert told == f"{path}: cannot be written (its folder is a file); give a path that lies in a folder"
+        message = refusal(artifacts.save_bytes, path, b"", MADE)
+        assert message == f"{path}: cannot be written (its folder is a file); give a path that lies in a folder"
 
 
 def test_a_folder_in_place_of_a_file_is_refused(tmp_path):
-    told = refusal(artifacts.save_bytes, tmp_path, b"", MADE)
-    assert told.startswith(f"{tmp_path}: cannot be written (Is a directory)")
+    message = refusal(artifacts.save_bytes, tmp_path, b"", MADE)
+    assert message.startswith(f"{tmp_path}: cannot be written (Is a directory)")
 
 
 def test_a_name_too_long_for_the_disk_is_refused(tmp_path):
@@ -133,14 +138,14 @@ def test_a_name_too_long_for_the_disk_is_refused(tmp_path):
 def test_a_read_only_folder_is_refused(bound_folder):
     folder = bound_folder / "shut"
     folder.mkdir(mode=0o555)
-    refused = refusal(artifacts.save_bytes, folder / "file", b"", MADE)
-    assert "cannot be written (" in refused and refused.endswith("make its folder writable, or give another path")
+    message = refusal(artifacts.save_bytes, folder / "file", b"", MADE)
+    assert "cannot be written (" in message and message.endswith("make its folder writable, or give another path")
 
 
 # Read only as written
 
 
-def test_every_flipped_bit_is_seen(old):
+def test_every_flipped_bit_is_detected(old):
     content = old.read_bytes()
     for bit in range(8 * len(content)):
         flipped = bytearray(content)
@@ -152,32 +157,32 @@ def test_every_flipped_bit_is_seen(old):
 @pytest.mark.parametrize("content", [b"", b"ol", b"old "])
 def test_a_file_of_another_length_is_refused(old, content):
     old.write_bytes(content)
-    told = refusal(artifacts.verified, old)
-    assert told.startswith(f"{old}: ") and told.endswith(f"delete it and run snakemake again: rm {old}")
+    message = refusal(artifacts.verified, old)
+    assert message.startswith(f"{old}: ") and message.endswith(f"delete it and run snakemake again: rm {old}")
 
 
 def test_the_remedy_is_a_command_that_works(tmp_path):
     path = tmp_path / "a b;c" / "it's.bin"
     artifacts.save_bytes(path, b"old", MADE)
     path.write_bytes(b"new")
-    told = refusal(artifacts.verified, path)
-    subprocess.run(shlex.split(told.rpartition("again: ")[2]), check=True)
+    message = refusal(artifacts.verified, path)
+    subprocess.run(shlex.split(message.rpartition("again: ")[2]), check=True)
     assert not path.exists() and "no such file; run snakemake to make it" in refusal(artifacts.verified, path)
 
 
 @pytest.mark.parametrize("torn", [None, b"", b'{"sha256": "00', b"[]", b"{}", b'{"sha256": 3, "made": {}}', b"\xff"])
-def test_a_missing_or_torn_sidecar_is_refused(old, torn):
+def test_a_missing_or_torn_record_is_refused(old, torn):
     artifacts.sidecar(old).unlink() if torn is None else artifacts.sidecar(old).write_bytes(torn)
-    told = refusal(artifacts.verified, old)
-    assert told.startswith(f"{artifacts.sidecar(old)}: missing or unreadable") and f"rm {old}" in told
+    message = refusal(artifacts.verified, old)
+    assert message.startswith(f"{artifacts.sidecar(old)}: missing or unreadable") and f"rm {old}" in message
 
 
-def test_a_missing_file_is_told_before_its_sidecar(tmp_path):
+def test_a_missing_file_is_an_error_before_its_missing_record(tmp_path):
     path = tmp_path / "none"
     assert refusal(artifacts.verified, path) == f"{path}: no such file; run snakemake to make it"
 
 
-def test_the_sidecar_says_what_made_the_file(old):
+def test_the_record_says_what_made_the_file(old):
     record = artifacts.made_of(old)
     assert record["made"] == MADE and record["bytes"] == 3 and len(record["sha256"]) == 64
 
@@ -225,8 +230,8 @@ def test_no_arrays_come_back_as_none(tmp_path):
 @pytest.mark.parametrize("content", [b"", b"no safetensors", b"\x02" + bytes(7) + b"{}"])
 def test_what_is_no_safetensors_file_is_refused(tmp_path, content):
     artifacts.save_bytes(tmp_path / "x.safetensors", content, MADE)
-    told = refusal(artifacts.load_arrays, tmp_path / "x.safetensors")
-    assert told.startswith(f"{tmp_path}/x.safetensors: no safetensors file of lmstages; delete it")
+    message = refusal(artifacts.load_arrays, tmp_path / "x.safetensors")
+    assert message.startswith(f"{tmp_path}/x.safetensors: no safetensors file of lmstages; delete it")
 
 
 def test_equal_content_is_equal_bytes(tmp_path):

@@ -1,4 +1,4 @@
-"""The door: what each verb does, and that bad input is one line, in the terminal and in the log."""
+"""The command line: what every command does, and that bad input is one line, in the terminal and in the log."""
 
 import argparse
 import json
@@ -31,7 +31,7 @@ EXPECTED = ["names/char/bigram/seed0", "names/char/mlp/seed0", "names/char/wild/
 
 
 def prepared(folder):
-    """A folder with a config, its text, and the splits and tokens of it, made by the verbs themselves."""
+    """A folder with a config, its text, and the splits and tokens of it, made by the commands themselves."""
     os.chdir(folder)
     letters = np.random.default_rng(0).choice(list("abcdef"), (300, 5))
     Path("names.txt").write_text("".join(f"{''.join(row)}\n" for row in letters))
@@ -91,9 +91,9 @@ def evaluate(stage):
 
 @pytest.fixture
 def refusal(capsys, tmp_path):
-    """Arguments of a verb -> its message, once it is found to be one line, on stderr and in the log, and exit 1."""
+    """Arguments of a command -> its error message; checks that it is one line, on stderr and in the log, and exit 1."""
 
-    def told(*arguments):
+    def message_of(*arguments):
         capsys.readouterr()
         log = tmp_path / "log" / "job.log"
         assert call(*arguments, *([] if arguments[0] == "check" else ["--log", log])) == 1
@@ -103,19 +103,19 @@ def refusal(capsys, tmp_path):
         assert arguments[0] == "check" or log.read_text().splitlines()[-1] == line
         return line.removeprefix("lmstages: error: ")
 
-    return told
+    return message_of
 
 
-# A run, verb by verb
+# A run, command by command
 
 
-def test_check_prints_the_cells(stage, capsys):
+def test_check_prints_the_experiments(stage, capsys):
     assert call("check", "run.yaml") == 0
     assert capsys.readouterr().out.splitlines() == EXPECTED
 
 
 def by_hand(run):
-    """What ``tabulate`` receives, without the analyses, which no fit and no score waits for."""
+    """The section of ``summarize`` without the analyses, which no fit and no score waits for."""
     return json.dumps(json.loads(run.summary_section()) | {"analyses": False})
 
 
@@ -123,9 +123,10 @@ def test_a_run_from_text_to_table(stage, fit, evaluate, capsys):
     run, _ = stage
     assert [evaluate(model, fit(model)[0]) for model in ("bigram", "mlp", "wild")] == [0, 0, 0]
     section = by_hand(run)
-    assert call("summarize", "--results", "results", "--out", "results/comparison.json", "--section", section) == 0
-    assert call("report", "--comparison", "results/comparison.json", "--out", "results") == 0
-    assert {"table.csv", "table.md", "report.html"} <= set(os.listdir("results"))
+    assert call("summarize", "--out", "results", "--section", section) == 0
+    assert call("figures", "--results", "results", "--out", "results/figures") == 0
+    assert call("report", "--results", "results", "--out", "results") == 0
+    assert {"results.csv", "table.md", "samples.md", "report.html"} <= set(os.listdir("results"))
     capsys.readouterr()
     assert call("table", "results") == 0
     table = capsys.readouterr().out
@@ -145,9 +146,9 @@ def test_a_fit_that_diverges_is_a_result_that_says_why(fit, evaluate):
 def test_a_verdict_is_an_error_that_names_the_failed_row(stage, fit, evaluate, refusal):
     run, _ = stage
     assert [evaluate(model, fit(model)[0]) for model in ("bigram", "mlp", "wild")] == [0, 0, 0]
-    call("summarize", "--results", "results", "--out", "results/comparison.json", "--section", by_hand(run))
-    told = refusal("verdict", "--comparison", "results/comparison.json", "--out", "results/verdict.txt")
-    assert "1 of 3 rows failed: names/char/wild: failed: model mlp: the training loss is not a number" in told
+    call("summarize", "--out", "results", "--section", by_hand(run))
+    message = refusal("verdict", "--results", "results", "--out", "results/verdict.txt")
+    assert "1 of 3 rows failed: names/char/wild: failed: model mlp: the training loss is not a number" in message
     assert not Path("results/verdict.txt").exists()
 
 
@@ -168,8 +169,10 @@ def test_samples_begin_with_the_prompt(fit, evaluate):
     folder, _ = fit("bigram")
     assert evaluate("bigram", folder) == 0
     samples = artifacts.load_json(folder / "evaluation.json")["samples"]
-    assert len(samples) == 2 and {each["temperature"] for each in samples} == {1.0}
-    assert all(text[0] == "a" and "\n" not in text and len(text) <= 11 for text in (each["text"] for each in samples))
+    assert len(samples) == 2 and {sample["temperature"] for sample in samples} == {1.0}
+    assert all(
+        text[0] == "a" and "\n" not in text and len(text) <= 11 for text in (sample["text"] for sample in samples)
+    )
 
 
 def test_the_scores_cover_the_test_text(stage, fit, evaluate):
@@ -183,7 +186,7 @@ def test_the_scores_cover_the_test_text(stage, fit, evaluate):
     assert (scores.log_probs < 0).all()
 
 
-def test_what_made_a_file_stands_beside_it(fit):
+def test_a_file_has_a_record_of_what_made_it(fit):
     folder, _ = fit("bigram", "seed0", "--code", "abc")
     made = artifacts.made_of(folder / "model.safetensors")["made"]
     train = artifacts.made_of(Path("results/names/char/tokens/train.npy"))["sha256"]
@@ -194,44 +197,44 @@ def test_what_made_a_file_stands_beside_it(fit):
 # Bad input
 
 
-def test_a_missing_token_folder_is_told(stage, refusal):
+def test_a_missing_token_folder_is_an_error(stage, refusal):
     section = stage[0].fit_section("bigram")
-    told = refusal("fit", "--tokens", "none", "--out", "x", "--section", section)
-    assert told.startswith("none/train.npy: no such file; run snakemake to make it")
+    message = refusal("fit", "--tokens", "none", "--out", "x", "--section", section)
+    assert message.startswith("none/train.npy: no such file; run snakemake to make it")
 
 
-def test_a_missing_text_is_told(stage, refusal):
+def test_a_missing_text_is_an_error(stage, refusal):
     section = to_section(stage[0].tokenizers["char"])
-    told = refusal("tokenize", "--text", "none", "--out", "x", "--section", section)
-    assert told.startswith("none/train.txt: no such file")
-    told = refusal("oracle", "--text", "none", "--out", "x", "--section", '{"source": "coined", "splits": ["test"]}')
-    assert told.startswith("none/test.txt: no such file")
+    message = refusal("tokenize", "--text", "none", "--out", "x", "--section", section)
+    assert message.startswith("none/train.txt: no such file")
+    message = refusal("oracle", "--text", "none", "--out", "x", "--section", '{"source": "coined", "splits": ["test"]}')
+    assert message.startswith("none/test.txt: no such file")
 
 
-def test_a_missing_file_of_the_user_is_told(stage, refusal):
+def test_a_missing_file_of_the_user_is_an_error(stage, refusal):
     section = to_section(stage[0].corpora["names"])
-    told = refusal("prepare", "--raw", "nmes.txt", "--out", "x", "--section", section)
-    assert told == "nmes.txt: no such file (did you mean 'names.txt'?); give the path of a text file"
+    message = refusal("prepare", "--raw", "nmes.txt", "--out", "x", "--section", section)
+    assert message == "nmes.txt: no such file (did you mean 'names.txt'?); give the path of a text file"
 
 
-def test_a_missing_comparison_is_told(refusal, tmp_path, monkeypatch):
+@pytest.mark.parametrize("arguments", [("report", "--results", "none", "--out", "x"), ("table", "none")])
+def test_a_folder_without_results_is_an_error(refusal, tmp_path, monkeypatch, arguments):
     monkeypatch.chdir(tmp_path)
-    for verb, *out in (["report", "--out", "x"], ["verdict", "--out", "x"]):
-        told = refusal(verb, "--comparison", "none.json", *out)
-        assert told.startswith("none.json: no such file; run snakemake to make it")
-    assert refusal("table", "none") == "none/comparison.json: no such file; run snakemake to make it"
+    message = refusal(*arguments)
+    assert message.startswith("none: no such folder; a finished run's folder is results/RUN; run snakemake to make it")
 
 
-def test_a_missing_cell_is_told(stage, refusal):
-    told = refusal("summarize", "--results", "results", "--out", "x", "--section", stage[0].summary_section())
-    assert told == "results/names/char/bigram/seed0/fit.json: no such file; run snakemake to make it"
+def test_a_missing_experiment_is_an_error(stage, refusal):
+    section = json.dumps(json.loads(stage[0].summary_section()) | {"analyses": False})
+    message = refusal("summarize", "--out", "results", "--section", section)
+    assert message == "results/names/char/bigram/seed0/fit.json: no such file; run snakemake to make it"
 
 
-def test_a_missing_config_is_told(stage, refusal):
+def test_a_missing_config_is_an_error(stage, refusal):
     assert refusal("check", "rum.yaml").startswith("rum.yaml: cannot be read (No such file or directory)")
 
 
-def test_several_mistakes_of_a_config_are_told_together(stage, capsys):
+def test_several_mistakes_of_a_config_are_reported_together(stage, capsys):
     Path("run.yaml").write_text(CONFIG + "smapling: 3\nseeds: x\n")
     assert call("check", "run.yaml") == 1
     lines = capsys.readouterr().err.splitlines()
@@ -239,17 +242,20 @@ def test_several_mistakes_of_a_config_are_told_together(stage, capsys):
 
 
 @pytest.mark.parametrize("name", ["model.safetensors", ".made/model.safetensors.json", "fit.json"])
-def test_a_corrupted_model_is_told(fit, refusal, stage, name):
+def test_a_corrupted_model_is_an_error(fit, refusal, stage, name):
     run, results = stage
     folder, _ = fit("bigram")
     (folder / name).write_bytes((folder / name).read_bytes()[:-2])
     inputs = ["--model", folder / "model.safetensors", "--tokens", results / "char/tokens", "--text", results / "text"]
-    told = refusal("evaluate", *inputs, "--out", folder, "--section", run.evaluate_section("names", "bigram"))
-    assert told.startswith(f"{folder / name}: ") and "run snakemake again: rm results/names/char/bigram/seed0/" in told
+    message = refusal("evaluate", *inputs, "--out", folder, "--section", run.evaluate_section("names", "bigram"))
+    assert (
+        message.startswith(f"{folder / name}: ")
+        and "run snakemake again: rm results/names/char/bigram/seed0/" in message
+    )
 
 
 @pytest.mark.parametrize("split", NAMES)
-def test_a_flipped_bit_in_the_tokens_is_told(stage, refusal, split):
+def test_a_flipped_bit_in_the_tokens_is_an_error(stage, refusal, split):
     run, results = stage
     path = results / "char" / "tokens" / f"{split}.npy"
     content = bytearray(path.read_bytes())
@@ -259,48 +265,50 @@ def test_a_flipped_bit_in_the_tokens_is_told(stage, refusal, split):
         folder = results / "char" / "bigram" / "seed0"
         call("fit", "--tokens", path.parent, "--out", folder, "--section", run.fit_section("bigram"))
         inputs = ["--model", folder / "model.safetensors", "--tokens", path.parent, "--text", results / "text"]
-        told = refusal("evaluate", *inputs, "--out", folder, "--section", run.evaluate_section("names", "bigram"))
+        message = refusal("evaluate", *inputs, "--out", folder, "--section", run.evaluate_section("names", "bigram"))
     else:
-        told = refusal("fit", "--tokens", path.parent, "--out", "x", "--section", run.fit_section("bigram"))
-    assert told.startswith(f"{path}: its sha256 is ")
+        message = refusal("fit", "--tokens", path.parent, "--out", "x", "--section", run.fit_section("bigram"))
+    assert message.startswith(f"{path}: its sha256 is ")
 
 
-def test_an_output_that_cannot_be_written_is_told(stage, refusal):
+def test_an_output_that_cannot_be_written_is_an_error(stage, refusal):
     run, results = stage
-    told = refusal(
+    message = refusal(
         "fit", "--tokens", results / "char/tokens", "--out", "names.txt", "--section", run.fit_section("bigram")
     )
-    assert told.startswith("names.txt/model.safetensors: cannot be written (its folder is a file)")
+    assert message.startswith("names.txt/model.safetensors: cannot be written (its folder is a file)")
 
 
-def test_a_log_that_cannot_be_written_is_told(stage, capsys):
+def test_a_log_that_cannot_be_written_is_an_error(stage, capsys):
     assert call("table", "results", "--log", "names.txt/job.log") == 1
-    told = capsys.readouterr().err.splitlines()
-    assert told == ["lmstages: error: names.txt/job.log: no log can be written here (File exists); give another --log"]
+    message = capsys.readouterr().err.splitlines()
+    assert message == [
+        "lmstages: error: names.txt/job.log: no log can be written here (File exists); give another --log"
+    ]
 
 
-def test_a_section_that_a_person_got_wrong_is_told(stage, refusal):
+def test_a_section_that_a_person_got_wrong_is_an_error(stage, refusal):
     tokens = ["--tokens", stage[1] / "char/tokens", "--out", "x"]
-    told = refusal("fit", *tokens, "--section", '{"type": "bigran", "hyperparameters": {}}')
-    assert told.startswith("--section: unknown model 'bigran' (did you mean 'bigram'?)")
-    told = refusal("fit", *tokens, "--section", '{"type": "ngram", "hyperparameters": {"order": 0}}')
-    assert told.startswith("--section: order: 0 found; input should be greater than or equal to 1")
+    message = refusal("fit", *tokens, "--section", '{"type": "bigran", "hyperparameters": {}}')
+    assert message.startswith("--section: unknown model 'bigran' (did you mean 'bigram'?)")
+    message = refusal("fit", *tokens, "--section", '{"type": "ngram", "hyperparameters": {"order": 0}}')
+    assert message.startswith("--section: order: 0 found; input should be greater than or equal to 1")
 
 
 @pytest.mark.parametrize(
-    ("section", "told"), [("{", "is no JSON"), ("[]", "lacks type, hyperparameters"), ("3", "lacks")]
+    ("section", "message"), [("{", "is no JSON"), ("[]", "lacks type, hyperparameters"), ("3", "lacks")]
 )
-def test_a_section_that_is_none_is_a_usage_error(section, told, capsys):
+def test_a_section_that_is_none_is_a_usage_error(section, message, capsys):
     with pytest.raises(SystemExit, match="2"):
         call("fit", "--tokens", "x", "--out", "x", "--section", section)
-    assert f"argument --section: {told}" in capsys.readouterr().err
+    assert f"argument --section: {message}" in capsys.readouterr().err
 
 
 def test_a_bug_keeps_its_traceback(stage, capsys):
-    compared = json.dumps({"run": "x", "cells": [], "evaluate": None, "published": [], "sweeps": []})
-    assert call("summarize", "--results", "results", "--out", "x", "--section", compared) == 1
-    told = capsys.readouterr().err
-    assert "this is a bug of lmstages, not of its input" in told and "Traceback" in told
+    compared = json.dumps({"run": "x", "experiments": [], "evaluate": None, "published": [], "sweeps": []})
+    assert call("summarize", "--out", "x", "--section", compared) == 1
+    message = capsys.readouterr().err
+    assert "this is a bug of lmstages, not of its input" in message and "Traceback" in message
 
 
 # The command line

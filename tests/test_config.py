@@ -579,15 +579,27 @@ def test_an_edit_of_a_property_changes_the_section(write, monkeypatch, name, key
     before = run.fit_section(name)
     monkeypatch.setattr(MODEL_TYPES[name], key, property(lambda record: 7))
     assert json.loads(run.fit_section(name))["properties"][key] == 7 and run.fit_section(name) != before
-    with pytest.raises(UserError, match=rf"--section: .*{key}.* of {name} do not follow from its hyperparameters"):
+    with pytest.raises(UserError, match=rf"--section: this code derives other properties of {name} .*{key}"):
         config_of(json.loads(before))
 
 
+def test_an_edit_of_a_corpus_property_changes_the_section(write, monkeypatch):
+    run = read_run(write())
+    before = json.loads(run.prepare_section("coined"))
+    assert before["properties"] == {"embedded": True, "layout": "lines"}
+    assert from_section(Corpus, before) == Corpus(source="coined")
+    monkeypatch.setattr(Corpus, "layout", property(lambda record: "stream"))
+    assert json.loads(run.prepare_section("coined")) != before
+    with pytest.raises(
+        UserError, match=r"--section: this code derives other properties of corpus from its keys \(layout\)"
+    ):
+        from_section(Corpus, before)
+
+
 @pytest.mark.parametrize("config", LADDER, ids=lambda config: config.name)
-def test_every_model_reads_its_own_section(write, config):
+def test_every_model_reads_its_own_section(write, config, monkeypatch):
+    monkeypatch.setattr("lmstages.config.references.find_spec", lambda name: name)  # as if llama.cpp were installed
     llama = "llama: {hidden: 352}"  # whole blocks of 32, as the quantized ones need
     models = f"{{{llama}}}" if config.name == "llama" else f"{{{llama}, {config.name}: }}"
-    if config.name == "llama_cpp":
-        pytest.importorskip("llama_cpp")
     run = read_run(write(models=models))
     assert config_of(json.loads(run.fit_section(config.name))) == run.models[config.name].config

@@ -12,7 +12,7 @@ from lmstages.evaluation.sampling import sample
 from lmstages.evaluation.scoring import score, windows_of
 from lmstages.models.base import IncrementalModel, Recompute, build, decoding_state
 from lmstages.models.neural import attention_maps, decoding
-from lmstages.models.quantized.gptq import rounded_by_inputs
+from lmstages.models.quantized.gptq import quantize_layers
 
 V = 7
 SHAPE = {"layers": 2, "heads": 2, "width": 16, "window": 8, "row_length": 8}
@@ -210,7 +210,7 @@ def test_gptq_rounds_a_network_equally_before_and_after_decoding():
     plain, used = model_of(wide), model_of(wide)
     decoding_state(used, random_tokens(18, 2, 3)).append(random_tokens(19, 2))
     rows = torch.from_numpy(random_tokens(20, 6, 8))
-    expected, blocks = rounded_by_inputs(plain.network, rows), rounded_by_inputs(used.network, rows)
+    expected, blocks = quantize_layers(plain.network, rows), quantize_layers(used.network, rows)
     assert expected and all(np.array_equal(blocks[name], array) for name, array in expected.items())
 
 

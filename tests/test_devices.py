@@ -1,7 +1,7 @@
-"""What a fit on a GPU needs, tested without one: no step synchronises, all tensors are on one device, bfloat16 works.
+"""What a GPU needs of a fit, tested without one: no step waits for a value, one device holds all, bfloat16 suffices.
 
-Tensors on torch's meta device have shapes and no values: reading a value, or an operation with a tensor on another
-device, raises an error.
+torch's meta device has shapes and no values: reading a value from it, or mixing in a tensor of another device, is an
+error.
 """
 
 import shutil
@@ -24,7 +24,7 @@ from lmstages.training.loop import Trainer
 
 V, META = 7, torch.device("meta")
 TOKENS = Documents.single(np.random.default_rng(0).integers(1, V, 400))
-ON_THE_HOST = {"autograd", "residual"}  # scalars of Python; n-gram look-ups in numpy
+ON_THE_HOST = {"autograd", "residual"}  # Python scalars; look-ups in an n-gram model
 KNOWN_TO_FUSE = "_get_fused_kernels_supported_devices"
 NETWORKS = [name for name in SMALL if issubclass(MODEL_TYPES[name], Neural) and name not in ON_THE_HOST]
 OPTIMIZERS = {
@@ -34,26 +34,26 @@ OPTIMIZERS = {
 
 
 def trainer(name, device, **keys):
-    """The trainer of a small network on ``device``, before its first step."""
+    """A trainer of a small network on ``device``, about to take its first step."""
     model = build(MODEL_TYPES[name].model_validate({**SMALL[name], **keys}), V)
     torch.manual_seed(0)
     rows = Rows(TOKENS, model.window, model.config.row_length, device, Processes())
-    fit = Trainer(model.build().to(device), model.config, (rows, rows), 0, Runtime(), Processes())
-    fit.resume()
-    fit.network.train()
-    fit.forward = fit.compiled()
-    return fit
+    trainer = Trainer(model.build().to(device), model.config, (rows, rows), 0, Runtime(), Processes())
+    trainer.resume()
+    trainer.network.train()
+    trainer.forward = trainer.compiled()
+    return trainer
 
 
 @pytest.fixture(autouse=True)
 def fused_everywhere(monkeypatch):
-    """torch's fused AdamW works on the meta device, but torch does not list that device."""
+    """torch's fused AdamW works on the meta device, which torch does not list."""
     monkeypatch.setattr(import_module("torch.optim.optimizer"), KNOWN_TO_FUSE, lambda: ["cpu", "meta"])
 
 
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
 @pytest.mark.parametrize("name", NETWORKS)
-def test_a_step_neither_reads_a_value_nor_uses_another_device(name, optimizer):
+def test_a_step_reads_no_value_and_mixes_in_no_tensor_of_another_device(name, optimizer):
     fit = trainer(name, META, **OPTIMIZERS[optimizer])
     for _ in range(3):
         fit.step()
@@ -62,15 +62,15 @@ def test_a_step_neither_reads_a_value_nor_uses_another_device(name, optimizer):
 
 
 def reads_a_value(fit):
-    fit.progress.due = lambda: True  # a line of progress says the loss
+    fit.progress.due = lambda: True  # a line of progress shows the loss
 
 
-def uses_another_device(fit):
+def mixes_devices(fit):
     fit.rows = Rows(TOKENS, 1, fit.config.row_length)
 
 
-@pytest.mark.parametrize("fault", [reads_a_value, uses_another_device])
-def test_a_step_with_either_fault_fails(fault):
+@pytest.mark.parametrize("fault", [reads_a_value, mixes_devices])
+def test_a_step_that_does_would_fail(fault):
     fit = trainer("gpt", META)
     fault(fit)
     with pytest.raises((RuntimeError, NotImplementedError), match="meta"):
@@ -92,7 +92,7 @@ def test_in_bfloat16_the_losses_are_nearly_those_in_32_bits_and_weights_stay_in_
 @pytest.mark.slow
 @pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a C++ compiler")
 @pytest.mark.parametrize("name", ["gpt", "llama", "modern_gpt"])
-def test_compiled_a_network_learns_the_same(name):
+def test_a_compiled_network_has_the_same_losses(name):
     plain, compiled = trainer(name, torch.device("cpu")), trainer(name, torch.device("cpu"))
     compiled.runtime = Runtime(compiled="always")
     compiled.forward = compiled.compiled()
@@ -103,7 +103,7 @@ def test_compiled_a_network_learns_the_same(name):
     assert torch.allclose(plain.state.losses[:10], compiled.state.losses[:10], atol=1e-4)
 
 
-def test_compiling_pays_on_a_gpu_that_has_long_to_go(monkeypatch):
+def test_auto_compiles_long_fits_on_a_gpu(monkeypatch):
     monkeypatch.setattr(torch, "compile", lambda network: "compiled")
     fit = trainer("gpt", torch.device("cpu"), steps=loop.COMPILED_FROM)
     assert fit.compiled() is fit.network

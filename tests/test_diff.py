@@ -120,7 +120,8 @@ def test_a_folder_that_is_not_there_is_one_clear_error(finished, capsys, monkeyp
 
 
 def test_a_folder_without_a_finished_run_is_one_clear_error(finished, tmp_path, capsys):
-    assert call("diff", tmp_path, finished[0]) == 1
+    (tmp_path / "empty").mkdir()
+    assert call("diff", tmp_path / "empty", finished[0]) == 1
     assert "no finished run lies here; a finished run's folder is results/RUN" in capsys.readouterr().err
 
 

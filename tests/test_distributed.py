@@ -19,7 +19,7 @@ from lmstages.training.batches import Rows
 from lmstages.training.distributed import Processes
 from lmstages.training.loop import loss_of, valid_loss
 
-AGREEMENT = 1e-4  # nats: what another order of additions does to a curve of 30 steps
+AGREEMENT = 1e-4  # nats: another order of additions changes a curve of 30 steps by less
 CONFIG = """
 corpora: {coined: {count: 300}}
 tokenizers: {char: {kind: char}}
@@ -31,12 +31,12 @@ models:
 DOCUMENTS = Documents.of([[1, 2, 3, 4, 5, 0], [6, 0], [2, 3, 4, 5, 6, 1, 2, 3, 0]])
 
 
-def test_the_shares_of_all_processes_are_the_batch():
+def test_the_rows_of_all_processes_are_the_batch():
     whole = Rows(DOCUMENTS, 2, 3).full_batch()
-    shares = [Rows(DOCUMENTS, 2, 3, processes=Processes(rank, 3)).full_batch() for rank in range(3)]
-    dealt = torch.cat([share.targets for share in shares])
-    assert sorted(map(tuple, dealt.tolist())) == sorted(map(tuple, whole.targets.tolist()))
-    assert {share.targets_of_all for share in shares} == {whole.targets_of_all} == {len(DOCUMENTS)}
+    parts = [Rows(DOCUMENTS, 2, 3, processes=Processes(rank, 3)).full_batch() for rank in range(3)]
+    targets = torch.cat([part.targets for part in parts])
+    assert sorted(map(tuple, targets.tolist())) == sorted(map(tuple, whole.targets.tolist()))
+    assert {part.targets_of_all for part in parts} == {whole.targets_of_all} == {len(DOCUMENTS)}
 
 
 POSITIONED = PositionedDocuments.of_documents(DOCUMENTS, 0, 7)
@@ -51,7 +51,7 @@ def test_a_batch_gathered_on_a_device_is_the_batch_gathered_on_the_host(window, 
     assert all(torch.equal(one, other) for one, other in zip(host, device, strict=True))
 
 
-def test_the_gradients_of_shares_add_up_to_that_of_the_batch():
+def test_the_gradients_of_all_processes_add_up_to_that_of_the_batch():
     torch.manual_seed(0)
     network = torch.nn.Embedding(7, 7)
 
@@ -60,8 +60,8 @@ def test_the_gradients_of_shares_add_up_to_that_of_the_batch():
         (loss_of(network, batch) / batch.targets_of_all).backward()
         return network.weight.grad.clone()
 
-    shares = [gradient(Rows(DOCUMENTS, 1, 3, processes=Processes(rank, 2)).full_batch()) for rank in range(2)]
-    torch.testing.assert_close(sum(shares), gradient(Rows(DOCUMENTS, 1, 3).full_batch()))
+    parts = [gradient(Rows(DOCUMENTS, 1, 3, processes=Processes(rank, 2)).full_batch()) for rank in range(2)]
+    torch.testing.assert_close(sum(parts), gradient(Rows(DOCUMENTS, 1, 3).full_batch()))
 
 
 def test_valid_counts_every_target_once():
@@ -70,7 +70,7 @@ def test_valid_counts_every_target_once():
     assert valid_loss(network, Rows(DOCUMENTS, 1, 4), 2) == pytest.approx(np.log(7))
 
 
-def test_batch_statistics_are_not_shared_out():
+def test_batchnorm_is_refused_for_several_processes():
     network = torch.nn.Sequential(torch.nn.Linear(2, 2), torch.nn.BatchNorm1d(2))
     with pytest.raises(UserError, match="2 processes: its BatchNorm takes its statistics from a whole batch"):
         Processes(0, 2).wrap_model(network)
@@ -110,14 +110,14 @@ def test_two_processes_have_the_curve_of_one(tokens, tmp_path):
     for processes in (1, 2):
         done = fit_with(tokens, processes, "gpt", tmp_path / str(processes))
         assert done.returncode == 0, done.stderr
-        assert done.stderr.count("step 30/30") == 1  # one of them speaks
+        assert done.stderr.count("step 30/30") == 1  # only the main process logs
     for key in ("train", "valid"):
         np.testing.assert_allclose(curve(tmp_path / "2", key), curve(tmp_path / "1", key), atol=AGREEMENT)
     assert curve(tmp_path / "2", "tokens") == curve(tmp_path / "1", "tokens")
 
 
 @pytest.mark.slow
-def test_two_processes_go_on_together_from_a_resume_point(tokens, tmp_path):
+def test_two_processes_resume_together(tokens, tmp_path):
     cut, points = tmp_path / "cut", tmp_path / "points"
     stopped = fit_with(tokens, 2, "gpt", cut, "--resume", points, "--minutes", 1e-9)
     assert stopped.returncode != 0 and "stopped after step 10 of 30, which is saved" in stopped.stderr
@@ -128,6 +128,6 @@ def test_two_processes_go_on_together_from_a_resume_point(tokens, tmp_path):
 
 
 @pytest.mark.slow
-def test_a_model_that_cannot_be_shared_out_says_so(tokens, tmp_path):
+def test_a_model_with_batchnorm_cannot_be_fitted_by_two_processes(tokens, tmp_path):
     done = fit_with(tokens, 2, "wavenet", tmp_path)
     assert done.returncode != 0 and "fit this model with one process, without torchrun" in done.stderr

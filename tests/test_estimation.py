@@ -10,8 +10,12 @@ from hypothesis import strategies as st
 from lmstages.analyses import estimation
 from lmstages.analyses.estimation import COIN, WIDGETS, likeliest, negative_log_likelihood
 from lmstages.config.reading import read_run
-from lmstages.figures import likelihood
+from lmstages.figures import registry
+from lmstages.figures.files import groups
+from lmstages.report.embedded import Figures
 from lmstages.report.page import render
+from lmstages.results import frame
+from lmstages.results.schema import TABLES
 
 
 def test_the_coin_is_likeliest_at_its_share_of_heads():
@@ -78,22 +82,33 @@ def test_conditionals_have_as_many_parameters_as_the_joint(outcomes, variables):
 # In the report
 
 
+def drawing():
+    [drawn] = groups(registry()["likelihoods"], None, {})
+    return drawn.drawing
+
+
 def test_the_figure_is_the_same_bytes_every_time_and_embeddable():
-    first = likelihood.likelihoods().svg()
-    assert first == likelihood.likelihoods().svg() and first.startswith("<svg ")
+    first = drawing().svg()
+    assert first == drawing().svg() and first.startswith("<svg ")
     assert "style=" not in first and "207.18 at 0.0473" in first and "204.16 at 0.0338" in first
 
 
-def test_the_sentence_has_the_figures_numbers():
-    sentence = likelihood.sentence()
-    assert all(number in sentence for number in ("0.62", "202.97", "207.18", "204.16"))
+def test_the_caption_has_the_figures_numbers():
+    caption = drawing().caption
+    assert all(number in caption for number in ("0.62", "202.97", "207.18", "204.16"))
 
 
-def test_the_report_closes_with_estimation_only_where_asked():
-    empty = {"run": "r", "corpora": {}, "rows": [], "published": [], "sweeps": []}
-    shown, hidden = (render({**empty, "estimation": wanted}) for wanted in (True, False))
+def page(folder, facts):
+    """The report of a run without rows."""
+    for table in TABLES:
+        frame.write(folder, table, frame.frame(table, []), {})
+    return render(frame.Results(folder, {"run": "r", **facts}), Figures())
+
+
+def test_the_report_closes_with_estimation_only_where_asked(tmp_path):
+    shown, hidden = (page(tmp_path, {"estimation": wanted}) for wanted in (True, False))
     assert '<section class="corpus" id="estimation">' in shown and "10.00 G" in shown
-    assert 'id="estimation"' not in hidden and 'id="estimation"' not in render(empty)
+    assert 'id="estimation"' not in hidden and 'id="estimation"' not in page(tmp_path, {})
 
 
 def test_the_config_asks_for_estimation(tmp_path):

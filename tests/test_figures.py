@@ -6,16 +6,18 @@ import random
 import re
 import xml.etree.ElementTree as ElementTree
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
 import pytest
+from matplotlib.text import Text
 from typed_rows import result
 
 from lmstages import figures
 from lmstages.config.ladder import LADDER
 from lmstages.core import artifacts
-from lmstages.figures import _front, drawing, embeddings, files, ladder, learning, rows, sweeps
+from lmstages.figures import _front, differences, drawing, embeddings, files, ladder, learning, rows, sweeps
 from lmstages.results import frame
 from lmstages.results.schema import TABLES, columns
 
@@ -77,9 +79,8 @@ def texts(drawing):
 def test_every_module_that_draws_is_a_figure():
     folder = Path(figures.__file__).parent
     assert set(FIGURES) == {path.stem for path in folder.glob("*.py") if "\ndef draw(" in path.read_text()}
-    assert {name.rpartition(".")[2] for name in figures.modules()} == {p.stem for p in folder.glob("*.py")} - {
-        "__init__"
-    }
+    names = {path.stem for path in folder.glob("*.py")} - {"__init__"}
+    assert {name.rpartition(".")[2] for name in figures.modules()} == names
 
 
 def test_a_column_that_the_schema_lacks_is_an_error(monkeypatch):
@@ -97,14 +98,14 @@ def test_the_caption_of_snakemakes_report_knows_every_figure(name):
 def test_models_of_one_colour_differ_in_marker_and_dash():
     looks = [drawing.look(rank) for rank in range(len(LADDER) + 8)]
     assert len({(look["color"], look["marker"]) for look in looks}) == len(looks)
-    assert all(one["color"] != two["color"] for one, two in zip(looks, looks[1:], strict=False))
+    assert all(one["color"] != two["color"] for one, two in pairwise(looks))
 
 
 # ---------------------------------------------------------------- all figures, from a run that has every table
 
 
 def points(**place):
-    return [row("curves", step=step, train=4 / step, valid=5 / step, **place) for step in (1, 2)]
+    return [row("curves", **{"seed": 0, **place}, step=step, train=4 / step, valid=5 / step) for step in (1, 2)]
 
 
 def everything():
@@ -176,7 +177,7 @@ def test_every_figure_is_written_three_times_and_listed(run):
     assert {entry["figure"] for entry in index} == set(FIGURES)
     for entry in index:
         path = artifacts.verified(run / "figures" / entry["svg"])
-        group = ".".join(entry["group"].values()) or entry["figure"]
+        group = ".".join(entry["group"][name] for name in FIGURES[entry["figure"]].by) or entry["figure"]
         assert path.parent.name == entry["figure"] and path.name == f"{group}.svg"
         assert (
             path.with_suffix(".png").read_bytes()[1:4] == b"PNG"
@@ -315,7 +316,7 @@ def test_two_models_of_one_type_are_told_apart():
 
 
 def test_models_that_share_a_title_never_share_a_name():
-    same = [replace(each, title="Same") for each in (BIGRAM, MLP, GPT)]
+    same = [replace(typed, title="Same") for typed in (BIGRAM, MLP, GPT)]
     assert [*rows.names(frame.frame("results", same))] == ["Same (bigram)", "Same (mlp)", "Same (gpt)"]
 
 
@@ -369,9 +370,9 @@ def test_what_was_made_of_a_fitted_model_does_not_bear_its_cost():
 
 
 def boxes(drawing):
-    """The outlines of all labels beside points, in pixels."""
+    """The outlines of all labels beside points, in pixels, without the lines that lead to them."""
     drawing.figure.draw_without_rendering()
-    return [text.get_window_extent().extents for text in drawing.figure.axes[0].texts]
+    return [Text.get_window_extent(text).extents for text in drawing.figure.axes[0].texts]
 
 
 @pytest.mark.parametrize("count", [3, 20, 60])
@@ -379,12 +380,12 @@ def test_labels_of_points_never_overlap(count):
     dice = random.Random(count)
     typed = [model(f"m{n}", 1 + dice.random() / 9, title=f"Model {n}", parameters=100 + n) for n in range(count)]
     drawing = one("parameters", *typed)
-    found = boxes(drawing)
-    assert len(found) == count
-    assert not any(drawing_overlap(a, b) for n, a in enumerate(found) for b in found[:n])
+    outlines = boxes(drawing)
+    assert len(outlines) == count
+    assert not any(overlap(a, b) for n, a in enumerate(outlines) for b in outlines[:n])
 
 
-def drawing_overlap(a, b):
+def overlap(a, b):
     return a[0] < b[2] - 1 and b[0] < a[2] - 1 and a[1] < b[3] - 1 and b[1] < a[3] - 1
 
 
@@ -492,7 +493,7 @@ def test_a_sweep_in_which_all_failed_has_no_figure():
 @pytest.mark.parametrize("word", ["<i>", "\u202e", "$x$"])
 def test_a_hostile_value_is_text(word):
     drawing = one("sweeps", sweep_point(word, 2.0), sweep_point("relu", 2.1))
-    assert sweeps.in_words(word) in texts(drawing) and "\u202e" not in drawing.svg() + drawing.caption
+    assert sweeps.written(word) in texts(drawing) and "\u202e" not in drawing.svg() + drawing.caption
 
 
 def test_scaling_says_where_one_overtakes_the_next():
@@ -542,8 +543,6 @@ def test_a_difference_is_row_less_column_and_marked_where_significant():
         row("differences", **pair, a_model="bigram", b_model="mlp", difference=1.0, p_holm=0.01),
         row("differences", **pair, a_model="gpt", b_model="mlp", difference=-0.5, p_holm=0.5),
     ]
-    from lmstages.figures import differences
-
     tables = frame.frame("differences", typed), frame.frame("results", [BIGRAM, MLP, GPT])
     labels, values, p = differences.by_category(*tables)["static"]
     assert labels == ["BIGRAM", "MLP", "GPT"] and values[1, 0] == -1.0 and values[2, 1] == -0.5 and p[1, 0] == 0.01

@@ -2,12 +2,10 @@
 
 import json
 import math
-import xml.etree.ElementTree as ElementTree
 
 import numpy as np
 import pytest
 import torch
-from comparisons import GPT, ROW, comparison
 from test_cli import call, prepared
 from torch.nn import functional
 
@@ -15,11 +13,9 @@ from lmstages.analyses import inspection, projections
 from lmstages.config.sections import config_of
 from lmstages.core import artifacts
 from lmstages.core.documents import Documents
-from lmstages.figures import catalogue, inspected
 from lmstages.models.base import build
 from lmstages.models.neural import attention_maps
 from lmstages.models.neural.base import NeuralModel
-from lmstages.report.page import render
 from lmstages.tokenizers.symbols import CharTokenizer
 
 TINY = {"learning_rate": 1e-12}  # so that a fit stays where it begins
@@ -176,7 +172,7 @@ def test_what_a_network_expects_has_the_row_sums_of_the_counts():
     assert (kept < 1).all() and found["attention"] is None
 
 
-# ---------------------------------------------------------------- files and figures
+# ---------------------------------------------------------------- files
 
 
 @pytest.fixture(scope="module")
@@ -196,17 +192,6 @@ def written(tmp_path_factory):
         return artifacts.load_json(names.absolute() / "char/inspection.json"), tokens.parent
 
 
-def shown(found):
-    """A comparison of the rows that the inspection is of."""
-    named = {"corpus": "fables", "tokenizer": "char", "bits_per_byte": 1.0}
-    configs = {"unigram": "Unigram", "bigram": "Bigram", "mlp": "MLP", "gpt": "GPT"}
-    rows = [
-        (GPT if name == "gpt" else ROW) | named | {"model": name, "type": name, "title": title}
-        for name, title in configs.items()
-    ]
-    return comparison(*rows) | {"inspections": {"fables/char": found}}
-
-
 def test_the_verb_lays_open_what_was_fitted(written):
     found, folder = written
     assert set(found["models"]) == {"mlp", "gpt"}, "what could not be fitted is left out"
@@ -224,40 +209,3 @@ def test_the_same_models_give_the_same_bytes(written, tmp_path):
         inspection.inspect(written[1] / "tokens", tmp_path / place, section, {})
     for name in ("inspection.json", "inspection.safetensors"):
         assert (tmp_path / "one" / name).read_bytes() == (tmp_path / "two" / name).read_bytes()
-
-
-def test_every_figure_has_title_axes_and_a_sentence(written):
-    drawn = {
-        name: each for name, each in catalogue.drawings(shown(written[0])).items() if name.startswith("inspected/")
-    }
-    wanted = {"unigram.counts", "bigram.counts", "mlp.cosines", "mlp.embedding"}
-    wanted |= {"gpt.cosines", "gpt.embedding", "gpt.attention"}
-    assert {name.removeprefix("inspected/fables.char.") for name in drawn} == wanted
-    for drawing in drawn.values():
-        assert drawing.title and len(drawing.sentence) > 40
-        told = " ".join(text.get_text() for text in drawing.figure.findobj() if hasattr(text, "get_text"))
-        assert any(word in told for word in ("token", "component"))
-        ElementTree.fromstring(drawing.svg())
-
-
-def test_kinds_differ_by_mark_and_not_by_colour_alone():
-    assert len({marker for _, marker in inspected.KINDS.values()}) == len(inspected.KINDS)
-
-
-def test_the_page_shows_them_in_the_section_of_their_model(written):
-    page = render(shown(written[0]))
-    sections = page.split('<details id="model-')
-    held = {part.split('"')[0]: part for part in sections[1:]}
-    assert "Which tokens are alike" in held["mlp"] and "Where it looks" not in held["mlp"]
-    assert "Where it looks" in held["gpt"] and "How often each token comes" in held["unigram"]
-
-
-def test_a_hostile_token_does_no_harm(written):
-    found = json.loads(json.dumps(written[0]))
-    found["labels"][1] = "<script>alert(1)</script>"
-    page = render(shown(found))
-    assert "<script>alert" not in page
-
-
-def test_a_page_without_an_inspection_is_as_before():
-    assert "What it holds" not in render(comparison(ROW))

@@ -113,18 +113,18 @@ def test_rows_do_not_see_each_other(model):
 def scores_behind(model, before, tokens):
     """(B,), (B, T) -> (B, T) from a model's own parts, which read ``before`` first and no boundary before that."""
     if isinstance(model, SequentialModel):
-        return np.array([read_in_turn(model.fork(), *pair) for pair in zip(before, tokens, strict=True)])
+        return np.array([advance_in_turn(model.fork(), *pair) for pair in zip(before, tokens, strict=True)])
     rows = torch.from_numpy(np.column_stack([before, tokens]))
     with torch.inference_mode():
         return model.logits(rows[:, :-1]).log_softmax(-1).gather(-1, rows[:, 1:, None])[..., 0].numpy()
 
 
-def read_in_turn(model, before, tokens):
+def advance_in_turn(model, before, tokens):
     model.begin(int(before))
     scores = []
     for token in tokens:
         scores.append(model.distribution()[token])
-        model.read(np.array([token]))
+        model.advance(np.array([token]))
     return scores
 
 

@@ -1,4 +1,4 @@
-"""A folder imports only from folders of lower layers, and what a Snakefile reads imports nothing heavy."""
+"""A folder imports only from folders of lower layers, and the modules that a Snakefile reads import nothing heavy."""
 
 import ast
 import json

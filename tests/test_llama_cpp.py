@@ -183,5 +183,5 @@ def test_a_file_the_engine_cannot_load_is_one_line(tmp_path):
 def test_a_file_of_another_vocabulary_is_one_line(tmp_path):
     model = fitted()
     gguf_file.write(tmp_path / "m.gguf", model.config, V, float32_tensors(model), NO_VOCABULARY)
-    with pytest.raises(UserError, match=rf"llama.cpp finds {V} tokens in it, not 9"):
+    with pytest.raises(UserError, match=rf"llama.cpp counts {V} tokens in it, not 9"):
         Engine(tmp_path / "m.gguf", 9, 16)

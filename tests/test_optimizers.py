@@ -54,7 +54,7 @@ def test_stable_warms_up_stays_and_decays():
     assert rates == pytest.approx([0.2, 0.8, 1.0, 1.0, 1.0, 0.5, 0.25, 0.025])
 
 
-def test_stable_decays_to_the_final_rate_from_its_first_step_where_its_share_is_one():
+def test_stable_decays_from_its_first_step_where_its_fraction_is_one():
     config = MLP(steps=10, schedule="stable", decay_share=1.0, learning_rate=1.0, final_learning_rate=0.5)
     assert [learning_rate(config, step) for step in (0, 5, 9)] == pytest.approx([1.0, 0.75, 0.55])
 
@@ -63,7 +63,7 @@ def test_stable_decays_to_the_final_rate_from_its_first_step_where_its_share_is_
     ("schedule", "middle", "last"),
     [("constant", 1.0, 1.0), ("linear", 0.5, 0.01), ("cosine", 0.5, 0.5 * (1 - np.cos(np.pi / 100)))],
 )
-def test_the_other_schedules_as_before(schedule, middle, last):
+def test_the_other_schedules(schedule, middle, last):
     config = MLP(steps=100, schedule=schedule, learning_rate=1.0, final_learning_rate=0.0)
     assert [learning_rate(config, step) for step in (0, 50, 99)] == pytest.approx([1.0, middle, last])
 
@@ -79,8 +79,8 @@ def test_every_group_follows_the_one_schedule():
 
 @pytest.mark.parametrize("shape", [(16, 16), (48, 16), (16, 48), (3, 16, 16)])
 def test_newton_schulz_leaves_singular_values_about_one(shape):
-    found = torch.linalg.svdvals(orthogonal(as_wide(random_matrix(*shape))))
-    assert found.min() > 0.6 and found.max() < 1.3
+    values = torch.linalg.svdvals(orthogonal(as_wide(random_matrix(*shape))))
+    assert values.min() > 0.6 and values.max() < 1.3
 
 
 def test_newton_schulz_keeps_the_singular_vectors():
@@ -92,11 +92,11 @@ def test_newton_schulz_keeps_the_singular_vectors():
 
 def test_newton_schulz_on_gram_matrices_is_newton_schulz():
     x = as_wide(random_matrix(40, 16))
-    found, (a, b, c) = x / x.norm(), QUINTIC
+    expected, (a, b, c) = x / x.norm(), QUINTIC
     for _ in range(NEWTON_SCHULZ_STEPS):
-        square = found @ found.mT
-        found = a * found + (b * square + c * square @ square) @ found
-    assert torch.allclose(orthogonal(x), found, atol=1e-3)
+        square = expected @ expected.mT
+        expected = a * expected + (b * square + c * square @ square) @ expected
+    assert torch.allclose(orthogonal(x), expected, atol=1e-3)
 
 
 def test_orthogonal_does_not_depend_on_the_size_of_the_gradient():
@@ -137,7 +137,7 @@ def test_muon_has_the_inner_matrices_and_adamw_the_rest():
     assert sorted(set.union(*groups)) == sorted(name for name, _ in network.named_parameters())
 
 
-def test_every_weight_has_one_optimizer_on_every_kind_of_network():
+def test_every_weight_has_one_optimizer_in_every_network():
     for config in (ModernGPT(**SMALL, value_embeddings=True), LSTM(optimizer="muon"), NeuralBigram(optimizer="muon")):
         network = network_of(config)
         weights = [weight for group in groups_of(network, config) for weight in group["params"]]
@@ -192,7 +192,7 @@ def test_saved_optimizers_hold_tensors_and_plain_values_only():
 
 
 def averaged(values, **keys):
-    """What is left of one weight that takes these values, step by step."""
+    """The average of one weight that has these values after successive steps."""
     network = nn.Linear(1, 1, bias=False)
     average = WeightAverage(network, MLP(steps=len(values), **keys))
     for step, value in enumerate(values):
@@ -206,16 +206,16 @@ def test_the_mean_is_that_of_the_last_steps():
     assert averaged([9, 9, 9, 1, 2, 6], averaging="mean", average_share=0.5) == pytest.approx(3)
 
 
-def test_the_forgetting_mean_weighs_by_powers_of_its_decay():
-    found = averaged([9, 1, 2, 6], averaging="ema", average_share=0.75, average_decay=0.5)
-    assert found == pytest.approx((1 * 0.25 + 2 * 0.5 + 6) / 1.75)
+def test_the_exponential_moving_average_weighs_by_powers_of_its_decay():
+    average = averaged([9, 1, 2, 6], averaging="ema", average_share=0.75, average_decay=0.5)
+    assert average == pytest.approx((1 * 0.25 + 2 * 0.5 + 6) / 1.75)
 
 
 def test_without_averaging_the_last_weights_stay():
     assert averaged([9, 1, 2], averaging="none", average_share=1.0) == 2
 
 
-def test_swapping_twice_is_nothing_and_a_restored_average_is_the_same():
+def test_swapping_twice_changes_nothing_and_a_restored_average_is_the_same():
     network = nn.Linear(3, 2)
     average = WeightAverage(network, MLP(steps=4, averaging="mean", average_share=1.0))
     for step in range(3):
@@ -245,20 +245,20 @@ def test_what_is_evaluated_and_kept_is_the_average():
     model, curve = fitted(keep="last", averaging="mean", average_share=0.5)
     _, best = fitted(keep="best", averaging="mean", average_share=0.5)
     unaveraged = fitted(keep="best")[1]
-    assert [p["train"] for p in curve] == [p["train"] for p in unaveraged]  # the way is the same
+    assert [p["train"] for p in curve] == [p["train"] for p in unaveraged]  # averaging does not change the steps
     assert [p["valid"] for p in curve][:2] == [p["valid"] for p in unaveraged][:2]  # nothing averaged yet
     assert curve[-1]["valid"] != unaveraged[-1]["valid"] and best == curve
     assert not np.array_equal(model.arrays()["hidden.0.0.weight"], plain.arrays()["hidden.0.0.weight"])
 
 
-def test_the_kept_average_is_the_mean_of_the_weights_on_the_way():
+def test_the_kept_average_is_the_mean_of_the_weights_of_the_last_steps():
     whole, _ = fitted(keep="last", averaging="mean", average_share=0.25, schedule="constant")
     mean = np.mean([at_step(n) for n in (7, 8)], axis=0)
     assert np.allclose(whole.arrays()["hidden.0.0.weight"], mean, atol=1e-6)
 
 
 def at_step(steps):
-    """The first hidden matrix after so many steps of a constant rate, which do not depend on how many follow."""
+    """The first hidden matrix after so many steps at a constant rate; it does not depend on how many steps follow."""
     documents = Documents.of([[*row, 0] for row in np.random.default_rng(0).integers(1, 7, (20, 6)).tolist()])
     model = build(MLP(**TINY | {"steps": steps}, keep="last", schedule="constant"), 7)
     model.fit(documents, documents, 0)

@@ -2,7 +2,6 @@
 
 import json
 import os
-from importlib.util import find_spec
 
 import numpy as np
 import pytest
@@ -246,7 +245,6 @@ def test_own_is_no_tokenizers_name_beside_pretrained_models(here):
         read_run(here / "bad.yaml")
 
 
-@pytest.mark.skipif(find_spec("llama_cpp") is not None, reason="llama-cpp-python is installed")
 @pytest.mark.parametrize(
     ("line", "where"),
     [
@@ -254,7 +252,8 @@ def test_own_is_no_tokenizers_name_beside_pretrained_models(here):
         ("pretrained: {x: {gguf: llama.gguf, engine: llama.cpp}}\nmodels:", "pretrained.x.engine"),
     ],
 )
-def test_an_engine_that_is_not_installed_is_found_before_any_job(here, line, where):
+def test_an_engine_that_is_not_installed_is_found_before_any_job(here, monkeypatch, line, where):
+    monkeypatch.setattr("lmstages.config.references.find_spec", lambda name: None)
     (here / "bad.yaml").write_text(CONFIG.replace("models:", line, 1))
     message = rf"{where}: llama.cpp needs llama-cpp-python, which is not installed; pip install 'lmstages\[llama-cpp\]'"
     with pytest.raises(UserError, match=message):

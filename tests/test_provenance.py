@@ -144,12 +144,12 @@ def test_how_files_are_written_changes_everything(changed_by):
 
 
 def test_a_command_changes_only_itself(changed_by):
-    edited = changed_by("cli.py", lambda code: code.replace(b'"table.csv"', b'"t.csv"'))
+    edited = changed_by("cli.py", lambda code: code.replace(b'"figures/index.json")]', b'"other.json")]'))
     assert edited == {"report"}
 
 
 def test_a_new_import_within_a_function_counts(changed_by, package):
-    line = b'    """Summarize the score files of a run as one comparison."""\n'
+    line = b'    """Summarize the score files of a run as its tables of results."""\n'
     new = line + b"    from lmstages.evaluation import scoring\n"
     assert changed_by("cli.py", lambda code: code.replace(line, new)) == {"summarize"}
     assert "summarize" in changed_by("evaluation/scoring.py")

@@ -222,9 +222,9 @@ def test_the_report_is_four_files(results: Folder) -> None:
 
 
 def test_the_report_closes_with_estimation_only_where_asked(page: Render) -> None:
-    asked, unasked = (page(corpora=[], estimation=wanted) for wanted in (True, False))
-    assert '<section class="corpus" id="estimation">' in asked and "10.00 G" in asked
-    assert 'id="estimation"' not in unasked
+    shown, hidden = (page(corpora=[], estimation=estimation) for estimation in (True, False))
+    assert '<section class="corpus" id="estimation">' in shown and "10.00 G" in shown
+    assert 'id="estimation"' not in hidden
 
 
 # Figures, which the page embeds
@@ -282,8 +282,8 @@ def swept(*values: Any) -> dict[str, Any]:
     """A sweep of ``activation``, each value better than the one before, and its figure."""
     shared = {"sweep": "mlp", "section": "models", "keys": '["activation"]', "bits_per_byte_low": None}
     points = [
-        a_row_of("sweeps", **shared, values=json.dumps([value]), bits_per_byte=2.5 - place)
-        for place, value in enumerate(values)
+        a_row_of("sweeps", **shared, values=json.dumps([value]), bits_per_byte=2.5 - number)
+        for number, value in enumerate(values)
     ]
     caption = "the lowest point is 1.500 at activation relu"
     return {"sweeps": points, "figures": [{"figure": "sweeps", "group": {"sweep": "mlp"}, "caption": caption}]}
@@ -527,9 +527,20 @@ def test_a_row_names_its_inputs_and_the_command_that_explains_it(page: Render) -
     assert "<code>python -m lmstages explain results/default/fables/char/bigram/seed0</code>" in page(ROW)
 
 
+def test_a_click_shows_all_digits_and_both_ends_of_an_interval(page: Render) -> None:
+    html = page(replace(ROW, bits_per_byte=3.0123456789, bits_per_byte_low=2.9, bits_per_byte_high=3.1))
+    assert '<dd data-column="bits_per_byte">3.0123456789<' in html
+    assert '<dd data-column="interval">[2.900, 3.100]<' in html
+
+
 def test_what_few_rows_have_stands_in_what_a_click_shows(page: Render) -> None:
     html = page(ROW, replace(GPT, made_of="llama", bits_per_weight=4.5, top1_agreement=0.904))
-    assert "<dt>Made of, without training</dt>" in html and ">4.5<" in html and "Top-1 agreement, %" in html
+    assert (
+        "<dt>Made of, without training</dt>" in html
+        and ">4.5<" in html
+        and "Top-1 agreement, %" in html
+        and ">90.4<" in html
+    )
     assert "<th" not in html.split("Top-1 agreement")[1].split("</table>")[0].split("<dd")[0]
 
 

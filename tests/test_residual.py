@@ -75,7 +75,7 @@ def test_models_in_a_joint_table_keep_their_own_distributions():
     models = [kneser_ney(words(seed)) for seed in (1, 5, 6)]
     cells = Cells.of_batch(np.random.default_rng(7).integers(0, V, (4, 7)), None, False)
     parts = [Distributions.of(model) for model in models]
-    together, shift = Distributions.beside(parts), np.zeros(4, dtype=np.int64)
+    together, shift = Distributions.concatenated(parts), np.zeros(4, dtype=np.int64)
     for model, part in zip(models, parts, strict=True):
         contexts = contexts_after(model, cells)
         shifted = np.where(contexts >= 0, contexts + shift, -1)

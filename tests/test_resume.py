@@ -1,4 +1,4 @@
-"""Resume points: interrupted anywhere, a fit ends with the same bits; what is not its own is never gone on from."""
+"""Resume points: interrupted anywhere, a fit ends with the same bits, and never resumes from another fit's point."""
 
 import json
 import os
@@ -61,7 +61,7 @@ def points(folder, identity="same", **cadence):
 
 
 def interrupted(folder, config, steps, **changed):
-    """As many attempts, each of which ends after a step of its own."""
+    """As many attempts, each interrupted after one step."""
     for _ in range(steps):
         runtime = Runtime(points=points(folder), deadline=time.monotonic())
         with pytest.raises(Interrupted):
@@ -111,18 +111,18 @@ def test_leaving_out_any_part_of_the_state_would_show(forgotten, config, changed
 def test_a_state_comes_back_as_it_was():
     tree = {"a": [1, 2.5, None, True], 0: (np.arange(3), {"b": np.float32([[1]])}), "empty": {}}
     arrays = {}
-    told = json.loads(json.dumps(packed(tree, arrays)))
-    again = unpacked(told, arrays)
+    content = json.loads(json.dumps(packed(tree, arrays)))
+    again = unpacked(content, arrays)
     assert again["a"] == tree["a"] and again[0][0].tolist() == [0, 1, 2] and again[0][1]["b"].dtype == np.float32
     assert again["empty"] == {} and isinstance(again[0], tuple)
 
 
-def test_a_state_that_json_cannot_hold_is_found_at_once():
+def test_a_state_that_json_cannot_hold_is_refused_at_once():
     with pytest.raises(AssertionError, match="a state holds no set"):
         packed({"a": {1}}, {})
 
 
-# Which point is gone on from
+# Which point is resumed
 
 
 def saved(folder, *steps):
@@ -134,21 +134,21 @@ def saved(folder, *steps):
     own.close()
 
 
-def gone_on_from(folder, identity="same"):
+def resumed_step(folder, identity="same"):
     own = points(folder, identity)
     try:
-        found = own.open({})
-        return None if found is None else int(found["weights"][0])
+        state = own.open({})
+        return None if state is None else int(state["weights"][0])
     finally:
         own.close()
 
 
-def test_two_points_are_kept_and_the_newest_is_gone_on_from(tmp_path):
+def test_two_points_are_kept_and_the_newest_is_resumed(tmp_path):
     saved(tmp_path, 1, 2, 3)
     assert sorted(path.name for path in tmp_path.glob("*.safetensors")) == [
         f"step-{step:012d}.safetensors" for step in (2, 3)
     ]
-    assert gone_on_from(tmp_path) == 3
+    assert resumed_step(tmp_path) == 3
 
 
 @pytest.mark.parametrize("harm", ["flip", "truncate", "no sidecar", "rename"])
@@ -164,10 +164,10 @@ def test_a_damaged_point_is_left_aside_for_the_one_before(tmp_path, harm, caplog
     if harm == "rename":
         path.write_bytes((tmp_path / "step-000000000001.safetensors").read_bytes())
     monkeypatch.setattr("lmstages.core.progress.LOGGER.propagate", True)
-    assert gone_on_from(tmp_path) == 1
+    assert resumed_step(tmp_path) == 1
     assert "resume point left aside" in caplog.text and path.name in caplog.text
     monkeypatch.setattr(artifacts, "made_of", lambda path: {"sha256": _sha256(path), "made": {}})  # the guard removed
-    assert harm == "truncate" or gone_on_from(tmp_path) != 1 or harm == "rename"
+    assert harm == "truncate" or resumed_step(tmp_path) != 1 or harm == "rename"
 
 
 def _sha256(path):
@@ -178,7 +178,7 @@ def _sha256(path):
 def test_a_point_of_another_fit_is_left_aside_and_says_what_differs(tmp_path, caplog, monkeypatch):
     monkeypatch.setattr("lmstages.core.progress.LOGGER.propagate", True)
     saved(tmp_path, 7)
-    assert gone_on_from(tmp_path, "other") is None
+    assert resumed_step(tmp_path, "other") is None
     assert 'of another fit: section is "same", not "other"' in caplog.text
 
 
@@ -241,7 +241,7 @@ def test_a_full_disk_is_one_error_and_the_point_before_stays(tmp_path):
         resource.setrlimit(resource.RLIMIT_FSIZE, limit)
         signal.signal(signal.SIGXFSZ, before)
         own.close()
-    assert gone_on_from(tmp_path) == 1
+    assert resumed_step(tmp_path) == 1
 
 
 # Schedule and signals
@@ -273,7 +273,7 @@ def test_a_time_limit_without_a_folder_is_refused():
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1, signal.SIGINT])
-def test_the_first_signal_asks_and_the_second_would_end_at_once(number):
+def test_the_first_signal_is_recorded_and_the_second_would_end_at_once(number):
     before = signal.getsignal(number)
     with Signals() as signals:
         signal.raise_signal(number)
@@ -399,7 +399,7 @@ def test_an_owner_that_was_taken_for_dead_writes_no_more(tmp_path):
     assert (tmp_path / "lock").exists()
 
 
-# Through the door
+# On the command line
 
 CONFIG = """
 corpora: {coined: {count: 120}}
@@ -420,10 +420,9 @@ def project(tmp_path_factory):
     folder = tmp_path_factory.mktemp("project")
     (folder / "run.yaml").write_text(CONFIG)
     run = read_run(folder / "run.yaml")
-    section = json.dumps(run.prepare_section("coined")) if isinstance(run.prepare_section("coined"), dict) else None
-    assert call("prepare", "--out", folder / "text", "--section", section or run.prepare_section("coined")) == 0
-    told = to_section(run.tokenizers["char"])
-    options = ["--text", folder / "text", "--layout", "lines", "--out", folder / "tokens", "--section", told]
+    assert call("prepare", "--out", folder / "text", "--section", run.prepare_section("coined")) == 0
+    section = to_section(run.tokenizers["char"])
+    options = ["--text", folder / "text", "--layout", "lines", "--out", folder / "tokens", "--section", section]
     assert call("tokenize", *options) == 0 and len(NAMES) == 3
     return folder, run
 
@@ -442,7 +441,7 @@ def outcome(folder):
 def test_a_signal_during_a_fit_exits_75_and_the_next_call_ends_with_the_same_bytes(
     project, tmp_path, monkeypatch, number
 ):
-    whole, cut, kept = tmp_path / "whole", tmp_path / "cut", tmp_path / "points"
+    whole, cut, folder = tmp_path / "whole", tmp_path / "cut", tmp_path / "points"
     assert call(*fit_arguments(project, "mlp", whole)) == 0
     report = Trainer.report
 
@@ -454,27 +453,27 @@ def test_a_signal_during_a_fit_exits_75_and_the_next_call_ends_with_the_same_byt
     with monkeypatch.context() as context:
         context.setattr(Trainer, "report", report_and_signal)
         log = tmp_path / "fit.log"
-        assert call(*fit_arguments(project, "mlp", cut, "--resume", kept, "--log", log)) == 75
+        assert call(*fit_arguments(project, "mlp", cut, "--resume", folder, "--log", log)) == 75
         assert f"stopped after step 17 of 30, which is saved ({signal.Signals(number).name})" in log.read_text()
-    assert not (cut / "model.safetensors").exists() and list(kept.glob("step-*17.safetensors"))
-    assert call(*fit_arguments(project, "mlp", cut, "--resume", kept, "--log", log)) == 0
+    assert not (cut / "model.safetensors").exists() and list(folder.glob("step-*17.safetensors"))
+    assert call(*fit_arguments(project, "mlp", cut, "--resume", folder, "--log", log)) == 0
     assert "resumed after step 17" in log.read_text()
-    assert outcome(cut) == outcome(whole) and not kept.exists()
+    assert outcome(cut) == outcome(whole) and not folder.exists()
 
 
 def test_a_point_of_another_seed_is_not_mixed_in(project, tmp_path):
-    kept, log = tmp_path / "points", tmp_path / "fit.log"
-    assert call(*fit_arguments(project, "mlp", tmp_path / "out", "--resume", kept, "--minutes", 1e-9)) == 75
-    assert call(*fit_arguments(project, "mlp", tmp_path / "out", "--resume", kept, "--seed", 5, "--log", log)) == 0
+    folder, log = tmp_path / "points", tmp_path / "fit.log"
+    assert call(*fit_arguments(project, "mlp", tmp_path / "out", "--resume", folder, "--minutes", 1e-9)) == 75
+    assert call(*fit_arguments(project, "mlp", tmp_path / "out", "--resume", folder, "--seed", 5, "--log", log)) == 0
     assert "of another fit: seed is 0, not 5" in log.read_text()
     assert call(*fit_arguments(project, "mlp", tmp_path / "alone", "--seed", 5)) == 0
     assert outcome(tmp_path / "out") == outcome(tmp_path / "alone")
 
 
 def test_counting_takes_the_options_and_needs_none_of_them(project, tmp_path):
-    kept = tmp_path / "points"
-    assert call(*fit_arguments(project, "bigram", tmp_path / "out", "--resume", kept, "--minutes", 1e-9)) == 0
-    assert not kept.exists()
+    folder = tmp_path / "points"
+    assert call(*fit_arguments(project, "bigram", tmp_path / "out", "--resume", folder, "--minutes", 1e-9)) == 0
+    assert not folder.exists()
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")

@@ -1,4 +1,4 @@
-"""What one stage leaves for the next comes back as it was."""
+"""Models, token streams and scores are read as they were written."""
 
 import numpy as np
 import pytest
@@ -17,7 +17,7 @@ MADE = {"command": "test"}
 
 @pytest.fixture
 def text(tmp_path):
-    """Documents, each with a newline, as a split on disk."""
+    """A split on disk from documents, to which newlines are appended."""
 
     def written(documents, stream=False):
         contents = [f"{document}\n".encode() for document in documents]
@@ -31,7 +31,7 @@ def text(tmp_path):
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_a_model_of_every_model_comes_back_bit_by_bit(name, tmp_path):
+def test_every_model_is_restored_bit_by_bit(name, tmp_path):
     model = fitted(name)
     model_storage.save_model(tmp_path / "model", model, MADE)
     again, rows = model_storage.load_model(tmp_path / "model"), drawn(1, 3, 11)
@@ -43,7 +43,7 @@ def test_a_model_of_every_model_comes_back_bit_by_bit(name, tmp_path):
 
 def test_a_model_of_another_version_is_refused(tmp_path):
     for number, config in enumerate(
-        ('{"model": "gone", "hyperparameters": {}}', '{"model": "ngram", "hyperparameters": {"n": 3}}')
+        ('{"type": "gone", "hyperparameters": {}}', '{"type": "ngram", "hyperparameters": {"n": 3}}')
     ):
         path = tmp_path / str(number)
         artifacts.save_arrays(path, {}, {"type": config, "vocab_size": "9"}, MADE)
@@ -85,12 +85,12 @@ def test_an_empty_split_comes_back(stream, text, tmp_path):
 
 
 def test_pieces_make_no_difference_to_bytes(text, tmp_path, monkeypatch):
-    part, found = text([f"line {n} é" for n in range(30)], stream=True), []
+    part, streams_read = text([f"line {n} é" for n in range(30)], stream=True), []
     for size in (1 << 20, 16):
         monkeypatch.setattr(splits, "PIECE", size)
         streams.write_tokens(tmp_path, "train", part, ByteTokenizer(), MADE)
-        found.append(streams.read_tokens(tmp_path, "train")[0].tokens.tolist())
-    assert found[0] == found[1] and len(found[0]) == part.path.stat().st_size
+        streams_read.append(streams.read_tokens(tmp_path, "train")[0].tokens.tolist())
+    assert streams_read[0] == streams_read[1] and len(streams_read[0]) == part.path.stat().st_size
 
 
 def test_a_large_alphabet_is_kept_in_two_bytes(text, tmp_path):

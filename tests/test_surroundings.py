@@ -11,14 +11,20 @@ from pathlib import Path
 import pytest
 
 HOSTILE = {"TZ": "Asia/Kathmandu", "LC_ALL": "C", "COLUMNS": "40", "SNAKEMAKE_PROFILE": "nowhere", "WORLD_SIZE": "2"}
-HOSTILE |= {"XDG_CONFIG_HOME": "/nowhere", "PYTHONHASHSEED": "7", "PYTHONPATH": "beside"}
+HOSTILE |= {
+    "HTTP_PROXY": "http://nowhere",
+    "no_proxy": "",
+    "XDG_CONFIG_HOME": "/nowhere",
+    "PYTHONHASHSEED": "7",
+    "PYTHONPATH": "beside",
+}
 PROBE = """
 import os, signal, time
 def test_surroundings():
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
     assert signal.getsignal(signal.SIGQUIT) == signal.SIG_DFL and not signal.pthread_sigmask(signal.SIG_BLOCK, [])
     assert time.tzname == ("UTC", "UTC") and os.environ["LC_ALL"] == "C.UTF-8" and os.environ["COLUMNS"] == "80"
-    assert not {"SNAKEMAKE_PROFILE", "WORLD_SIZE", "PYTHONHASHSEED"} & os.environ.keys()
+    assert not {"SNAKEMAKE_PROFILE", "WORLD_SIZE", "PYTHONHASHSEED", "HTTP_PROXY", "no_proxy"} & os.environ.keys()
     assert os.path.isdir(os.environ["XDG_CONFIG_HOME"]) and not os.listdir(os.environ["XDG_CONFIG_HOME"])
     assert os.path.isabs(os.environ["PYTHONPATH"].split(os.pathsep)[0])
     assert os.umask(0o022) == 0o022
@@ -26,7 +32,7 @@ def test_surroundings():
 SKIPPED = """
 import pytest
 def test_tool(): pytest.skip("no such tool")
-def test_data(): pytest.skip("the published corpora do not lie beside the checkout")
+def test_data(): pytest.skip("the published corpora are not beside the checkout")
 @pytest.mark.xfail
 def test_expected(): assert False
 """

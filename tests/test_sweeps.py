@@ -1,18 +1,14 @@
 """A sweep expands one entry of a config into several."""
 
-import csv
-import io
 import json
-import re
 
 import pytest
+from typed_rows import result
 
 from lmstages.config.reading import read_run, text_run
 from lmstages.config.sweeps import expanded, listed
 from lmstages.core.errors import UserError
-from lmstages.figures import sweeps as figures
-from lmstages.report import tables
-from lmstages.results.summary import in_order, swept
+from lmstages.results.sweeps import in_order, sweep_points
 
 
 def test_a_sweep_becomes_one_entry_per_value():
@@ -133,28 +129,28 @@ def test_a_text_of_ones_own_is_swept_too(tmp_path, run):
     assert [cell[2] for cell in mine.experiments()] == ["bigram-add-1_0", "bigram-add-0_1", "unigram"]
 
 
-# In a comparison
+# As a table of results
 
 
-def row(model, corpus="fables", bits=2.0, **changed):
-    named = {"corpus": corpus, "split": "test", "tokenizer": "char", "model": model, "family": "counts"}
-    figures = {"bits_per_byte": bits, "bits_per_byte_std": None, "perplexity": 4.0, "nats_per_character": 1.4}
-    return {**named, **figures, "parameters": 9, "title": "Bigram", **changed}
+def row(model, corpus="fables", bits=2.0, family="counts"):
+    return result(model=model, corpus=corpus, bits_per_byte=bits, family=family)
 
 
-def test_a_sweeps_rows_stand_by_value_and_not_by_name(run):
-    told = json.loads(run.summary_section())["sweeps"]
+def entry(run, index):
+    return json.loads(run.summary_section())["sweeps"][index]
+
+
+def test_the_points_of_a_sweep_are_ordered_by_value_and_not_by_name(run):
     rows = [row("bigram-add-1_0", bits=2.5), row("bigram-add-0_1"), row("unigram"), row("oracle", family="oracle")]
-    found = swept(told[1], rows)
-    assert [(each["add"], each["bits_per_byte"]) for each in found["rows"]] == [(0.1, 2.0), (1.0, 2.5)]
-    assert (found["name"], found["section"], found["keys"]) == ("bigram", "models", ["add"])
+    points = sweep_points(entry(run, 1), rows)
+    assert [(json.loads(point.values), point.bits_per_byte) for point in points] == [([0.1], 2.0), ([1.0], 2.5)]
+    assert {(point.sweep, point.section, point.keys) for point in points} == {("bigram", "models", '["add"]')}
 
 
-def test_a_swept_corpus_finds_every_model_on_it(run):
-    told = json.loads(run.summary_section())["sweeps"][0]
+def test_a_swept_corpus_has_a_point_for_every_model_on_it(run):
     rows = [row(model, corpus) for corpus in ("coined-count-200", "coined-count-90", "fables") for model in "ab"]
-    found = swept(told, rows)["rows"]
-    assert [(each["count"], each["model"]) for each in found] == [(90, "a"), (90, "b"), (200, "a"), (200, "b")]
+    points = [(json.loads(point.values), point.model) for point in sweep_points(entry(run, 0), rows)]
+    assert points == [([90], "a"), ([90], "b"), ([200], "a"), ([200], "b")]
 
 
 @pytest.mark.parametrize(
@@ -163,76 +159,3 @@ def test_a_swept_corpus_finds_every_model_on_it(run):
 )
 def test_numbers_stand_by_size_and_words_as_written(values, ordered):
     assert in_order(values) == ordered
-
-
-# Its figure and its table
-
-
-def sweep(*values, key="hidden", **changed):
-    rows = [{key: value, **row(f"mlp-{place}", bits=3.0 - 0.1 * place)} for place, value in enumerate(values)]
-    return {"name": "mlp", "section": "models", "keys": [key], "rows": rows, **changed}
-
-
-def words(drawing):
-    return re.findall(r"<text[^>]*>([^<]*)</text>", drawing)
-
-
-def test_a_figure_names_its_axes_and_its_values():
-    drawn = words(figures.swept(sweep(16, 32, 64)).svg())
-    assert {
-        "mlp: bits per byte over hidden",
-        "hidden",
-        "bits per byte of text (lower is better)",
-        "16",
-        "32",
-        "64",
-    } <= {*drawn}
-
-
-def places(drawing, labels):
-    return [float(re.search(rf'x="([\d.]+)"[^>]*>{label}<', drawing)[1]) for label in labels]
-
-
-@pytest.mark.parametrize(
-    ("values", "even"), [((1, 10, 100), True), ((1, 2, 9), False), (("tanh", "relu", "gelu"), True)]
-)
-def test_powers_and_words_stand_at_even_distances(values, even):
-    one, two, three = places(figures.swept(sweep(*values)).svg(), values)
-    assert (abs((three - two) - (two - one)) < 1) is even
-
-
-def test_a_second_key_makes_lines():
-    rows = [{"hidden": h, "activation": a, **row(f"{h}{a}")} for h in (8, 16) for a in ("tanh", "relu")]
-    drawn = words(figures.swept(sweep(keys=["hidden", "activation"], rows=rows)).svg())
-    assert {"activation tanh", "activation relu", "mlp: bits per byte over hidden and activation"} <= {*drawn}
-
-
-def test_two_corpora_are_two_lines():
-    rows = [{"hidden": h, **row(f"mlp-{h}", corpus)} for h in (8, 16) for corpus in ("coined", "fables")]
-    assert {"coined", "fables"} <= {*words(figures.swept(sweep(rows=rows)).svg())}
-
-
-def test_the_sentence_says_where_the_lowest_point_is():
-    assert "the lowest point is 2.800 at hidden 64 (fables, char, test)" in figures.sentence(sweep(16, 32, 64))
-
-
-def test_a_sweep_in_which_all_failed_has_no_figure():
-    failed = sweep(rows=[{"hidden": 8, **row("mlp-8", bits=None)}])
-    assert figures.swept(failed) is None and figures.sentence(failed).startswith("No cell")
-
-
-def test_the_files_of_a_sweep_are_a_table_and_a_figure():
-    files = tables.sweep_files({"sweeps": [sweep([8, 8], [4])]})
-    assert set(files) == {"sweeps/mlp.csv", "sweeps/mlp.svg"} and files["sweeps/mlp.svg"].startswith("<svg")
-    [first, second] = csv.DictReader(io.StringIO(files["sweeps/mlp.csv"]))
-    assert (next(iter(first)), first["hidden"], second["hidden"], second["bits_per_byte"]) == (
-        "hidden",
-        "8, 8",
-        "4",
-        "2.9",
-    )
-
-
-def test_a_sweep_without_cells_has_files_too():
-    files = tables.sweep_files({"sweeps": [sweep()]})
-    assert files["sweeps/mlp.csv"] == "hidden\n" and files["sweeps/mlp.svg"].startswith("<svg")

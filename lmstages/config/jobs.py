@@ -25,7 +25,9 @@ class Run(Experiments):
 
     def prepare_section(self, corpus: str) -> str:
         """The text and its splits, without the models and tokenizers that are run on it."""
-        return to_json(self.corpora[corpus].model_dump(mode="json", exclude=set(USES_OF_A_CORPUS)))
+        record = self.corpora[corpus]
+        keys = record.model_dump(mode="json", exclude=set(USES_OF_A_CORPUS))
+        return to_json({**keys, "properties": record.properties()})
 
     def tokenize_section(self, tokenizer: str) -> str:
         """The tokenizer."""

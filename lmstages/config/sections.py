@@ -18,6 +18,7 @@ from pydantic import (
     model_validator,
 )
 
+from lmstages.config.hyperparameters import base
 from lmstages.config.hyperparameters.base import ModelConfig
 from lmstages.config.ladder import MODEL_TYPES
 from lmstages.config.sources import SOURCES, Layout
@@ -32,10 +33,10 @@ SPLITS = ("train", "valid", "test")
 SplitName = Literal["train", "valid", "test"]
 
 
-class Record(BaseModel):
-    """A section of the config: unknown keys are refused, nothing is converted silently."""
+class Record(base.Record):
+    """A section of the config; NaN and infinities are refused."""
 
-    model_config = ConfigDict(frozen=True, strict=True, extra="forbid", allow_inf_nan=False)
+    model_config = ConfigDict(allow_inf_nan=False)
 
 
 def _unique(values: list[Any]) -> list[Any]:
@@ -316,31 +317,38 @@ def to_section(record: BaseModel) -> str:
 
 
 def from_section(record_type: type[BaseModel], section: Any) -> Any:
-    """The inverse of ``to_section``; a UserError where a person pasted something else."""
+    """The record of a section, with or without ``properties``; a UserError where a person pasted something else."""
     problems: list[str] = []
-    record = parsed(record_type, section, "", problems)
+    keys = {key: section[key] for key in section if key != "properties"} if isinstance(section, dict) else section
+    record = parsed(record_type, keys, "", problems)
     if problems:
         raise UserError("--section", "; ".join(problems))
+    if isinstance(section, dict) and "properties" in section:
+        _compare_properties(record, section["properties"])
     return record
 
 
 def config_of(section: Mapping[str, Any]) -> ModelConfig:
     """The model of a job's section {type, hyperparameters, properties}.
 
-    Raises a UserError where a person pasted something else, or where this code derives other properties from the
-    hyperparameters than the code that wrote the section. A section written by hand may leave the properties out.
+    Raises a UserError where a person pasted something else, or where this code derives other properties than the code
+    that wrote the section. A section written by hand may leave the properties out.
     """
     if (name := section["type"]) not in MODEL_TYPES:
         hint = did_you_mean(str(name), MODEL_TYPES)
         raise UserError("--section", f"unknown model {name!r}{hint}", ", ".join(MODEL_TYPES))
     config: ModelConfig = from_section(MODEL_TYPES[name], section["hyperparameters"])
-    if "properties" in section and section["properties"] != (derived := config.properties()):
-        names = [
-            key for key in {**derived, **section["properties"]} if derived.get(key) != section["properties"].get(key)
-        ]
-        problem = f"{', '.join(names)} of {name} do not follow from its hyperparameters in this code"
-        raise UserError("--section", problem, "", "start snakemake again, which re-fits what changed")
+    if "properties" in section:
+        _compare_properties(config, section["properties"])
     return config
+
+
+def _compare_properties(record: base.Record, stated: Mapping[str, Any]) -> None:
+    derived = record.properties()
+    if different := [key for key in {**derived, **stated} if derived.get(key) != stated.get(key)]:
+        name = getattr(record, "name", type(record).__name__.lower())
+        problem = f"this code derives other properties of {name} from its keys ({', '.join(different)})"
+        raise UserError("--section", problem, "", "start snakemake again, which makes anew what changed")
 
 
 def parsed(

@@ -1,1 +1,1 @@
-"""What every layer stands on: documents, errors, files with checksums, provenance, progress."""
+"""The lowest layer: documents, errors, files with checksums, provenance, progress, and the runtime of a fit."""

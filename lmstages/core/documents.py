@@ -1,7 +1,7 @@
-"""The shape in which tokens reach a model: documents end to end, token 0 between them.
+"""Tokens as models receive them: documents end to end, token 0 between them.
 
 Token 0 is the boundary between documents, and every document, row and prefix is read as if token 0 stood before it:
-one rule in place of n-gram padding, GPT's BOS and a recurrent network's start state.
+one rule in place of n-gram padding, GPT's BOS and a recurrent network's initial state.
 ``B`` rows, ``T`` tokens per row, ``V`` vocabulary, ``N`` tokens of a stream. Log-probabilities are nats.
 """
 
@@ -17,20 +17,20 @@ Curve = list[dict[str, Any]]  # points {step, tokens, train, valid, learning_rat
 
 @dataclass(frozen=True)
 class Documents:
-    """Tokens of D documents end to end, (N,), and where each begins, (D + 1,), the last entry being N."""
+    """Tokens of D documents end to end, (N,), and the positions where documents begin, (D + 1,), the last being N."""
 
     tokens: np.ndarray
     starts: np.ndarray
 
     @classmethod
     def single(cls, tokens: Any) -> "Documents":
-        """One stream as one document."""
+        """A stream of tokens (N,) as one document."""
         tokens = np.asarray(tokens)
         return cls(tokens, np.array([0, len(tokens)]))
 
     @classmethod
     def of(cls, rows: list[list[int]]) -> "Documents":
-        """Documents from lists of tokens."""
+        """Documents from one list of tokens per document."""
         lengths = [len(row) for row in rows]
         tokens = np.array([token for row in rows for token in row], dtype=np.int64)
         return cls(tokens, np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64))
@@ -45,16 +45,16 @@ class Documents:
 
     @property
     def inputs(self) -> np.ndarray:
-        """(N,) what a network reads in place of each token while it learns: the token itself."""
+        """(N,) the inputs of a network in training, one per token: here the tokens themselves."""
         return self.tokens
 
     def positions(self) -> np.ndarray:
-        """(N,) how many tokens of its own document stand before each token."""
+        """(N,) the position of every token in its document, from 0."""
         return np.arange(len(self.tokens)) - np.repeat(self.starts[:-1], self.lengths)
 
 
 def history(tokens: np.ndarray, before: np.ndarray | None, width: int) -> np.ndarray:
-    """(B, T), (B,) -> (B, T + width): each row behind ``width`` tokens, boundaries and at last ``before``."""
+    """(B, T), (B,) -> (B, T + width): prepends ``width`` tokens to every row, boundaries and, last, ``before``."""
     rows, length = tokens.shape
     extended = np.full((rows, length + width), BOUNDARY, dtype=np.int64)
     extended[:, width:] = tokens

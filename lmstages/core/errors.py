@@ -1,4 +1,4 @@
-"""What a user can cause, said in one line: where, what was found, what is allowed, how to mend it.
+"""Errors that a user can cause and mend, in one line: where, what was found, what is allowed, the remedy.
 
 Everything else that goes wrong is a bug and keeps its traceback.
 """
@@ -15,14 +15,14 @@ class UserError(ValueError):
 
 
 class FitError(UserError):
-    """A model that cannot be fitted: a row of the report that says why, while the rest of the run goes on."""
+    """A model that cannot be fitted: its row of the report gives the reason, and the rest of the run continues."""
 
 
-class Interrupted(Exception):  # noqa: N818 (no error: what was asked for)
-    """A fit that was asked to end before it was done, and has saved what it needs to go on."""
+class Interrupted(Exception):  # noqa: N818 (no error: a signal or a time limit asked for it)
+    """A fit that was stopped before its last step, and has saved what it needs to resume."""
 
 
-def did_you_mean(word: str, known: Iterable[str]) -> str:
-    """`` (did you mean 'order'?)`` for the nearest known word, or nothing."""
-    nearest = get_close_matches(word, list(known), n=1)
+def did_you_mean(word: str, allowed: Iterable[str]) -> str:
+    """`` (did you mean 'order'?)`` with the closest allowed word, or an empty string where none is close."""
+    nearest = get_close_matches(word, list(allowed), n=1)
     return f" (did you mean {nearest[0]!r}?)" if nearest else ""

@@ -1,4 +1,4 @@
-"""What a job says while it runs: a line every few seconds, the same on the terminal and in its log file.
+"""Progress lines of a job, one every few seconds, the same on the terminal and in its log file.
 
 Knows nothing of what is being counted.
 """
@@ -16,7 +16,7 @@ SECONDS_BETWEEN_LINES = 5.0
 
 
 def log_to(path: Path | None, job: str, quiet: bool = False) -> None:
-    """Send every line to stderr and, where given, to a log file, with the job's name in front of all but errors."""
+    """Send every line to stderr and, where given, to a log file, prefixed with the job's name except for errors."""
     LOGGER.setLevel(logging.ERROR if quiet else logging.INFO)
     LOGGER.propagate = False
     LOGGER.handlers[:] = [logging.StreamHandler(sys.stderr)]
@@ -48,7 +48,7 @@ class _Line(logging.Formatter):
 class Progress:
     """``step 400/2,000  loss 1.8412  52,300 tokens/s  0:32 left``, at most once in some seconds.
 
-    What was ``done`` before it began, and the ``amount`` of it, took no time of this job's.
+    ``done`` units of ``total``, and their ``amount``, were done before this job began and do not count in its speed.
     """
 
     def __init__(self, total: int, unit: str, done: int = 0, amount: float = 0.0) -> None:
@@ -57,19 +57,19 @@ class Progress:
         self.started = self.last_line = time.monotonic()
 
     def at(self, done: int, amount: float, amount_unit: str, values: Mapping[str, float] | None = None) -> None:
-        """Say how far the job is, if it is time to; ``amount`` is what has been worked through so far."""
+        """Log how far the job is, if a line is due; ``amount``, in ``amount_unit``, is what was processed so far."""
         now = time.monotonic()
         if now - self.last_line < SECONDS_BETWEEN_LINES and done < self.total:
             return
         self.last_line = now
         elapsed = max(now - self.started, 1e-9)
-        told = "".join(f"  {name} {value:.4f}" for name, value in (values or {}).items())
+        shown = "".join(f"  {name} {value:.4f}" for name, value in (values or {}).items())
         left = elapsed * (self.total - done) / max(done - self.done_before, 1)
         rate = f"{(amount - self.amount_before) / elapsed:,.0f} {amount_unit}/s"
-        LOGGER.info("%s %s/%s%s  %s  %s left", self.unit, f"{done:,}", f"{self.total:,}", told, rate, clock(left))
+        LOGGER.info("%s %s/%s%s  %s  %s left", self.unit, f"{done:,}", f"{self.total:,}", shown, rate, clock(left))
 
     def due(self) -> bool:
-        """Whether ``at`` would speak: lets a hot loop leave out what it costs to know the values."""
+        """Whether ``at`` would log a line: lets a hot loop skip the cost of fetching the values."""
         return time.monotonic() - self.last_line >= SECONDS_BETWEEN_LINES
 
 

@@ -85,7 +85,7 @@ def families(rows: pd.DataFrame) -> list[str]:
 def _set_limits(axes: "Axes", rows: pd.DataFrame, cost: str, levels: Sequence[float]) -> str:
     """Both axes from the data, with room for labels."""
     costs, bits = as_floats(rows[cost]), [*as_floats(rows["bits_per_byte"]), *levels]
-    logarithmic(axes.xaxis)
+    logarithmic(axes.xaxis, (1,) if costs.max() > 100 * costs.min() else (1, 2, 5))
     room = (costs.max() / costs.min()) ** 0.08 * 1.3
     axes.set_xlim(costs.min() / room, costs.max() * room)
     return bits_axis(axes.yaxis, bits)
@@ -117,7 +117,7 @@ def _label(axes: "Axes", rows: pd.DataFrame, cost: str, handles: list[Any]) -> N
     axes.figure.legends.clear()
     axes.figure.set_figheight(axes.figure.get_figheight() + 0.16 * len(key) / 3)  # type: ignore[union-attr]
     legend_below(axes.figure, [*handles, *key], columns=3)
-    label_points(axes, [(x, y, str(number)) for number, (x, y, _) in enumerate(points, start=1)])
+    label_points(axes, [(x, y, str(number)) for number, (x, y, _) in enumerate(points, start=1)], axes.lines[-2:])
 
 
 def front_caption(frame: pd.DataFrame, cost: str, axis: str) -> str:

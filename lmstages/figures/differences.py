@@ -6,7 +6,8 @@ import numpy as np
 import pandas as pd
 
 from lmstages.figures.drawing import INK, SMALL, WIDTH, label_fields, room_for, shades, sheet
-from lmstages.figures.rows import NO_MODELS, as_floats, counted, names_with_tokenizer, up_the_ladder
+from lmstages.figures.rows import as_floats, counted, names_with_tokenizer, up_the_ladder
+from lmstages.results.schema import NOT_ON_THE_LADDER
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -35,7 +36,7 @@ def draw(frame: pd.DataFrame, results: pd.DataFrame) -> "Figure | None":
         room_for(labels),
         min(0.26, (WIDTH - room_for(labels) - 0.2) / max(len(group[0]) for group in groups.values())),
     )
-    below = {category: 0.45 + room_for(members) for category, (members, _, _) in groups.items()}
+    below = {category: 0.35 + room_for(members) for category, (members, _, _) in groups.items()}
     figure = sheet(
         0.4 + sum(field * len(members) + below[name] for name, (members, _, _) in groups.items()), layout="none"
     )
@@ -94,7 +95,7 @@ def _rows(frame: pd.DataFrame, results: pd.DataFrame) -> pd.DataFrame:
     sides = [frame[[f"{side}_{name}" for name in KEY]].set_axis(KEY, axis="columns") for side in "ab"]
     keys = pd.concat(sides).drop_duplicates()
     rows = results[results["split"] == frame["split"].iloc[0]].merge(keys, on=KEY)
-    return up_the_ladder(rows[~rows["family"].isin(NO_MODELS)])
+    return up_the_ladder(rows[~rows["family"].isin(NOT_ON_THE_LADDER)])
 
 
 def _matrices(frame: pd.DataFrame, members: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:

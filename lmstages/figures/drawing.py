@@ -66,7 +66,7 @@ SETTINGS: Any = {
     **dict.fromkeys(("text.color", "axes.edgecolor", "axes.labelcolor", "xtick.color", "ytick.color"), INK),
     **dict.fromkeys(("xtick.major.size", "ytick.major.size", "xtick.minor.size", "ytick.minor.size"), 0),
 }
-DOTS = 200  # of a PNG, per inch
+DOTS = 160  # of a PNG, per inch
 FOR_SHAPING = {"GDEF", "GPOS", "GSUB", "MATH"}  # tables of a font that nothing reads in a PDF: its text is laid out
 
 
@@ -309,11 +309,12 @@ def label_points(axes: "Axes", points: Sequence[tuple[float, float, str]], lines
     offsets = []
     for index, (centre, (_, _, text)) in enumerate(zip(centres, points, strict=True)):
         others = [_grown(box, 3 * unit) for box in markers[:index] + markers[index + 1 :]]
-        place = next(_free_places(axes.get_window_extent().extents, [*taken, *others], centre, text, unit), None)
-        if place is None:
+        candidates = _candidates(axes.get_window_extent().extents, [*taken, *others], centre, text, unit)
+        offset, box = next(candidates, (None, None))
+        if offset is None or box is None:
             return False
-        offsets.append(place[0])
-        taken.append(place[1])
+        offsets.append(offset)
+        taken.append(box)
     for (x, y, text), offset in zip(points, offsets, strict=True):
         _annotate(axes, text, (x, y), offset)
     return True
@@ -336,7 +337,7 @@ def _boxes(line: Any) -> Iterator[Box]:
         yield _grown((min(left, right), min(bottom, top), max(left, right), max(bottom, top)), 2)
 
 
-def _free_places(
+def _candidates(
     frame: Sequence[float], taken: Sequence[Box], centre: Sequence[float], text: str, unit: float
 ) -> Iterator[tuple[tuple[float, float], Box]]:
     """Offsets in points at which a text lies inside the frame and upon nothing, the nearest first, and its box."""
@@ -353,7 +354,7 @@ def _free_places(
 
 def _annotate(axes: "Axes", text: str, point: tuple[float, float], offset: tuple[float, float]) -> None:
     far = float(np.hypot(*offset)) > DISTANCES[1]
-    line = {"arrowstyle": "-", "linewidth": 0.4, "color": INK, "alpha": 0.6, "shrinkA": 0, "shrinkB": 2}
+    line = {"arrowstyle": "-", "linewidth": 0.5, "color": INK, "alpha": 0.8, "shrinkA": 0, "shrinkB": 2}
     where = {"textcoords": "offset points", "ha": _side(offset[0]), "va": "center", "fontsize": SMALL}
     axes.annotate(text, point, offset, arrowprops=line if far else None, **where)  # type: ignore[arg-type]
 

@@ -6,6 +6,7 @@ import pandas as pd
 
 from lmstages.figures.drawing import COLOURS, fine_grid, label_points, sample_of, sheet
 from lmstages.figures.rows import as_floats
+from lmstages.results.formatting import decimal
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -88,7 +89,7 @@ def caption(frame: pd.DataFrame) -> str:
     if {"initial", "trained"} <= {*letters.index}:
         sentences.append(
             "Silhouette of vowels and consonants in all dimensions, by cosine, 0 for no groups and 1 for groups far "
-            f"apart: {letters['initial']:.2f} before training, {letters['trained']:.2f} after."
+            f"apart: {decimal(letters['initial'], 2)} before training, {decimal(letters['trained'], 2)} after."
         )
     if (frame["projection"] == "t-SNE").any():
         sentences.append("t-SNE keeps neighbours, not distances; its axes have no unit.")

@@ -30,8 +30,9 @@ def draw(frame: pd.DataFrame) -> "Figure | None":
     scale = bits_axis(axes.yaxis, losses)
     handles = [_draw_model(axes, str(name), curve) for name, curve in points.groupby("name", sort=False)]
     handles += axes.plot([], [], color=INK, linewidth=1, alpha=0.7, linestyle=(0, (1, 1.4)), label="the same on train")
-    logarithmic(axes.xaxis, (1, 2, 5))
-    axes.set(xlabel=f"{STEPS} (log scale)", ylabel=f"nats per token ({scale})")
+    if (as_floats(points["step"]) > 0).any():
+        logarithmic(axes.xaxis, (1, 2, 5))
+    axes.set(xlabel=f"{STEPS} ({axes.get_xscale()} scale)", ylabel=f"nats per token ({scale})")
     legend_below(figure, handles, columns=4)
     return figure
 
@@ -46,12 +47,13 @@ def _draw_model(axes: "Axes", name: str, curve: pd.DataFrame) -> Any:
 
 
 def plot_seeds(axes: "Axes", curve: pd.DataFrame, column: str, **style: Any) -> Any:
-    """(seeds, points) -> their mean over steps that all seeds reached and, where there are several, their range."""
+    """(seeds, points) -> their mean over the steps that most seeds reached and, of several seeds, their range."""
     import seaborn
 
     seeds = curve["seed"].nunique()
     data = curve.assign(value=as_floats(curve[column]), step=as_floats(curve["step"]))[["step", "value"]].dropna()
-    data = data[data.groupby("step")["value"].transform("size") == seeds]
+    reached = data.groupby("step")["value"].transform("size")
+    data = data[reached == reached.max()]
     band = ("pi", 100) if seeds > 1 else None
     before = len(axes.lines)
     seaborn.lineplot(

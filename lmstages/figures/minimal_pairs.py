@@ -29,8 +29,7 @@ def draw(frame: pd.DataFrame) -> "Figure | None":
     figure = sheet(height + 0.85, layout="none")
     room = room_for(list(values.index)) * 1.1
     width = min(WIDTH - room - 0.15, 0.85 * columns)
-    place = (room / WIDTH, 0.1 / (height + 0.85), width / WIDTH, height / (height + 0.85))
-    axes = figure.add_axes(place)
+    axes = figure.add_axes((room / WIDTH, 0.1 / (height + 0.85), width / WIDTH, height / (height + 0.85)))
     shades(axes, 2 * (values.to_numpy() - HALF) * 0.8)
     axes.set_aspect("auto")
     for (row, column), value in np.ndenumerate(values.to_numpy()):

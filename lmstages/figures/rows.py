@@ -10,8 +10,7 @@ import numpy as np
 import pandas as pd
 
 from lmstages.config.ladder import MODEL_TYPES
-
-NO_MODELS = ("oracle", "compressor")  # families that mark the floor and take no place on the ladder
+from lmstages.results.schema import NOT_ON_THE_LADDER
 
 
 class Floor(NamedTuple):
@@ -30,7 +29,7 @@ class Floor(NamedTuple):
 
 def models_of(frame: pd.DataFrame) -> pd.DataFrame:
     """Rows that take a place on the ladder, from guessing up; oracle and compressors left out."""
-    return up_the_ladder(frame[~frame["family"].isin(NO_MODELS)])
+    return up_the_ladder(frame[~frame["family"].isin(NOT_ON_THE_LADDER)])
 
 
 def up_the_ladder(frame: pd.DataFrame) -> pd.DataFrame:

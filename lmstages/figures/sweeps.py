@@ -10,6 +10,7 @@ from lmstages.core.visible import visible
 from lmstages.figures.drawing import bits_axis, canvas, legend_below, look
 from lmstages.figures.ladder import arms
 from lmstages.figures.rows import as_floats, with_score
+from lmstages.results.formatting import in_words
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -35,12 +36,12 @@ def draw(frame: pd.DataFrame) -> "Figure | None":
     positions, ordered = _value_axis(axes, [row[key] for row in values])
     lines = _lines(rows, values)
     for index, (label, members) in enumerate(lines.items()):
-        places = [positions[in_words(values[member][key])] for member in members]
+        places = [positions[written(values[member][key])] for member in members]
         _draw_line(axes, index, label, places, rows.loc[members], ordered)
     ends = rows[["bits_per_byte", "bits_per_byte_low", "bits_per_byte_high"]].to_numpy(
         dtype=float, na_value=float("nan")
     )
-    axes.set(xlabel=in_words(key.replace("_", " ")), ylabel=f"bits per byte ({bits_axis(axes.yaxis, ends.ravel())})")
+    axes.set(xlabel=visible(key.replace("_", " ")), ylabel=f"bits per byte ({bits_axis(axes.yaxis, ends.ravel())})")
     if len(lines) > 1:
         legend_below(figure, axes.get_legend_handles_labels()[0])
     return figure
@@ -65,7 +66,7 @@ def _lines(rows: pd.DataFrame, values: Sequence[Mapping[str, Any]]) -> dict[str,
     lines: dict[str, list[int]] = {}
     for index, row in enumerate(rows.to_dict("records")):
         parts = [row[name] for name in varying]
-        parts += [f"{key.replace('_', ' ')} {in_words(values[index][key])}" for key in keys_of(rows)[1:]]
+        parts += [f"{key.replace('_', ' ')} {written(values[index][key])}" for key in keys_of(rows)[1:]]
         lines.setdefault(visible(", ".join(parts)), []).append(index)
     return lines
 
@@ -76,7 +77,7 @@ def _value_axis(axes: "Axes", values: Sequence[Any]) -> tuple[dict[str, float], 
     The axis is logarithmic where numbers span more than a decade.
     """
     ordered = all(isinstance(value, int | float) and not isinstance(value, bool) for value in values)
-    once = {in_words(value): value for value in values}
+    once = {written(value): value for value in values}
     if ordered and min(values) > 0 and max(values) > 10 * min(values):
         axes.set_xscale("log")
     positions = {word: float(value if ordered else index) for index, (word, value) in enumerate(once.items())}
@@ -95,15 +96,9 @@ def _draw_line(axes: "Axes", index: int, label: str, places: Sequence[float], ro
     axes.errorbar(places, bits, yerr=list(zip(*bars, strict=True)), **bar)
 
 
-def in_words(value: Any) -> str:
-    """A value of a config in words: ``yes``, ``none``, ``0.001``, ``128, 128``, ``kind: char``."""
-    if isinstance(value, Mapping):
-        return ", ".join(f"{visible(key)}: {in_words(inner)}" for key, inner in value.items()) or "none"
-    if isinstance(value, list | tuple):
-        return ", ".join(map(in_words, value)) or "none"
-    if isinstance(value, bool) or value is None:
-        return {True: "yes", False: "no", None: "none"}[value]
-    return f"{value:g}" if isinstance(value, float) else visible(str(value))
+def written(value: Any) -> str:
+    """A value of a config in words."""
+    return visible(in_words(value))
 
 
 def caption(frame: pd.DataFrame) -> str:
@@ -111,7 +106,7 @@ def caption(frame: pd.DataFrame) -> str:
     rows = with_score(frame)
     best, worst = (getattr(rows["bits_per_byte"], pick)() for pick in ("idxmin", "idxmax"))
     values, row = _values(rows)[best], rows.loc[best]
-    where = " and ".join(f"{key.replace('_', ' ')} {in_words(value)}" for key, value in values.items())
+    where = " and ".join(f"{key.replace('_', ' ')} {written(value)}" for key, value in values.items())
     lowest = f"the lowest point is {row['bits_per_byte']:.3f} at {visible(where)}"
     text = ", ".join(row[name] for name in ("corpus", "tokenizer", "split"))
     ends = f", the highest is {rows.loc[worst, 'bits_per_byte']:.3f}" if len(rows) > 1 else ""

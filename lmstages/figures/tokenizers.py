@@ -5,7 +5,8 @@ from typing import TYPE_CHECKING
 import pandas as pd
 
 from lmstages.figures.drawing import INK, MARKERS, bits_axis, canvas, legend_below, list_models, look, sample_of
-from lmstages.figures.rows import NO_MODELS, as_floats, counted, listed, names, up_the_ladder, with_score
+from lmstages.figures.rows import as_floats, counted, listed, names, up_the_ladder, with_score
+from lmstages.results.schema import NOT_ON_THE_LADDER
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -51,7 +52,7 @@ def shared(frame: pd.DataFrame, results: pd.DataFrame) -> pd.DataFrame:
     """The rows of the text whose model has a finite score under more than one tokenizer, with a name each."""
     sides = [frame[[f"{side}_{name}" for name in KEY]].set_axis(KEY, axis="columns") for side in "ab"]
     rows = results[results["split"] == frame["split"].iloc[0]].merge(pd.concat(sides).drop_duplicates(), on=KEY)
-    rows = up_the_ladder(with_score(rows[~rows["family"].isin(NO_MODELS)]))
+    rows = up_the_ladder(with_score(rows[~rows["family"].isin(NOT_ON_THE_LADDER)]))
     rows["name"] = names(rows)
     return rows[rows.groupby("name")["tokenizer"].transform("nunique") > 1].reset_index(drop=True)
 

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from lmstages.core.visible import all_visible
+from lmstages.corpora.splits import NAMES
 from lmstages.report import passages
 from lmstages.report.embedded import EmbeddedFigure, Figures
 from lmstages.report.entries import Entry, best_static
@@ -67,7 +68,8 @@ def chapters(results: Results, entries: Sequence[Entry], figures: Figures) -> li
     rows = {entry.row.corpus for entry in entries}
     assert rows <= {*corpora}, f"every row's corpus is described; not so: {sorted(rows - {*corpora})}"
     tables = measured(results)
-    return [_chapter(tables, sizes, entries, figures) for sizes in corpora.values()]
+    ordered = [sorted(sizes, key=lambda size: NAMES.index(size.split)) for sizes in corpora.values()]
+    return [_chapter(tables, sizes, entries, figures) for sizes in ordered]
 
 
 def _chapter(tables: Tables, sizes: Sequence[Corpora], entries: Sequence[Entry], figures: Figures) -> Chapter:

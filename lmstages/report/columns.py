@@ -10,7 +10,7 @@ from typing import TypeGuard
 
 from lmstages.report.entries import Entry, best_static, by_text, differs_from_below
 from lmstages.results import formatting
-from lmstages.results.formatting import DASH, INFINITY, count, decimal, duration, interval, significant
+from lmstages.results.formatting import DASH, count, decimal, duration, interval, significant
 from lmstages.results.schema import Result
 
 
@@ -86,6 +86,11 @@ def _unseen(entry: Entry) -> Cell:
     return Cell(bits, decimal(bits), "" if bits is None else f"{percent(row.unseen_byte_fraction)} % of the bytes")
 
 
+def _agreement(entry: Entry) -> Cell:
+    fraction = entry.row.top1_agreement
+    return Cell(None if fraction is None else 100 * fraction, percent(fraction))
+
+
 def percent(fraction: float | None) -> str:
     """A fraction as a number of hundredths with one decimal; two significant digits where that would be zero."""
     if fraction is None or fraction == 0 or abs(fraction) >= 0.0005:
@@ -145,7 +150,7 @@ FACTS = (  # what few rows have: it stands in what a click on a row shows, not i
         "top1_agreement",
         "Top-1 agreement",
         "%",
-        _number("top1_agreement", percent),
+        _agreement,
         "both find the same next token likeliest",
     ),
     Column(
@@ -218,8 +223,9 @@ def _line(run: str, entry: Entry, columns: Sequence[Column], best: bool, longest
 
 
 def _digits(cell: Cell) -> str:
-    """All digits of a number, and what stands under it."""
-    number = repr(cell.value) if isinstance(cell.value, float) and INFINITY not in cell.text else cell.text
+    """All digits of a number, an interval as the table has it, and the small line under it."""
+    rounded = isinstance(cell.value, float) and math.isfinite(cell.value) and not cell.text.startswith("[")
+    number = repr(cell.value) if rounded else cell.text
     return f"{number} ({cell.small})" if cell.small else number
 
 

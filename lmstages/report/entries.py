@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from lmstages.core.visible import all_visible, visible
-from lmstages.results.formatting import BESIDES, display_name
+from lmstages.results.formatting import display_name
 from lmstages.results.frame import Results, groups, hyperparameters
-from lmstages.results.schema import PublishedFigure, Result
+from lmstages.results.schema import NOT_ON_THE_LADDER, PublishedFigure, Result
 from lmstages.results.statistics import LEVEL
 
 Key = tuple[str, str, str, str]  # corpus, tokenizer, model, split
@@ -45,7 +45,7 @@ class Entry:
     @property
     def is_model(self) -> bool:
         """Whether it stands on the ladder; the oracle and compressors do not."""
-        return self.row.family not in BESIDES
+        return self.row.family not in NOT_ON_THE_LADDER
 
     def texts_by_temperature(self) -> dict[float, list[str]]:
         """Sampled texts, in the order in which they were drawn."""
@@ -77,7 +77,7 @@ def published_by_row(results: Results) -> dict[Key, list[PublishedFigure]]:
 
 def best_static(rows: Iterable[Result]) -> Result | None:
     """The static model with the fewest bits per byte; neither the oracle nor online rows compete."""
-    scored = [row for row in rows if row.family not in BESIDES and row.bits_per_byte is not None]
+    scored = [row for row in rows if row.family not in NOT_ON_THE_LADDER and row.bits_per_byte is not None]
     static = [row for row in scored if row.category == "static"]
     return min(static, key=lambda row: row.bits_per_byte or 0.0, default=None)
 

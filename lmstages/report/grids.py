@@ -264,8 +264,8 @@ def pairs_grid(rows: Sequence[MinimalPairs], names: Names) -> Grid:
     """A line a model, a column a contrast, all together last; the number of pairs under each contrast."""
     contrasts = sorted({row.contrast for row in rows}, key=lambda contrast: (contrast == "all", contrast))
     explanation = {column.name: column.text for column in columns(MinimalPairs)}["accuracy"]
-    asked = {contrast: max(row.pairs for row in rows if row.contrast == contrast) for contrast in contrasts}
-    heads = [Head(visible(name), f"% of {count(asked[name])} pairs", explanation) for name in contrasts]
+    pairs = {contrast: max(row.pairs for row in rows if row.contrast == contrast) for contrast in contrasts}
+    heads = [Head(visible(name), f"% of {count(pairs[name])} pairs", explanation) for name in contrasts]
     models = list(groups(rows, "tokenizer", "model").values())
     identity, leading = _identity([same[0] for same in models], names)
     lines = []

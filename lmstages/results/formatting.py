@@ -8,12 +8,11 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from lmstages.core.visible import visible
-from lmstages.results.schema import PublishedFigure, Result
+from lmstages.results.schema import NOT_ON_THE_LADDER, PublishedFigure, Result
 
 DASH = "–"
 MINUS = "−"
 INFINITY = "∞"
-BESIDES = ("oracle", "compressor")  # families that are no models: they mark the floor of the ladder
 FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n")  # first characters of a text that a spreadsheet would run
 
 
@@ -91,7 +90,7 @@ def chance(p: float | None) -> str:
 
 def display_name(row: Result) -> str:
     """The model's title, with the model's own name where it has one."""
-    plain = row.model == row.type or row.family in BESIDES
+    plain = row.model == row.type or row.family in NOT_ON_THE_LADDER
     return row.title if plain else f"{row.title} ({row.model})"
 
 

@@ -26,7 +26,6 @@ from lmstages.results.schema import Result, Seed
 PREDICTS = ("static", "online", "pretrained")  # categories whose scores are probabilities of the next token
 BEYOND = 1000  # the oracle's rank: after every model
 ORACLE = "The source itself: the code length of a reader who knows the grammar; no model is better on average."
-NOT_ON_THE_LADDER = ("compressor", "oracle")  # families that close a table, in this order
 
 
 class Measures(NamedTuple):

@@ -13,6 +13,8 @@ Imports no pandas: ``frame`` makes data frames of these rows.
 from dataclasses import dataclass, fields
 from typing import Annotated, Any, NamedTuple, get_args, get_type_hints
 
+NOT_ON_THE_LADDER = ("compressor", "oracle")  # families that are no models: they close a table, in this order
+
 # fmt: off  (a column a line)
 
 

@@ -17,8 +17,8 @@ from lmstages.results.findings import Findings
 from lmstages.results.inspections import Inspections
 from lmstages.results.intervals import Key, Profile, Text, profile
 from lmstages.results.published import set_beside
-from lmstages.results.rows import NOT_ON_THE_LADDER, Scored, compressor_rows, measures, model_rows, oracle_rows
-from lmstages.results.schema import TABLES, Corpora, CurvePoint, Result, Seed
+from lmstages.results.rows import Scored, compressor_rows, measures, model_rows, oracle_rows
+from lmstages.results.schema import NOT_ON_THE_LADDER, TABLES, Corpora, CurvePoint, Result, Seed
 
 Section = Mapping[str, Any]
 

@@ -12,8 +12,7 @@ from itertools import pairwise
 from typing import Any
 
 from lmstages.results.frame import groups
-from lmstages.results.rows import NOT_ON_THE_LADDER
-from lmstages.results.schema import Corpora, Crossing, Result, ScalingPoint, SweepPoint
+from lmstages.results.schema import NOT_ON_THE_LADDER, Corpora, Crossing, Result, ScalingPoint, SweepPoint
 
 COLUMN_OF = {"corpora": "corpus", "tokenizers": "tokenizer", "models": "model"}
 SIZE = "use"  # the swept key of a learning curve over the size of train

@@ -24,13 +24,25 @@ Schedule = Literal["constant", "cosine", "linear", "step", "stable"]
 Category = Literal["static", "online", "bound", "compressor", "pretrained"]
 
 
-FOR_READERS = ("name", "title", "source")  # constants of a record that no fit depends on
+FOR_READERS = ("name", "title", "source")  # constants of a model's record that no fit depends on
 
 
-class ModelConfig(BaseModel):
-    """Hyperparameters of one model; ``module`` and ``model`` name the class that fits it; ``source`` cites it."""
+class Record(BaseModel):
+    """A part of the config: unknown keys are refused, nothing is converted silently, nothing changes afterwards."""
 
     model_config = ConfigDict(frozen=True, strict=True, extra="forbid", protected_namespaces=())
+
+    def properties(self) -> dict[str, Any]:
+        """What code derives from the keys, as JSON: every property and every constant that a result depends on."""
+        records = [record for record in type(self).__mro__ if issubclass(record, Record)]
+        names = {name for record in records for name, member in vars(record).items() if isinstance(member, property)}
+        names |= {name for record in records for name in record.__class_vars__ if hasattr(self, name)}
+        return {name: to_jsonable_python(getattr(self, name)) for name in sorted(names.difference(FOR_READERS))}
+
+
+class ModelConfig(Record):
+    """Hyperparameters of one model; ``module`` and ``model`` name the class that fits it; ``source`` cites it."""
+
     name: ClassVar[str]
     title: ClassVar[str]
     module: ClassVar[str]
@@ -53,13 +65,6 @@ class ModelConfig(BaseModel):
     def fitted_by(self) -> str:
         """Name of the class in ``module`` that fits this record."""
         return self.model
-
-    def properties(self) -> dict[str, Any]:
-        """What code derives from the hyperparameters, as JSON: every property and every constant a fit depends on."""
-        records = [record for record in type(self).__mro__ if issubclass(record, ModelConfig)]
-        names = {name for record in records for name, member in vars(record).items() if isinstance(member, property)}
-        names |= {name for record in records for name in record.__class_vars__ if hasattr(self, name)}
-        return {name: to_jsonable_python(getattr(self, name)) for name in sorted(names.difference(FOR_READERS))}
 
 
 def as_tuple(value: Any) -> tuple[Any, ...]:

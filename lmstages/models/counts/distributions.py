@@ -78,7 +78,7 @@ class Distributions:
         return cls(orders, model.vocab_size)
 
     @classmethod
-    def beside(cls, parts: Sequence["Distributions"]) -> "Distributions":
+    def concatenated(cls, parts: Sequence["Distributions"]) -> "Distributions":
         """Several models as one: contexts of a part are numbered after those of earlier parts, ``sizes`` of each."""
         joined, below = [], [0] * len(parts)  # all parts share the uniform distribution
         for orders in zip(*(part.orders for part in parts), strict=True):

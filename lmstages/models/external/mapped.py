@@ -79,8 +79,7 @@ def mapped(config: Llama, vocab_size: int, matrices: Mapping[str, Matrix]) -> Ne
 
 
 class TheirTokens(nn.Module):
-    """A network with its own token numbering, translated to ours: token 0 is read as ``begin`` and predicted as
-    ``end``.
+    """A network with its own token numbers, translated to ours: token 0 is read as ``begin``, predicted as ``end``.
 
     Their token 0 has the number ``end`` here; all other tokens have the same number in both.
     """

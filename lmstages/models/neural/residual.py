@@ -139,7 +139,7 @@ class CrossFitted:
             progress.at(end, end, "tokens")
         tables.append(_contexts_between(model, valid, 0, len(valid)))
         self.contexts = np.concatenate([beginning, *tables])
-        self.distributions = Distributions.beside(parts)
+        self.distributions = Distributions.concatenated(parts)
 
     def log_probs(self, inputs: np.ndarray) -> np.ndarray:
         """(B, T) tokens with positions -> (B, T, V) nats."""
