@@ -220,6 +220,8 @@ def download(args: argparse.Namespace) -> None:
 
 def _prepare_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--raw", type=Path, nargs="*", default=[], help="downloaded files, or the user's own")
+    content = "hash of the user's file when the run began, so that one that changed since is refused"
+    parser.add_argument("--content", default="", help=content)
 
 
 @command("split", options=_prepare_options)
@@ -229,7 +231,8 @@ def prepare(args: argparse.Namespace) -> None:
     from lmstages.corpora.preparation import prepare as run
 
     corpus = from_section(Corpus, args.section)
-    run(corpus, args.raw, args.out, _made(args, args.section, [] if corpus.path else args.raw))
+    made = _made(args, args.section, [] if corpus.path else args.raw)
+    run(corpus, args.raw, args.out, made, args.content)
 
 
 def _tokenize_options(parser: argparse.ArgumentParser) -> None:
@@ -367,6 +370,8 @@ def quantization_error(args: argparse.Namespace) -> None:
 
 def _score_pretrained_options(parser: argparse.ArgumentParser) -> None:
     _mirror_option(parser, "the hub")
+    content = "hash of the checkpoint's files, kept in the provenance; a commit of the hub has none"
+    parser.add_argument("--content", default="none", help=content)
 
 
 @command("pretrained", "splits", "sampling", "documents", paths=["text"], options=_score_pretrained_options)
@@ -378,7 +383,7 @@ def score_pretrained(args: argparse.Namespace) -> None:
 
     record = from_section(Pretrained, args.section["pretrained"])
     made = _made(args, args.section, [text_path(args.text, split) for split in args.section["splits"]])
-    run(args.section, record, args.text, args.out, args.threads, args.mirror, made)
+    run(args.section, record, args.text, args.out, args.threads, args.mirror, {**made, "content": args.content})
 
 
 # ---------------------------------------------------------------- experiments

@@ -285,7 +285,7 @@ def test_a_name_may_have_64_characters(write):
 
 
 def test_a_file_whose_name_is_none_is_refused(refusal):
-    assert refusal(name="My Run.yaml").startswith("run name 'My Run' (from the file's name) is no name")
+    assert refusal(name="My Run.yaml").startswith("run name 'My Run' (from the file's name, or as=) is no name")
 
 
 # The file itself

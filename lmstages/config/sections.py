@@ -4,6 +4,7 @@ Knows the ladder's records; ``reading`` makes records of a file, ``run`` and ``j
 """
 
 import json
+import os
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
@@ -50,6 +51,14 @@ def _unique(values: list[Any]) -> list[Any]:
 UNIQUE = AfterValidator(_unique)
 
 
+def _with_home(path: str) -> str:
+    """``~/my.txt`` as a shell reads it, unless a file has that very name: in ``text=~/my.txt`` no shell does."""
+    return path if os.path.lexists(path) else os.path.expanduser(path)
+
+
+OutsidePath = Annotated[str, AfterValidator(_with_home)]
+
+
 class Split(Record):
     """The sizes of train, valid and test: fractions (at most 1) or counts, taken from the corpus in ``order``.
 
@@ -82,7 +91,7 @@ class Corpus(Record):
     """One text: embedded (``coined``, ``fables``), downloaded (``source``) or the user's own (``path``)."""
 
     source: str | None = None
-    path: str | None = None
+    path: OutsidePath | None = None
     documents: Layout | None = None
     separator: str = "<|endoftext|>"
     read_as: Literal["documents", "stream"] = "documents"
@@ -265,8 +274,8 @@ class Pretrained(Record):
 
     hub: str | None = None
     revision: Annotated[str, Field(pattern="^[0-9a-f]{40}$")] | None = None
-    path: str | None = None
-    gguf: str | None = None
+    path: OutsidePath | None = None
+    gguf: OutsidePath | None = None
     sha256: Annotated[str, Field(pattern="^[0-9a-f]{64}$")] | None = None
     engine: Literal["torch", "llama.cpp"] = "torch"
     window: Annotated[int, Field(ge=2)] | None = None
@@ -295,7 +304,7 @@ class Basics(Record):
     """What holds for every experiment of a run."""
 
     name: str
-    mirror: str | None = None
+    mirror: OutsidePath | None = None
     seeds: Seeds = [0]
     estimation: bool = False
     compressors: Annotated[list[Literal["gzip", "bz2", "xz", "zstd"]], UNIQUE] | None = None

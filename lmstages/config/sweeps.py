@@ -109,8 +109,13 @@ def _with_swept_references(corpus: Entry, swept: Mapping[str, Swept]) -> Entry:
     for key in ("models", "tokenizers"):
         if isinstance(corpus.get(key), list):
             by_entry = swept.get(key, {})
-            references[key] = [new_entry for name in corpus[key] for new_entry in by_entry.get(name, [name])]
+            references[key] = [new_entry for name in corpus[key] for new_entry in _entries_of(name, by_entry)]
     return corpus | references
+
+
+def _entries_of(name: Any, by_entry: Swept) -> list[Any]:
+    """The new entries that a reference stands for; what is no name stays, for the record to refuse."""
+    return list(by_entry.get(name, [name])) if isinstance(name, str) else [name]
 
 
 def _slug(value: Any) -> str:
