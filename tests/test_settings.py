@@ -171,9 +171,9 @@ def prepared(folder, *settings):
 
 
 def is_done(folder, *settings):
-    plan = snakemake(folder, "-n", *PREPARE, *settings)
+    plan = snakemake(folder, "-np", *PREPARE, *settings)
     assert plan.returncode == 0, plan.stdout + plan.stderr
-    return "Nothing to be done" in plan.stdout + plan.stderr
+    return "lmstages prepare" not in plan.stdout
 
 
 def test_a_text_replaced_by_an_older_one_is_noticed(folder):
@@ -266,7 +266,7 @@ def test_one_text_under_two_configs_is_not_one_run(folder):
     (folder / "my.txt").write_text(words(1))
     prepared(folder, "text=my.txt")
     refused = snakemake(folder, "-n", "--config", "run=tiny", "text=my.txt")
-    assert refused.returncode == 1 and "holds the run of the text my.txt with small.yaml" in refused.stderr
+    assert refused.returncode == 1 and "holds the run of the text my.txt with small.yaml" in refused.stdout
 
 
 def test_two_configs_of_one_name_are_not_one_run(folder):
@@ -275,7 +275,7 @@ def test_two_configs_of_one_name_are_not_one_run(folder):
     prepared(folder, "estimation=false")
     refused = snakemake(folder, "-n", "--configfile", "other/small.yaml")
     message = "results/small: holds the run of small.yaml, not of other/small.yaml; a folder holds one run"
-    assert refused.returncode == 1 and message in refused.stderr
+    assert refused.returncode == 1 and message in refused.stdout
     assert "results/third/coined" in planned(folder, "--configfile", "other/small.yaml", "--config", "as=third")
 
 

@@ -16,6 +16,7 @@ from lmstages.config.jobs import MIXED_CATEGORIES, Run
 from lmstages.config.ladder import MODEL_TYPES
 from lmstages.config.overrides import merge, override
 from lmstages.config.references import missing_bases, with_bases, wrong_checkpoints
+from lmstages.config.resources import LARGEST_GIGABYTES, too_large
 from lmstages.config.sections import (
     NAME,
     Basics,
@@ -127,6 +128,7 @@ def _parse_run(name: str, raw: dict[str, Any], problems: list[str]) -> Run | Non
     published = _published(raw.get("published"), problems)
     sampling = parsed(Sampling, {} if raw.get("sampling") is None else raw["sampling"], "sampling", problems)
     problems.extend([*_unknown_names(sections, published), *_unusable(sections, published)])
+    problems.extend(_impossible(sections["models"]))
     problems.extend(_unmixable(sections, raw.get("seeds")))
     problems.extend([*missing_bases(sections), *wrong_checkpoints(sections)])
     rest = {key: raw[key] for key in ("mirror", "seeds", "estimation", "compressors") if raw.get(key) is not None}
@@ -252,6 +254,13 @@ def _unusable(sections: Mapping[str, dict[str, Any]], published: list[Any]) -> I
     for index, figure in enumerate(published):
         if figure and figure.corpus in corpora and figure.split not in corpora[figure.corpus].evaluate:
             yield f"published[{index}].split: {figure.split!r} is not evaluated on corpus {figure.corpus}"
+
+
+def _impossible(models: Mapping[str, Model | None]) -> Iterator[str]:
+    """Models that no machine has the memory for."""
+    for name, model in models.items():
+        if model is not None and (problem := too_large(model.config)):
+            yield f"models.{name}: {problem}; at most {LARGEST_GIGABYTES:,} GB; lower its widths, layers or batches"
 
 
 def _chosen_on_valid(config: ModelConfig) -> str | None:

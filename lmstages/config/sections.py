@@ -20,7 +20,7 @@ from pydantic import (
 )
 
 from lmstages.config.hyperparameters import base
-from lmstages.config.hyperparameters.base import ModelConfig
+from lmstages.config.hyperparameters.base import ModelConfig, Seed, Width
 from lmstages.config.ladder import MODEL_TYPES
 from lmstages.config.sources import SOURCES, Layout
 from lmstages.core.errors import UserError, did_you_mean
@@ -59,6 +59,9 @@ def _with_home(path: str) -> str:
 OutsidePath = Annotated[str, AfterValidator(_with_home)]
 
 
+AnySeed = Annotated[int, Field(gt=-(1 << 63), lt=1 << 63)]
+
+
 class Split(Record):
     """The sizes of train, valid and test: fractions (at most 1) or counts, taken from the corpus in ``order``.
 
@@ -69,7 +72,7 @@ class Split(Record):
     train: Annotated[float, Field(ge=0)] = 0.8
     valid: Annotated[float, Field(ge=0)] = 0.1
     test: Annotated[float, Field(ge=0)] = 0.1
-    shuffle_seed: int | None = 42
+    shuffle_seed: AnySeed | None = 42
     deduplicate: bool = False  # leave out what valid and test share with train, and test with valid
     order: list[SplitName] = ["train", "valid", "test"]
 
@@ -96,8 +99,8 @@ class Corpus(Record):
     separator: str = "<|endoftext|>"
     read_as: Literal["documents", "stream"] = "documents"
     newlines: Literal["refuse", "keep", "unix"] = "refuse"
-    count: Annotated[int, Field(ge=3)] | None = None
-    seed: int = 0
+    count: Annotated[int, Field(ge=3, le=1 << 40)] | None = None
+    seed: AnySeed = 0
     use: Annotated[float, Field(gt=0, le=1)] = 1.0  # fraction of train, from its beginning; valid and test stay
     split: Split = Split()
     evaluate: Annotated[list[SplitName], UNIQUE] = ["test"]
@@ -159,9 +162,9 @@ class Scoring(Record):
     """
 
     protocol: Literal["auto", "stream", "whole", "stride", "disjoint"] = "auto"
-    window: Annotated[int, Field(ge=1)] | None = None
-    stride: Annotated[int, Field(ge=1)] | None = None
-    skip: Annotated[int, Field(ge=0)] = 0
+    window: Width | None = None
+    stride: Width | None = None
+    skip: Annotated[int, Field(ge=0, le=1 << 40)] = 0
 
     @model_validator(mode="after")
     def _stride_fits(self) -> "Scoring":
@@ -194,12 +197,14 @@ class Sampling(Record):
     count: Annotated[int, Field(ge=1, le=10000)] = 5
     length: Annotated[int, Field(ge=1, le=100000)] = 200
     temperature: Annotated[float | list[float], WrapValidator(_temperature_or_list)] = 1.0
-    top_k: Annotated[int, Field(ge=1)] | None = None
+    top_k: Annotated[int, Field(ge=1, le=1 << 24)] | None = None
     top_p: Annotated[float, Field(gt=0, le=1)] = 1.0
     prompt: str = ""
-    seed: int = 0
+    seed: Seed = 0
     measured: Annotated[int, Field(ge=1, le=1000000)] = 500  # samples that are measured and not shown
-    measured_tokens: Annotated[int, Field(ge=1)] = 8000  # about so many tokens in all: long samples are fewer
+    measured_tokens: Annotated[int, Field(ge=1, le=1 << 40)] = (
+        8000  # about so many tokens in all: long samples are fewer
+    )
 
 
 MEASURED = ("measured", "measured_tokens")
@@ -234,7 +239,7 @@ class Published(Record):
         return self
 
 
-Seeds = Annotated[list[Annotated[int, Field(ge=0)]], UNIQUE]
+Seeds = Annotated[list[Seed], UNIQUE]
 
 
 class OwnSeeds(Record):
@@ -278,8 +283,8 @@ class Pretrained(Record):
     gguf: OutsidePath | None = None
     sha256: Annotated[str, Field(pattern="^[0-9a-f]{64}$")] | None = None
     engine: Literal["torch", "llama.cpp"] = "torch"
-    window: Annotated[int, Field(ge=2)] | None = None
-    stride: Annotated[int, Field(ge=1)] | None = None
+    window: Annotated[int, Field(ge=2, le=1 << 17)] | None = None
+    stride: Width | None = None
     memory: Annotated[float, Field(gt=0)] | None = None
     samples: bool = True
     corpora: Annotated[list[str], UNIQUE] | None = None
@@ -375,6 +380,9 @@ def parsed(
         return None
 
 
+LONGEST_SHOWN = 200  # characters of a wrong value in its message
+
+
 def mistake(allowed: list[str], where: str, detail: Mapping[str, Any]) -> str:
     """One line for one of pydantic's errors in the section ``where`` with the ``allowed`` keys."""
     path = ".".join(str(part) for part in (where, *detail["loc"]) if part != "")
@@ -387,4 +395,5 @@ def mistake(allowed: list[str], where: str, detail: Mapping[str, Any]) -> str:
     if detail["type"] == "missing":
         return f"{path}: missing"
     value = f"the text {detail['input']!r}" if isinstance(detail["input"], str) else repr(detail["input"])
+    value = value if len(value) <= LONGEST_SHOWN else f"{value[:LONGEST_SHOWN]}..."
     return f"{path}: {value} found; {detail['msg'][0].lower()}{detail['msg'][1:]}"

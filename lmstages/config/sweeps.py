@@ -10,10 +10,12 @@ before it is validated.
 import re
 from collections.abc import Iterator, Mapping
 from itertools import product
+from math import prod
 from typing import Any
 
 from lmstages.core.errors import UserError
 
+MOST_ENTRIES = 10_000  # of one grid
 SECTIONS = ("corpora", "tokenizers", "models")
 Entry = dict[str, Any]
 Swept = dict[str, dict[str, Entry]]  # entry -> {name of a new entry: {swept key: value}}
@@ -54,6 +56,8 @@ def _expand_section(section: str, entries: Mapping[str, Any]) -> tuple[Entry, Sw
         if not sweeps:
             plain[name] = entry
             continue
+        if (count := prod(len(values) for _, values in sweeps)) > MOST_ENTRIES:
+            raise UserError(f"{section}.{name}", f"its sweeps make {count:,} entries", f"at most {MOST_ENTRIES:,}")
         paths = [path for path, _ in sweeps]
         for values in product(*(values for _, values in sweeps)):
             keys = dict(zip(_labels(paths), values, strict=True))

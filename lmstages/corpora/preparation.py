@@ -130,20 +130,25 @@ def borders(total: int, sizes: Sequence[float], where: str) -> list[int]:
     return [int(part * total) for part in sums.tolist()]
 
 
-def _parts(total: int, corpus: Any) -> list[tuple[str, int, int]]:
+def parts_of(total: int, corpus: Any) -> list[tuple[str, int, int]]:
     """(split, begin, end) in the order that the config gives."""
     where = f"{corpus.path or corpus.source}: split"
     ends = borders(total, [getattr(corpus.split, name) for name in corpus.split.order], where)
     return list(zip(corpus.split.order, [0, *ends[:-1]], ends, strict=True))
 
 
-def _cut_documents(source: Path, corpus: Any, folder: Path, made: Made) -> dict[str, Any]:
+def documents_by_split(source: Path, corpus: Any) -> tuple[text.Documents, dict[str, list[int]]]:
+    """The documents of a text, and the indices of those of each split in their order, before any is left out."""
     separator = SOURCES[corpus.source].separator if corpus.source in SOURCES else corpus.separator
     spans = text.document_offsets(source, corpus.layout, separator, corpus.path or corpus.source)
     order = list(range(len(spans.ends)))
     if corpus.split.shuffle_seed is not None:
         random.Random(corpus.split.shuffle_seed).shuffle(order)
-    parts = {name: order[begin:end] for name, begin, end in _parts(len(order), corpus)}
+    return spans, {name: order[begin:end] for name, begin, end in parts_of(len(order), corpus)}
+
+
+def _cut_documents(source: Path, corpus: Any, folder: Path, made: Made) -> dict[str, Any]:
+    spans, parts = documents_by_split(source, corpus)
     facts: dict[str, Any] = {}
     with open(source, "rb") as file:
         kept = dict(_distinct(file, spans, parts) if corpus.split.deduplicate else parts)
@@ -184,7 +189,7 @@ def _cut_stream(source: Path, corpus: Any, folder: Path, made: Made) -> dict[str
         total = sum(count_characters(piece) for piece in iter(lambda: content.read(PIECE), b""))
     facts = {}
     with open(source, encoding="utf-8", newline="") as file:
-        for name, begin, end in _parts(total, corpus):
+        for name, begin, end in parts_of(total, corpus):
             count = used_count(end - begin, corpus) if name == "train" else end - begin
             contents = (piece.encode() for piece in _read_characters(file, count))
             facts[name] = write(folder, name, contents, np.zeros(1 if count else 0), True, made)

@@ -116,11 +116,23 @@ def run_file(name):
     return PROJECT / path if not path.exists() and (PROJECT / path).exists() else path
 
 
+def look_ahead():
+    """Say what can be known of texts of one's own before the first job."""
+    if any(corpus.path is not None for corpus in RUN.corpora.values()):
+        from lmstages.corpora.forecast import forecast
+
+        for warning in forecast(RUN):
+            print(f"lmstages: {warning}", file=sys.stderr)
+
+
 RUN, ORIGIN = or_stop(chosen_run)
 ROOT = f"results/{RUN.name}"
 CONTENTS = Contents(Path(".snakemake", "lmstages", "contents.json"))
 if not IS_JOB:
-    or_stop(claim if MAKES_FILES else stop_if_taken, Path(ROOT), ORIGIN)
+    or_stop(stop_if_taken, Path(ROOT), ORIGIN)
+    or_stop(look_ahead)
+if MAKES_FILES:
+    or_stop(claim, Path(ROOT), ORIGIN)
 os.environ["LMSTAGES_MIRROR"] = RUN.mirror or ""
 
 
