@@ -13,15 +13,23 @@ CORES ?= all
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.made-from-lock
-CHOSEN := $(if $(RUN),run=$(RUN)) $(if $(TEXT),text='$(TEXT)') $(if $(MIRROR),mirror='$(MIRROR)') $(if $(SET),set='$(SET)')
-CONFIG := $(if $(strip $(CHOSEN)),--config $(CHOSEN))
+# As they were typed, whatever characters they hold: make expands no dollar sign in them, and the shell, which gets them
+# as variables, no quote. A text gets ./ in front, since Snakemake's own reading of "\# notes.txt" ends in an error.
+override RUN := $(value RUN)
+override TEXT := $(value TEXT)
+override MIRROR := $(value MIRROR)
+override SET := $(value SET)
+export RUN TEXT MIRROR SET
+CHOSEN := $${RUN:+"run=$$RUN"} $${TEXT:+"text=$$TEXT"} $${MIRROR:+"mirror=$$MIRROR"} $${SET:+"set=$$SET"}
+CONFIG := $(if $(strip $(RUN)$(TEXT)$(MIRROR)$(SET)),--config $(CHOSEN))
+RELATIVE := case "$$TEXT" in ""|/*|"~"*) ;; *) TEXT="./$$TEXT" ;; esac
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 .PHONY: report test test-slow lint format readme docs image clean
 
 report: $(READY)
-	snakemake --cores $(CORES) $(CONFIG)
-	@snakemake show --cores 1 $(CONFIG) --quiet all
+	@$(RELATIVE); set -x; snakemake --cores $(CORES) $(CONFIG)
+	@$(RELATIVE); snakemake show --cores 1 $(CONFIG) --quiet all
 
 test: $(READY)
 	OMP_NUM_THREADS=1 python -m pytest -m "not slow" --numprocesses auto --dist loadfile

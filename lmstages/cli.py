@@ -19,6 +19,7 @@ from typing import Any, NoReturn
 
 from lmstages import __version__
 
+MOST_THREADS = 1024
 TEMPORARY_FAILURE = 75  # of sysexits.h: start it again
 DESCRIPTION = "Fits every classic language model on the same text and compares them on the same held-out bytes."
 EXAMPLES = """\
@@ -86,6 +87,11 @@ def check(args: argparse.Namespace) -> None:
     from lmstages.config.reading import read_run
 
     run = read_run(args.config)
+    if any(corpus.path is not None for corpus in run.corpora.values()):
+        from lmstages.corpora.forecast import forecast
+
+        for warning in forecast(run):
+            logging.getLogger("lmstages").warning("%s", warning)
     for corpus, tokenizer, model, seed in run.experiments():
         print(f"{corpus}/{tokenizer}/{model}/seed{seed}")
 
@@ -130,7 +136,7 @@ def diff(args: argparse.Namespace) -> None:
 
 def _play_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("results", type=Path, help="a run's folder, such as results/default")
-    parser.add_argument("--port", type=int, default=0, help="of 127.0.0.1; by default any free one")
+    parser.add_argument("--port", type=_whole_number(0, 65535), default=0, help="of 127.0.0.1; by default any free one")
 
 
 @command(options=_play_options, for_people=True, is_stage=False)
@@ -200,7 +206,29 @@ def _download_options(parser: argparse.ArgumentParser) -> None:
 
 def _number_or_all(text: str) -> int | None:
     """``all`` -> None."""
-    return None if text == "all" else int(text)
+    return None if text == "all" else _whole_number(1)(text)
+
+
+def _whole_number(least: int, most: int = 1 << 40) -> Callable[[str], int]:
+    """A function: text -> a whole number within bounds, or argparse's own error."""
+
+    def parse(text: str) -> int:
+        if not (text.isascii() and text.isdecimal() and len(text) < 20 and least <= int(text) <= most):
+            raise argparse.ArgumentTypeError(f"{text!r} found; a whole number from {least:,} to {most:,}")
+        return int(text)
+
+    return parse
+
+
+def _duration(text: str) -> float:
+    """Text -> a finite number of seconds or minutes that is not negative, or argparse's own error."""
+    try:
+        number = float(text)
+    except ValueError:
+        number = -1.0
+    if not 0 <= number < 1e9:
+        raise argparse.ArgumentTypeError(f"{text!r} found; a number, 0 or more")
+    return number
 
 
 def _mirror_option(parser: argparse.ArgumentParser, upstream: str) -> None:
@@ -212,14 +240,20 @@ def _mirror_option(parser: argparse.ArgumentParser, upstream: str) -> None:
 def download(args: argparse.Namespace) -> None:
     """Fetch one part of a source, verified, from its upstream or from a mirror."""
     from lmstages.config.sources import SOURCES
+    from lmstages.core.errors import UserError
     from lmstages.corpora.download import fetch
 
+    parts = [part.name for part in SOURCES[args.source].parts]
+    if args.part not in parts:
+        raise UserError("--part", f"{args.part!r} is no part of {args.source}", f"allowed: {', '.join(parts)}")
     made = _made(args, {"source": args.source, "stories": args.stories}, [])
     fetch(SOURCES[args.source], args.out, args.mirror, made, part=args.part, stories=args.stories)
 
 
 def _prepare_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--raw", type=Path, nargs="*", default=[], help="downloaded files, or the user's own")
+    content = "hash of the user's file when the run began, so that one that changed since is refused"
+    parser.add_argument("--content", default="", help=content)
 
 
 @command("split", options=_prepare_options)
@@ -229,7 +263,8 @@ def prepare(args: argparse.Namespace) -> None:
     from lmstages.corpora.preparation import prepare as run
 
     corpus = from_section(Corpus, args.section)
-    run(corpus, args.raw, args.out, _made(args, args.section, [] if corpus.path else args.raw))
+    made = _made(args, args.section, [] if corpus.path else args.raw)
+    run(corpus, args.raw, args.out, made, args.content)
 
 
 def _tokenize_options(parser: argparse.ArgumentParser) -> None:
@@ -305,13 +340,13 @@ def contrast(args: argparse.Namespace) -> None:
 
 def _fit_options(parser: argparse.ArgumentParser) -> None:
     """Resume points are of gradient descent; counting, and the model autograd, take seconds and start over."""
-    parser.add_argument("--seed", type=int, default=0, help="of all random draws")
+    parser.add_argument("--seed", type=_whole_number(0, (1 << 63) - 1), default=0, help="of all random draws")
     folder = "folder of resume points; the same command continues from them, and removes them when it is done"
     parser.add_argument("--resume", type=Path, metavar="FOLDER", help=folder)
-    parser.add_argument("--save-seconds", type=float, default=60.0, help="between two resume points (60),")
-    parser.add_argument("--save-steps", type=int, default=sys.maxsize, help="or so many steps, if sooner")
+    parser.add_argument("--save-seconds", type=_duration, default=60.0, help="between two resume points (60),")
+    parser.add_argument("--save-steps", type=_whole_number(1), default=sys.maxsize, help="or so many steps, if sooner")
     limit = "the job's time limit, from its start: shortly before it the fit saves and exits with 75; 0 is no limit"
-    parser.add_argument("--minutes", type=float, default=0.0, help=limit)
+    parser.add_argument("--minutes", type=_duration, default=0.0, help=limit)
     compiled = "torch.compile: auto is for long fits on a GPU"
     parser.add_argument("--compile", choices=("auto", "always", "never"), default="auto", help=compiled)
     _device_option(parser)
@@ -367,6 +402,8 @@ def quantization_error(args: argparse.Namespace) -> None:
 
 def _score_pretrained_options(parser: argparse.ArgumentParser) -> None:
     _mirror_option(parser, "the hub")
+    content = "hash of the checkpoint's files, kept in the provenance; a commit of the hub has none"
+    parser.add_argument("--content", default="none", help=content)
 
 
 @command("pretrained", "splits", "sampling", "documents", paths=["text"], options=_score_pretrained_options)
@@ -378,7 +415,7 @@ def score_pretrained(args: argparse.Namespace) -> None:
 
     record = from_section(Pretrained, args.section["pretrained"])
     made = _made(args, args.section, [text_path(args.text, split) for split in args.section["splits"]])
-    run(args.section, record, args.text, args.out, args.threads, args.mirror, made)
+    run(args.section, record, args.text, args.out, args.threads, args.mirror, {**made, "content": args.content})
 
 
 # ---------------------------------------------------------------- experiments
@@ -539,7 +576,7 @@ def _add(subparsers: Any, entry: Command) -> None:
         subparser.add_argument(f"--{path}", type=Path, required=True, help=PATHS[path])
     if entry.section:
         section = f"its part of the config, as JSON with {', '.join(entry.section)}"
-        parse = _section_parser(entry.section)
+        parse = _section_parser(function.__name__, entry.section)
         subparser.add_argument("--section", type=parse, required=True, help=section)
     if entry.is_stage:
         _add_stage_options(subparser)
@@ -549,21 +586,26 @@ def _add(subparsers: Any, entry: Command) -> None:
 
 def _add_stage_options(subparser: argparse.ArgumentParser) -> None:
     subparser.add_argument("--out", type=Path, required=True, help="the file or folder to write")
-    subparser.add_argument("--threads", type=int, default=1, help="cores it may use; the bits of a fit depend on it")
+    cores = "cores it may use; the bits of a fit depend on it"
+    subparser.add_argument("--threads", type=_whole_number(1, MOST_THREADS), default=1, help=cores)
     subparser.add_argument("--code", default="", help="hash of the code, kept in the provenance")
     subparser.add_argument("--log", type=Path, help="a file that gets the same lines as the terminal")
 
 
-def _section_parser(keys: Sequence[str]) -> Callable[[str], Any]:
-    """A function: text -> JSON with these keys, or argparse's own error."""
+def _section_parser(command_name: str, keys: Sequence[str]) -> Callable[[str], Any]:
+    """A function: text -> JSON with these keys, each of its kind, or argparse's own error."""
 
     def parse(text: str) -> Any:
+        from lmstages.config.job_sections import problems
+
         try:
             section = json.loads(text)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise argparse.ArgumentTypeError(f"is no JSON: {error}") from error
         if lacking := [key for key in keys if not isinstance(section, dict) or key not in section]:
             raise argparse.ArgumentTypeError(f"lacks {', '.join(lacking)}")
+        if wrong := problems(command_name, section):
+            raise argparse.ArgumentTypeError(f"cannot be used: {'; '.join(wrong)}")
         return section
 
     return parse
@@ -601,7 +643,10 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _use_threads(threads: int) -> None:
-    """Every library takes exactly the threads it is given, and idle ones sleep."""
+    """Every library takes exactly the threads it is given, and idle ones sleep; says where they are too many."""
+    cores = os.cpu_count() or threads
+    if threads > cores:
+        logging.getLogger("lmstages").warning("--threads %d: this machine has %d cores", threads, cores)
     os.environ["OMP_WAIT_POLICY"] = "passive"
     for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "RAYON_NUM_THREADS"):
         os.environ[name] = str(threads)

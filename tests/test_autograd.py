@@ -13,7 +13,8 @@ from lmstages.config.hyperparameters.neural import Autograd
 from lmstages.core.documents import Documents
 from lmstages.core.errors import FitError
 from lmstages.models.base import build
-from lmstages.models.neural.autograd import Network, Value, cross_entropy, in_order
+from lmstages.models.neural import autograd
+from lmstages.models.neural.autograd import AutogradModel, Network, Value, cross_entropy, in_order
 
 SMALL = {"window": 3, "embedding": 4, "hidden": [6, 5], "examples": 40, "epochs": 2}
 
@@ -137,3 +138,18 @@ def test_the_error_names_a_learning_rate_that_is_too_high_and_clipping_helps():
 def test_scalar_autograd_imports_no_torch():
     code = "import sys, lmstages.models.neural.autograd; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
+
+
+def test_a_long_fit_says_so_before_it_begins(caplog, monkeypatch):
+    tokens = Documents.single(np.random.default_rng(0).integers(0, 50, 200))
+    config = Autograd(examples=4, epochs=1)
+    AutogradModel(config, 50).fit(tokens, tokens, 0)
+    assert "vocabulary" not in caplog.text
+    monkeypatch.setattr(autograd, "LONG_FIT", 0.01)
+    AutogradModel(config, 50).fit(tokens, tokens, 0)
+    assert "at a vocabulary of 50; fewer examples or a smaller vocabulary make it shorter" in caplog.text
+
+
+def test_the_weights_that_are_estimated_are_those_of_the_network():
+    arrays = AutogradModel(Autograd(hidden=[16, 8]), 50).initial(0)
+    assert Autograd(hidden=[16, 8]).weights(50) == sum(a.size for name, a in arrays.items() if "weight" in name)

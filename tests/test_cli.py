@@ -304,9 +304,9 @@ def test_a_section_that_is_none_is_a_usage_error(section, message, capsys):
     assert f"argument --section: {message}" in capsys.readouterr().err
 
 
-def test_a_bug_keeps_its_traceback(stage, capsys):
-    compared = json.dumps({"run": "x", "experiments": [], "evaluate": None, "published": [], "sweeps": []})
-    assert call("summarize", "--out", "x", "--section", compared) == 1
+def test_a_bug_keeps_its_traceback(stage, capsys, monkeypatch):
+    monkeypatch.setattr("lmstages.results.summary.summarize", None)
+    assert call("summarize", "--out", "x", "--section", stage[0].summary_section()) == 1
     message = capsys.readouterr().err
     assert "this is a bug of lmstages, not of its input" in message and "Traceback" in message
 
@@ -357,3 +357,91 @@ def test_progress_lines_name_their_job_and_errors_do_not(fit, capsys):
     folder, _ = fit("mlp")
     lines = capsys.readouterr().err.splitlines()
     assert any(line.startswith(f"[{folder}] step 40/40  train ") for line in lines)
+
+
+# Values of options
+
+
+STAGED = {
+    "fit": ("--tokens", "t"),
+    "evaluate": ("--model", "m", "--tokens", "t", "--text", "x"),
+    "probe": ("--model", "m", "--tokens", "t"),
+    "tokenize": ("--text", "x"),
+    "analyse": ("--corpus", "c"),
+    "inspect": ("--tokens", "t"),
+    "mix": ("--text", "x", "--components", "a", "b"),
+    "oracle": ("--text", "x"),
+    "compress": ("--text", "x"),
+    "overlap": ("--text", "x"),
+    "summarize": (),
+}
+SCORING = '"scoring": {"protocol": "stream", "window": 4, "stride": 2, "skip": 0}'
+SAMPLING = '{"count": 1, "length": 5, "temperature": 1.0, "top_k": null, "top_p": 1.0, "prompt": "", "seed": 0}'
+EVALUATED = f'"splits": ["test"], "documents": true, "sampling": {SAMPLING}'
+
+
+@pytest.mark.parametrize(
+    ("stage_name", "section", "message"),
+    [
+        ("evaluate", f'{{{EVALUATED}, "scoring": {{}}}}', "scoring.protocol: missing"),
+        ("evaluate", f'{{{EVALUATED}, "scoring": 5}}', "scoring: 5 found"),
+        ("evaluate", f"{{{EVALUATED}, {SCORING}}}".replace('"seed": 0', '"sed": 0'), "sampling.seed: missing"),
+        ("evaluate", f"{{{EVALUATED}, {SCORING}}}".replace('["test"]', '"test"'), "splits: the text 'test' found"),
+        ("evaluate", f"{{{EVALUATED}, {SCORING}}}".replace('["test"]', '["tst"]'), "splits.0: the text 'tst' found"),
+        ("evaluate", f"{{{EVALUATED}, {SCORING}}}".replace("true", "3"), "documents: 3 found"),
+        ("probe", f'{{{EVALUATED}, {SCORING}, "source": null}}', "sampling.measured: missing"),
+        ("probe", f'{{{EVALUATED}, {SCORING}, "source": "fable"}}', "source: the text 'fable' found"),
+        ("mix", '{"of": "a", "weights": "equal", "splits": ["test"]}', "of: the text 'a' found"),
+        ("mix", '{"of": ["a"], "weights": "even", "splits": ["test"]}', "weights: the text 'even' found"),
+        ("oracle", '{"source": null, "splits": ["test"]}', "source: None found"),
+        ("compress", '{"compressors": ["rar"], "splits": ["test"]}', "compressors.0: the text 'rar' found"),
+        ("overlap", '{"splits": []}', "splits: names nothing"),
+        ("fit", '{"type": "bigram", "hyperparameters": [1]}', "hyperparameters: [1] found"),
+        ("inspect", '{"cells": ["gpt"], "split": "test"}', "cells.0: the text 'gpt' found"),
+        (
+            "analyse",
+            '{"cells": [{}], "splits": ["test"], "documents": true, "source": null}',
+            "cells.0.tokenizer: miss",
+        ),
+        ("summarize", '{"run": "a", "experiments": [], "evaluate": {}, "published": [], "sweeps": []}', "models: miss"),
+        ("tokenize", "[" * 2000 + "]" * 2000, "is no JSON"),
+        ("tokenize", "5", "lacks kind"),
+    ],
+)
+def test_an_incomplete_section_is_refused(capsys, stage_name, section, message):
+    with pytest.raises(SystemExit):
+        call(stage_name, *STAGED[stage_name], "--out", "x", "--section", section)
+    assert "argument --section: " in (error := capsys.readouterr().err) and message in error
+
+
+FIT = ("fit", "--tokens", "t", "--out", "x", "--section", '{"type": "bigram", "hyperparameters": {}}')
+DOWNLOAD = ("download", "--source", "names", "--out", "x")
+
+
+@pytest.mark.parametrize(
+    ("command", "option", "value"),
+    [
+        *((FIT, "--threads", value) for value in ("0", "-1", "1e3", "1025", "²", "9" * 30)),
+        *((FIT, "--seed", value) for value in ("-1", "1.5", str(2**63))),
+        *((FIT, "--minutes", value) for value in ("-1", "nan", "inf", "soon")),
+        *((FIT, "--save-seconds", value) for value in ("-1", "nan")),
+        *((FIT, "--save-steps", value) for value in ("0", "-5")),
+        *((DOWNLOAD, "--stories", value) for value in ("-5", "0", "some", "1.5")),
+        *((("play", "results"), "--port", value) for value in ("-1", "65536")),
+    ],
+)
+def test_a_value_out_of_bounds_is_refused(capsys, command, option, value):
+    with pytest.raises(SystemExit):
+        call(*command, f"{option}={value}")
+    assert f"argument {option}: {value!r} found; a" in capsys.readouterr().err
+
+
+def test_more_threads_than_cores_are_said(stage, caplog, monkeypatch):
+    monkeypatch.setattr(os, "cpu_count", lambda: 2)
+    monkeypatch.setattr(os, "environ", dict(os.environ))
+    call(*FIT, "--threads", "64")
+    assert "--threads 64: this machine has 2 cores" in caplog.text
+
+
+def test_an_unknown_part_is_refused(refusal):
+    assert refusal(*DOWNLOAD, "--part", "nope") == "--part: 'nope' is no part of names; allowed: whole"

@@ -9,12 +9,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
+from lmstages.config import resources
 from lmstages.config.jobs import Run
 from lmstages.config.ladder import LADDER, MODEL_TYPES
 from lmstages.config.reading import read_run, safe_name, text_run
 from lmstages.config.sections import Corpus, Scoring, Tokenizer, config_of, from_section, to_section
 from lmstages.config.strict_yaml import load_yaml
 from lmstages.core.errors import UserError, did_you_mean
+from lmstages.corpora.forecast import forecast
 
 PROJECT = Path(__file__).resolve().parents[1]
 BASE = {"corpora": "{coined: }", "tokenizers": "{char: {kind: char}}", "models": "{bigram: }"}
@@ -285,7 +287,7 @@ def test_a_name_may_have_64_characters(write):
 
 
 def test_a_file_whose_name_is_none_is_refused(refusal):
-    assert refusal(name="My Run.yaml").startswith("run name 'My Run' (from the file's name) is no name")
+    assert refusal(name="My Run.yaml").startswith("run name 'My Run' (from the file's name, or as=) is no name")
 
 
 # The file itself
@@ -603,3 +605,151 @@ def test_every_model_reads_its_own_section(write, config, monkeypatch):
     models = f"{{{llama}}}" if config.name == "llama" else f"{{{llama}, {config.name}: }}"
     run = read_run(write(models=models))
     assert config_of(json.loads(run.fit_section(config.name))) == run.models[config.name].config
+
+
+# Values beyond what can work
+
+
+HUGE = [
+    ({"models": "{gpt: {width: 1000000000}}"}, "models.gpt.width: 1000000000 found; input should be less than or"),
+    ({"models": "{gpt: {width: 1e9}}"}, "models.gpt.width: 1000000000.0 found; input should be a valid integer"),
+    ({"models": "{gpt: {window: 1000000}}"}, "models.gpt.window: 1000000 found; input should be less than or equal to"),
+    ({"models": "{mlp: {window: 1000000}}"}, "models.mlp.window: 1000000 found; input should be less than or equal to"),
+    ({"models": "{llama: {hidden: 99999999}}"}, "models.llama.hidden: 99999999 found; input should be less than or"),
+    ({"models": "{lstm: {embedding: 99999999}}"}, "models.lstm.embedding: 99999999 found; input should be less than"),
+    ({"models": "{gpt: {layers: 1000000}}"}, "models.gpt.layers: 1000000 found; input should be less than or equal"),
+    ({"models": "{gpt: {width: 65536, layers: 400}}"}, "models.gpt: needs about 496,"),
+    ({"models": "{gpt: {batch_size: 100000000}}"}, "models.gpt: needs about "),
+    ({"models": "{lstm: {row_length: 10000000000}}"}, "models.lstm: needs about "),
+    ({"models": "{autograd: {hidden: [2000, 2000]}}"}, "models.autograd: 4,066,000 weights, each an object; at most"),
+    ({"models": "{bigram: {scoring: {window: 1000000}}}"}, "models.bigram.scoring.window: 1000000 found; input should"),
+    ({"corpora": "{coined: {seed: 99999999999999999999}}"}, "corpora.coined.seed: 1e+20 found; input should be a"),
+    ({"sampling": "{seed: -1}"}, "sampling.seed: -1 found; input should be greater than or equal to 0"),
+    ({"seeds": "[99999999999999999999]"}, "seeds.0: 1e+20 found; input should be a valid integer"),
+    ({"models": "{mlp: {seeds: [99999999999999999999]}}"}, "models.mlp.seeds.0: 1e+20 found; input should be a valid"),
+    (
+        {"models": f"{{mlp: {{hidden: {{sweep: {[*range(1, 200)]}}}, window: {{sweep: {[*range(1, 200)]}}}}}}}"},
+        "39,601",
+    ),
+]
+
+
+@pytest.mark.parametrize(("sections", "message"), HUGE)
+def test_a_value_that_no_machine_can_hold_is_refused(refusal, sections, message):
+    assert message in refusal(**sections)
+
+
+@pytest.mark.parametrize("seed", [2**63, 99999999999999999999, 10**4000])
+def test_a_seed_of_the_command_line_that_is_too_large_is_refused_in_a_short_line(refusal, seed):
+    message = refusal(overrides={"seeds": [seed]})
+    assert message.startswith("seeds.0: ") and "input should be less than 9223372036854775808" in message
+    assert len(message) < 400
+
+
+@pytest.mark.parametrize("brackets", ["[]", "{}"])
+@pytest.mark.parametrize("depth", [30, 500, 5000])
+def test_nested_brackets_are_refused(refusal, brackets, depth):
+    nested = f"{'{a: ' if brackets == '{}' else '['}" * depth + brackets[1] * depth
+    assert "line 4: lists and mappings lie more than 20 deep" in refusal(published=nested)
+
+
+def test_nested_brackets_of_a_setting_are_refused(refusal):
+    message = refusal(overrides={"set": f"models.bigram.add={'[' * 500}{']' * 500}"})
+    assert "--config set: models.bigram.add: line 1: lists and mappings lie more than 20 deep" in message
+
+
+@pytest.mark.parametrize("key", ["models", "tokenizers"])
+@pytest.mark.parametrize("entry", ["{a: 1}", "[a]", "1", "null"])
+def test_what_is_no_name_is_refused_where_a_corpus_lists_names(refusal, key, entry):
+    assert f"corpora.coined.{key}.0: " in refusal(corpora=f"{{coined: {{{key}: [{entry}]}}}}")
+
+
+@pytest.mark.parametrize("entry", [{"a": 1}, ["a"], 1, None])
+@pytest.mark.parametrize("key", ["models", "corpora", "tokenizers"])
+def test_what_is_no_name_is_refused_where_a_setting_chooses(refusal, key, entry):
+    message = refusal(overrides={key: [entry]}, mixtures="{both: {of: [{a: 1}, bigram]}}")
+    assert f"--config {key}: {entry!r} is not defined" in message
+
+
+TAKEN = [
+    ({"corpora": "{figures: {source: coined}}"}, "corpora: 'figures'"),
+    ({"corpora": "{tables: {source: coined}}"}, "corpora: 'tables'"),
+    ({"corpora": "{diff: {source: coined}}"}, "corpora: 'diff'"),
+    ({"tokenizers": "{text: {kind: char}}"}, "tokenizers: 'text'"),
+    ({"tokenizers": "{oracle: {kind: char}}"}, "tokenizers: 'oracle'"),
+    ({"models": "{tokens: {type: bigram}}"}, "models: 'tokens'"),
+    ({"models": "{bigram: , unigram: }", "mixtures": "{tokens: {of: [bigram, unigram]}}"}, "mixtures: 'tokens'"),
+    ({"pretrained": "{tokens: {path: .}}"}, "pretrained: 'tokens'"),
+]
+
+
+@pytest.mark.parametrize(("sections", "entry"), TAKEN)
+def test_a_name_of_an_output_is_refused(refusal, sections, entry):
+    assert f"{entry} is the name of a folder that the run writes; allowed: another name" in refusal(**sections)
+
+
+# Names of texts
+
+
+def test_texts_of_other_alphabets_have_different_names():
+    stems = ["война", "мир", "戦争", "平和", "!!!", "???", "a" * 80 + "x", "a" * 80 + "y", "Käse", "Kise"]
+    assert len({safe_name(stem) for stem in stems}) == len(stems)
+    assert safe_name("война").startswith("text-") and safe_name("Käse").startswith("k_se-")
+    assert safe_name("Ka\u0308se") != safe_name("Kase") and safe_name("My Text") == "my_text"
+
+
+@pytest.mark.parametrize("stem", ["figures", "tables", "default", "run"])
+def test_a_text_named_like_an_output_has_a_name_of_its_own(write, tmp_path, stem):
+    (tmp_path / f"{stem}.txt").write_text("text")
+    assert text_run(write(), str(tmp_path / f"{stem}.txt")).name == f"{stem}-text"
+
+
+def test_a_run_has_the_name_that_it_is_given(write, tmp_path):
+    (tmp_path / "my.txt").write_text("text")
+    assert text_run(write(), str(tmp_path / "my.txt"), {"as": "war"}).experiments() == [("war", "char", "bigram", 0)]
+    assert read_run(write(), {"as": "second"}).name == "second"
+    with pytest.raises(UserError, match=r"run name 'Über' \(from the file's name, or as=\) is no name"):
+        read_run(write(), {"as": "Über"})
+
+
+# Texts of one's own, before the first job
+
+
+def own(text, **keys):
+    return f"{{own: {{path: {text}, {', '.join(f'{key}: {value}' for key, value in keys.items())}}}}}"
+
+
+def test_a_part_shorter_than_a_window_is_known_before_the_first_job(write, tmp_path):
+    (tmp_path / "my.txt").write_text("abcdefghi " * 60)
+    run = read_run(write(corpora=own(tmp_path / "my.txt"), models="{unigram: , gpt: }"))
+    with pytest.raises(
+        UserError, match=r"^text too short: the test part of \S+my\.txt has at most 60 tokens of char, "
+    ):
+        forecast(run)
+    assert (
+        forecast(read_run(write(corpora=own(tmp_path / "my.txt"), models="{gpt: {window: 59, row_length: 8}}"))) == []
+    )
+
+
+def test_skipped_tokens_and_documents_count_in_what_is_too_short(write, tmp_path):
+    (tmp_path / "my.txt").write_text("abcdefghi\n" * 60)
+    lines = own(tmp_path / "my.txt", documents="lines")
+    assert forecast(read_run(write(corpora=lines, models="{gpt: {window: 64}}"))) == []  # 6 documents end, too
+    skipping = "{gpt: {window: 60, row_length: 8, scoring: {skip: 7}}}"
+    with pytest.raises(UserError, match=r"the test part of .* has at most 66 tokens of char, gpt looks back over 60"):
+        forecast(read_run(write(corpora=lines, models=skipping)))
+
+
+def test_a_missing_separator_is_known_before_the_first_job(write, tmp_path):
+    (tmp_path / "my.txt").write_text("abcdefghi\n" * 60)
+    run = read_run(write(corpora=own(tmp_path / "my.txt", documents="separator", separator="'---'")))
+    with pytest.raises(UserError, match=r"my\.txt: no line is '---'"):
+        forecast(run)
+
+
+def test_a_long_fit_of_autograd_is_known_before_the_first_job(write, tmp_path):
+    (tmp_path / "my.txt").write_text("".join(chr(0x4E00 + code) for code in range(3500)))
+    run = read_run(write(corpora=own(tmp_path / "my.txt"), models="{autograd: {examples: 300}}"))
+    [warning] = forecast(run)
+    assert warning.startswith("models.autograd takes about 6 minutes on own/char, whose vocabulary has about 3,500 ")
+    assert resources.minutes(run.models["autograd"].config, 3501) > 20

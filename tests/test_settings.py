@@ -1,12 +1,21 @@
 """Settings as Snakemake hands them over: several config files, ``--config``, the workflow as a module of another."""
 
+import hashlib
+import json
+import os
+import random
 import re
+import shlex
+import shutil
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
 from test_workflow import PROJECT, environment
+
+from lmstages.core import contents
 
 SMALL = """
 corpora: {coined: {count: 60}}
@@ -144,3 +153,174 @@ def test_a_log_holds_what_fails_before_logging_begins(folder):
     log = (folder / "logs/small/coined/prepare.log").read_text()
     assert failed.returncode == 1 and "No module named 'no_such_module'" in log
     assert "No module named 'no_such_module'" in failed.stderr
+
+
+# What comes from outside is known by its content
+
+
+PREPARE = ("--configfile", "small.yaml", "--until", "prepare", "--config")
+
+
+def words(seed, count=300):
+    return " ".join("".join(random.Random(f"{seed}.{n}").choices("abcdef", k=4)) for n in range(count))
+
+
+def prepared(folder, *settings):
+    done = snakemake(folder, *PREPARE, *settings)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def is_done(folder, *settings):
+    plan = snakemake(folder, "-np", *PREPARE, *settings)
+    assert plan.returncode == 0, plan.stdout + plan.stderr
+    return "lmstages prepare" not in plan.stdout
+
+
+def test_a_text_replaced_by_an_older_one_is_noticed(folder):
+    (folder / "my.txt").write_text(words(1))
+    prepared(folder, "text=my.txt")
+    os.utime(folder / "my.txt")
+    assert is_done(folder, "text=my.txt")  # only its time is another
+    before = (folder / "my.txt").stat()
+    (folder / "new.txt").write_text(words(2))
+    os.utime(folder / "new.txt", ns=(before.st_atime_ns, before.st_mtime_ns))
+    os.replace(folder / "new.txt", folder / "my.txt")  # as mv: same size, same time, other words
+    assert not is_done(folder, "text=my.txt")
+    prepared(folder, "text=my.txt")
+    assert (folder / "results/my/my/text/train.txt").read_text() in words(2) and is_done(folder, "text=my.txt")
+
+
+def test_a_text_dated_in_the_future_is_no_error_and_is_prepared_once(folder):
+    (folder / "my.txt").write_text(words(1))
+    os.utime(folder / "my.txt", (time.time() + 1e6,) * 2)
+    prepared(folder, "text=my.txt")
+    assert is_done(folder, "text=my.txt")
+
+
+def test_a_text_below_corpora_is_known_by_its_content_too(folder):
+    text, config = folder / "my.txt", folder / "small.yaml"
+    config.write_text(CORRECTED.replace("coined: {count: 60}", "own: {path: my.txt}"))
+    text.write_text(words(1))
+    prepared(folder, "estimation=false")
+    text.write_text(words(2))
+    os.utime(text, (1e9, 1e9))
+    assert not is_done(folder, "estimation=false")
+
+
+def test_a_checkpoint_is_known_by_its_content(folder):
+    (folder / "c").mkdir()
+    for name in ("config.json", "tokenizer.json", "model.safetensors"):
+        (folder / "c" / name).write_text("{}")
+    (folder / "small.yaml").write_text(CORRECTED + "pretrained: {mine: {path: c}}\n")
+    hashes = []
+    for content in ("{}", "[]", "{}"):
+        (folder / "c" / "config.json").write_text(content)
+        os.utime(folder / "c" / "config.json", (1e9, 1e9))
+        plan = planned(folder, "--configfile", "small.yaml", "--until", "score_pretrained")
+        hashes += re.findall(r"lmstages score_pretrained .* --content (\w{64}) ", plan)
+    assert hashes[0] == hashes[2] != hashes[1]
+
+
+def test_a_hash_is_remembered_for_as_long_as_the_file_is_the_same(tmp_path, monkeypatch):
+    text = tmp_path / "my.txt"
+    text.write_text("abc")
+    monkeypatch.setattr(contents, "CLOCK_TICK", -1.0)
+    first = contents.Contents(tmp_path / "memory").sha256(text)
+    assert first == hashlib.sha256(b"abc").hexdigest()
+    monkeypatch.setattr(contents, "sha256_of", None)  # would fail where it is hashed again
+    assert contents.Contents(tmp_path / "memory").sha256(text) == first
+
+
+def test_a_file_that_was_just_written_is_hashed_again(tmp_path):
+    (tmp_path / "my.txt").write_text("abc")
+    contents.Contents(tmp_path / "memory").sha256(tmp_path / "my.txt")
+    assert not (tmp_path / "memory").exists()
+
+
+@pytest.mark.parametrize("broken", ["", "[]", "{", '{"a": 1}', '{"a": [1, 2, 3]}'])
+def test_a_broken_memory_of_hashes_is_no_memory(tmp_path, broken):
+    (tmp_path / "memory").write_text(broken)
+    (tmp_path / "my.txt").write_text("abc")
+    assert contents.Contents(tmp_path / "memory").sha256(tmp_path / "my.txt") == hashlib.sha256(b"abc").hexdigest()
+
+
+# A folder holds one run
+
+
+def test_two_texts_of_one_name_are_not_one_run(folder):
+    for name in ("a", "b"):
+        (folder / name).mkdir()
+        (folder / name / "input.txt").write_text(words(name))
+    prepared(folder, "text=a/input.txt")
+    refused = snakemake(folder, *PREPARE, "text=b/input.txt")
+    message = "holds the run of the text a/input.txt with small.yaml, not of the text b/input.txt with small.yaml"
+    assert refused.returncode == 1 and f"lmstages: error: results/input: {message}" in refused.stderr
+    assert "--config as=NAME" in refused.stderr and "Traceback" not in refused.stderr
+    assert (folder / "results/input/input/text/train.txt").read_text() in words("a")
+    prepared(folder, "text=b/input.txt", "as=second")
+    assert (folder / "results/second/second/text/train.txt").read_text() in words("b")
+    assert is_done(folder, f"text={folder}/a/input.txt")  # the same text by another path
+
+
+def test_one_text_under_two_configs_is_not_one_run(folder):
+    (folder / "my.txt").write_text(words(1))
+    prepared(folder, "text=my.txt")
+    refused = snakemake(folder, "-n", "--config", "run=tiny", "text=my.txt")
+    assert refused.returncode == 1 and "holds the run of the text my.txt with small.yaml" in refused.stdout
+
+
+def test_two_configs_of_one_name_are_not_one_run(folder):
+    (folder / "other").mkdir()
+    (folder / "other" / "small.yaml").write_text(CORRECTED)
+    prepared(folder, "estimation=false")
+    refused = snakemake(folder, "-n", "--configfile", "other/small.yaml")
+    message = "results/small: holds the run of small.yaml, not of other/small.yaml; a folder holds one run"
+    assert refused.returncode == 1 and message in refused.stdout
+    assert "results/third/coined" in planned(folder, "--configfile", "other/small.yaml", "--config", "as=third")
+
+
+# Values as they were typed
+
+
+TYPED = ["007", "123_456", "1e5", "Chapter 1: Intro.txt", "{draft}.txt", "[a].txt", "true", "null", "it's.txt", "a = b"]
+
+
+@pytest.mark.parametrize("name", TYPED)
+def test_a_text_of_any_name_is_read(folder, name):
+    (folder / name).write_text(words(1))
+    plan = planned(folder, *PREPARE, f"text={name}")
+    assert f"lmstages prepare --raw {shlex.quote(name)} --content" in plan
+
+
+def test_a_text_with_braces_in_its_name_is_prepared(folder):
+    (folder / "{draft}.txt").write_text(words(1))
+    prepared(folder, "text={draft}.txt")
+    assert (folder / "results/draft/draft/text/corpus.json").is_file()
+
+
+def test_a_separator_is_the_line_that_was_typed(folder):
+    (folder / "my.txt").write_text("one\n---\ntwo\n---\n" * 20)
+    prepared(folder, "text=my.txt", "documents=separator", "separator=---")
+    assert json.loads((folder / "results/my/my/text/corpus.json").read_text())["splits"]["train"]["documents"] == 32
+
+
+def test_a_home_is_found_where_no_shell_does(folder, monkeypatch):
+    monkeypatch.setenv("HOME", str(folder))
+    (folder / "my.txt").write_text(words(1))
+    assert f"prepare --raw {folder}/my.txt" in planned(folder, *PREPARE, "text=~/my.txt")
+
+
+@pytest.mark.parametrize("text", ["it's my.txt", '# a "b" $x.txt', "--- `y`.txt", "/with space.txt"])
+def test_make_hands_a_text_over_as_it_was_typed(tmp_path, text):
+    shutil.copy(PROJECT / "Makefile", tmp_path)
+    (tmp_path / ".venv/bin").mkdir(parents=True)
+    snakemake = tmp_path / ".venv/bin/snakemake"
+    snakemake.write_text('#!/bin/sh\nfor argument; do printf "%s\\n" "$argument"; done\n')
+    snakemake.chmod(0o755)
+    for name in ("requirements.lock", "pyproject.toml", ".venv/.made-from-lock"):
+        (tmp_path / name).touch()
+    command = ["make", "report", f"TEXT={text}", "SET=models.gpt.width=32 seeds=[0,1]", "CORES=1"]
+    made = subprocess.run(command, cwd=tmp_path, env=environment(), capture_output=True, text=True, check=True)
+    typed = ["--config", f"text={text if text.startswith('/') else f'./{text}'}"]
+    lines = ["--cores", "1", *typed, "set=models.gpt.width=32 seeds=[0,1]"]
+    assert made.stdout.splitlines()[: len(lines)] == lines

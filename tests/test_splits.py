@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 
 from lmstages.config.sections import Corpus, Split
 from lmstages.config.sources import SOURCES
-from lmstages.core import artifacts
+from lmstages.core import artifacts, contents
 from lmstages.core.errors import UserError
-from lmstages.corpora import splits
+from lmstages.corpora import preparation, splits
 from lmstages.corpora.preparation import borders, prepare
 from lmstages.corpora.splits import NAMES, SplitText, count_characters, text_path
 
@@ -272,3 +272,38 @@ def test_splits_are_cut_in_the_order_of_the_config(cut):
     folder = cut("abcdefghij", split={"train": 0.5, "valid": 0.3, "test": 0.2, "order": ["test", "valid", "train"]})
     assert [content(folder, name) for name in ("test", "valid", "train")] == [b"ab", b"cde", b"fghij"]
     assert Split().order == ["train", "valid", "test"]
+
+
+# A text that changes meanwhile
+
+
+def test_a_text_that_grows_while_it_is_read_is_refused(tmp_path, monkeypatch):
+    path = tmp_path / "my.txt"
+    path.write_text("one two three\n" * 50)
+    clean = preparation.text.clean
+
+    def read_and_grow(*arguments):
+        clean(*arguments)
+        with open(path, "a") as file:
+            file.write("more\n")
+
+    monkeypatch.setattr(preparation.text, "clean", read_and_grow)
+    with pytest.raises(UserError, match=r"my\.txt: changed while it was read; .*; start again when it is complete"):
+        prepare(Corpus(path=str(path)), [path], tmp_path / "out", MADE)
+
+
+def test_a_text_that_changed_since_the_run_began_is_refused(tmp_path):
+    path = tmp_path / "my.txt"
+    path.write_text("one two three\n" * 50)
+    content = contents.combined({"my.txt": contents.sha256_of(path)})
+    prepare(Corpus(path=str(path)), [path], tmp_path / "out", MADE, content)
+    path.write_text("two one three\n" * 50)
+    with pytest.raises(UserError, match=r"my\.txt: changed since the run began; .*; start snakemake again"):
+        prepare(Corpus(path=str(path)), [path], tmp_path / "out", MADE, content)
+
+
+def test_a_missing_separator_names_the_text_of_the_user(tmp_path):
+    path = tmp_path / "my.txt"
+    path.write_text("one\n\ntwo\n" * 20)
+    with pytest.raises(UserError, match=r"^\S*/my\.txt: no line is '---'; each document ends with that line"):
+        prepare(Corpus(path=str(path), documents="separator", separator="---"), [path], tmp_path / "out", MADE)

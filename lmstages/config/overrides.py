@@ -4,14 +4,15 @@
     set=models.gpt.width=128          the same by the key's path; several pairs in quotes, separated by spaces
     models=[bigram, gpt]              a list of names chooses among the entries that the files define
 
-Snakemake hands values over as text where they stand below a key, so text is read by the rules of ``strict_yaml``.
-Works on the plain content of a config, before it is checked.
+Snakemake hands values over as text where they stand below a key, so text is read by the rules of ``strict_yaml``. What
+stands directly after ``KEY=`` it converts by rules of its own (``text=007`` is the number 7): such values are taken as
+they were typed. Works on the plain content of a config, before it is checked.
 """
 
 import shlex
 import types
-from collections.abc import Iterable, Iterator, Mapping
-from typing import Any, Union, get_args, get_origin
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Annotated, Any, Union, get_args, get_origin
 
 from lmstages.config.sections import Basics, Corpus, Pretrained, Published, Sampling
 from lmstages.config.strict_yaml import parse_scalar, parse_value
@@ -19,6 +20,7 @@ from lmstages.core.errors import UserError, did_you_mean
 
 CHOSEN_BY_NAME = ("corpora", "tokenizers", "models")
 OF_A_TEXT = ("documents", "newlines", "separator")  # keys that --config text=FILE alone takes
+AS_TYPED = ("run", "as", "text", "mirror", "set", *OF_A_TEXT)  # settings that are text, whatever they look like
 Content = dict[str, Any]
 
 
@@ -31,12 +33,44 @@ def merge(content: Mapping[str, Any], update: Mapping[str, Any]) -> Content:
     return merged
 
 
+def typed_settings(arguments: Sequence[str]) -> dict[str, str]:
+    """The settings of AS_TYPED as they stand after ``--config`` or ``-C`` on Snakemake's command line."""
+    settings, within = {}, False
+    for argument in arguments:
+        option, equals, rest = argument.partition("=")
+        if argument.startswith("-"):
+            within = option in ("--config", "-C") or argument.startswith("-C")
+            argument = rest if equals and option == "--config" else argument.removeprefix("-C")
+        key, equals, value = argument.partition("=")
+        if within and equals and key in AS_TYPED:
+            settings[key] = value
+    return settings
+
+
+def with_typed(settings: Mapping[str, Any], typed: Mapping[str, str]) -> dict[str, Any]:
+    """The settings with those of AS_TYPED as they were typed; a list of ``set`` stays one, empty text is no setting.
+
+    Raises UserError for a value that was converted and is not known as it was typed.
+    """
+    restored = dict(settings)
+    for key in AS_TYPED:
+        value = restored.get(key)
+        if value is None and not typed.get(key):
+            continue
+        if key in typed and not (key == "set" and isinstance(value, list)):
+            restored[key] = typed[key]
+        elif not isinstance(value, str | list):
+            remedy = f"put it in two pairs of quotes: {key}='\"VALUE\"'"
+            raise UserError(f"--config {key}", f"was read as {value!r}, which is no text", "", remedy)
+    return restored
+
+
 def override(
     content: Mapping[str, Any], settings: Mapping[str, Any], sections: Iterable[str], problems: list[str]
 ) -> Content:
     """A config's content with the settings of ``--config``; settings that mean nothing are added to ``problems``."""
     settings = dict(settings)
-    allowed = ["run", "text", "mirror", "set", *OF_A_TEXT, *sections]
+    allowed = ["run", "text", "mirror", "set", *OF_A_TEXT, "as", *sections]
     updates = list(_by_path(settings.pop("set"), problems)) if settings.get("set") is not None else []
     problems.extend(_unknown_keys(settings, allowed))
     updates.insert(0, typed({key: value for key, value in settings.items() if key in sections}))
@@ -102,7 +136,7 @@ def _undefined(content: Mapping[str, Any], key: str, names: list[Any]) -> Iterat
     defined = content.get(key)
     defined = defined if isinstance(defined, Mapping) else {}
     for name in names:
-        if name not in defined:
+        if not isinstance(name, str) or name not in defined:
             hint = did_you_mean(str(name), defined)
             yield f"--config {key}: {name!r} is not defined; allowed: {', '.join(defined)}{hint}"
     if not names:
@@ -135,7 +169,7 @@ def _without_the_rest(content: Content, choices: Mapping[str, list[Any]]) -> Con
 
 def _made_of(mixture: Any, names: list[Any]) -> bool:
     listed = mixture.get("of") if isinstance(mixture, Mapping) else None
-    return not isinstance(listed, list) or set(listed) <= set(names)
+    return not isinstance(listed, list) or all(name in names for name in listed)
 
 
 def _stands_beside(figure: Any, defined: Mapping[str, list[str]]) -> bool:
@@ -150,6 +184,8 @@ def _holds_text(annotation: Any) -> bool:
     """``str`` or ``str | None``, also with constraints; not a choice among words, nor a list."""
     if get_origin(annotation) in (Union, types.UnionType):
         return any(_holds_text(member) for member in get_args(annotation))
+    if get_origin(annotation) is Annotated:
+        return _holds_text(get_args(annotation)[0])
     return annotation is str
 
 

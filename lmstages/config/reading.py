@@ -3,8 +3,10 @@
 Names become folders, so they are lower-case words and nothing else. Knows records; no text, token or model.
 """
 
+import hashlib
 import json
 import re
+import unicodedata
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,6 +16,7 @@ from lmstages.config.jobs import MIXED_CATEGORIES, Run
 from lmstages.config.ladder import MODEL_TYPES
 from lmstages.config.overrides import merge, override
 from lmstages.config.references import missing_bases, with_bases, wrong_checkpoints
+from lmstages.config.resources import LARGEST_GIGABYTES, too_large
 from lmstages.config.sections import (
     NAME,
     Basics,
@@ -41,13 +44,14 @@ SECTIONS = [field for field in Run.model_fields if field not in ("name", "sweeps
 def read_run(paths: Path | Sequence[Path], overrides: Mapping[str, Any] | None = None) -> Run:
     """The run that config files describe, later ones over earlier ones, with ``--config`` overrides over all.
 
-    Named after the last file. Raises one UserError that lists every mistake.
+    Named after the last file, or by the setting ``as``. Raises one UserError that lists every mistake.
     """
     files = [paths] if isinstance(paths, Path) else list(paths)
-    content = _merged(files)
+    settings = dict(overrides or {})
+    name = settings.pop("as", None) or (run_name(files[-1]) if files else "default")
     problems: list[str] = []
-    content = override(content, overrides or {}, SECTIONS, problems)
-    run = _parse_run(run_name(files[-1]) if files else "default", content, problems)
+    content = override(_merged(files), settings, SECTIONS, problems)
+    run = _parse_run(str(name), content, problems)
     if problems or run is None:
         where = " with ".join(map(str, files)) or "config"
         raise UserError(where, "\n  ".join(["cannot be used:", *problems]) if len(problems) > 1 else problems[0])
@@ -60,14 +64,17 @@ def run_name(path: Path) -> str:
 
 
 def text_run(paths: Path | Sequence[Path], text: str, overrides: Mapping[str, Any] | None = None) -> Run:
-    """The models of a config on the user's own text and nothing else; corpus and run are named after that file."""
+    """The models of a config on the user's own text and nothing else.
+
+    Corpus and run are named after that file, or by the setting ``as``.
+    """
     files = [paths] if isinstance(paths, Path) else list(paths)
     settings = dict(overrides or {})
     corpus = {"path": text, "documents": settings.pop("documents", "stream")}
     corpus |= {key: str(settings.pop(key)) for key in ("newlines", "separator") if key in settings}
+    taken = {"default", *OUTPUTS["corpora"], *(run.stem for file in files for run in file.parent.rglob("*.yaml"))}
     name = safe_name(Path(text).stem)
-    runs = {"default", *(run.stem for file in files for run in file.parent.rglob("*.yaml"))}
-    name += "-text" if name in runs else ""
+    name = str(settings.pop("as", None) or (f"{name[:59]}-text" if name in taken else name))
     content = _merged(files) | {"corpora": {name: corpus}, "published": []}
     problems: list[str] = []
     run = _parse_run(name, override(content, settings, SECTIONS, problems), problems)
@@ -84,8 +91,17 @@ def _merged(files: Sequence[Path]) -> dict[str, Any]:
 
 
 def safe_name(stem: str) -> str:
-    """``My Text`` -> ``my_text``: a file's name as a name of ours."""
-    return re.sub(r"[^a-z0-9_-]+", "_", stem.lower()).strip("_-")[:64] or "text"
+    """``My Text`` -> ``my_text``: a file's name as a name of ours.
+
+    A name that loses letters, since they are not of the alphabet of our names or too many, ends in a hash of all.
+    """
+    name = re.sub(r"[^a-z0-9_-]+", "_", stem.lower()).strip("_-")
+    lost = any(letter.isalnum() and not letter.isascii() for letter in stem)
+    if name and not lost and len(name) <= LONGEST_NAME:
+        return name
+    normal = unicodedata.normalize("NFC", stem)
+    digest = hashlib.sha256(normal.encode("utf-8", "surrogatepass")).hexdigest()[:6]
+    return f"{name[: LONGEST_NAME - 7] or 'text'}-{digest}"
 
 
 def _parse_run(name: str, raw: dict[str, Any], problems: list[str]) -> Run | None:
@@ -98,7 +114,9 @@ def _parse_run(name: str, raw: dict[str, Any], problems: list[str]) -> Run | Non
         if key not in SECTIONS:
             problems.append(f"{key}: unknown key; allowed: {', '.join(SECTIONS)}{did_you_mean(str(key), SECTIONS)}")
     if not re.fullmatch(NAME, name):
-        problems.append(f"run name {name!r} (from the file's name) is no name; {NAME_RULE}")
+        problems.append(
+            f"run name {name!r} (from the file's name, or as=) is no name; {NAME_RULE}; set --config as=NAME"
+        )
     sections: dict[str, Any] = {
         "corpora": _section(raw, "corpora", _parse_corpus, problems),
         "tokenizers": _section(raw, "tokenizers", _record(Tokenizer), problems),
@@ -110,6 +128,7 @@ def _parse_run(name: str, raw: dict[str, Any], problems: list[str]) -> Run | Non
     published = _published(raw.get("published"), problems)
     sampling = parsed(Sampling, {} if raw.get("sampling") is None else raw["sampling"], "sampling", problems)
     problems.extend([*_unknown_names(sections, published), *_unusable(sections, published)])
+    problems.extend(_impossible(sections["models"]))
     problems.extend(_unmixable(sections, raw.get("seeds")))
     problems.extend([*missing_bases(sections), *wrong_checkpoints(sections)])
     rest = {key: raw[key] for key in ("mirror", "seeds", "estimation", "compressors") if raw.get(key) is not None}
@@ -119,6 +138,15 @@ def _parse_run(name: str, raw: dict[str, Any], problems: list[str]) -> Run | Non
     return Run(name=name, **rest, **sections, published=published, sampling=sampling, sweeps=sweeps)
 
 
+LONGEST_NAME = 64
+# Files and folders that rules write beside those of the entries of a section, which therefore cannot have their names
+OUTPUTS = {
+    "corpora": ("figures", "tables", "diff"),
+    "tokenizers": ("text", "oracle"),
+    "models": ("tokens",),
+    "mixtures": ("tokens",),
+    "pretrained": ("tokens",),
+}
 NAME_RULE = "names are lower-case letters, digits, _ and -, at most 64, beginning with a letter or digit"
 
 
@@ -130,6 +158,8 @@ def _section(raw: dict[str, Any], key: str, parse: Callable[..., Any], problems:
     for name in entries:
         if not re.fullmatch(NAME, name):
             problems.append(f"{key}: {name!r} is no name; {NAME_RULE}")
+        if name in OUTPUTS[key]:
+            problems.append(f"{key}: {name!r} is the name of a folder that the run writes; allowed: another name")
     return {name: parse(entry, f"{key}.{name}", problems) for name, entry in entries.items()}
 
 
@@ -224,6 +254,13 @@ def _unusable(sections: Mapping[str, dict[str, Any]], published: list[Any]) -> I
     for index, figure in enumerate(published):
         if figure and figure.corpus in corpora and figure.split not in corpora[figure.corpus].evaluate:
             yield f"published[{index}].split: {figure.split!r} is not evaluated on corpus {figure.corpus}"
+
+
+def _impossible(models: Mapping[str, Model | None]) -> Iterator[str]:
+    """Models that no machine has the memory for."""
+    for name, model in models.items():
+        if model is not None and (problem := too_large(model.config)):
+            yield f"models.{name}: {problem}; at most {LARGEST_GIGABYTES:,} GB; lower its widths, layers or batches"
 
 
 def _chosen_on_valid(config: ModelConfig) -> str | None:

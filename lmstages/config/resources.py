@@ -7,7 +7,7 @@ killed and resumes. Profiles may overrule every estimate. Knows the ladder's rec
 """
 
 from lmstages.config.hyperparameters.base import ModelConfig
-from lmstages.config.hyperparameters.neural import Neural
+from lmstages.config.hyperparameters.neural import Autograd, Neural
 
 GPU_FLOPS = 1e15  # at least so many for a GPU: 14 hours of one core
 PARALLEL_FLOPS = 3e13  # at least so many for CORES cores: half an hour of one
@@ -17,6 +17,8 @@ MARGIN = 3  # factor of the estimate, for slow machines and for evaluation durin
 LEAST_MINUTES = 10
 LEAST_MEGABYTES = 2000  # Python, torch and Snakemake twice: a job and the job that holds it
 ALL_ROWS = 1024  # rows of a batch where batch_size is null: all of them
+LARGEST_GIGABYTES = 4000  # more than one machine has
+LEAST_VOCABULARY = 2
 GATES = {"rnn": 1, "gru": 3, "lstm": 4}
 
 
@@ -52,6 +54,8 @@ def cores(config: ModelConfig, vocab_size: int) -> int:
 
 def minutes(config: ModelConfig, vocab_size: int) -> int:
     """A time limit; a fit that reaches it resumes in the next attempt."""
+    if isinstance(config, Autograd):
+        return LEAST_MINUTES + round(MARGIN * config.seconds(vocab_size, config.examples) / 60)
     flops, on_gpu = training_flops(config, vocab_size), gpus(config, vocab_size)
     speed = PER_GPU if on_gpu else PER_CORE * cores(config, vocab_size)
     return LEAST_MINUTES + round(MARGIN * flops / speed / 60)
@@ -65,6 +69,12 @@ def megabytes(config: ModelConfig, vocab_size: int, tokens_megabytes: float) -> 
     rows = (config.batch_size or ALL_ROWS) * config.row_length
     activations = rows * (20 * int(getattr(config, "layers", 1) or 1) * _widest(config) + 3 * vocab_size)
     return round(LEAST_MEGABYTES + (24 * parameters + 4 * activations) / 1e6 + 2 * tokens_megabytes)
+
+
+def too_large(config: ModelConfig) -> str:
+    """Why no machine can fit a model, in words; empty where one could. The vocabulary is not known yet."""
+    needed = megabytes(config, LEAST_VOCABULARY, 0) / 1000
+    return f"needs about {needed:,.0f} GB of memory to fit" if needed > LARGEST_GIGABYTES else ""
 
 
 def _widest(config: ModelConfig) -> int:

@@ -4,6 +4,7 @@ Knows the ladder's records; ``reading`` makes records of a file, ``run`` and ``j
 """
 
 import json
+import os
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
@@ -19,7 +20,7 @@ from pydantic import (
 )
 
 from lmstages.config.hyperparameters import base
-from lmstages.config.hyperparameters.base import ModelConfig
+from lmstages.config.hyperparameters.base import ModelConfig, Seed, Width
 from lmstages.config.ladder import MODEL_TYPES
 from lmstages.config.sources import SOURCES, Layout
 from lmstages.core.errors import UserError, did_you_mean
@@ -50,6 +51,17 @@ def _unique(values: list[Any]) -> list[Any]:
 UNIQUE = AfterValidator(_unique)
 
 
+def _with_home(path: str) -> str:
+    """``~/my.txt`` as a shell reads it, unless a file has that very name: in ``text=~/my.txt`` no shell does."""
+    return path if os.path.lexists(path) else os.path.expanduser(path)
+
+
+OutsidePath = Annotated[str, AfterValidator(_with_home)]
+
+
+AnySeed = Annotated[int, Field(gt=-(1 << 63), lt=1 << 63)]
+
+
 class Split(Record):
     """The sizes of train, valid and test: fractions (at most 1) or counts, taken from the corpus in ``order``.
 
@@ -60,7 +72,7 @@ class Split(Record):
     train: Annotated[float, Field(ge=0)] = 0.8
     valid: Annotated[float, Field(ge=0)] = 0.1
     test: Annotated[float, Field(ge=0)] = 0.1
-    shuffle_seed: int | None = 42
+    shuffle_seed: AnySeed | None = 42
     deduplicate: bool = False  # leave out what valid and test share with train, and test with valid
     order: list[SplitName] = ["train", "valid", "test"]
 
@@ -82,13 +94,13 @@ class Corpus(Record):
     """One text: embedded (``coined``, ``fables``), downloaded (``source``) or the user's own (``path``)."""
 
     source: str | None = None
-    path: str | None = None
+    path: OutsidePath | None = None
     documents: Layout | None = None
     separator: str = "<|endoftext|>"
     read_as: Literal["documents", "stream"] = "documents"
     newlines: Literal["refuse", "keep", "unix"] = "refuse"
-    count: Annotated[int, Field(ge=3)] | None = None
-    seed: int = 0
+    count: Annotated[int, Field(ge=3, le=1 << 40)] | None = None
+    seed: AnySeed = 0
     use: Annotated[float, Field(gt=0, le=1)] = 1.0  # fraction of train, from its beginning; valid and test stay
     split: Split = Split()
     evaluate: Annotated[list[SplitName], UNIQUE] = ["test"]
@@ -150,9 +162,9 @@ class Scoring(Record):
     """
 
     protocol: Literal["auto", "stream", "whole", "stride", "disjoint"] = "auto"
-    window: Annotated[int, Field(ge=1)] | None = None
-    stride: Annotated[int, Field(ge=1)] | None = None
-    skip: Annotated[int, Field(ge=0)] = 0
+    window: Width | None = None
+    stride: Width | None = None
+    skip: Annotated[int, Field(ge=0, le=1 << 40)] = 0
 
     @model_validator(mode="after")
     def _stride_fits(self) -> "Scoring":
@@ -185,12 +197,14 @@ class Sampling(Record):
     count: Annotated[int, Field(ge=1, le=10000)] = 5
     length: Annotated[int, Field(ge=1, le=100000)] = 200
     temperature: Annotated[float | list[float], WrapValidator(_temperature_or_list)] = 1.0
-    top_k: Annotated[int, Field(ge=1)] | None = None
+    top_k: Annotated[int, Field(ge=1, le=1 << 24)] | None = None
     top_p: Annotated[float, Field(gt=0, le=1)] = 1.0
     prompt: str = ""
-    seed: int = 0
+    seed: Seed = 0
     measured: Annotated[int, Field(ge=1, le=1000000)] = 500  # samples that are measured and not shown
-    measured_tokens: Annotated[int, Field(ge=1)] = 8000  # about so many tokens in all: long samples are fewer
+    measured_tokens: Annotated[int, Field(ge=1, le=1 << 40)] = (
+        8000  # about so many tokens in all: long samples are fewer
+    )
 
 
 MEASURED = ("measured", "measured_tokens")
@@ -225,7 +239,7 @@ class Published(Record):
         return self
 
 
-Seeds = Annotated[list[Annotated[int, Field(ge=0)]], UNIQUE]
+Seeds = Annotated[list[Seed], UNIQUE]
 
 
 class OwnSeeds(Record):
@@ -265,12 +279,12 @@ class Pretrained(Record):
 
     hub: str | None = None
     revision: Annotated[str, Field(pattern="^[0-9a-f]{40}$")] | None = None
-    path: str | None = None
-    gguf: str | None = None
+    path: OutsidePath | None = None
+    gguf: OutsidePath | None = None
     sha256: Annotated[str, Field(pattern="^[0-9a-f]{64}$")] | None = None
     engine: Literal["torch", "llama.cpp"] = "torch"
-    window: Annotated[int, Field(ge=2)] | None = None
-    stride: Annotated[int, Field(ge=1)] | None = None
+    window: Annotated[int, Field(ge=2, le=1 << 17)] | None = None
+    stride: Width | None = None
     memory: Annotated[float, Field(gt=0)] | None = None
     samples: bool = True
     corpora: Annotated[list[str], UNIQUE] | None = None
@@ -295,7 +309,7 @@ class Basics(Record):
     """What holds for every experiment of a run."""
 
     name: str
-    mirror: str | None = None
+    mirror: OutsidePath | None = None
     seeds: Seeds = [0]
     estimation: bool = False
     compressors: Annotated[list[Literal["gzip", "bz2", "xz", "zstd"]], UNIQUE] | None = None
@@ -366,6 +380,9 @@ def parsed(
         return None
 
 
+LONGEST_SHOWN = 200  # characters of a wrong value in its message
+
+
 def mistake(allowed: list[str], where: str, detail: Mapping[str, Any]) -> str:
     """One line for one of pydantic's errors in the section ``where`` with the ``allowed`` keys."""
     path = ".".join(str(part) for part in (where, *detail["loc"]) if part != "")
@@ -378,4 +395,5 @@ def mistake(allowed: list[str], where: str, detail: Mapping[str, Any]) -> str:
     if detail["type"] == "missing":
         return f"{path}: missing"
     value = f"the text {detail['input']!r}" if isinstance(detail["input"], str) else repr(detail["input"])
+    value = value if len(value) <= LONGEST_SHOWN else f"{value[:LONGEST_SHOWN]}..."
     return f"{path}: {value} found; {detail['msg'][0].lower()}{detail['msg'][1:]}"

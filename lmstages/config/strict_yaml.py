@@ -1,6 +1,7 @@
 """Strict YAML: the core schema of YAML 1.2, in which ``1e-3`` is a number and ``no`` and ``010`` are text.
 
-Refuses tags, anchors, aliases, duplicate keys and numbers that are not finite. Knows no key of a config.
+Refuses tags, anchors, aliases, duplicate keys, numbers that are not finite, and brackets within more than DEEPEST
+others. Knows no key of a config.
 """
 
 import math
@@ -12,18 +13,27 @@ import yaml
 
 from lmstages.core.errors import UserError, did_you_mean
 
+DEEPEST = 20  # lists and mappings within each other; a config needs six
+
 
 class StrictLoader(yaml.SafeLoader):
     """A loader of YAML 1.2's core schema; see the module."""
 
     yaml_implicit_resolvers: dict[str, Any] = {}
 
+    depth = 0
+
     def compose_node(self, parent: Any, index: Any) -> Any:
         event = self.peek_event()
         if getattr(event, "anchor", None) or getattr(event, "tag", None):
             problem = "anchors and aliases" if event.anchor else f"tags such as {event.tag}"
             raise yaml.YAMLError(f"line {event.start_mark.line + 1}: {problem} are not allowed")
-        return super().compose_node(parent, index)
+        if self.depth > DEEPEST:
+            raise yaml.YAMLError(f"line {event.start_mark.line + 1}: lists and mappings lie more than {DEEPEST} deep")
+        self.depth += 1
+        node = super().compose_node(parent, index)
+        self.depth -= 1
+        return node
 
     def construct_finite(self, node: yaml.ScalarNode) -> float:
         """A finite number; ``1e400`` is refused."""

@@ -10,10 +10,12 @@ before it is validated.
 import re
 from collections.abc import Iterator, Mapping
 from itertools import product
+from math import prod
 from typing import Any
 
 from lmstages.core.errors import UserError
 
+MOST_ENTRIES = 10_000  # of one grid
 SECTIONS = ("corpora", "tokenizers", "models")
 Entry = dict[str, Any]
 Swept = dict[str, dict[str, Entry]]  # entry -> {name of a new entry: {swept key: value}}
@@ -54,6 +56,8 @@ def _expand_section(section: str, entries: Mapping[str, Any]) -> tuple[Entry, Sw
         if not sweeps:
             plain[name] = entry
             continue
+        if (count := prod(len(values) for _, values in sweeps)) > MOST_ENTRIES:
+            raise UserError(f"{section}.{name}", f"its sweeps make {count:,} entries", f"at most {MOST_ENTRIES:,}")
         paths = [path for path, _ in sweeps]
         for values in product(*(values for _, values in sweeps)):
             keys = dict(zip(_labels(paths), values, strict=True))
@@ -109,8 +113,13 @@ def _with_swept_references(corpus: Entry, swept: Mapping[str, Swept]) -> Entry:
     for key in ("models", "tokenizers"):
         if isinstance(corpus.get(key), list):
             by_entry = swept.get(key, {})
-            references[key] = [new_entry for name in corpus[key] for new_entry in by_entry.get(name, [name])]
+            references[key] = [new_entry for name in corpus[key] for new_entry in _entries_of(name, by_entry)]
     return corpus | references
+
+
+def _entries_of(name: Any, by_entry: Swept) -> list[Any]:
+    """The new entries that a reference stands for; what is no name stays, for the record to refuse."""
+    return list(by_entry.get(name, [name])) if isinstance(name, str) else [name]
 
 
 def _slug(value: Any) -> str:

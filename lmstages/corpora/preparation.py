@@ -13,7 +13,7 @@ from typing import Any, BinaryIO, TextIO
 import numpy as np
 
 from lmstages.config.sources import SOURCES
-from lmstages.core import artifacts
+from lmstages.core import artifacts, contents
 from lmstages.core.artifacts import Made
 from lmstages.core.errors import UserError
 from lmstages.corpora import text
@@ -27,12 +27,18 @@ DEFAULT_COUNT = {"coined": 30000, "fables": 3000}
 OWN_LICENCE = "MIT, like this project"
 
 
-def prepare(corpus: Any, raw_files: Sequence[Path], folder: Path, made: Made) -> None:
+def prepare(corpus: Any, raw_files: Sequence[Path], folder: Path, made: Made, content: str = "") -> None:
     """Write the splits of ``corpus`` (a record of the config) and ``corpus.json`` into ``folder``.
 
-    ``raw_files``: its downloaded parts, or the user's file; empty where the text is generated.
+    ``raw_files``: its downloaded parts, or the user's file; empty where the text is generated. ``content`` is the hash
+    that the user's file must have, or empty where any content will do.
     """
-    facts = _generate(corpus, folder, made) if corpus.embedded else _cut(corpus, raw_files, folder, made)
+    if corpus.embedded:
+        facts = _generate(corpus, folder, made)
+    else:
+        with artifacts.scratch(folder) as checked:
+            made = {**made, "inputs": _checked(corpus, raw_files, checked, made.get("inputs", {}), content)}
+            facts = _cut(Path(checked.name), corpus, folder, made)
     artifacts.save_json(folder / "corpus.json", {**_facts(corpus, raw_files), "splits": facts}, made)
 
 
@@ -82,13 +88,35 @@ def without_copies(parts: Mapping[str, Sequence[Any]]) -> dict[str, list[Any]]:
     return kept
 
 
-def _cut(corpus: Any, raw_files: Sequence[Path], folder: Path, made: Made) -> dict[str, Any]:
-    with artifacts.scratch(folder) as checked:
+def _checked(
+    corpus: Any, raw_files: Sequence[Path], checked: BinaryIO, inputs: Mapping[str, str], content: str
+) -> Mapping[str, str]:
+    """Copy the validated text into one file; returns {name: sha256} of what was read.
+
+    Raises UserError where the user's file changes while it is read, or has changed since ``content`` was taken.
+    """
+    if corpus.path is None:
         for raw in raw_files:
-            text.clean(raw if corpus.path else artifacts.verified(raw), checked, corpus.newlines)
+            text.clean(artifacts.verified(raw), checked, corpus.newlines)
         checked.flush()
-        cut = _cut_stream if corpus.layout == "stream" else _cut_documents
-        return cut(Path(checked.name), corpus, folder, made)
+        return inputs
+    hashes = {}
+    for raw in raw_files:
+        before = contents.identity(raw) if raw.is_file() else []
+        text.clean(raw, checked, corpus.newlines)
+        hashes[raw.name] = contents.sha256_of(raw)
+        contents.stop_if_changed(raw, before)
+    checked.flush()
+    if content and contents.combined(hashes) != content:
+        remedy = "start snakemake again, which makes anew what changed"
+        raise UserError(corpus.path, "changed since the run began", "a text stays as it is during a run", remedy)
+    return hashes
+
+
+def _cut(source: Path, corpus: Any, folder: Path, made: Made) -> dict[str, Any]:
+    """Splits of a validated text; errors name the text as its user knows it, not the copy that is cut."""
+    cut = _cut_stream if corpus.layout == "stream" else _cut_documents
+    return cut(source, corpus, folder, made)
 
 
 def borders(total: int, sizes: Sequence[float], where: str) -> list[int]:
@@ -102,20 +130,25 @@ def borders(total: int, sizes: Sequence[float], where: str) -> list[int]:
     return [int(part * total) for part in sums.tolist()]
 
 
-def _parts(total: int, corpus: Any) -> list[tuple[str, int, int]]:
+def parts_of(total: int, corpus: Any) -> list[tuple[str, int, int]]:
     """(split, begin, end) in the order that the config gives."""
     where = f"{corpus.path or corpus.source}: split"
     ends = borders(total, [getattr(corpus.split, name) for name in corpus.split.order], where)
     return list(zip(corpus.split.order, [0, *ends[:-1]], ends, strict=True))
 
 
-def _cut_documents(source: Path, corpus: Any, folder: Path, made: Made) -> dict[str, Any]:
+def documents_by_split(source: Path, corpus: Any) -> tuple[text.Documents, dict[str, list[int]]]:
+    """The documents of a text, and the indices of those of each split in their order, before any is left out."""
     separator = SOURCES[corpus.source].separator if corpus.source in SOURCES else corpus.separator
-    spans = text.document_offsets(source, corpus.layout, separator)
+    spans = text.document_offsets(source, corpus.layout, separator, corpus.path or corpus.source)
     order = list(range(len(spans.ends)))
     if corpus.split.shuffle_seed is not None:
         random.Random(corpus.split.shuffle_seed).shuffle(order)
-    parts = {name: order[begin:end] for name, begin, end in _parts(len(order), corpus)}
+    return spans, {name: order[begin:end] for name, begin, end in parts_of(len(order), corpus)}
+
+
+def _cut_documents(source: Path, corpus: Any, folder: Path, made: Made) -> dict[str, Any]:
+    spans, parts = documents_by_split(source, corpus)
     facts: dict[str, Any] = {}
     with open(source, "rb") as file:
         kept = dict(_distinct(file, spans, parts) if corpus.split.deduplicate else parts)
@@ -156,7 +189,7 @@ def _cut_stream(source: Path, corpus: Any, folder: Path, made: Made) -> dict[str
         total = sum(count_characters(piece) for piece in iter(lambda: content.read(PIECE), b""))
     facts = {}
     with open(source, encoding="utf-8", newline="") as file:
-        for name, begin, end in _parts(total, corpus):
+        for name, begin, end in parts_of(total, corpus):
             count = used_count(end - begin, corpus) if name == "train" else end - begin
             contents = (piece.encode() for piece in _read_characters(file, count))
             facts[name] = write(folder, name, contents, np.zeros(1 if count else 0), True, made)

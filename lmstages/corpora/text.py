@@ -182,8 +182,8 @@ class Documents(NamedTuple):
     terminators: np.ndarray  # (D,) bytes, 0 where the file ends without one
 
 
-def document_offsets(path: Path, layout: Layout, separator: str = "") -> Documents:
-    """A file -> its documents; an empty file has none.
+def document_offsets(path: Path, layout: Layout, separator: str = "", original: object = None) -> Documents:
+    """A file -> its documents; an empty file has none. ``original`` is what errors call a file that is a copy.
 
     ``stream``     one document, the whole file, without terminator
     ``lines``      a document ends at ``\\n``; a blank line is a document without characters
@@ -196,7 +196,7 @@ def document_offsets(path: Path, layout: Layout, separator: str = "") -> Documen
         if layout == "lines":
             ends = _line_ends(content)
             return _documents(ends, np.ones_like(ends), len(content))
-        ends, terminators = _separated(path, content, separator)
+        ends, terminators = _separated(original or path, content, separator)
         return _documents(ends, terminators, len(content))
 
 
@@ -227,7 +227,7 @@ def _line_ends(content: mmap.mmap | bytes) -> np.ndarray:
     return np.concatenate(pieces)
 
 
-def _separated(path: Path, content: mmap.mmap | bytes, separator: str) -> tuple[np.ndarray, np.ndarray]:
+def _separated(path: object, content: mmap.mmap | bytes, separator: str) -> tuple[np.ndarray, np.ndarray]:
     """Bytes -> (D,) end offsets of the separator lines, (D,) their lengths with the line end before them."""
     line = separator.encode()
     if not line or b"\n" in line:

@@ -22,9 +22,12 @@ if (PROJECT / "lmstages").is_dir():  # jobs run this very code, wherever snakema
 os.environ["PYTHONPATH"] = os.pathsep.join(dict.fromkeys(filter(None, IMPORT_PATHS)))
 
 from lmstages.config import resources
+from lmstages.config.overrides import typed_settings, with_typed
 from lmstages.config.reading import read_run, text_run
+from lmstages.config.run_folders import claim, origin, stop_if_taken
 from lmstages.config.sections import NAME, OWN, SPLITS
 from lmstages.config.sources import SOURCES
+from lmstages.core.contents import Contents
 from lmstages.core.errors import UserError, did_you_mean
 from lmstages.core.provenance import code_hash, package_hash
 from lmstages.core.run_lock import hold_folder
@@ -56,20 +59,34 @@ def stop_if_profile_is_missing(name):
 
 
 def begin():
-    """Of the process that a person starts, not of its jobs: refuse a missing profile, and wait for any other run here."""
+    """Of the process that a person starts, not of its jobs: refuse a missing profile, and wait for any other run here.
+
+    Returns whether this call makes files.
+    """
     options = command_line()
     stop_if_profile_is_missing(options and options.workflow_profile)
+    os.environ["LMSTAGES_TYPED"] = json.dumps(typed_settings(sys.argv[1:]))
     looks = workflow.output_settings.dryrun or (options and any(getattr(options, name) for name in LOOKS_ONLY))
-    if not looks and not (options and set(options.targets) == {"show"}):
+    makes_files = not looks and not (options and set(options.targets) == {"show"})
+    if makes_files:
         hold_folder(Path.cwd())
+    return makes_files
 
 
-if not (workflow.remote_exec or workflow.subprocess_exec):
-    begin()
+IS_JOB = workflow.remote_exec or workflow.subprocess_exec
+MAKES_FILES = not IS_JOB and begin()
+
+
+def or_stop(function, *arguments):
+    """What the function returns; what a person can mend, as Snakemake shows it."""
+    try:
+        return function(*arguments)
+    except UserError as error:
+        raise WorkflowError(f"lmstages: error: {error}")
 
 
 def chosen_run():
-    """The run of the config files, later ones over earlier ones, with ``--config`` over all.
+    """The run of the config files, later ones over earlier ones, with ``--config`` over all; what its folder is for.
 
     Snakemake has read the files by its own rules; they are read again by ours. A module that is given a config of its
     own making has no file to read again: then that config is taken as it is.
@@ -81,15 +98,16 @@ def chosen_run():
         update_config(by_snakemake, content)
     if config != by_snakemake:
         settings, files = dict(config), []
+    settings = with_typed(settings, json.loads(os.environ.get("LMSTAGES_TYPED", "{}")))
     name, text = settings.pop("run", None), settings.pop("text", None)
     if name is not None:
         files = [run_file(name), *files]
     elif not files and config == by_snakemake:
         files = [Path("config.yaml")]
-    try:
-        return read_run(files, settings) if text is None else text_run(files, str(text), settings)
-    except UserError as error:
-        raise WorkflowError(f"lmstages: error: {error}")
+    if text is None:
+        return read_run(files, settings), origin(files, None)
+    run = text_run(files, text, settings)
+    return run, origin(files, next(iter(run.corpora.values())).path)
 
 
 def run_file(name):
@@ -98,8 +116,23 @@ def run_file(name):
     return PROJECT / path if not path.exists() and (PROJECT / path).exists() else path
 
 
-RUN = chosen_run()
+def look_ahead():
+    """Say what can be known of texts of one's own before the first job."""
+    if any(corpus.path is not None for corpus in RUN.corpora.values()):
+        from lmstages.corpora.forecast import forecast
+
+        for warning in forecast(RUN):
+            print(f"lmstages: {warning}", file=sys.stderr)
+
+
+RUN, ORIGIN = or_stop(chosen_run)
 ROOT = f"results/{RUN.name}"
+CONTENTS = Contents(Path(".snakemake", "lmstages", "contents.json"))
+if not IS_JOB:
+    or_stop(stop_if_taken, Path(ROOT), ORIGIN)
+    or_stop(look_ahead)
+if MAKES_FILES:
+    or_stop(claim, Path(ROOT), ORIGIN)
 os.environ["LMSTAGES_MIRROR"] = RUN.mirror or ""
 
 
@@ -122,6 +155,7 @@ envvars:
     "LMSTAGES_MIRROR",
     "LMSTAGES_RUN",
     "LMSTAGES_TIME_LIMIT",
+    "LMSTAGES_TYPED",
     "PYTHONPATH",
 
 
@@ -149,15 +183,37 @@ def code(command):
     return lambda wildcards: code_hash(command, RUN.models[wildcards.model].config.module)
 
 
-def raw_files(wildcards):
-    """What a corpus is made from: its downloads, the user's file, or nothing where it is drawn."""
+def downloads(wildcards):
+    """What a corpus is made from where it is downloaded."""
     corpus = RUN.corpora[wildcards.corpus]
-    if corpus.embedded:
-        return []
-    if corpus.path is not None:
-        return [corpus.path]
+    if corpus.embedded or corpus.path is not None:
+        return staged(own_text(wildcards))
     parts = [part.name for part in SOURCES[corpus.source].parts]
     return [f"downloads/{corpus.source}.{part}.{corpus.stories(part)}.txt" for part in parts]
+
+
+def own_text(wildcards):
+    """The user's file that a corpus is made from, or nothing."""
+    path = RUN.corpora[wildcards.corpus].path
+    return [] if path is None else [path]
+
+
+def staged(paths):
+    """Files from outside as inputs, only where jobs see no other files; elsewhere a job is told their content.
+
+    Snakemake goes by the time of an input, which says nothing of a file from outside: replaced by an older one, it
+    would count as unchanged; dated in the future, it would never be done.
+    """
+    return paths if workflow.storage_settings.default_storage_provider else []
+
+
+def content(paths):
+    """``content(own_text)``: the hash of what the files from outside hold, as a function of the wildcards."""
+    return lambda wildcards: or_stop(content_of, paths(wildcards))
+
+
+def content_of(paths):
+    return CONTENTS.hash_of(path for path in map(Path, paths) if path.is_file())
 
 
 def layout(wildcards):
@@ -243,6 +299,10 @@ def checkpoint_files(wildcards):
         return [record.gguf]
     patterns = ("*.safetensors", "*.json", "tokenizer.model")
     return [] if record.path is None else sorted(str(file) for p in patterns for file in Path(record.path).glob(p))
+
+
+def staged_checkpoint(wildcards):
+    return staged(checkpoint_files(wildcards))
 
 
 def inspect_code(wildcards):

@@ -18,7 +18,7 @@ rule download:
 
 rule prepare:
     input:
-        raw_files,
+        downloads,
     output:
         facts=f"{ROOT}/{{corpus}}/text/corpus.json",
         texts=expand(f"{ROOT}/{{{{corpus}}}}/text/{{split}}.txt", split=SPLITS),
@@ -29,11 +29,13 @@ rule prepare:
         f"logs/{RUN.name}/{{corpus}}/prepare.benchmark.tsv"
     params:
         section=section("prepare"),
+        raw=lambda wildcards, input: list(input) or own_text(wildcards),
+        content=content(own_text),
         out=subpath(output.facts, parent=True),
         code=code_hash("prepare"),
     shell:
-        "python -m lmstages prepare --raw {input:q} --out {params.out:q} --section {params.section:q}"
-        " --code {params.code:q}"
+        "python -m lmstages prepare --raw {params.raw:q} --content {params.content:q} --out {params.out:q}"
+        " --section {params.section:q} --code {params.code:q}"
         " 2>&1 | tee -i {log:q} >&2"
 
 

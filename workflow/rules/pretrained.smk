@@ -5,7 +5,7 @@ rule score_pretrained:
     input:
         text=f"{ROOT}/{{corpus}}/text/corpus.json",
         held_out=expand(f"{ROOT}/{{{{corpus}}}}/text/{{split}}.txt", split=SPLITS),
-        checkpoint=checkpoint_files,
+        checkpoint=staged_checkpoint,
     output:
         facts=f"{ROOT}/{{corpus}}/{OWN}/{{pretrained}}/seed0/fit.json",
         scores=f"{ROOT}/{{corpus}}/{OWN}/{{pretrained}}/seed0/scores.safetensors",
@@ -17,10 +17,11 @@ rule score_pretrained:
     threads: 1
     params:
         section=section("pretrained"),
+        content=content(checkpoint_files),
         text=subpath(input.text, parent=True),
         out=subpath(output.facts, parent=True),
         code=code_hash("score_pretrained"),
     shell:
         "python -m lmstages score_pretrained --text {params.text:q} --out {params.out:q}"
-        " --section {params.section:q} --threads {threads} --code {params.code:q}"
+        " --section {params.section:q} --content {params.content:q} --threads {threads} --code {params.code:q}"
         " 2>&1 | tee -i {log:q} >&2"

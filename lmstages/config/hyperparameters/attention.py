@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from lmstages.config.hyperparameters.base import Optimizer, Positive, Rate, Schedule
+from lmstages.config.hyperparameters.base import Layers, Optimizer, Positive, Rate, Schedule, Width
 from lmstages.config.hyperparameters.neural import Neural
 
 
@@ -22,10 +22,10 @@ class GPT(Neural):
     module, model = "lmstages.models.neural.gpt", "GPTModel"
     protocol = "stride"
     source = "Vaswani et al. 2017; Radford et al. 2019"
-    layers: Positive = 4
-    heads: Positive = 4
-    width: Positive = 128
-    window: Positive = 64
+    layers: Layers = 4
+    heads: Layers = 4
+    width: Width = 128
+    window: Width = 64
     projection: bool = True
     feedforward: Literal["none", "layer", "wide"] = "wide"
     activation: Literal["gelu", "relu"] = "gelu"
@@ -66,12 +66,12 @@ class Llama(Neural):
     module, model = "lmstages.models.neural.llama", "LlamaModel"
     protocol = "stride"
     source = "Touvron et al. 2023"
-    layers: Positive = 4
-    heads: Positive = 4
-    key_value_heads: Positive = 2
-    width: Positive = 128
-    hidden: Positive = 344
-    window: Positive = 64
+    layers: Layers = 4
+    heads: Layers = 4
+    key_value_heads: Layers = 2
+    width: Width = 128
+    hidden: Width = 344
+    window: Width = 64
     rope_base: Annotated[float, Field(ge=1, le=1e9)] = 10000.0
     norm_epsilon: Annotated[float, Field(gt=0, le=1)] = 1e-5
     tied_output: bool = True
@@ -109,10 +109,10 @@ class ModernGPT(Neural):
     module, model = "lmstages.models.neural.modern_gpt", "ModernModel"
     protocol = "stride"
     source = "Jordan et al. 2024, modded-nanogpt; each part in models/neural/modern_gpt.py"
-    layers: Positive = 4
-    heads: Positive = 4
-    width: Positive = 128
-    window: Positive = 64
+    layers: Layers = 4
+    heads: Layers = 4
+    width: Width = 128
+    window: Width = 64
     rms_norm: bool = True
     rotary: bool = True
     rope_base: Annotated[float, Field(ge=1, le=1e9)] = 10000.0
@@ -122,7 +122,7 @@ class ModernGPT(Neural):
     softcap: Annotated[float, Field(gt=0, le=1e4)] | None = 15.0
     value_embeddings: bool = False
     ngram_embeddings: list[Annotated[int, Field(ge=2, le=8)]] = []
-    ngram_buckets: Positive = 4096
+    ngram_buckets: Annotated[int, Field(ge=1, le=1 << 26)] = 4096
     tied_output: bool = False
     optimizer: Optimizer = "muon"
     schedule: Schedule = "stable"

@@ -9,7 +9,16 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import BaseModel, ConfigDict, Field
 from pydantic_core import to_jsonable_python
 
-Positive = Annotated[int, Field(ge=1)]
+Positive = Annotated[int, Field(ge=1, le=1 << 40)]
+
+
+Width = Annotated[int, Field(ge=1, le=1 << 17)]  # numbers of a vector; also the tokens of a window
+
+
+Layers = Annotated[int, Field(ge=1, le=1 << 12)]  # also heads
+
+
+Seed = Annotated[int, Field(ge=0, lt=1 << 63)]  # what every generator of random numbers takes
 
 
 Rate = Annotated[float, Field(gt=0, le=1e4)]

@@ -1,10 +1,14 @@
 """Hyperparameters of the networks without attention, and of the training loop of all networks."""
 
+from itertools import pairwise
 from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
-from lmstages.config.hyperparameters.base import ModelConfig, Optimizer, Positive, Rate, Schedule
+from lmstages.config.hyperparameters.base import Layers, ModelConfig, Optimizer, Positive, Rate, Schedule, Width
+
+MOST_OBJECTS = 1_000_000  # weights of autograd, of which each takes about a kilobyte while it is fitted
+WEIGHTS_PER_SECOND = 100_000  # that autograd multiplies, differentiates and updates
 
 
 class Neural(ModelConfig):
@@ -48,7 +52,7 @@ class Perceptron(Neural):
     N(0, 1), with biases zero; ``all_normal`` draws the biases from N(0, 1) too.
     """
 
-    hidden: Positive = 128
+    hidden: Width = 128
     activation: Literal["tanh", "relu", "gelu"] = "tanh"
     tied_output: bool = False
     output_bias: bool = True
@@ -66,8 +70,8 @@ class NeuralBigram(Perceptron):
 
     name, title = "neural_bigram", "Neural bigram"
     source = "Bengio et al. 2003 with a window of one"
-    width: Positive | None = 32
-    layers: Annotated[int, Field(ge=0)] = 0
+    width: Width | None = 32
+    layers: Annotated[int, Field(ge=0, le=1 << 12)] = 0
     batch_size: Positive | None = 512
 
     window: ClassVar[int] = 1
@@ -101,9 +105,9 @@ class Autograd(ModelConfig):
     module, model = "lmstages.models.neural.autograd", "AutogradModel"
     source = "Linnainmaa 1970; Karpathy 2020, micrograd"
     family = "neural"
-    window: Positive = 4
-    embedding: Positive = 8
-    hidden: Annotated[list[Positive], Field(min_length=1)] = [16]
+    window: Width = 4
+    embedding: Width = 8
+    hidden: Annotated[list[Width], Field(min_length=1, max_length=100)] = [16]
     learning_rate: Rate = 0.05
     clip: Annotated[float, Field(ge=0)] = 0.0
     examples: Positive = 250
@@ -115,15 +119,30 @@ class Autograd(ModelConfig):
         """The number of tokens in the window."""
         return self.window
 
+    @model_validator(mode="after")
+    def _few_enough_objects(self) -> "Autograd":
+        if (weights := self.weights(1)) > MOST_OBJECTS:
+            raise ValueError(f"{weights:,} weights, each an object; at most {MOST_OBJECTS:,}: lower window or hidden")
+        return self
+
+    def weights(self, vocab_size: int) -> int:
+        """The numbers that one prediction multiplies."""
+        widths = [self.window * self.embedding, *self.hidden, vocab_size]
+        return sum(inputs * outputs for inputs, outputs in pairwise(widths))
+
+    def seconds(self, vocab_size: int, tokens: int) -> float:
+        """About how long a fit on so many tokens takes."""
+        return self.weights(vocab_size) * min(self.examples, tokens) * self.epochs / WEIGHTS_PER_SECOND
+
 
 class MLP(Perceptron):
     """Adds a window of several tokens: their embeddings are concatenated in order and passed through hidden layers."""
 
     name, title = "mlp", "MLP"
     source = "Bengio et al. 2003, equation 1 without direct connections"
-    window: Positive = 8
-    embedding: Positive = 24
-    layers: Annotated[int, Field(ge=0)] = 1
+    window: Width = 8
+    embedding: Width = 24
+    layers: Annotated[int, Field(ge=0, le=1 << 12)] = 1
     batch_size: Positive | None = 256
 
     @property
@@ -143,8 +162,8 @@ class WaveNet(Neural):
     module, model = "lmstages.models.neural.wavenet", "WaveNetModel"
     source = "van den Oord et al. 2016, dilated causal convolutions"
     layers: Annotated[int, Field(ge=1, le=12)] = 3
-    embedding: Positive = 24
-    hidden: Positive = 128
+    embedding: Width = 24
+    hidden: Width = 128
     bias: bool = False
     batch_size: Positive | None = 32
 
@@ -169,9 +188,9 @@ class Recurrent(Neural):
     """A recurrent network: a hidden state of ``hidden`` numbers per layer, updated at every token."""
 
     module, model = "lmstages.models.neural.recurrent", "RecurrentModel"
-    embedding: Positive = 32
-    hidden: Positive = 128
-    layers: Positive = 1
+    embedding: Width = 32
+    hidden: Width = 128
+    layers: Layers = 1
     row_length: Positive = 64
     batch_size: Positive | None = 32
 

@@ -21,10 +21,12 @@ import numpy as np
 from lmstages.config.hyperparameters.neural import Autograd
 from lmstages.core.documents import BOUNDARY, Arrays, Curve, Documents, history
 from lmstages.core.errors import FitError
-from lmstages.core.progress import Progress
+from lmstages.core.progress import LOGGER, Progress, clock
 
 ROWS_AT_ONCE = 4096  # windows scored together: bounds the memory of scoring
 VALID_TOKENS = 8192  # of valid at most, for a point of the learning curve
+
+LONG_FIT = 120  # seconds, from which on they are said before the fit begins
 
 Number = Union["Value", float]
 
@@ -197,7 +199,11 @@ class AutogradModel:
 
     def fit(self, train: Documents, valid: Documents, seed: int) -> Curve:
         """Trains example by example, each epoch in a new order; the examples are drawn once from train."""
-        network, config = Network(self.initial(seed)), self.config
+        config = self.config
+        if (seconds := config.seconds(self.vocab_size, len(train))) > LONG_FIT:
+            remedy = "fewer examples or a smaller vocabulary make it shorter"
+            LOGGER.warning("about %s at a vocabulary of %s; %s", clock(seconds), f"{self.vocab_size:,}", remedy)
+        network = Network(self.initial(seed))
         draws = np.random.default_rng([seed, 1])
         examples = draws.choice(len(train), min(config.examples, len(train)), replace=False)
         windows, targets = _windows(train, examples, config.window).tolist(), train.tokens[examples].tolist()

@@ -1,0 +1,96 @@
+"""What each key of a job's section must be, so that a section pasted by hand is refused before the job begins.
+
+``jobs`` writes sections that are right; the record of a model, corpus or tokenizer is checked by whoever reads it.
+"""
+
+from collections.abc import Iterator, Mapping
+from typing import Annotated, Any, Literal
+
+from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
+
+from lmstages.config.hyperparameters.base import Seed, Width
+from lmstages.config.sections import EMBEDDED, MEASURED, UNIQUE, Record, Sampling, SplitName, mistake
+
+STRICT = ConfigDict(strict=True)
+Splits = Annotated[list[SplitName], UNIQUE]
+DRAWN = tuple(key for key in Sampling.model_fields if key not in MEASURED)
+
+
+class ResolvedScoring(Record):
+    """A protocol with every default filled in."""
+
+    protocol: Literal["stream", "whole", "stride", "disjoint"]
+    window: Width
+    stride: Width
+    skip: Annotated[int, Field(ge=0)]
+
+
+class ScoredModel(Record):
+    """A model of a corpus, as the analyses read it."""
+
+    tokenizer: str
+    model: str
+    seeds: list[Seed]
+    fitted: bool
+    context: int | None
+
+
+SUMMARIZED = {
+    "run": str,
+    "estimation": bool,
+    "analyses": bool,
+    "models": dict[str, dict[str, Any]],
+    "inspected": list[list[str]],
+    "compressors": list[str],
+    "experiments": list[list[Any]],
+    "evaluate": dict[str, Splits],
+    "published": list[dict[str, Any]],
+    "sweeps": list[dict[str, Any]],
+}
+KEYS: dict[str, Any] = {
+    "splits": Splits,
+    "split": SplitName,
+    "documents": bool,
+    "scoring": ResolvedScoring,
+    "sampling": dict[str, Any],
+    "of": list[str],
+    "weights": Literal["fitted", "equal"],
+    "compressors": list[Literal["gzip", "bz2", "xz", "zstd"]],
+    "hyperparameters": dict[str, Any],
+    "source": Literal[EMBEDDED] | None,  # type: ignore[valid-type]
+}
+OF_COMMAND: dict[str, dict[str, Any]] = {
+    "summarize": SUMMARIZED,
+    "prepare": {"source": str | None, "split": dict[str, Any], "documents": str | None},
+    "oracle": {**KEYS, "source": Literal[EMBEDDED]},  # type: ignore[valid-type]
+    "analyse": {**KEYS, "cells": list[ScoredModel]},
+    "inspect": {**KEYS, "cells": list[tuple[str, Seed]]},
+}
+SAMPLING = {"evaluate": DRAWN, "score_pretrained": DRAWN, "probe": ("length", "seed", *MEASURED)}
+
+
+def problems(command: str, section: Mapping[str, Any]) -> list[str]:
+    """What is wrong with the keys of a section, each in one line; empty where nothing is."""
+    keys = OF_COMMAND.get(command, KEYS)
+    lacking = [f"{key}: missing" for key in SUMMARIZED if key not in section] if command == "summarize" else []
+    wrong = [problem for key in section if key in keys for problem in _wrong(key, keys[key], section[key])]
+    if not wrong and command in SAMPLING and "sampling" in section:
+        wrong = list(_wrong_sampling(section["sampling"], SAMPLING[command]))
+    return lacking + wrong
+
+
+def _wrong(key: str, annotation: Any, value: Any) -> Iterator[str]:
+    try:
+        is_record = isinstance(annotation, type) and issubclass(annotation, Record)
+        TypeAdapter(annotation, config=None if is_record else STRICT).validate_json(_json(value))
+    except ValidationError as error:
+        yield from (mistake([], key, detail) for detail in error.errors()[:1])
+
+
+def _json(value: Any) -> bytes:
+    return TypeAdapter(Any).dump_json(value)
+
+
+def _wrong_sampling(sampling: Mapping[str, Any], needed: tuple[str, ...]) -> Iterator[str]:
+    yield from (f"sampling.{key}: missing" for key in needed if key not in sampling)
+    yield from _wrong("sampling", Sampling, sampling)
