@@ -1,6 +1,6 @@
 """Validates text files, and finds the documents in them.
 
-A corpus is bytes: strict UTF-8 without NUL bytes and without a byte-order mark, at min_characters two characters.
+A corpus is bytes: strict UTF-8 without NUL bytes and without a byte-order mark, at least two characters.
 Line ends are ``\\n``. For a file with ``\\r\\n`` the user chooses: ``refuse`` (the default), ``unix`` turns
 each ``\\r\\n`` into ``\\n``, ``keep`` treats them as ordinary characters. A ``\\r`` alone is always an ordinary
 character. No other byte is changed, and lines end at ``\\n`` only.
@@ -139,7 +139,7 @@ def _without_split_line_ends(pieces: Iterator[bytes]) -> Iterator[bytes]:
 
 
 def _pieces(path: Path, chunk: int) -> Iterator[bytes]:
-    """The bytes of a file; the first piece has at min_characters three, so that a byte-order mark is not split."""
+    """The bytes of a file; the first piece has at least three, so that a byte-order mark is not split."""
     with _opened(path) as file:
         _must_look_like_text(path, _read_chunk(path, file, HEAD))
         file.seek(0)

@@ -173,7 +173,8 @@ class CheckpointTokenizer:
         self.where, self.tokenize, self.spelling, self.normalizer = where, tokenize, spelling, normalizer
         self.begin, self.end = [token for token in (begin, end, begin) if token is not None][:2]
         self.vocab_size = len(spelling)
-        self.spells_spaces = b" " not in spelling  # in bytes, where the vocabulary has no piece for the space
+        space = b"".join(spelling[token] for token in tokenize(" "))
+        self.spells_spaces = SPACE.encode() in space  # in bytes, where the vocabulary has no piece for the space
 
     def encode(self, text: str) -> Encoded:
         """Text -> its tokens (n,) in the checkpoint's numbering and the number of bytes each covers (n,)."""
@@ -227,6 +228,8 @@ def _with_spaces(parts: list[bytes]) -> list[bytes]:
 
 def _difference(decoded: str, original: str) -> str:
     """The first 20 characters of two texts from where they differ; code points where both look alike."""
+    if not original.startswith(" "):
+        decoded = decoded.removeprefix(" ")  # SentencePiece's, which covers no byte
     pairs = zip(decoded, original, strict=False)
     start = next((n for n, (a, b) in enumerate(pairs) if a != b), min(len(decoded), len(original)))
     excerpts = [text[start : start + 20] for text in (original, decoded)]
