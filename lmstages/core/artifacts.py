@@ -213,7 +213,9 @@ def load_array(path: Path) -> np.ndarray:
         array = np.load(path, mmap_mode=None if empty else "r", allow_pickle=False)
         if not isinstance(array, np.ndarray) or array.ndim != 1 or array.dtype.kind not in "iu":
             raise ValueError("it is no array of whole numbers of one dimension")
-    except (ValueError, EOFError, TypeError, MemoryError, SyntaxError) as error:
+    except OSError:
+        raise
+    except Exception as error:  # numpy passes on what its parsers of headers and archives raise
         remedy = f"delete it and run snakemake again: rm {shlex.quote(str(path))}"
         raise UserError(path, "no array of lmstages", "allowed: whole numbers in one dimension", remedy) from error
     return array
