@@ -1,5 +1,7 @@
 """Models, token streams and scores are read as they were written."""
 
+import io
+
 import numpy as np
 import pytest
 from test_laws import NAMES, V, drawn, fitted
@@ -57,7 +59,124 @@ def test_the_file_of_a_failed_fit_is_no_model(tmp_path):
         model_storage.load_model(tmp_path / "model")
 
 
+@pytest.mark.parametrize(
+    "metadata",
+    [
+        {"type": "[1]", "vocab_size": "9"},
+        {"type": "not JSON", "vocab_size": "9"},
+        {"type": '{"type": "uniform", "hyperparameters": {}}', "vocab_size": "nine"},
+        {"type": '{"type": "uniform", "hyperparameters": {}}'},
+        {"type": '{"type": ["uniform"], "hyperparameters": {}}', "vocab_size": "9"},
+        {"type": "[" * 100_000, "vocab_size": "9"},
+    ],
+)
+def test_metadata_that_describe_no_model_are_one_line(metadata, tmp_path):
+    artifacts.save_arrays(tmp_path / "model", {}, metadata, MADE)
+    with pytest.raises(UserError, match=r"model: no model that this version knows; run snakemake to fit it again"):
+        model_storage.load_model(tmp_path / "model")
+
+
+@pytest.mark.parametrize("name", ["bigram", "mlp", "gpt", "llama"])
+def test_arrays_of_another_model_are_one_line(name, tmp_path):
+    model_storage.save_model(tmp_path / "model", fitted(name), MADE)
+    _, metadata = artifacts.load_arrays(tmp_path / "model")
+    artifacts.save_arrays(tmp_path / "model", {"other": np.zeros(3)}, metadata, MADE)
+    with pytest.raises(UserError, match=r"its arrays are not those of its hyperparameters .*; run snakemake to fit it"):
+        model_storage.load_model(tmp_path / "model")
+
+
+@pytest.mark.parametrize("header", [b'{"lmstages": "not JSON"}', b'{"lmstages": "[1]"}', b'{"other": "{}"}', None])
+def test_metadata_of_others_in_a_safetensors_are_one_line(header, tmp_path):
+    content = b"{}" if header is None else b'{"__metadata__": ' + header + b"}"
+    artifacts.save_bytes(tmp_path / "m", len(content).to_bytes(8, "little") + content, MADE)
+    with pytest.raises(UserError, match="m: no safetensors file of lmstages; delete it and run snakemake again"):
+        artifacts.load_arrays(tmp_path / "m")
+
+
 # Token streams
+
+
+def npy(array):
+    content = io.BytesIO()
+    np.save(content, array, allow_pickle=True)
+    return content.getvalue()
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        npy(np.array([1, "a", None], dtype=object)),
+        npy(np.zeros((3, 3), np.uint8)),
+        npy(np.zeros(3)),
+        npy(np.array("a")),
+        npy(np.zeros(3, np.uint8))[:-2],
+        b"",
+        b"PK\3\4 no array",
+        b"\x93NUMPY\x01\0\x02\0{\n",
+    ],
+    ids=["objects", "a matrix", "fractions", "no dimension", "truncated", "empty", "a zip file", "no header"],
+)
+def test_an_array_of_another_kind_is_one_line(content, tmp_path):
+    artifacts.save_bytes(tmp_path / "train.npy", content, MADE)
+    with pytest.raises(UserError, match=r"train.npy: no array of lmstages; allowed: whole numbers in one dimension"):
+        artifacts.load_array(tmp_path / "train.npy")
+
+
+def written_array(path, values, dtype):
+    with artifacts.saving_array(path, np.dtype(dtype), MADE) as array:
+        array.append(np.array(values))
+
+
+def stored(folder, tokens=(1, 2, 3), lengths=(1, 1, 1), starts=(0, 3), alphabet=("", "a", "b", "c")):
+    """A token folder of a character tokenizer."""
+    written_array(folder / "train.npy", tokens, np.uint8)
+    written_array(folder / "train.bytes.npy", lengths, np.uint16)
+    written_array(folder / "train.starts.npy", starts, np.int64)
+    artifacts.save_json(folder / "tokenizer.json", {"kind": "char", "alphabet": alphabet, "escape": None}, MADE)
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("parts", "message"),
+    [
+        ({"tokens": (1, 2, 9)}, "train.npy: token 9; tokenizer.json has 4 tokens; delete it"),
+        ({"alphabet": ("", "a")}, "train.npy: token 3; tokenizer.json has 2 tokens"),
+        ({"lengths": (1, 1)}, "train.npy: 3 tokens, 2 lengths in train.bytes.npy; every token has its length in bytes"),
+        ({"starts": (0, 4)}, "train.npy: 3 tokens, not where the documents in train.starts.npy begin and end"),
+        ({"starts": (0, 2, 1, 3)}, "train.npy: 3 tokens, not where the documents"),
+        ({"starts": ()}, "train.npy: 3 tokens, not where the documents"),
+    ],
+)
+def test_tokens_that_fit_neither_their_tokenizer_nor_one_another_are_one_line(parts, message, tmp_path):
+    assert len(streams.read_tokens(stored(tmp_path), "train")[0]) == 3
+    with pytest.raises(UserError, match=message):
+        streams.read_tokens(stored(tmp_path, **parts), "train")
+
+
+@pytest.mark.parametrize("kind", ["byte", "char", "word", "bpe", "unigram"])
+def test_the_size_of_a_saved_tokenizer_is_its_own(kind, tmp_path):
+    texts = ["a cat and a dog", "naïve cafés"] * 9
+    tokenizer = learn(kind, {"word": 6, "bpe": 262, "unigram": 259}.get(kind), texts, False, False, False)
+    artifacts.save_json(tmp_path / "tokenizer.json", tokenizer.to_json(), MADE)
+    assert streams._vocab_size(tmp_path / "tokenizer.json") == tokenizer.vocab_size
+
+
+@pytest.mark.parametrize(
+    "saved",
+    [
+        {"kind": "gone"},
+        {"kind": "char"},
+        [],
+        {"kind": "bpe", "definition": {"model": {"vocab": {}}}, "boundary_text": ""},
+        {"kind": "char", "alphabet": 3, "escape": None},
+        {"kind": "bpe", "definition": 1, "boundary_text": ""},
+    ],
+)
+def test_a_tokenizer_of_another_version_is_one_line(saved, tmp_path):
+    stored(tmp_path)
+    artifacts.save_json(tmp_path / "tokenizer.json", saved, MADE)
+    with pytest.raises(UserError, match=r"tokenizer.json: no tokenizer that this version knows; delete it and run"):
+        streams.read_tokenizer(tmp_path)
 
 
 @pytest.mark.parametrize("kind", ["byte", "char"])
@@ -123,6 +242,23 @@ def test_a_saved_tokenizer_is_read_with_its_tokens(tmp_path):
 
 
 # Scores
+
+
+@pytest.mark.parametrize(
+    ("arrays", "fields"),
+    [
+        ({}, '{"characters": 3, "protocol": "stream"}'),
+        ({"log_probs": 3, "lengths": 2, "documents": 3}, '{"characters": 3, "protocol": "stream"}'),
+        ({"log_probs": 3, "lengths": 3, "documents": 3}, '{"characters": 3}'),
+        ({"log_probs": 3, "lengths": 3, "documents": 3}, "[]"),
+        ({"log_probs": 3, "lengths": 3, "documents": 3}, "no JSON"),
+    ],
+)
+def test_a_score_file_of_another_content_is_one_line(arrays, fields, tmp_path):
+    contents = {f"test.{name}": np.zeros(length, score_files.SCORE_TYPES[name]) for name, length in arrays.items()}
+    artifacts.save_arrays(tmp_path / "s", contents, {"test": fields}, MADE)
+    with pytest.raises(UserError, match="s: no score file of lmstages; delete it and run snakemake again"):
+        score_files.load_scores(tmp_path / "s")
 
 
 def test_scores_come_back(tmp_path):

@@ -1,11 +1,16 @@
 """Validation of text files, the one change made to them (line ends), and the offsets of their documents."""
 
+import bz2
+import gzip
 import io
+import lzma
 import os
 import re
 import shutil
 import subprocess
+import tarfile
 import tracemalloc
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -127,6 +132,113 @@ def test_the_remedy_in_the_message_works(tmp_path: Path, content: bytes, tool: s
     subprocess.run(command[0].replace("NEW_FILE", "new.txt"), shell=True, check=True, cwd=tmp_path)
     check(new)
     assert new.read_bytes() == mended
+
+
+def zipped(*names: str) -> bytes:
+    content = io.BytesIO()
+    with zipfile.ZipFile(content, "w") as archive:
+        for name in names:
+            archive.writestr(name, "application/epub+zip" if name == "mimetype" else "a text")
+    return content.getvalue()
+
+
+def tarred() -> bytes:
+    content = io.BytesIO()
+    with tarfile.open(fileobj=content, mode="w") as archive:
+        archive.addfile(tarfile.TarInfo("a.txt"), io.BytesIO(b""))
+    return content.getvalue()
+
+
+TEXT = b"a line of text\n" * 200
+PNG = b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR"
+BMP = b"BM" + (70).to_bytes(4, "little") + bytes(4) + b"6\0\0\0"
+
+
+@pytest.mark.parametrize("chunk", [1, 1 << 20])
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (gzip.compress(TEXT), "is packed by gzip by its first bytes; text is UTF-8; unpack it first: gzip -dc "),
+        (bz2.compress(TEXT), "is packed by bzip2 by its first bytes; text is UTF-8; unpack it first: bzip2 -dc "),
+        (lzma.compress(TEXT), "is packed by xz by its first bytes; text is UTF-8; unpack it first: xz -dc "),
+        (lzma.compress(TEXT, lzma.FORMAT_ALONE), "is packed by lzma by its first bytes"),
+        (
+            b"\x28\xb5\x2f\xfd\x24\x0dq\0",
+            "is packed by zstd by its first bytes; text is UTF-8; unpack it first: zstd -dc",
+        ),
+        (zipped("a.txt"), "is a zip archive by its first bytes; text is UTF-8; unpack it first: unzip "),
+        (zipped("[Content_Types].xml", "word/document.xml"), "is an Office document (docx, xlsx or pptx) by its"),
+        (zipped("word/document.xml"), "is an Office document (docx) by its first bytes"),
+        (zipped("mimetype"), "is an EPUB book by its first bytes; text is UTF-8; take its text: pandoc -t plain"),
+        (tarred(), "is a tar archive by its first bytes; text is UTF-8; unpack it first: tar -xf "),
+        (
+            b"%PDF-1.7\n%\xe2\xe3\xcf\xd3\n",
+            "is a PDF document by its first bytes; text is UTF-8; take its text: pdftotext",
+        ),
+        (b"%PDF-1.0\nonly letters\n", "is a PDF document by its first bytes"),
+        (b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1" + bytes(9), "is an old Office document (doc, xls or ppt) by its"),
+        (b"PAR1\x15\x04\x15", "is a Parquet table by its first bytes; text is UTF-8; write its column of text"),
+        (b"SQLite format 3\0\x10\0", "is an SQLite database by its first bytes"),
+        (b"\x93NUMPY\x01\0v\0{", "is a NumPy array by its first bytes; text is UTF-8; give a text file"),
+        (b"GGUF\x03\0\0\0", "is a GGUF model by its first bytes"),
+        (PNG, "is a PNG image by its first bytes; text is UTF-8; give a text file"),
+        (b"\xff\xd8\xff\xe0\0\x10JFIF\0", "is a JPEG image by its first bytes"),
+        (b"GIF89a\x01\0\x01\0", "is a GIF image by its first bytes"),
+        (BMP, "is a BMP image by its first bytes"),
+        (b"\x7fELF\x02\x01\x01\0", "is a program by its first bytes"),
+        (
+            "abc".encode("utf-16"),
+            "is UTF-16 by its byte-order mark; text is UTF-8; convert it: iconv -f UTF-16 -t UTF-8",
+        ),
+        (
+            "abc".encode("utf-32"),
+            "is UTF-32 by its byte-order mark; text is UTF-8; convert it: iconv -f UTF-32 -t UTF-8",
+        ),
+        (b"\x00\x00\xfe\xff\0\0\0a", "is UTF-32 by its byte-order mark"),
+        (np.random.default_rng(0).bytes(2000), "is no text: "),
+        (TEXT + np.random.default_rng(1).bytes(2000), "not UTF-8"),
+    ],
+)
+def test_a_file_of_another_kind_is_named_by_its_first_bytes(
+    tmp_path: Path, content: bytes, message: str, chunk: int
+) -> None:
+    if message == "is no text: " and chunk == 1:
+        pytest.skip("a byte alone says nothing")
+    printed = refusal(file_with(tmp_path, content), chunk=chunk)
+    assert message in printed
+    wide = "by its byte-order mark" in printed
+    assert message == "not UTF-8" or (("iconv" in printed) == wide and "tr -d" not in printed)
+
+
+@pytest.mark.parametrize(
+    "letters", [b"GIF89a is a format", b"PAR1 is a name", b"BMW", b"ID3 is a tag", b"MM", b"GGUF", b"BZh9"]
+)
+def test_a_text_may_begin_with_the_letters_of_a_format(tmp_path: Path, letters: bytes) -> None:
+    content = letters + "\nis a text, é\n".encode()
+    assert cleaned(file_with(tmp_path, content), "refuse") == content
+
+
+@pytest.mark.parametrize("encoding", ["cp1251", "shift-jis", "gbk", "koi8-r", "big5"])
+def test_text_in_another_encoding_is_not_taken_for_data(tmp_path: Path, encoding: str) -> None:
+    text = {
+        "cp1251": "война и мир",
+        "koi8-r": "война и мир",
+        "shift-jis": "日本語の文",
+        "gbk": "中文的文本",
+        "big5": "中文",
+    }
+    assert "convert it, naming its true encoding: iconv" in refusal(
+        file_with(tmp_path, text[encoding].encode(encoding))
+    )
+
+
+def test_the_command_that_unpacks_a_file_works(tmp_path: Path) -> None:
+    path = tmp_path / "it's packed.gz"
+    path.write_bytes(gzip.compress(TEXT))
+    command = re.search("gzip -dc .*NEW_FILE", refusal(path))
+    assert command is not None
+    subprocess.run(command[0].replace("NEW_FILE", "new.txt"), shell=True, check=True, cwd=tmp_path)
+    assert cleaned(tmp_path / "new.txt", "refuse") == TEXT
 
 
 def test_an_empty_file_is_refused(tmp_path: Path) -> None:

@@ -197,8 +197,10 @@ def load_arrays(path: Path) -> tuple[dict[str, np.ndarray], dict[str, str]]:
     try:
         with safe_open(path, framework="numpy") as file:
             metadata = json.loads(file.metadata()[METADATA])
+            if not isinstance(metadata, dict):
+                raise TypeError("its metadata is no object")
             return {name: file.get_tensor(name) for name in sorted(file.keys())}, metadata
-    except (SafetensorError, TypeError, KeyError) as error:
+    except (SafetensorError, TypeError, KeyError, ValueError, AttributeError, RecursionError) as error:
         remedy = f"delete it and run snakemake again: rm {shlex.quote(str(path))}"
         raise UserError(path, "no safetensors file of lmstages", "", remedy) from error
 
@@ -207,7 +209,16 @@ def load_array(path: Path) -> np.ndarray:
     """A ``.npy`` file, verified first, memory-mapped and read-only; an empty file, which has no map, as an array."""
     verified(path)
     empty = path.stat().st_size == NPY_HEADER
-    return np.load(path, mmap_mode=None if empty else "r", allow_pickle=False)
+    try:
+        array = np.load(path, mmap_mode=None if empty else "r", allow_pickle=False)
+        if not isinstance(array, np.ndarray) or array.ndim != 1 or array.dtype.kind not in "iu":
+            raise ValueError("it is no array of whole numbers of one dimension")
+    except OSError:
+        raise
+    except Exception as error:  # numpy passes on what its parsers of headers and archives raise
+        remedy = f"delete it and run snakemake again: rm {shlex.quote(str(path))}"
+        raise UserError(path, "no array of lmstages", "allowed: whole numbers in one dimension", remedy) from error
+    return array
 
 
 def to_json(content: Any) -> bytes:

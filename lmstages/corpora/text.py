@@ -1,6 +1,6 @@
 """Validates text files, and finds the documents in them.
 
-A corpus is bytes: strict UTF-8 without NUL bytes and without a byte-order mark, at min_characters two characters.
+A corpus is bytes: strict UTF-8 without NUL bytes and without a byte-order mark, at least two characters.
 Line ends are ``\\n``. For a file with ``\\r\\n`` the user chooses: ``refuse`` (the default), ``unix`` turns
 each ``\\r\\n`` into ``\\n``, ``keep`` treats them as ordinary characters. A ``\\r`` alone is always an ordinary
 character. No other byte is changed, and lines end at ``\\n`` only.
@@ -23,11 +23,18 @@ import numpy as np
 
 from lmstages.config.sources import Layout
 from lmstages.core.errors import UserError, did_you_mean
+from lmstages.corpora.signatures import HEAD, controls_in, format_of
 
 Newlines = Literal["refuse", "keep", "unix"]
 CHUNK = 1 << 20
 MIN_CHARACTERS = 2  # characters: one to condition on and one to predict
 BOM = codecs.BOM_UTF8
+WIDE_BOMS = {  # of encodings of two and four bytes; those of four bytes begin as those of two
+    codecs.BOM_UTF32_LE: "UTF-32",
+    codecs.BOM_UTF32_BE: "UTF-32",
+    codecs.BOM_UTF16_LE: "UTF-16",
+    codecs.BOM_UTF16_BE: "UTF-16",
+}
 NEWLINE = ord("\n")
 
 
@@ -69,6 +76,7 @@ class _Utf8:
             raise UserError(self.path, "begins with a UTF-8 byte-order mark", "text has none", remedy)
         self.characters += self._decoded(piece)
         if (nul := piece.find(b"\0")) >= 0:
+            self._refuse_binary(piece)
             utf16 = "UTF-16LE" if (self.offset + nul) % 2 else "UTF-16BE"  # which byte of a two-byte character is zero
             tr = f"tr -d '\\000' < {_quoted(self.path)} > NEW_FILE"
             remedy = f"remove them: {tr}; or, if it is UTF-16: {self._iconv(utf16)}"
@@ -90,11 +98,19 @@ class _Utf8:
         try:
             return len(self.decoder.decode(piece, final))
         except UnicodeDecodeError as error:
+            self._refuse_binary(piece)
             bad = error.object[error.start]
-            utf16 = self.offset - carried + error.start == 0 and bad in codecs.BOM_UTF16
-            remedy = f"convert it, naming its true encoding: {self._iconv('UTF-16' if utf16 else 'ISO-8859-1')}"
+            remedy = f"convert it, naming its true encoding: {self._iconv('ISO-8859-1')}"
             problem = f"not UTF-8: byte 0x{bad:02x} {self._position(piece, error.start - carried)}"
             raise UserError(self.path, problem, "text is UTF-8", remedy) from error
+
+    def _refuse_binary(self, piece: bytes) -> None:
+        """Raises UserError for bytes that are no text in any encoding, for which no conversion can be advised."""
+        if count := controls_in(piece):
+            problem = (
+                f"is no text: {count:,} of {min(len(piece), HEAD):,} bytes from {self.offset:,} are control characters"
+            )
+            raise UserError(self.path, problem, "text is UTF-8", "save it as text with the program that made it")
 
     def _position(self, piece: bytes, index: int) -> str:
         line = self.lines + piece.count(b"\n", 0, max(index, 0)) + 1
@@ -123,12 +139,24 @@ def _without_split_line_ends(pieces: Iterator[bytes]) -> Iterator[bytes]:
 
 
 def _pieces(path: Path, chunk: int) -> Iterator[bytes]:
-    """The bytes of a file; the first piece has at min_characters three, so that a byte-order mark is not split."""
+    """The bytes of a file; the first piece has at least three, so that a byte-order mark is not split."""
     with _opened(path) as file:
+        _must_look_like_text(path, _read_chunk(path, file, HEAD))
+        file.seek(0)
         size = max(chunk, len(BOM))
         while piece := _read_chunk(path, file, size):
             yield piece
             size = chunk
+
+
+def _must_look_like_text(path: Path, head: bytes) -> None:
+    """Raises UserError for what its first bytes say is another kind of file, or text in wider characters."""
+    if wide := next((name for mark, name in WIDE_BOMS.items() if head.startswith(mark)), None):
+        remedy = f"convert it: iconv -f {wide} -t UTF-8 {_quoted(path)} > NEW_FILE"
+        raise UserError(path, f"is {wide} by its byte-order mark", "text is UTF-8", remedy)
+    if (known := format_of(head)) is not None:
+        remedy = (known.remedy or "give a text file").replace("{path}", _quoted(path))
+        raise UserError(path, f"is {known.name} by its first bytes", "text is UTF-8", remedy)
 
 
 def _read_chunk(path: Path, file: BinaryIO, size: int) -> bytes:

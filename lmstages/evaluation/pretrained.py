@@ -125,7 +125,7 @@ def load(chosen: Pretrained, mirror: str | None = None) -> Loaded:
     folder = Path(chosen.path) if chosen.path is not None else fetched(str(chosen.hub), str(chosen.revision), mirror)
     checkpoint = huggingface.read(folder)
     config = _with_window(folder, checkpoint.config, chosen.window)
-    own = from_folder(folder, checkpoint.begin, checkpoint.end)
+    own = from_folder(folder, checkpoint.begin, checkpoint.ends)
     network = mapped(config, checkpoint.vocab_size, checkpoint.tensors)
     return _loaded(folder, config, checkpoint.vocab_size, network, own, checkpoint.size)
 
@@ -135,7 +135,7 @@ def _load_gguf(path: Path, chosen: Pretrained) -> Loaded:
     own = from_vocabulary(path, gguf_file.vocabulary_of(file))
     size, tensors = path.stat().st_size, file.tensors.values()
     if chosen.engine == "llama.cpp":
-        shape = Llama(window=int(file.fact("context_length")), row_length=1, layers=int(file.fact("block_count")))
+        shape = Llama(window=file.count("context_length"), row_length=1, layers=file.count("block_count"))
         config = _with_window(path, shape, chosen.window)
         network: nn.Module = Engine(path, file.vocab_size, config.window)
         count = sum(int(np.prod(tensor.shape)) for tensor in tensors)

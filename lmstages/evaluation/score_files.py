@@ -2,6 +2,7 @@
 
 import json
 import math
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +12,7 @@ import numpy as np
 
 from lmstages.core import artifacts
 from lmstages.core.artifacts import Made
+from lmstages.core.errors import UserError
 
 
 @dataclass(frozen=True)
@@ -43,12 +45,18 @@ def save_scores(path: Path, scores: Mapping[str, Scores], made: Made) -> None:
 
 
 def load_scores(path: Path) -> dict[str, Scores]:
-    """The inverse of ``save_scores``."""
+    """The inverse of ``save_scores``; raises UserError for a file of another content."""
     arrays, metadata = artifacts.load_arrays(path)
     scores = {}
-    for split, fields in metadata.items():
-        log_probs, lengths, documents = (arrays[f"{split}.{name}"] for name in SCORE_TYPES)
-        scores[split] = Scores(log_probs, lengths, documents, **json.loads(fields))
+    try:
+        for split, fields in metadata.items():
+            log_probs, lengths, documents = (arrays[f"{split}.{name}"] for name in SCORE_TYPES)
+            if not log_probs.shape == lengths.shape == documents.shape == (len(log_probs),):
+                raise ValueError(f"arrays of {split} have different lengths")
+            scores[split] = Scores(log_probs, lengths, documents, **json.loads(fields))
+    except (KeyError, TypeError, ValueError, RecursionError) as error:
+        remedy = f"delete it and run snakemake again: rm {shlex.quote(str(path))}"
+        raise UserError(path, "no score file of lmstages", "", remedy) from error
     return scores
 
 

@@ -8,8 +8,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from pydantic import ValidationError
-
 from lmstages.config.ladder import MODEL_TYPES
 from lmstages.core import artifacts
 from lmstages.core.artifacts import Made
@@ -41,8 +39,13 @@ def load_model(path: Path, device: str = "cpu") -> LanguageModel:
     try:
         record = json.loads(metadata["type"])
         config = MODEL_TYPES[record["type"]].model_validate(record["hyperparameters"])
-    except (KeyError, ValidationError) as error:
+        vocab_size = int(metadata["vocab_size"])
+    except (KeyError, TypeError, ValueError, RecursionError) as error:  # pydantic's is a ValueError
         raise UserError(path, "no model that this version knows", "", "run snakemake to fit it again") from error
-    model = build(config, int(metadata["vocab_size"]), Runtime(device))
-    model.restore(arrays)
+    model = build(config, vocab_size, Runtime(device))
+    try:
+        model.restore(arrays)
+    except (KeyError, IndexError, TypeError, ValueError, RuntimeError, AttributeError) as error:
+        problem = f"its arrays are not those of its hyperparameters ({' '.join(str(error).split())[:120]})"
+        raise UserError(path, problem, "", "run snakemake to fit it again") from error
     return model

@@ -4,6 +4,9 @@ A split is a ``.npy`` of 1, 2 or 4 bytes per token, read as a memory map, with t
 and the first token of each document in files beside it.
 """
 
+import shlex
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +17,9 @@ from lmstages.core.documents import Documents
 from lmstages.core.errors import UserError
 from lmstages.core.progress import Progress
 from lmstages.corpora.splits import Piece, SplitText
-from lmstages.tokenizers import TextTokenizer, from_json, smallest_type, with_boundaries
+from lmstages.tokenizers import ByteTokenizer, TextTokenizer, from_json, smallest_type, with_boundaries
+
+TOKENIZER = "tokenizer.json"
 
 
 def write_tokens(folder: Path, name: str, text: SplitText, tokenizer: TextTokenizer, made: Made) -> int:
@@ -45,7 +50,8 @@ def write_tokens(folder: Path, name: str, text: SplitText, tokenizer: TextTokeni
 
 def _check_round_trip(tokenizer: TextTokenizer, piece: Piece, tokens: np.ndarray) -> None:
     escaped = tokenizer.escape is not None and (tokens == tokenizer.escape).any()
-    if not escaped and tokenizer.decode(tokens.tolist()) != piece.text:
+    allowed = (piece.text, f" {piece.text}")  # SentencePiece puts a space before every text, which covers no byte
+    if not escaped and tokenizer.decode(tokens.tolist()) not in allowed:
         raise UserError("tokenizer", f"decoding changes the text {piece.text[:40]!r}...", "", "use kind byte or char")
 
 
@@ -54,11 +60,51 @@ def _token_paths(folder: Path, name: str) -> tuple[Path, Path, Path]:
 
 
 def read_tokens(folder: Path, name: str) -> tuple[Documents, np.ndarray]:
-    """A split's documents, memory-mapped, and the number of bytes each token covers (N,)."""
-    tokens, lengths, starts = (artifacts.load_array(path) for path in _token_paths(folder, name))
+    """A split's documents, memory-mapped, and the number of bytes each token covers (N,).
+
+    Raises UserError where the three files do not fit one another or, if it lies beside them, the tokenizer.
+    """
+    paths = _token_paths(folder, name)
+    tokens, lengths, starts = (artifacts.load_array(path) for path in paths)
+    remedy = f"delete it and run snakemake again: rm {shlex.quote(str(paths[0]))}"
+    if len(lengths) != len(tokens):
+        problem = f"{len(tokens):,} tokens, {len(lengths):,} lengths in {paths[1].name}"
+        raise UserError(paths[0], problem, "every token has its length in bytes", remedy)
+    if not len(starts) or starts[0] != 0 or starts[-1] != len(tokens) or (np.diff(starts) < 0).any():
+        problem = f"{len(tokens):,} tokens, not where the documents in {paths[2].name} begin and end"
+        raise UserError(paths[0], problem, "", remedy)
+    if (folder / TOKENIZER).is_file() and len(tokens):
+        size, largest = _vocab_size(folder / TOKENIZER), int(tokens.max())
+        if largest >= size or tokens.min() < 0:
+            raise UserError(paths[0], f"token {largest:,}", f"{TOKENIZER} has {size:,} tokens", remedy)
     return Documents(tokens, np.asarray(starts)), lengths
 
 
+def _vocab_size(path: Path) -> int:
+    """The number of tokens of a saved tokenizer, without the time that its tables take."""
+    saved = artifacts.load_json(path)
+    with _reading(path):
+        if saved["kind"] == "byte":
+            return ByteTokenizer.vocab_size
+        if saved["kind"] in ("char", "word"):
+            return len(saved["alphabet" if saved["kind"] == "char" else "vocabulary"])
+        return 1 + len(saved["definition"]["model"]["vocab"])
+
+
 def read_tokenizer(folder: Path) -> TextTokenizer:
-    """The tokenizer of a token folder."""
-    return from_json(artifacts.load_json(folder / "tokenizer.json"))
+    """The tokenizer of a token folder; raises UserError for what this version does not know."""
+    saved = artifacts.load_json(folder / TOKENIZER)
+    with _reading(folder / TOKENIZER):
+        return from_json(saved)
+
+
+@contextmanager
+def _reading(path: Path) -> Iterator[None]:
+    """The content of a saved tokenizer is not ours to trust: what it lacks is a UserError."""
+    try:
+        yield
+    except UserError:
+        raise
+    except Exception as error:  # the library of tokenizers raises Exception itself
+        remedy = f"delete it and run snakemake again: rm {shlex.quote(str(path))}"
+        raise UserError(path, "no tokenizer that this version knows", "", remedy) from error

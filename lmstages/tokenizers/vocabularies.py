@@ -9,6 +9,9 @@ format. Knows no model; paths occur only in error messages.
 """
 
 import json
+import re
+import unicodedata
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -18,6 +21,7 @@ import numpy as np
 
 from lmstages.core.errors import UserError
 from lmstages.tokenizers.base import BOUNDARY, Encoded
+from lmstages.tokenizers.special_tokens import BOS, EOS, FolderVocabulary, Statement, agreed, read_json
 from lmstages.tokenizers.subwords import byte_alphabet
 
 NORMAL, UNKNOWN, CONTROL, USER, UNUSED, BYTE = 1, 2, 3, 4, 5, 6  # llama.cpp's types of pieces
@@ -86,14 +90,29 @@ def _characters(alphabet: Sequence[str], escape: int | None) -> Vocabulary:
 def definition_of(saved: dict[str, Any]) -> str | None:
     """One of our tokenizers in the format of the ``tokenizers`` library, with our token numbers; None for words.
 
-    No special token is registered, so that no text can become one.
+    It puts the boundary before every text, as our models read it and as a GGUF file says. No special token is
+    registered, so that no text can become one.
     """
-    from tokenizers import Tokenizer, decoders, models, pre_tokenizers
-
     if saved["kind"] == "word":
         return None
-    if saved["kind"] in ("bpe", "unigram"):
-        return json.dumps(_shifted(saved["definition"]), ensure_ascii=False)
+    is_subword = saved["kind"] in ("bpe", "unigram")
+    definition = _shifted(saved["definition"]) if is_subword else json.loads(_definition_of_symbols(saved))
+    boundary = boundary_piece(saved)
+    before, text = ({"SpecialToken": {"id": boundary, "type_id": 0}}, {"Sequence": {"id": "A", "type_id": 0}})
+    special = {boundary: {"id": boundary, "ids": [BOUNDARY], "tokens": [boundary]}}
+    pair = [before, text, {"Sequence": {"id": "B", "type_id": 0}}]
+    template = {"type": "TemplateProcessing", "single": [before, text], "pair": pair, "special_tokens": special}
+    return json.dumps({**definition, "post_processor": template}, ensure_ascii=False)
+
+
+def boundary_piece(saved: dict[str, Any]) -> str:
+    """How an exported vocabulary spells our boundary: ``<s>``, or the newline where that ends documents."""
+    return (saved["alphabet"][BOUNDARY] or BEGIN) if saved["kind"] == "char" else BEGIN
+
+
+def _definition_of_symbols(saved: dict[str, Any]) -> str:
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+
     if saved["kind"] == "byte":
         library = Tokenizer(models.BPE(_numbered([BEGIN, *_byte_pieces()]), []))
         library.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
@@ -137,7 +156,7 @@ class CheckpointTokenizer:
     """Tokenizes text with a checkpoint's own vocabulary; each token covers some bytes of the text.
 
     ``spelling``: the bytes of every token. A text that its tokens do not spell byte by byte is refused, so that bits
-    per byte refer to the exact text.
+    per byte refer to the exact text. ``normalizer``: what the vocabulary does to a text before it cuts it.
     """
 
     def __init__(
@@ -147,36 +166,76 @@ class CheckpointTokenizer:
         spelling: list[bytes],
         begin: int | None,
         end: int | None,
+        normalizer: "Normalizer | None" = None,
     ) -> None:
         if begin is None and end is None:
             raise UserError(where, "its vocabulary has neither a begin nor an end of text")
-        self.where, self.tokenize, self.spelling = where, tokenize, spelling
+        self.where, self.tokenize, self.spelling, self.normalizer = where, tokenize, spelling, normalizer
         self.begin, self.end = [token for token in (begin, end, begin) if token is not None][:2]
-        self._lengths = np.array([len(piece) for piece in spelling], dtype=np.int64)
         self.vocab_size = len(spelling)
+        space = b"".join(spelling[token] for token in tokenize(" "))
+        self.spells_spaces = SPACE.encode() in space  # in bytes, where the vocabulary has no piece for the space
 
     def encode(self, text: str) -> Encoded:
         """Text -> its tokens (n,) in the checkpoint's numbering and the number of bytes each covers (n,)."""
-        tokens = np.array(self.tokenize(text), dtype=np.int64)
-        decoded, original = b"".join(self.spelling[token] for token in tokens), text.encode()
-        lengths = self._lengths[tokens]
+        tokens, original = np.array(self.tokenize(text), dtype=np.int64), text.encode()
+        parts = [self.spelling[token] for token in tokens]
+        if self.spells_spaces and b"".join(parts) != original:
+            parts = _with_spaces(parts)
+        decoded, lengths = b"".join(parts), np.array([len(part) for part in parts], dtype=np.int64)
         if decoded == b" " + original and len(lengths):  # SentencePiece puts a space before every text
             lengths[np.argmax(lengths > 0)] -= 1
         elif decoded != original:
-            raise UserError(self.where, f"decoding changes the text: {_difference(decoded, original)}")
+            raise self._refusal(text, decoded.decode(errors="replace"))
         return tokens, lengths
+
+    def _refusal(self, text: str, decoded: str) -> UserError:
+        if self.normalizer is not None and self.normalizer.changes(text):
+            problem = f"its normalizer ({self.normalizer.name}) changes the text: {_difference(decoded, text)}"
+            remedy = "apply it to the text first, or take a checkpoint that keeps every byte"
+            return UserError(self.where, problem, "bits per byte refer to the exact text", remedy)
+        return UserError(self.where, f"decoding changes the text: {_difference(decoded, text)}")
 
     def decode(self, tokens: Iterable[int]) -> str:
         """Tokens in the checkpoint's numbering -> text."""
-        return b"".join(self.spelling[token] for token in tokens).decode(errors="replace")
+        text = b"".join(self.spelling[token] for token in tokens).decode(errors="replace")
+        return text.replace(SPACE, " ") if self.spells_spaces else text
 
 
-def _difference(decoded: bytes, original: bytes) -> str:
-    """The first 20 bytes of two texts from where they differ."""
+@dataclass(frozen=True)
+class Normalizer:
+    """What a vocabulary does to a text before it cuts it, such as NFC or lower case."""
+
+    name: str
+    apply: Callable[[str], str]
+
+    def changes(self, text: str) -> bool:
+        """Whether more than the signs for spaces and the space before the text is changed."""
+        return self.apply(text).replace(SPACE, " ") not in (text, " " + text)
+
+
+SPACE_BYTES = [bytes([byte]) for byte in SPACE.encode()]
+
+
+def _with_spaces(parts: list[bytes]) -> list[bytes]:
+    """Three byte tokens that spell the sign for a space: the first covers the space, the others nothing."""
+    parts = list(parts)
+    for position in range(len(parts) - 2):
+        if parts[position : position + 3] == SPACE_BYTES:
+            parts[position : position + 3] = [b" ", b"", b""]
+    return parts
+
+
+def _difference(decoded: str, original: str) -> str:
+    """The first 20 characters of two texts from where they differ; code points where both look alike."""
+    if not original.startswith(" "):
+        decoded = decoded.removeprefix(" ")  # SentencePiece's, which covers no byte
     pairs = zip(decoded, original, strict=False)
     start = next((n for n, (a, b) in enumerate(pairs) if a != b), min(len(decoded), len(original)))
-    excerpts = [repr(text[start : start + 20].decode(errors="replace")) for text in (original, decoded)]
-    return f"{excerpts[0]} becomes {excerpts[1]}"
+    excerpts = [text[start : start + 20] for text in (original, decoded)]
+    look_alike = len({unicodedata.normalize("NFKC", excerpt) for excerpt in excerpts}) == 1
+    before, after = map(ascii if look_alike else repr, excerpts)
+    return f"{before} becomes {after}"
 
 
 def from_vocabulary(where: Path, vocabulary: Vocabulary) -> CheckpointTokenizer:
@@ -239,40 +298,83 @@ def _byte_level_bytes(piece: str) -> bytes:
 
 def _sentencepiece_bytes(piece: str) -> bytes:
     """The bytes of a SentencePiece piece: ``<0x0A>`` is a byte, U+2581 a space."""
-    if len(piece) == 6 and piece.startswith("<0x") and piece.endswith(">"):
+    if BYTE_PIECE.fullmatch(piece):
         return bytes.fromhex(piece[3:5])
     return piece.replace(SPACE, " ").encode()
 
 
-def from_folder(folder: Path, begin: int | None, end: int | None) -> CheckpointTokenizer:
-    """The tokenizer of a Hugging Face folder: ``tokenizer.json`` or ``tokenizer.model``."""
+BYTE_PIECE = re.compile("<0x[0-9A-F]{2}>")
+
+
+def from_folder(folder: Path, begin: int | None, ends: Sequence[int]) -> CheckpointTokenizer:
+    """The tokenizer of a Hugging Face folder, ``tokenizer.json`` or ``tokenizer.model``.
+
+    ``begin``, ``ends``: BOS and the EOS tokens according to config.json.
+    """
     definition, pieces = folder / "tokenizer.json", folder / "tokenizer.model"
     if definition.is_file():
-        return _from_definition(definition, begin, end)
+        return _from_definition(definition, begin, ends)
     if pieces.is_file():
-        return _from_sentencepiece(pieces, begin, end)
+        return _from_sentencepiece(pieces, begin, ends)
     raise UserError(folder, "has no vocabulary", "allowed: tokenizer.json or tokenizer.model")
 
 
-def _from_definition(path: Path, begin: int | None, end: int | None) -> CheckpointTokenizer:
+def _from_definition(path: Path, begin: int | None, ends: Sequence[int]) -> CheckpointTokenizer:
+    definition, library = read_json(path), _library(path)
+    numbers = library.get_vocab(with_added_tokens=True)
+    spelling = _spelling(path, definition, library, numbers)
+    added = library.encode("a", add_special_tokens=True).ids, library.encode("a", add_special_tokens=False).ids
+    before = [token for token in added[0][: len(added[0]) - len(added[1])] if token not in added[1]]
+    statements = {BOS: Statement(path.name, before[0])} if len(before) == 1 and added[0][1:] == added[1] else {}
+    unknown = numbers.get((definition.get("model") or {}).get("unk_token") or "")
+    vocabulary = FolderVocabulary(path, numbers, len(spelling), unknown, statements)
+    steps = definition.get("normalizer")
+    normalizer = Normalizer(_name_of(steps), library.normalizer.normalize_str) if steps else None
+    return CheckpointTokenizer(path, _tokenize_with(library), spelling, *agreed(vocabulary, begin, ends), normalizer)
+
+
+def _library(path: Path) -> Any:
+    """The tokenizer of a definition, which cuts the whole text and adds nothing to it."""
     from tokenizers import Tokenizer
 
     try:
-        content = path.read_text(encoding="utf-8")
-        library = Tokenizer.from_str(content)
+        library = Tokenizer.from_str(path.read_text(encoding="utf-8"))
     except Exception as error:  # the library raises Exception itself
-        raise UserError(path, f"no definition of a tokenizer ({error})") from error
+        raise UserError(path, f"no definition of a tokenizer ({' '.join(str(error).split())[:200]})") from error
     library.encode_special_tokens = True  # an end of text spelled out in a text is ordinary text
+    library.no_truncation()  # of a text for a network of fixed length, as is padding
+    library.no_padding()
+    return library
+
+
+def _spelling(path: Path, definition: Mapping[str, Any], library: Any, numbers: Mapping[str, int]) -> list[bytes]:
+    """The bytes of every token; UserError where tokens have no number of their own or numbers no vocabulary has."""
+    if not numbers or max(numbers.values()) >= MOST_TOKENS:
+        problem = f"has {len(numbers):,} pieces, the last of number {max(numbers.values(), default=0):,}"
+        raise UserError(path, problem, f"allowed: 1 to {MOST_TOKENS:,}")
+    if len(set(numbers.values())) < len(numbers):
+        counts = Counter(numbers.values())
+        first = min(token for token, count in counts.items() if count > 1)
+        raise UserError(path, f"has two pieces of number {first}", "", "fetch it again")
     added = {token.content for token in library.get_added_tokens_decoder().values()}
-    spell = _byte_level_bytes if '"ByteLevel"' in content else _sentencepiece_bytes
-    vocabulary = library.get_vocab(with_added_tokens=True)
-    spelling = [b""] * (max(vocabulary.values()) + 1)
-    for piece, token in vocabulary.items():
+    steps = json.dumps([definition.get("pre_tokenizer"), definition.get("decoder")])
+    spell = _byte_level_bytes if '"ByteLevel"' in steps else _sentencepiece_bytes
+    spelling = [b""] * (max(numbers.values()) + 1)
+    for piece, token in numbers.items():
         spelling[token] = piece.encode() if piece in added else spell(piece)
-    return CheckpointTokenizer(path, _tokenize_with(library), spelling, begin, end)
+    return spelling
 
 
-def _from_sentencepiece(path: Path, begin: int | None, end: int | None) -> CheckpointTokenizer:
+MOST_TOKENS = 1 << 24
+
+
+def _name_of(steps: Any) -> str:
+    """The kinds of a normalizer's steps, such as ``NFC, Lowercase``."""
+    parts = steps.get("normalizers", [steps]) if isinstance(steps, dict) else []
+    return ", ".join(_name_of(part) if "normalizers" in part else str(part.get("type")) for part in parts)
+
+
+def _from_sentencepiece(path: Path, begin: int | None, ends: Sequence[int]) -> CheckpointTokenizer:
     import sentencepiece
 
     try:
@@ -280,7 +382,11 @@ def _from_sentencepiece(path: Path, begin: int | None, end: int | None) -> Check
     except (RuntimeError, OSError) as error:
         raise UserError(path, "no SentencePiece model") from error
     pieces = [library.id_to_piece(token) for token in range(library.get_piece_size())]
-    return CheckpointTokenizer(path, library.encode, [_sentencepiece_bytes(piece) for piece in pieces], begin, end)
+    special = ((BOS, library.bos_id()), (EOS, library.eos_id()))
+    statements = {key: Statement(path.name, token) for key, token in special if token >= 0}
+    vocabulary = FolderVocabulary(path, _numbered(pieces), len(pieces), library.unk_id(), statements)
+    spelling, normalizer = [_sentencepiece_bytes(piece) for piece in pieces], Normalizer(path.name, library.normalize)
+    return CheckpointTokenizer(path, library.encode, spelling, *agreed(vocabulary, begin, ends), normalizer)
 
 
 # ---------------------------------------------------------------- vocabularies of checkpoints, as GGUF stores them
@@ -293,14 +399,17 @@ PROBES = (
 )
 
 
-def of_folder(folder: Path, begin: int | None, end: int | None, vocab_size: int) -> Vocabulary:
+def of_folder(folder: Path, begin: int | None, ends: Sequence[int], vocab_size: int) -> Vocabulary:
     """The vocabulary of a Hugging Face folder as GGUF stores it; raises UserError if it would tokenize differently."""
-    own, definition = from_folder(folder, begin, end), folder / "tokenizer.json"
+    definition = folder / "tokenizer.json"
+    if definition.is_file():
+        _must_be_bpe(definition)
+    own = from_folder(folder, begin, ends)
     stored = _of_definition(definition) if definition.is_file() else _of_sentencepiece(folder / "tokenizer.model")
     padding = range(len(stored.pieces), vocab_size)  # checkpoints may have more rows than pieces, for fast kernels
     pieces, types = [*stored.pieces, *(f"[PAD{n}]" for n in padding)], [*stored.types, *[UNUSED] * len(padding)]
     scores = [*stored.scores, *[0.0] * (len(pieces) - len(stored.scores))]
-    vocabulary = replace(stored, pieces=pieces, types=types, scores=scores, begin=begin, end=end)
+    vocabulary = replace(stored, pieces=pieces, types=types, scores=scores, begin=own.begin, end=own.end)
     restored = from_vocabulary(folder, vocabulary)
     if part := next((text for text in PROBES if restored.tokenize(text) != own.tokenize(text)), None):
         remedy = "use llama.cpp's own converter"
@@ -308,12 +417,17 @@ def of_folder(folder: Path, begin: int | None, end: int | None, vocab_size: int)
     return vocabulary
 
 
+def _must_be_bpe(path: Path) -> None:
+    model = read_json(path).get("model")
+    kind = model.get("type") if isinstance(model, dict) else None
+    if kind != "BPE":
+        raise UserError(path, f"a vocabulary of kind {kind!r}", "allowed: BPE")
+
+
 def _of_definition(path: Path) -> Vocabulary:
     """Byte-level or SentencePiece BPE from a definition of the ``tokenizers`` library; a merge's rank is its score."""
-    definition = json.loads(path.read_bytes())
+    definition = read_json(path)
     model = definition["model"]
-    if model.get("type") != "BPE":
-        raise UserError(path, f"a vocabulary of kind {model.get('type')!r}", "allowed: BPE")
     added = {token["id"]: token for token in definition.get("added_tokens", [])}
     numbers = {token: piece for piece, token in model["vocab"].items()}
     numbers |= {token: entry["content"] for token, entry in added.items()}
@@ -328,7 +442,7 @@ def _of_definition(path: Path) -> Vocabulary:
     unknown = model["vocab"].get(model.get("unk_token"))
     spelled, prepends = (
         [piece.replace(" ", SPACE) for piece in pieces],
-        '"Prepend"' in json.dumps(definition["normalizer"]),
+        '"Prepend"' in json.dumps(definition.get("normalizer")),
     )
     types = [UNKNOWN if token == unknown else type_ for token, type_ in enumerate(types)]
     scores = [ranks.get(piece, 0.0) for piece in spelled]

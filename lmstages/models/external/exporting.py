@@ -51,10 +51,10 @@ def export(model: Path, tokens: Path, out: Path, section: Mapping[str, Any], mad
 
 def export_checkpoint(folder: Path, out: Path, section: Mapping[str, Any], made: artifacts.Made) -> None:
     """Write the checkpoint at ``folder``, in the Hugging Face layout, as the GGUF file ``out``."""
+    checkpoint = huggingface.read(folder)
     if section["to"] != "gguf":
         raise UserError(folder, "is in the Hugging Face layout", "", "use --to gguf")
-    checkpoint = huggingface.read(folder)
-    vocabulary = of_folder(folder, checkpoint.begin, checkpoint.end, checkpoint.vocab_size)
+    vocabulary = of_folder(folder, checkpoint.begin, checkpoint.ends, checkpoint.vocab_size)
     model: Any = build(checkpoint.config, checkpoint.vocab_size)
     model.restore({name: tensor.all() for name, tensor in checkpoint.tensors.items()})
     hashes = {file.name: artifacts.sha256_of(file) for file in sorted(folder.glob("*.safetensors"))}

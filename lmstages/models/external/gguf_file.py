@@ -18,14 +18,25 @@ from pydantic import ValidationError
 from lmstages.config.hyperparameters.attention import Llama
 from lmstages.core.artifacts import Made, saving, scratch
 from lmstages.core.errors import UserError
+from lmstages.models.external.gguf_metadata import (
+    LLAMA,
+    VOCABULARY,
+    must_agree,
+    must_be_known,
+    must_be_whole,
+    must_not_be_misspelt,
+)
 from lmstages.models.external.llama_tensors import gguf_order, names, our_order, shapes
 from lmstages.models.quantized.blocks import FORMATS, PackedTensor, row_bytes, unpacked
 from lmstages.models.quantized.derived import DerivedModel
-from lmstages.tokenizers.vocabularies import NO_VOCABULARY, NORMAL, Vocabulary
+from lmstages.tokenizers.vocabularies import BYTE, NO_VOCABULARY, NORMAL, UNKNOWN, UNUSED, Vocabulary
 
 ARCHITECTURE = "llama"
 FILE_TYPES = {"f32": gguf.LlamaFileType.ALL_F32, "q8_0": gguf.LlamaFileType.MOSTLY_Q8_0}
 FILE_TYPES |= {"q4_0": gguf.LlamaFileType.MOSTLY_Q4_0}
+UNQUANTIZED = ("F32", "F16", "BF16")
+LONGEST_ARRAY = 1 << 24  # elements; the largest vocabularies have 2^18 pieces and 2^19 merges
+DAMAGED = (ValueError, IndexError, KeyError, OverflowError, TypeError, MemoryError, RecursionError, OSError)
 
 
 def save(
@@ -140,6 +151,22 @@ class OpenFile:
             raise UserError(self.path, f"has no metadata {key}")
         return value
 
+    def count(self, key: str, default: int | None = None) -> int:
+        """As ``fact``; UserError where it is no whole number above 0."""
+        value = self.fact(key, default)
+        if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+            problem = f"its metadata {self.architecture}.{key} is {str(value)[:60]!r}"
+            raise UserError(self.path, problem, "allowed: a whole number above 0")
+        return value
+
+    def real(self, key: str, default: float | None = None) -> float:
+        """As ``fact``; UserError where it is no number."""
+        value = self.fact(key, default)
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            problem = f"its metadata {self.architecture}.{key} is {str(value)[:60]!r}"
+            raise UserError(self.path, problem, "allowed: a number")
+        return float(value)
+
     @property
     def architecture(self) -> str:
         """The name of the architecture, such as ``llama``."""
@@ -150,23 +177,68 @@ class OpenFile:
         """The number of rows of the embedding."""
         if "token_embd.weight" not in self.tensors:
             raise UserError(self.path, "has no tensor token_embd.weight")
-        return int(self.tensors["token_embd.weight"].shape[1])
+        shape = self.tensors["token_embd.weight"].shape
+        if len(shape) != 2:
+            raise UserError(self.path, f"tensor token_embd.weight has {len(shape)} dimensions", "allowed: 2")
+        return int(shape[1])
+
+
+class _StrictReader(gguf.GGUFReader):
+    """The package's reader, which otherwise takes what lies beyond the end of the file as empty, without an end."""
+
+    def _get(self, offset: Any, dtype: Any, count: Any = 1, override_order: Any = None) -> Any:
+        if int(offset) + np.dtype(dtype).itemsize * int(count) > self.data.nbytes:
+            raise ValueError("it ends too early")
+        return super()._get(offset, dtype, count, override_order)
+
+    def _get_field_parts(self, orig_offs: int, raw_type: int) -> Any:
+        is_array = raw_type == gguf.GGUFValueType.ARRAY
+        if is_array and int(self._get(orig_offs + 4, np.uint64)[0]) > LONGEST_ARRAY:
+            raise ValueError("it has an array longer than any vocabulary")
+        return super()._get_field_parts(orig_offs, raw_type)
 
 
 def opened(path: Path) -> OpenFile:
-    """Read a GGUF file's header; raises UserError where it is no GGUF file, truncated or corrupted."""
+    """Read a GGUF file's header; raises UserError where it is no GGUF file, truncated, corrupted or a part of one."""
     if not path.is_file():
-        raise UserError(path, "no such file")
-    with open(path, "rb") as file:
-        if file.read(4) != b"GGUF":
-            raise UserError(path, "is no GGUF file: it does not begin with GGUF")
+        raise UserError(path, "is a folder, no GGUF file" if path.is_dir() else "no such file")
     try:
-        reader = gguf.GGUFReader(str(path), "c")  # copy on write: the file is never changed
+        with open(path, "rb") as file:
+            if file.read(4) != b"GGUF":
+                raise UserError(path, "is no GGUF file: it does not begin with GGUF")
+        reader = _StrictReader(str(path), "c")  # copy on write: the file is never changed
         facts = {name: field.contents() for name, field in reader.fields.items() if not name.startswith("GGUF.")}
-    except (ValueError, IndexError, KeyError, OverflowError, TypeError, UnicodeDecodeError, MemoryError) as error:
+        problem = _damage(reader)
+    except UserError:
+        raise
+    except DAMAGED as error:
         problem = f"is truncated or corrupted ({type(error).__name__} at {path.stat().st_size:,} bytes)"
         raise UserError(path, problem, "", "fetch it again and compare its sha256") from error
+    if problem:
+        raise UserError(path, problem, "", "fetch it again and compare its sha256")
+    must_be_whole(path, facts, len(reader.tensors))
+    must_not_be_misspelt(path, facts)
     return OpenFile(path, facts, {tensor.name: tensor for tensor in reader.tensors})
+
+
+def _damage(reader: gguf.GGUFReader) -> str:
+    """What is wrong with the order of bytes or with the tensors' places in the file, or nothing.
+
+    As in llama.cpp tensors follow one another in the order of the header, each at the next multiple of the alignment;
+    here the file ends with the last.
+    """
+    if reader.byte_order != "I":
+        return "has the byte order of another machine (big-endian)"
+    end = expected = int(reader.data_offset)
+    for tensor in reader.tensors:
+        if tensor.data_offset != expected:
+            return f"is truncated or corrupted: tensor {tensor.name} lies at {tensor.data_offset:,}, not {expected:,}"
+        end = expected + tensor.n_bytes
+        expected = -(-end // int(reader.alignment)) * int(reader.alignment)
+    size = reader.data.nbytes
+    if reader.tensors and size > expected:
+        return f"is truncated or corrupted: {size - end:,} bytes follow its last tensor"
+    return ""
 
 
 def llama_of(file: OpenFile) -> tuple[Llama, dict[str, Packed]]:
@@ -176,19 +248,26 @@ def llama_of(file: OpenFile) -> tuple[Llama, dict[str, Packed]]:
         raise UserError(file.path, problem, f"allowed: {ARCHITECTURE}", remedy)
     if "rope_freqs.weight" in file.tensors or file.facts.get("llama.rope.scaling.type", "none") != "none":
         raise UserError(file.path, "scales its rotary embeddings (LLaMA 3.1 and later)", "", "use engine: llama.cpp")
+    must_be_known(file.path, file.facts, LLAMA)
     config = _record(file)
+    head = config.width // config.heads
+    lengths = dict.fromkeys(("rope.dimension_count", "attention.key_length", "attention.value_length"), head)
+    must_agree(file.path, file.facts, {**lengths, "vocab_size": file.vocab_size})
     return config, _tensors_of(file, config)
 
 
 def _record(file: OpenFile) -> Llama:
-    heads = file.fact("attention.head_count")
-    keys = {"layers": file.fact("block_count"), "heads": heads, "width": file.fact("embedding_length")}
-    keys |= {"key_value_heads": file.fact("attention.head_count_kv", heads), "hidden": file.fact("feed_forward_length")}
-    keys |= {"window": file.fact("context_length"), "row_length": 1, "tied_output": "output.weight" not in file.tensors}
-    keys |= {"rope_base": float(file.fact("rope.freq_base", 10000.0))}
-    keys |= {"norm_epsilon": float(file.fact("attention.layer_norm_rms_epsilon"))}
+    heads = file.count("attention.head_count")
+    keys = {"layers": file.count("block_count"), "heads": heads, "width": file.count("embedding_length")}
+    keys |= {"key_value_heads": file.count("attention.head_count_kv", heads)}
+    keys |= {"hidden": file.count("feed_forward_length"), "window": file.count("context_length"), "row_length": 1}
+    numbers = {"rope_base": file.real("rope.freq_base", 10000.0)}
+    numbers |= {"norm_epsilon": file.real("attention.layer_norm_rms_epsilon")}
+    if keys["layers"] > max(len(file.tensors), 1):
+        problem = f"its metadata say {keys['layers']:,} blocks, it has {len(file.tensors):,} tensors"
+        raise UserError(file.path, problem, "", "fetch it again and compare its sha256")
     try:
-        return Llama.model_validate(keys)
+        return Llama.model_validate({**keys, **numbers, "tied_output": "output.weight" not in file.tensors})
     except ValidationError as error:
         detail = error.errors()[0]
         raise UserError(file.path, f"its metadata describe no LLaMA: {detail['loc']} {detail['msg']}") from error
@@ -205,6 +284,7 @@ def _tensors_of(file: OpenFile, config: Llama) -> dict[str, Packed]:
         shape = tuple(int(size) for size in reversed(tensor.shape))
         if shape != expected[ours]:
             raise UserError(file.path, f"tensor {theirs} has shape {shape}, its metadata say {expected[ours]}")
+        _must_be_readable(file, tensor)
         is_bytes = tensor.data.dtype == np.uint8
         row_is_whole = not is_bytes or tensor.data.shape[-1] == row_bytes(shape[-1], tensor.tensor_type)
         assert row_is_whole, "the package gives rows of bytes"
@@ -212,30 +292,64 @@ def _tensors_of(file: OpenFile, config: Llama) -> dict[str, Packed]:
     return tensors
 
 
+def _must_be_readable(file: OpenFile, tensor: gguf.ReaderTensor) -> None:
+    """Raises UserError for a format that the package cannot dequantize, or rounded by other rules than it knows."""
+    try:
+        unpacked(tensor.data[:1] if tensor.data.ndim > 1 else tensor.data, tensor.tensor_type)
+    except NotImplementedError as error:
+        problem = f"tensor {tensor.name} is in {tensor.tensor_type.name}"
+        raise UserError(file.path, problem, "", "use engine: llama.cpp, or a file in another format") from error
+    version = file.facts.get("general.quantization_version", gguf.GGML_QUANT_VERSION)
+    if tensor.tensor_type.name not in UNQUANTIZED and version != gguf.GGML_QUANT_VERSION:
+        problem = f"its metadata general.quantization_version is {version!r}"
+        raise UserError(file.path, problem, f"allowed: {gguf.GGML_QUANT_VERSION}", "quantize the model again")
+
+
 def vocabulary_of(file: OpenFile) -> Vocabulary:
     """The file's vocabulary; raises UserError where its size is not that of the embedding."""
-    prefix = "tokenizer.ggml."
-    facts = {key.removeprefix(prefix): value for key, value in file.facts.items() if prefix in key}
+    must_be_known(file.path, file.facts, VOCABULARY)
+    facts = {key.removeprefix(VOCABULARY): value for key, value in file.facts.items() if key.startswith(VOCABULARY)}
     kind = facts.get("model", "none")
     if kind == "none":
         return NO_VOCABULARY
     if kind not in ("llama", "gpt2"):
         raise UserError(file.path, f"its vocabulary is of kind {kind!r}", "allowed: llama, gpt2")
-    pieces = facts.get("tokens", [])
+    pieces = _list(file, facts, "tokens", str)
     if len(pieces) != file.vocab_size:
         problem = f"its vocabulary has {len(pieces):,} pieces, its embedding {file.vocab_size:,} rows"
         raise UserError(file.path, problem, "the numbers must be equal")
-    types, scores = facts.get("token_type", [NORMAL] * len(pieces)), facts.get("scores", [0.0] * len(pieces))
+    types = _list(file, facts, "token_type", int) or [NORMAL] * len(pieces)
+    scores = _list(file, facts, "scores", float) or [0.0] * len(pieces)
     if len(types) != len(pieces) or len(scores) != len(pieces):
         raise UserError(file.path, "its vocabulary lacks the type or the score of some pieces")
+    if kind == "llama" and "scores" not in facts:
+        raise UserError(file.path, "its vocabulary has no scores", "SentencePiece joins pieces by their scores")
     special = {"begin": "bos_token_id", "end": "eos_token_id", "unknown": "unknown_token_id"}
-    tokens = {ours: _token(file, facts.get(theirs), len(pieces)) for ours, theirs in special.items()}
-    space = bool(facts.get("add_space_prefix", True)) and kind == "llama"
-    words, merges = str(facts.get("pre", "default")), facts.get("merges", [])
-    return Vocabulary(kind, pieces, scores, types, merges, words, leading_space=space, **tokens)
+    tokens = {ours: _token(file, theirs, facts.get(theirs), types) for ours, theirs in special.items()}
+    leading_space = facts.get("add_space_prefix", True)
+    if not isinstance(leading_space, bool):
+        raise UserError(file.path, f"its metadata {VOCABULARY}add_space_prefix is no truth value")
+    words, merges = str(facts.get("pre", "default")), _list(file, facts, "merges", str)
+    return Vocabulary(
+        kind, pieces, scores, types, merges, words, leading_space=leading_space and kind == "llama", **tokens
+    )
 
 
-def _token(file: OpenFile, token: Any, pieces: int) -> int | None:
-    if token is not None and not 0 <= token < pieces:
-        raise UserError(file.path, f"has special token {token}, its vocabulary only {pieces:,} pieces")
+def _list(file: OpenFile, facts: Mapping[str, Any], key: str, element: type) -> list[Any]:
+    values = facts.get(key, [])
+    if not isinstance(values, list) or not all(type(value) is element for value in values):
+        problem = f"its metadata {VOCABULARY}{key} is no list of type {element.__name__}"
+        raise UserError(file.path, problem, "", "fetch it again and compare its sha256")
+    return values
+
+
+def _token(file: OpenFile, key: str, token: Any, types: list[int]) -> int | None:
+    """A special token, None where the file has none; UserError where it cannot be what ``key`` says."""
+    if token is None:
+        return None
+    if isinstance(token, bool) or not isinstance(token, int) or not 0 <= token < len(types):
+        raise UserError(file.path, f"has special token {token}, its vocabulary only {len(types):,} pieces")
+    roles = {UNKNOWN: "the unknown piece", BYTE: "a byte", UNUSED: "an unused piece"}
+    if key != "unknown_token_id" and types[token] in roles:
+        raise UserError(file.path, f"its metadata {VOCABULARY}{key} is {token}, which is {roles[types[token]]}")
     return token

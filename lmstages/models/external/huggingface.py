@@ -6,6 +6,7 @@ the folder; no text.
 """
 
 import json
+import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,10 +23,48 @@ from lmstages.core.artifacts import Made, save_bytes, save_json
 from lmstages.core.documents import BOUNDARY, Arrays
 from lmstages.core.errors import UserError
 from lmstages.models.external.llama_tensors import names, shapes
+from lmstages.tokenizers.special_tokens import read_json
 
 PICKLED = ("*.bin", "*.pt", "*.pth", "*.pkl", "*.ckpt")
 IGNORED = "rotary_emb.inv_freq"  # stored by older checkpoints, computed here
 DTYPES = (torch.float32, torch.float16, torch.bfloat16)
+UNREADABLE = (SafetensorError, OSError, ValueError, TypeError, KeyError, AttributeError, RuntimeError)
+# fmt: off
+LLAMA_KEYS = {  # obeyed by ``_record`` and ``read``
+    "vocab_size", "hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads",
+    "num_key_value_heads", "head_dim", "max_position_embeddings", "rms_norm_eps", "tie_word_embeddings", "rope_theta",
+    "rope_parameters", "rope_scaling", "model_type", "bos_token_id", "eos_token_id",
+}
+PLAIN: dict[str, tuple[Any, ...]] = {  # keys that our network does not compute, and the values that switch them off
+    "attention_bias": (False, None),
+    "mlp_bias": (False, None),
+    "hidden_act": ("silu", None),
+    "partial_rotary_factor": (1, None),
+}
+HARMLESS = {  # of training, of generation, of the program that wrote the file or of other tasks
+    "architectures", "attention_dropout", "hidden_dropout", "initializer_range", "pretraining_tp", "use_cache",
+    "torch_dtype", "dtype", "transformers_version", "name_or_path", "tokenizer_class", "max_sequence_length",
+    "problem_type", "task_specific_params", "finetuning_task", "id2label", "label2id", "num_labels", "license",
+    "use_bfloat16", "is_decoder", "chunk_size_feed_forward", "is_llama_config", "unsloth_fixed", "unsloth_version",
+    "use_flash_attn", "tf_legacy_loss", "torchscript", "return_dict", "return_dict_in_generate",
+    "output_attentions", "output_hidden_states", "output_scores", "prefix", "max_length", "min_length", "do_sample",
+    "early_stopping", "num_beams", "num_beam_groups", "num_return_sequences", "temperature", "top_k", "top_p",
+    "typical_p", "length_penalty", "repetition_penalty", "diversity_penalty", "no_repeat_ngram_size", "bad_words_ids",
+    "encoder_no_repeat_ngram_size", "remove_invalid_values", "exponential_decay_length_penalty", "suppress_tokens",
+    "begin_suppress_tokens", "forced_bos_token_id", "forced_eos_token_id", "decoder_start_token_id", "pad_token_id",
+    "sep_token_id",
+}
+# fmt: on
+OFF: tuple[Any, ...] = (None, False, 0, [], {}, "")
+ROTARY: dict[str, tuple[Any, ...]] = {  # keys of the rotary embeddings and the values that leave them unscaled
+    "rope_type": ("default", None),
+    "type": ("default", None),
+    "factor": (1, None),
+    "attention_factor": (1, None),
+    "partial_rotary_factor": (1, None),
+}
+ROTARY_HARMLESS = ("rope_theta", "original_max_position_embeddings")
+GGUF_REMEDY = "convert it to GGUF for engine: llama.cpp"
 
 
 def save(folder: Path, config: Llama, vocab_size: int, arrays: Arrays, definition: str | None, made: Made) -> None:
@@ -35,8 +74,15 @@ def save(folder: Path, config: Llama, vocab_size: int, arrays: Arrays, definitio
     save_json(folder / "config.json", _config(config, vocab_size), made)
     if definition is not None:
         save_bytes(folder / "tokenizer.json", definition.encode(), made)
-        settings = {"tokenizer_class": "PreTrainedTokenizerFast", "model_max_length": config.window}
-        save_json(folder / "tokenizer_config.json", {**settings, "clean_up_tokenization_spaces": False}, made)
+        save_json(folder / "tokenizer_config.json", _tokenizer_config(definition, config.window), made)
+
+
+def _tokenizer_config(definition: str, window: int) -> dict[str, Any]:
+    """The content of ``tokenizer_config.json``: the boundary is BOS and EOS, and no text can spell it."""
+    [boundary] = json.loads(definition)["post_processor"]["special_tokens"]
+    settings: dict[str, Any] = {"tokenizer_class": "PreTrainedTokenizerFast", "model_max_length": window}
+    settings |= {"bos_token": boundary, "eos_token": boundary, "split_special_tokens": True}
+    return {**settings, "clean_up_tokenization_spaces": False}
 
 
 def _config(config: Llama, vocab_size: int) -> dict[str, Any]:
@@ -81,73 +127,103 @@ class Mapped:
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A folder that was read: its record, its tensors under our names, its BOS and EOS tokens, its bytes of weights."""
+    """A folder that was read: its record, its tensors under our names, its BOS and EOS tokens, its bytes of weights.
+
+    ``ends``: LLaMA 3 lists several EOS tokens, the first of which ends a text.
+    """
 
     config: Llama
     vocab_size: int
     tensors: Mapping[str, Mapped]
     begin: int | None
-    end: int | None
+    ends: tuple[int, ...]
     size: int
+
+    @property
+    def end(self) -> int | None:
+        """The token that ends a text, None where the config does not say it."""
+        return self.ends[0] if self.ends else None
 
 
 def read(folder: Path) -> Checkpoint:
     """A LLaMA checkpoint; UserError where it is none, or cannot be read without running its code."""
     if not folder.is_dir():
-        raise UserError(folder, "no such folder")
+        raise UserError(folder, "is a file" if folder.exists() else "no such folder", "a checkpoint is a folder")
     path = folder / "config.json"
-    theirs = _read_json(path)
+    if not path.is_file() and (folder / "fit.json").is_file():
+        fitted = shlex.quote(str(folder / "model.safetensors"))
+        remedy = f"export its model first: lmstages export {fitted} --to hf --out NEW_FOLDER"
+        raise UserError(folder, "is the folder of an experiment, not in the Hugging Face layout", "", remedy)
+    theirs = read_json(path)
     _must_be_plain(path, theirs)
     files = _files(folder)
     config, vocab_size = _record(path, theirs), _number(path, theirs, "vocab_size")
     tensors = _tensors(folder, files, config, vocab_size)
-    size = sum(file.stat().st_size for file in files)
-    begin, end = (_first(theirs.get(key)) for key in ("bos_token_id", "eos_token_id"))
-    return Checkpoint(config, vocab_size, tensors, begin, end, size)
-
-
-def _read_json(path: Path) -> dict[str, Any]:
-    if not path.is_file():
-        raise UserError(path, "no such file", "a checkpoint in the Hugging Face layout has one")
-    try:
-        content = json.loads(path.read_bytes())
-        assert isinstance(content, dict)
-    except (ValueError, AssertionError) as error:
-        raise UserError(path, "is no JSON object") from error
-    return content
+    size = sum((folder / name).stat().st_size for name in files)
+    begins, ends = (_special(path, theirs, key, vocab_size) for key in ("bos_token_id", "eos_token_id"))
+    return Checkpoint(config, vocab_size, tensors, begins[0] if begins else None, ends, size)
 
 
 def _must_be_plain(path: Path, config: Mapping[str, Any]) -> None:
     """Raises UserError for settings that our network does not compute, instead of ignoring them."""
     if (model_type := config.get("model_type")) != "llama":
         raise UserError(path, f"model_type {model_type!r}", "allowed: llama")
-    rotary = config.get("rope_parameters") or config.get("rope_scaling") or {}
-    allowed = {"attention_bias": (False, None), "mlp_bias": (False, None), "hidden_act": ("silu", None)}
-    settings = {key: config.get(key) for key in allowed}
-    settings["rope_type"] = rotary.get("rope_type", rotary.get("type"))
-    allowed["rope_type"] = ("default", None)
-    for key, value in settings.items():
-        if value not in allowed[key]:
-            remedy = "convert it to GGUF for engine: llama.cpp"
-            raise UserError(path, f"{key} {value!r}", f"allowed: {allowed[key][0]!r}", remedy)
+    for key, allowed in PLAIN.items():
+        if config.get(key) not in allowed:
+            raise UserError(path, f"{key} {config[key]!r}", f"allowed: {allowed[0]!r}", GGUF_REMEDY)
+    classes = config.get("architectures") or ["LlamaForCausalLM"]
+    if not isinstance(classes, list) or "llamaforcausallm" not in [str(name).lower() for name in classes]:
+        raise UserError(path, f"architectures {_short(classes)}", "allowed: LlamaForCausalLM")
+    _must_not_scale(path, config)
+    for key, value in config.items():
+        known = key in LLAMA_KEYS or key in PLAIN or key in HARMLESS or key.startswith("_")
+        if not known and value not in OFF:
+            remedy = f"remove it if it changes nothing, else {GGUF_REMEDY}"
+            raise UserError(path, f"{key} {_short(value)}, which no LLaMA that we compute has", "", remedy)
+
+
+def _must_not_scale(path: Path, config: Mapping[str, Any]) -> None:
+    """Raises UserError for rotary embeddings of another kind: under either name, before and since transformers 5."""
+    bases = {"rope_theta": config.get("rope_theta")}
+    for name in ("rope_parameters", "rope_scaling"):
+        rotary = {} if config.get(name) is None else config[name]
+        if not isinstance(rotary, dict):
+            raise UserError(path, f"{name} {_short(rotary)}", "allowed: an object or null")
+        for key, value in rotary.items():
+            if key not in ROTARY_HARMLESS and value not in ROTARY.get(key, OFF):
+                allowed = ROTARY.get(key, OFF)[0]
+                raise UserError(path, f"{name}.{key} {_short(value)}", f"allowed: {allowed!r}", GGUF_REMEDY)
+        bases[f"{name}.rope_theta"] = rotary.get("rope_theta")
+    bases = {name: base for name, base in bases.items() if base is not None}
+    if len(set(map(repr, map(_as_float, bases.values())))) > 1:
+        problem = " but ".join(f"{name} {_short(base)}" for name, base in bases.items())
+        raise UserError(path, problem, "they must be equal", "remove the wrong one")
+
+
+def _as_float(value: Any) -> Any:
+    return float(value) if isinstance(value, int) and abs(value) < 1 << 53 else value
 
 
 def _record(path: Path, config: Mapping[str, Any]) -> Llama:
     heads, width = (_number(path, config, key) for key in ("num_attention_heads", "hidden_size"))
     if config.get("head_dim") not in (None, width // heads):
         raise UserError(path, f"head_dim {config['head_dim']}", f"allowed: hidden_size / heads = {width // heads}")
-    rotary = config.get("rope_parameters") or {}
+    rotary = {**(config.get("rope_scaling") or {}), **(config.get("rope_parameters") or {})}
+    base = next((base for base in (rotary.get("rope_theta"), config.get("rope_theta")) if base is not None), 10000.0)
+    tied = config.get("tie_word_embeddings")
+    if not isinstance(tied, bool | None):
+        raise UserError(path, f"tie_word_embeddings {_short(tied)}", "allowed: true or false")
     keys: dict[str, Any] = {
         "layers": _number(path, config, "num_hidden_layers"),
         "heads": heads,
         "width": width,
         "row_length": 1,
-        "key_value_heads": config.get("num_key_value_heads") or heads,
+        "key_value_heads": _number(path, config, "num_key_value_heads", heads),
         "hidden": _number(path, config, "intermediate_size"),
         "window": _number(path, config, "max_position_embeddings"),
-        "rope_base": float(rotary.get("rope_theta") or config.get("rope_theta") or 10000.0),
-        "norm_epsilon": float(config.get("rms_norm_eps", 1e-6)),
-        "tied_output": bool(config.get("tie_word_embeddings", False)),
+        "rope_base": _real(path, "rope_theta", base),
+        "norm_epsilon": _real(path, "rms_norm_eps", config.get("rms_norm_eps", 1e-6)),
+        "tied_output": bool(tied),
     }
     try:
         return Llama.model_validate(keys)
@@ -156,48 +232,104 @@ def _record(path: Path, config: Mapping[str, Any]) -> Llama:
         raise UserError(path, f"describes no LLaMA: {detail['loc']} {detail['msg']}") from error
 
 
-def _number(path: Path, config: Mapping[str, Any], key: str) -> int:
-    number = config.get(key)
-    if not isinstance(number, int) or number < 1:
-        raise UserError(path, f"{key} is {number!r}", "allowed: a whole number above 0")
+def _number(path: Path, config: Mapping[str, Any], key: str, default: int | None = None) -> int:
+    number = default if config.get(key) is None else config[key]
+    if isinstance(number, bool) or not isinstance(number, int) or number < 1:
+        raise UserError(path, f"{key} is {_short(number)}", "allowed: a whole number above 0")
     return number
 
 
-def _first(token: Any) -> int | None:
-    """The token, or the first of a list: LLaMA 3 lists several EOS tokens, the first of which ends a text."""
-    return token[0] if isinstance(token, list) and token else token if isinstance(token, int) else None
+def _real(path: Path, key: str, value: Any) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < 1e300:
+        raise UserError(path, f"{key} is {_short(value)}", "allowed: a number above 0")
+    return float(value)
 
 
-def _files(folder: Path) -> list[Path]:
-    """``model.safetensors``, or the files that its index lists; UserError where one is missing."""
-    index = folder / "model.safetensors.index.json"
+def _special(path: Path, config: Mapping[str, Any], key: str, vocab_size: int) -> tuple[int, ...]:
+    """The token or the tokens under ``key``, none for null; UserError for what is no row of the embedding."""
+    value = config.get(key)
+    tokens = value if isinstance(value, list) else [] if value is None else [value]
+    for token in tokens:
+        if isinstance(token, bool) or not isinstance(token, int) or not 0 <= token < vocab_size:
+            allowed = f"allowed: 0 to {vocab_size - 1:,}, the rows of the embedding, or null"
+            raise UserError(path, f"{key} is {_short(token)}", allowed, "take the number from the tokenizer's files")
+    return tuple(tokens)
+
+
+def _short(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 60 else f"{text[:57]}..."
+
+
+def _files(folder: Path) -> dict[str, list[str] | None]:
+    """``model.safetensors``, or the files of its index, each with the tensors that the index places in it."""
+    index, single = folder / "model.safetensors.index.json", "model.safetensors"
+    tensors: dict[str, list[str] | None] = {single: None}
     if index.is_file():
-        files = [folder / name for name in sorted(set(_read_json(index).get("weight_map", {}).values()))]
-    else:
-        files = [folder / "model.safetensors"]
-    if missing := [file for file in files if not file.is_file()]:
+        tensors = dict(_weight_map(index))
+        if (folder / single).is_file() and single not in tensors:
+            problem = f"has both {single} and {index.name}, which lists other files"
+            raise UserError(folder, problem, "allowed: one of them", "remove the one that is not meant")
+    if missing := [name for name in tensors if not (folder / name).is_file()]:
         pickled = sorted(file.name for pattern in PICKLED for file in folder.glob(pattern))
-        problem = f"has pickled weights ({pickled[0]}), which can run code" if pickled else f"lacks {missing[0].name}"
+        problem = f"has pickled weights ({pickled[0]}), which can run code" if pickled else f"lacks {missing[0]}"
         raise UserError(folder, problem, "allowed: safetensors", "convert it, or take a revision that has them")
-    return files
+    return tensors
 
 
-def _tensors(folder: Path, files: list[Path], config: Llama, vocab_size: int) -> dict[str, Mapped]:
+def _weight_map(index: Path) -> dict[str, list[str]]:
+    """An index -> the names of the tensors in each of its files."""
+    places = read_json(index).get("weight_map")
+    tensors: dict[str, list[str]] = {}
+    if not isinstance(places, dict) or not places:
+        raise UserError(index, "has no weight_map", "an index says in which file each tensor is")
+    for tensor, name in places.items():
+        if not isinstance(name, str) or Path(name).name != name or "\0" in name:
+            raise UserError(index, f"tensor {tensor} lies in {_short(name)}", "allowed: the name of a file beside it")
+        tensors.setdefault(name, []).append(tensor)
+    return dict(sorted(tensors.items()))
+
+
+def _tensors(folder: Path, files: Mapping[str, list[str] | None], config: Llama, vocab_size: int) -> dict[str, Mapped]:
     tensors: dict[str, torch.Tensor] = {}
-    for file in files:
-        try:
-            with safe_open(file, framework="pt") as opened:
-                tensors |= {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118  # it is no dict
-        except SafetensorError as error:
-            raise UserError(file, f"is truncated or no safetensors file ({error})", "", "fetch it again") from error
+    for name, listed in files.items():
+        stored = _stored(folder / name)
+        if listed is not None and (other := sorted(set(listed) ^ set(stored))):
+            problem = f"tensor {other[0]} is in only one of the index and the file"
+            raise UserError(folder / name, problem, "", "fetch both again")
+        tensors |= stored
     if config.tied_output:
-        tensors.pop("lm_head.weight", None)
+        _must_be_tied(folder, tensors)
+    if config.layers > len(tensors):
+        raise UserError(folder, f"config.json says {config.layers:,} layers, the files have {len(tensors):,} tensors")
     expected = names(config)
     allowed = {theirs for theirs, _ in expected.values()}
     if unknown := [name for name in sorted(tensors) if name not in allowed and not name.endswith(IGNORED)]:
         raise UserError(folder, f"tensor {unknown[0]} does not belong to a LLaMA without biases")
     shape = shapes(config, vocab_size)
     return {ours: _checked(folder, tensors, theirs, shape[ours]) for ours, (theirs, _) in expected.items()}
+
+
+def _stored(file: Path) -> dict[str, torch.Tensor]:
+    """The tensors of one safetensors file."""
+    try:
+        with safe_open(file, framework="pt") as opened:
+            layout = (opened.metadata() or {}).get("format", "pt")
+            tensors = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118  # it is no dict
+    except UNREADABLE as error:
+        problem = f"is truncated or no safetensors file ({' '.join(str(error).split())[:200]})"
+        raise UserError(file, problem, "", "fetch it again") from error
+    if layout not in ("pt", "mlx"):
+        raise UserError(file, f"its metadata format is {_short(layout)}", "allowed: 'pt'", "save it from PyTorch")
+    return tensors
+
+
+def _must_be_tied(folder: Path, tensors: dict[str, torch.Tensor]) -> None:
+    """Remove an output matrix that repeats the embedding; raises UserError for one that says something else."""
+    output, embedding = tensors.pop("lm_head.weight", None), tensors.get("model.embed_tokens.weight")
+    if output is not None and embedding is not None and not torch.equal(output, embedding):
+        problem = "config.json says tie_word_embeddings, but lm_head.weight is another matrix than embed_tokens"
+        raise UserError(folder, problem, "", "set tie_word_embeddings to what the model was trained with")
 
 
 def _checked(folder: Path, tensors: Mapping[str, torch.Tensor], name: str, shape: tuple[int, ...]) -> Mapped:

@@ -1,0 +1,101 @@
+"""Rules for a GGUF file's header: every key that changes what a LLaMA computes is obeyed or refused by its full name.
+
+``gguf_file`` obeys OBEYED; HARMLESS changes nothing; every other key of the architecture or of the vocabulary must have
+a value that switches it off. So a key that is invented tomorrow is refused until somebody has read what it means.
+"""
+
+import re
+from collections.abc import Mapping
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any
+
+from lmstages.core.errors import UserError
+
+LLAMA, VOCABULARY = "llama.", "tokenizer.ggml."
+OBEYED = {
+    *(LLAMA + key for key in ("block_count", "embedding_length", "feed_forward_length", "context_length")),
+    *(LLAMA + key for key in ("attention.head_count", "attention.head_count_kv", "attention.layer_norm_rms_epsilon")),
+    *(LLAMA + key for key in ("rope.freq_base", "rope.dimension_count", "vocab_size")),
+    *(LLAMA + key for key in ("attention.key_length", "attention.value_length")),
+    *(VOCABULARY + key for key in ("model", "pre", "tokens", "token_type", "scores", "merges", "add_space_prefix")),
+    *(VOCABULARY + key for key in ("bos_token_id", "eos_token_id", "unknown_token_id")),
+}
+PARTS = ("split.no", "split.count", "split.tensors.count")
+READ_FIRST = ("general.architecture", "general.alignment", "general.type", "general.quantization_version")
+HARMLESS = re.compile(  # without scaling, the original length of the context has no effect; our rows end where we say
+    r"llama\.rope\.scaling\.(original_context_length|finetuned)"
+    r"|tokenizer\.ggml\.(eot|eom|padding|seperator|separator|mask|cls|prefix|suffix|middle)_token_id"
+    r"|tokenizer\.ggml\.fim_(pre|suf|mid|pad|rep|sep)_token_id"
+    r"|tokenizer\.ggml\.(add_(bos|eos|sep)_token|token_type_count|eog_token_ids)"
+)
+OFF: dict[str, tuple[Any, ...]] = {  # values under which a key changes nothing; of all others OFF_ELSEWHERE
+    LLAMA + "attention.causal": (True,),
+    LLAMA + "tensor_data_layout": ("Meta AI original pth",),  # the order of rows of every GGUF file of a LLaMA
+    LLAMA + "rope.scaling.type": ("none",),
+    **{LLAMA + f"rope.{key}": (0, 1) for key in ("scale_linear", "scaling.factor", "scaling.attn_factor")},
+    **{LLAMA + key: (0, 1) for key in ("logit_scale", "residual_scale", "embedding_scale")},
+}
+OFF_ELSEWHERE: tuple[Any, ...] = (0, False, "", "none", [])
+PART_NAME = re.compile(r"-(\d{5})-of-(\d{5})\.gguf")
+
+
+def must_be_whole(path: Path, facts: Mapping[str, Any], tensors: int) -> None:
+    """Raises UserError for one part of a model that lies in several files, and for what is no model at all."""
+    name = PART_NAME.search(path.name)
+    count = facts.get("split.count", int(name[2]) if name else 1)
+    if count != 1:
+        number = facts.get("split.no", int(name[1]) - 1 if name else 0)
+        remedy = "join them: llama-gguf-split --merge FIRST_FILE NEW_FILE"
+        raise UserError(path, f"is part {_following(number)} of {count} of a model", "allowed: one file", remedy)
+    if facts.get("split.tensors.count", tensors) != tensors:
+        problem = f"has {tensors} tensors, its metadata split.tensors.count says {facts['split.tensors.count']}"
+        raise UserError(path, problem, "", "fetch it again and compare its sha256")
+    if (content := facts.get("general.type", "model")) != "model":
+        raise UserError(
+            path, f"its metadata general.type is {content!r}", "allowed: 'model'", "merge it into its model"
+        )
+
+
+def _following(number: Any) -> Any:
+    return number + 1 if isinstance(number, int) else number
+
+
+def must_be_known(path: Path, facts: Mapping[str, Any], namespace: str) -> None:
+    """Raises UserError for a key in ``namespace`` that changes what is computed and that nobody here obeys."""
+    for key, value in facts.items():
+        if not key.startswith(namespace) or key in OBEYED or HARMLESS.fullmatch(key):
+            continue
+        allowed = OFF.get(key, OFF_ELSEWHERE)
+        if value not in allowed:
+            remedy = "use engine: llama.cpp, which may obey it" if namespace == LLAMA else ""
+            raise UserError(path, f"its metadata {key} is {_short(value)}", f"allowed: {_listed(allowed)}", remedy)
+
+
+def must_not_be_misspelt(path: Path, facts: Mapping[str, Any]) -> None:
+    """Raises UserError for a key outside the namespaces that nearly is one that is obeyed: a damaged file has it."""
+    known = [*OBEYED, *PARTS, *READ_FIRST]
+    namespaces = (LLAMA, VOCABULARY)
+    for key in facts:
+        if key in known or key.startswith(namespaces):
+            continue
+        if nearest := get_close_matches(key, known, n=1, cutoff=0.9):
+            remedy = "fetch the file again and compare its sha256"
+            raise UserError(path, f"its metadata {key!r} is no key (did you mean {nearest[0]!r}?)", "", remedy)
+
+
+def must_agree(path: Path, facts: Mapping[str, Any], expected: Mapping[str, Any]) -> None:
+    """Raises UserError where a key that repeats what others say says something else."""
+    for key, value in expected.items():
+        if facts.get(LLAMA + key, value) != value:
+            problem = f"its metadata {LLAMA + key} is {_short(facts[LLAMA + key])}"
+            raise UserError(path, problem, f"allowed: {value}, as its other metadata and tensors say")
+
+
+def _short(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 60 else f"{text[:57]}..."
+
+
+def _listed(values: tuple[Any, ...]) -> str:
+    return ", ".join(repr(value) for value in values)
