@@ -28,13 +28,22 @@ def evaluate(
     model: Path, tokens: Path, text: Path, out: Path, section: Section, made: artifacts.Made, device: str = "cpu"
 ) -> None:
     """Write ``scores.safetensors`` for all splits of the section, and ``evaluation.json`` with samples."""
-    fit = artifacts.load_json(model.with_name("fit.json"))
+    fit = facts_of_fit(model, tokens)
     if fit["status"] != "ok":
         score_files.save_scores(out / "scores.safetensors", {}, made)
         artifacts.save_json(out / "evaluation.json", {"status": fit["status"]}, made)
         return
     fitted, tokenizer = model_storage.load_model(model, device), streams.read_tokenizer(tokens)
     evaluate_model(fitted, tokenizer, (tokens, text, out), section, made, "/".join(model.parts[-5:-1]))
+
+
+def facts_of_fit(model: Path, tokens: Path) -> dict[str, Any]:
+    """``fit.json`` beside a model; a UserError where one of both is of another fit, or of a fit on other tokens."""
+    path = model.with_name("fit.json")
+    facts: dict[str, Any] = artifacts.load_json(path)
+    artifacts.must_be_made_together(path, model)
+    artifacts.must_be_made_from(model, tokens / "train.npy")
+    return facts
 
 
 def evaluate_model(

@@ -63,13 +63,12 @@ def gain_of_each(log_probs: np.ndarray, weights: np.ndarray) -> list[float]:
     return gains
 
 
-def inputs_of(folders: Sequence[Path], section: Mapping[str, Any]) -> dict[str, str]:
-    """The sha256 of every score file by the name of its model."""
+def inputs_of(folders: Sequence[Path], section: Mapping[str, Any]) -> dict[str, Path]:
+    """Every score file by the name of its model."""
     if len(folders) != len(section["of"]):
         problem = f"{len(folders)} folders for the {len(section['of'])} models of the section"
         raise UserError("--components", problem, "one folder for each model, in the same order")
-    paths = [folder / "scores.safetensors" for folder in folders]
-    return {name: artifacts.made_of(path)["sha256"] for name, path in zip(section["of"], paths, strict=True)}
+    return {name: folder / "scores.safetensors" for name, folder in zip(section["of"], folders, strict=True)}
 
 
 def mix(folders: Sequence[Path], text: Path, out: Path, section: Mapping[str, Any], made: artifacts.Made) -> None:
@@ -84,7 +83,7 @@ def mix(folders: Sequence[Path], text: Path, out: Path, section: Mapping[str, An
     if failed:
         _write(out, {"status": failed[0], **_model_facts(section, None, [])}, {}, {"status": failed[0]}, made)
         return
-    scores = [score_files.load_scores(folder / "scores.safetensors") for folder in folders]
+    scores = [score_files.load_experiment(folder) for folder in folders]
     weights, on_valid = _weights(folders, scores, section)
     facts = {
         "status": "ok",

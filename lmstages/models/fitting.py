@@ -18,6 +18,9 @@ from lmstages.models.base import LanguageModel, build
 from lmstages.training import flops
 
 
+PLACES = ("paths", "levels")  # of a record: where files lie, on which no byte of a fit depends
+
+
 def fitted(
     section: Mapping[str, Any],
     vocab_size: int,
@@ -41,7 +44,8 @@ def identity(made: Mapping[str, Any], vocab_size: int, seed: int, threads: int) 
     code = made["code"] or code_hash("fit", config_of(made["section"]).module)
     environment = {"python": sys.version.split()[0], **versions("numpy", "torch")}
     numbers = {"vocab_size": vocab_size, "seed": seed, "threads": threads}
-    return {**made, "code": code, **numbers, "environment": environment}
+    rest = {key: value for key, value in made.items() if key not in PLACES}
+    return {**rest, "code": code, **numbers, "environment": environment}
 
 
 def outcome(

@@ -19,7 +19,7 @@ import numpy as np
 
 from lmstages.core import artifacts
 from lmstages.core.artifacts import finite_or_none
-from lmstages.evaluation.score_files import Scores, ensemble_of, load_scores, mean_of
+from lmstages.evaluation.score_files import Scores, ensemble_of, load_experiment, load_scores, mean_of
 from lmstages.results.intervals import flag_impossible_tokens, flag_worse, perplexity
 from lmstages.results.schema import Result, Seed
 
@@ -81,7 +81,7 @@ def model_rows(
     base = replace(base, **{name: fits[0][name] for name in ("parameters", "tokens_seen", "device", "threads")})
     base.flops, base.fit_seconds = fits[0].get("flops"), _mean([fit["fit_seconds"] for fit in fits])
     evaluations = [artifacts.load_json(folder / "evaluation.json") for folder in folders]
-    scores = [load_scores(folder / "scores.safetensors") for folder in folders]
+    scores = [load_experiment(folder) for folder in folders]
     for split in splits:
         by_seed = [seed[split] for seed in scores]
         row = replace(base, split=split)
