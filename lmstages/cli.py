@@ -28,6 +28,7 @@ examples:
   lmstages diff results/a results/b       what changed from one run to another, row by row
   lmstages play results/default           type, and see what each model expects and writes
   lmstages explain results/default        where its figures come from, experiment by experiment
+  lmstages verify results/default         is every file still what was written?
   snakemake --cores all                   make results/default/report.html from config.yaml
   snakemake --cores all --config text=my.txt
                                           the ladder on a text of your own
@@ -166,6 +167,19 @@ def explain(args: argparse.Namespace) -> None:
     print(explained(args.experiment))
 
 
+def _verify_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("results", type=Path, help="a run's folder, such as results/default")
+
+
+@command(options=_verify_options, for_people=True, is_stage=False)
+def verify(args: argparse.Namespace) -> None:
+    """Read every file of a finished run again, compare it with its hash, and say what to make again."""
+    from lmstages.results.verifying import verify as run
+
+    for line in run(args.results):
+        print(line)
+
+
 def _export_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("model", type=Path, help="model.safetensors of a LLaMA, or a Hugging Face folder")
     parser.add_argument("--to", choices=("gguf", "hf"), required=True, help="one GGUF file, or a folder of files")
@@ -247,6 +261,7 @@ def tokenize(args: argparse.Namespace) -> None:
     """Learn a tokenizer from train and write the token streams of all splits."""
     from lmstages.config.sections import Tokenizer, from_section
     from lmstages.core import artifacts
+    from lmstages.core.errors import UserError
     from lmstages.corpora.splits import NAMES, SplitText, text_path
     from lmstages.tokenizers import learn, streams
 
@@ -255,11 +270,17 @@ def tokenize(args: argparse.Namespace) -> None:
     closed = section.alphabet == "corpus"
     parts = {name: SplitText.open(args.text, name) for name in NAMES}
     texts = (text for name in (NAMES if closed else NAMES[:1]) for text in parts[name].texts())
-    tokenizer = learn(section.kind, section.vocab_size, texts, args.layout == "lines", parts["train"].stream, closed)
-    artifacts.save_json(args.out / "tokenizer.json", tokenizer.to_json(), made)
-    for name, part in parts.items():
-        count = streams.write_tokens(args.out, name, part, tokenizer, made)
-        logging.getLogger("lmstages").info("%s: %s tokens of %s", name, f"{count:,}", f"{tokenizer.vocab_size:,}")
+    logger = logging.getLogger("lmstages")
+    try:
+        stream = parts["train"].stream
+        tokenizer = learn(section.kind, section.vocab_size, texts, args.layout == "lines", stream, closed)
+        artifacts.save_json(args.out / "tokenizer.json", tokenizer.to_json(), made)
+        for name, part in parts.items():
+            count = streams.write_tokens(args.out, name, part, tokenizer, made)
+            logger.info("%s: %s tokens of %s", name, f"{count:,}", f"{tokenizer.vocab_size:,}")
+    except UserError as error:  # rows of the report give the reason, and other tokenizers go on
+        logger.error("lmstages: error: %s", error)
+        streams.write_failure(args.out, str(error), made)
 
 
 @command("source", "splits", paths=["text"], levels=2)
@@ -339,6 +360,9 @@ def fit(args: argparse.Namespace) -> None:
 
     names = ("train.npy", "train.starts.npy", "valid.npy", "valid.starts.npy")
     made = _made(args, args.section, [args.tokens / name for name in names])
+    if failure := streams.failure_of(args.tokens):
+        model_storage.save_fit(args.out, None, {**args.section, "status": failure}, made)
+        return
     train, valid = (streams.read_tokens(args.tokens, split)[0] for split in ("train", "valid"))
     vocab_size, points = streams.read_tokenizer(args.tokens).vocab_size, None
     if args.resume is not None:
@@ -381,12 +405,18 @@ def _score_pretrained_options(parser: argparse.ArgumentParser) -> None:
 def score_pretrained(args: argparse.Namespace) -> None:
     """Score a LLaMA from elsewhere on held-out splits, and draw text from it."""
     from lmstages.config.sections import Pretrained, from_section
+    from lmstages.core.errors import UserError
     from lmstages.corpora.splits import text_path
+    from lmstages.evaluation.pretrained import save_failure
     from lmstages.evaluation.pretrained import score_pretrained as run
 
     record = from_section(Pretrained, args.section["pretrained"])
     made = _made(args, args.section, [text_path(args.text, split) for split in args.section["splits"]])
-    run(args.section, record, args.text, args.out, args.threads, args.mirror, made)
+    try:
+        run(args.section, record, args.text, args.out, args.threads, args.mirror, made)
+    except UserError as error:  # its row of the report gives the reason, and the other rows go on
+        logging.getLogger("lmstages").error("lmstages: error: %s", error)
+        save_failure(args.section, args.out, error, made)
 
 
 # ---------------------------------------------------------------- experiments

@@ -84,7 +84,10 @@ def _bits(log_probs: np.ndarray) -> float:
 
 
 def unseen(scores: Scores, seen: np.ndarray, characters: np.ndarray) -> Facts | None:
-    """(D,) whether train holds each document -> the figures on the others; None in a stream, or where none is left."""
+    """(D,) whether train holds each document -> the figures on the others; None in a stream, or where none is left.
+
+    An infinite figure is None, since JSON has no number for it.
+    """
     left = ~seen[scores.documents] if len(seen) == len(characters) and len(seen) > 1 else np.zeros(0, dtype=bool)
     if not left.any() or scores.skipped:
         return None
@@ -93,9 +96,9 @@ def unseen(scores: Scores, seen: np.ndarray, characters: np.ndarray) -> Facts | 
     return {
         "documents": int((~seen).sum()),
         "byte_fraction": size / int(scores.lengths.sum(dtype=np.int64)),
-        "bits_per_byte": bits / size,
-        "nats_per_character": nats / int(characters[~seen].sum()),
-        "nats_per_token": nats / int(left.sum()),
+        "bits_per_byte": artifacts.finite_or_none(bits / size),
+        "nats_per_character": artifacts.finite_or_none(nats / int(characters[~seen].sum())),
+        "nats_per_token": artifacts.finite_or_none(nats / int(left.sum())),
     }
 
 

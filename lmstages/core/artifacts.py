@@ -262,6 +262,11 @@ def finite_or_none(value: float) -> float | None:
     return value if math.isfinite(value) else None
 
 
+def infinite_if_none(value: float | None) -> float:
+    """A code length as JSON holds it: None, which ``finite_or_none`` made of an infinite one, is infinite again."""
+    return math.inf if value is None else value
+
+
 def sha256_of(path: Path) -> str:
     """The sha256 of any file's bytes, as hexadecimal digits."""
     with open(path, "rb") as file:

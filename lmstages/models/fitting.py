@@ -10,13 +10,12 @@ from typing import Any
 from lmstages.config.hyperparameters.base import ModelConfig
 from lmstages.config.sections import config_of
 from lmstages.core.documents import Curve, Documents
-from lmstages.core.errors import FitError, UserError
+from lmstages.core.errors import FitError
 from lmstages.core.progress import LOGGER
 from lmstages.core.provenance import code_hash, versions
 from lmstages.core.runtime import Runtime
 from lmstages.models.base import LanguageModel, build
 from lmstages.training import flops
-
 
 PLACES = ("paths", "levels")  # of a record: where files lie, on which no byte of a fit depends
 
@@ -66,11 +65,11 @@ def outcome(
 
 
 def must_be_longer(config: ModelConfig, split: str, tokens: int) -> None:
-    """Raises UserError for a text that is no longer than the model's context, on which a score would mean nothing."""
+    """Raises FitError for a text that is no longer than the model's context, on which a score would mean nothing."""
     if tokens <= (config.context or 1):
         problem = f"the {split} part has {tokens:,} tokens"
         needed = f"model {config.name} looks back over {config.context or 1:,}"
-        raise UserError("text too short", problem, needed, "give more text, or lower the model's window or order")
+        raise FitError("text too short", problem, needed, "give more text, or lower the model's window or order")
 
 
 def describe(

@@ -13,7 +13,7 @@ from lmstages.core.artifacts import Made
 from lmstages.core.documents import Documents
 from lmstages.core.errors import UserError
 from lmstages.core.progress import Progress
-from lmstages.corpora.splits import Piece, SplitText
+from lmstages.corpora.splits import NAMES, Piece, SplitText
 from lmstages.tokenizers import TextTokenizer, from_json, smallest_type, with_boundaries
 
 
@@ -60,5 +60,21 @@ def read_tokens(folder: Path, name: str) -> tuple[Documents, np.ndarray]:
 
 
 def read_tokenizer(folder: Path) -> TextTokenizer:
-    """The tokenizer of a token folder."""
+    """The tokenizer of a token folder; a UserError where none could be made of the text."""
+    if failure := failure_of(folder):
+        raise UserError(folder / "tokenizer.json", failure)
     return from_json(artifacts.load_json(folder / "tokenizer.json"))
+
+
+def write_failure(folder: Path, reason: str, made: Made) -> None:
+    """The files of a tokenizer that the text does not allow: the reason, and empty streams."""
+    artifacts.save_json(folder / "tokenizer.json", {"status": f"failed: {reason}"}, made)
+    for path in (path for name in NAMES for path in _token_paths(folder, name)):
+        with artifacts.saving_array(path, np.dtype(np.uint8), made):
+            pass
+
+
+def failure_of(folder: Path) -> str | None:
+    """``failed: ...``, why the tokenizer of a token folder could not be made; None for one that was."""
+    content = artifacts.load_json(folder / "tokenizer.json")
+    return content.get("status") if isinstance(content, dict) else None
