@@ -252,7 +252,13 @@ def prepare(args: argparse.Namespace) -> None:
     run(corpus, args.raw, args.out, _made(args, args.section, [] if corpus.path else args.raw))
 
 
+def _keep_going_option(parser: argparse.ArgumentParser) -> None:
+    keep_going = "write why it failed as its result and exit with 0, so that a run reports its other rows"
+    parser.add_argument("--keep-going", action="store_true", help=keep_going)
+
+
 def _tokenize_options(parser: argparse.ArgumentParser) -> None:
+    _keep_going_option(parser)
     parser.add_argument("--layout", default="stream", help="how documents are separated: stream, lines, separator")
 
 
@@ -278,7 +284,9 @@ def tokenize(args: argparse.Namespace) -> None:
         for name, part in parts.items():
             count = streams.write_tokens(args.out, name, part, tokenizer, made)
             logger.info("%s: %s tokens of %s", name, f"{count:,}", f"{tokenizer.vocab_size:,}")
-    except UserError as error:  # rows of the report give the reason, and other tokenizers go on
+    except UserError as error:
+        if not args.keep_going:
+            raise
         logger.error("lmstages: error: %s", error)
         streams.write_failure(args.out, str(error), made)
 
@@ -396,6 +404,7 @@ def quantization_error(args: argparse.Namespace) -> None:
 
 
 def _score_pretrained_options(parser: argparse.ArgumentParser) -> None:
+    _keep_going_option(parser)
     _mirror_option(parser, "the hub")
 
 
@@ -414,7 +423,9 @@ def score_pretrained(args: argparse.Namespace) -> None:
     made = _made(args, args.section, [text_path(args.text, split) for split in args.section["splits"]])
     try:
         run(args.section, record, args.text, args.out, args.threads, args.mirror, made)
-    except UserError as error:  # its row of the report gives the reason, and the other rows go on
+    except UserError as error:
+        if not args.keep_going:
+            raise
         logging.getLogger("lmstages").error("lmstages: error: %s", error)
         save_failure(args.section, args.out, error, made)
 

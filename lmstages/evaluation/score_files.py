@@ -56,10 +56,11 @@ def load_experiment(folder: Path) -> dict[str, Scores]:
     """The scores of an experiment; a UserError where they are not those of the model, tokens and text beside them."""
     path, model = folder / "scores.safetensors", folder / "model.safetensors"
     scores = load_scores(path)
-    artifacts.must_be_made_together(path, folder / ("evaluation.json" if model.is_file() else "fit.json"))
     streams = [folder.parents[1] / "tokens" / f"{split}.npy" for split in scores]
     texts = [folder.parents[2] / "text" / f"{split}.txt" for split in scores]
-    artifacts.must_be_made_from(path, *(file for file in (model, *streams, *texts) if file.is_file()))
+    inputs = [file for file in (model, *streams, *texts) if file.is_file()]
+    for made in (path, folder / "evaluation.json"):
+        artifacts.must_be_made_from(made, *inputs)
     return scores
 
 
