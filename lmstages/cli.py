@@ -11,7 +11,7 @@ import logging
 import os
 import sys
 import textwrap
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,6 +29,7 @@ examples:
   lmstages diff results/a results/b       what changed from one run to another, row by row
   lmstages play results/default           type, and see what each model expects and writes
   lmstages explain results/default        where its figures come from, experiment by experiment
+  lmstages verify results/default         is every file still what was written?
   snakemake --cores all                   make results/default/report.html from config.yaml
   snakemake --cores all --config text=my.txt
                                           the ladder on a text of your own
@@ -53,6 +54,7 @@ class Command:
     options: Callable[[argparse.ArgumentParser], None] | None
     for_people: bool
     is_stage: bool  # writes files, and so has --out, --threads, --code and --log
+    levels: int  # folders of its output's path that say of what it is
 
 
 COMMANDS: dict[str, Command] = {}
@@ -64,11 +66,16 @@ def command(
     options: Callable[[argparse.ArgumentParser], None] | None = None,
     for_people: bool = False,
     is_stage: bool = True,
+    levels: int = 0,
 ) -> Callable[[Callable[[argparse.Namespace], None]], Callable[[argparse.Namespace], None]]:
-    """Register a function as the command of its name; ``options`` adds those that are its own."""
+    """Register a function as the command of its name; ``options`` adds those that are its own.
+
+    ``levels``: how many folders of a file's path say of what it is: 1 CORPUS, 2 CORPUS/text, 4
+    CORPUS/TOKENIZER/MODEL/seedN. 0 for files of a whole run, whose folder may be renamed.
+    """
 
     def register(function: Callable[[argparse.Namespace], None]) -> Callable[[argparse.Namespace], None]:
-        COMMANDS[function.__name__] = Command(function, section, paths, options, for_people, is_stage)
+        COMMANDS[function.__name__] = Command(function, section, paths, options, for_people, is_stage, levels)
         return function
 
     return register
@@ -166,6 +173,19 @@ def explain(args: argparse.Namespace) -> None:
     print(explained(args.experiment))
 
 
+def _verify_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("results", type=Path, help="a run's folder, such as results/default")
+
+
+@command(options=_verify_options, for_people=True, is_stage=False)
+def verify(args: argparse.Namespace) -> None:
+    """Read every file of a finished run again, compare it with its hash, and say what to make again."""
+    from lmstages.results.verifying import verify as run
+
+    for line in run(args.results):
+        print(line)
+
+
 def _export_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("model", type=Path, help="model.safetensors of a LLaMA, or a Hugging Face folder")
     parser.add_argument("--to", choices=("gguf", "hf"), required=True, help="one GGUF file, or a folder of files")
@@ -256,7 +276,7 @@ def _prepare_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--content", default="", help=content)
 
 
-@command("split", options=_prepare_options)
+@command("split", options=_prepare_options, levels=2)
 def prepare(args: argparse.Namespace) -> None:
     """Cut or draw a corpus into train, valid and test."""
     from lmstages.config.sections import Corpus, from_section
@@ -267,15 +287,22 @@ def prepare(args: argparse.Namespace) -> None:
     run(corpus, args.raw, args.out, made, args.content)
 
 
+def _keep_going_option(parser: argparse.ArgumentParser) -> None:
+    keep_going = "write why it failed as its result and exit with 0, so that a run reports its other rows"
+    parser.add_argument("--keep-going", action="store_true", help=keep_going)
+
+
 def _tokenize_options(parser: argparse.ArgumentParser) -> None:
+    _keep_going_option(parser)
     parser.add_argument("--layout", default="stream", help="how documents are separated: stream, lines, separator")
 
 
-@command("kind", paths=["text"], options=_tokenize_options)
+@command("kind", paths=["text"], options=_tokenize_options, levels=3)
 def tokenize(args: argparse.Namespace) -> None:
     """Learn a tokenizer from train and write the token streams of all splits."""
     from lmstages.config.sections import Tokenizer, from_section
     from lmstages.core import artifacts
+    from lmstages.core.errors import UserError
     from lmstages.corpora.splits import NAMES, SplitText, text_path
     from lmstages.tokenizers import learn, streams
 
@@ -284,14 +311,22 @@ def tokenize(args: argparse.Namespace) -> None:
     closed = section.alphabet == "corpus"
     parts = {name: SplitText.open(args.text, name) for name in NAMES}
     texts = (text for name in (NAMES if closed else NAMES[:1]) for text in parts[name].texts())
-    tokenizer = learn(section.kind, section.vocab_size, texts, args.layout == "lines", parts["train"].stream, closed)
-    artifacts.save_json(args.out / "tokenizer.json", tokenizer.to_json(), made)
-    for name, part in parts.items():
-        count = streams.write_tokens(args.out, name, part, tokenizer, made)
-        logging.getLogger("lmstages").info("%s: %s tokens of %s", name, f"{count:,}", f"{tokenizer.vocab_size:,}")
+    logger = logging.getLogger("lmstages")
+    try:
+        stream = parts["train"].stream
+        tokenizer = learn(section.kind, section.vocab_size, texts, args.layout == "lines", stream, closed)
+        artifacts.save_json(args.out / "tokenizer.json", tokenizer.to_json(), made)
+        for name, part in parts.items():
+            count = streams.write_tokens(args.out, name, part, tokenizer, made)
+            logger.info("%s: %s tokens of %s", name, f"{count:,}", f"{tokenizer.vocab_size:,}")
+    except UserError as error:
+        if not args.keep_going:
+            raise
+        logger.error("lmstages: error: %s", error)
+        streams.write_failure(args.out, str(error), made)
 
 
-@command("source", "splits", paths=["text"])
+@command("source", "splits", paths=["text"], levels=2)
 def oracle(args: argparse.Namespace) -> None:
     """Score the splits of an embedded corpus by the grammar that generated them."""
     from lmstages.corpora.splits import text_path
@@ -302,7 +337,7 @@ def oracle(args: argparse.Namespace) -> None:
     score_by_source(args.section["source"], args.text, args.out, splits, made)
 
 
-@command("compressors", "splits", paths=["text"])
+@command("compressors", "splits", paths=["text"], levels=1)
 def compress(args: argparse.Namespace) -> None:
     """Measure how many bytes compressors need for held-out text, alone and after train."""
     from lmstages.corpora.splits import text_path
@@ -313,7 +348,7 @@ def compress(args: argparse.Namespace) -> None:
     code_lengths(args.text, args.section["compressors"], splits, args.out, made)
 
 
-@command("splits", paths=["text"])
+@command("splits", paths=["text"], levels=1)
 def overlap(args: argparse.Namespace) -> None:
     """Measure how much of the held-out text occurs in train."""
     from lmstages.corpora.overlap import audit
@@ -323,7 +358,7 @@ def overlap(args: argparse.Namespace) -> None:
     audit(args.text, splits, args.out, _made(args, args.section, [text_path(args.text, split) for split in splits]))
 
 
-@command("corpus", "splits", paths=["text"])
+@command("corpus", "splits", paths=["text"], levels=1)
 def contrast(args: argparse.Namespace) -> None:
     """List the combinations that train lacks in an embedded corpus, and make minimal pairs of texts."""
     from lmstages.config.sections import Corpus, from_section
@@ -357,7 +392,7 @@ def _device_option(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--device", choices=devices, default="cpu", help="auto: a GPU where there is one")
 
 
-@command("type", "hyperparameters", paths=["tokens"], options=_fit_options)
+@command("type", "hyperparameters", paths=["tokens"], options=_fit_options, levels=4)
 def fit(args: argparse.Namespace) -> None:
     """Fit one model on train; valid may choose hyperparameters or stop early."""
     from lmstages.core.runtime import Runtime, deadline, rank
@@ -368,6 +403,9 @@ def fit(args: argparse.Namespace) -> None:
 
     names = ("train.npy", "train.starts.npy", "valid.npy", "valid.starts.npy")
     made = _made(args, args.section, [args.tokens / name for name in names])
+    if failure := streams.failure_of(args.tokens):
+        model_storage.save_fit(args.out, None, {**args.section, "status": failure}, made)
+        return
     train, valid = (streams.read_tokens(args.tokens, split)[0] for split in ("train", "valid"))
     vocab_size, points = streams.read_tokenizer(args.tokens).vocab_size, None
     if args.resume is not None:
@@ -380,7 +418,7 @@ def fit(args: argparse.Namespace) -> None:
             runtime.done()
 
 
-@command("type", "hyperparameters", paths=["base", "tokens"])
+@command("type", "hyperparameters", paths=["base", "tokens"], levels=4)
 def derive(args: argparse.Namespace) -> None:
     """Derive a model from a fitted one without training: quantized, or run by another engine."""
     from lmstages.evaluation.derivation import derive as run
@@ -389,7 +427,7 @@ def derive(args: argparse.Namespace) -> None:
     run(args.base, args.tokens, args.out, args.section, args.threads, made)
 
 
-@command("splits", paths=["model", "base", "tokens"])
+@command("splits", paths=["model", "base", "tokens"], levels=4)
 def quantization_error(args: argparse.Namespace) -> None:
     """Measure a derived model's size and its quantization error against the model that it is derived from."""
     from lmstages.core import artifacts
@@ -401,27 +439,43 @@ def quantization_error(args: argparse.Namespace) -> None:
 
 
 def _score_pretrained_options(parser: argparse.ArgumentParser) -> None:
+    _keep_going_option(parser)
     _mirror_option(parser, "the hub")
     content = "hash of the checkpoint's files, kept in the provenance; a commit of the hub has none"
     parser.add_argument("--content", default="none", help=content)
 
 
-@command("pretrained", "splits", "sampling", "documents", paths=["text"], options=_score_pretrained_options)
+@command(
+    *("pretrained", "splits", "sampling", "documents"), paths=["text"], options=_score_pretrained_options, levels=4
+)
 def score_pretrained(args: argparse.Namespace) -> None:
     """Score a LLaMA from elsewhere on held-out splits, and draw text from it."""
     from lmstages.config.sections import Pretrained, from_section
+    from lmstages.core.errors import UserError
     from lmstages.corpora.splits import text_path
+    from lmstages.evaluation.pretrained import save_failure
     from lmstages.evaluation.pretrained import score_pretrained as run
 
     record = from_section(Pretrained, args.section["pretrained"])
     made = _made(args, args.section, [text_path(args.text, split) for split in args.section["splits"]])
-    run(args.section, record, args.text, args.out, args.threads, args.mirror, {**made, "content": args.content})
+    try:
+        run(args.section, record, args.text, args.out, args.threads, args.mirror, {**made, "content": args.content})
+    except UserError as error:
+        if not args.keep_going:
+            raise
+        logging.getLogger("lmstages").error("lmstages: error: %s", error)
+        save_failure(args.section, args.out, error, made)
 
 
 # ---------------------------------------------------------------- experiments
 
 
-@command(*("splits", "scoring", "sampling", "documents"), paths=["model", "tokens", "text"], options=_device_option)
+@command(
+    *("splits", "scoring", "sampling", "documents"),
+    paths=["model", "tokens", "text"],
+    options=_device_option,
+    levels=4,
+)
 def evaluate(args: argparse.Namespace) -> None:
     """Score a fitted model on held-out splits, and draw text from it."""
     from lmstages.evaluation.experiment import evaluate as run
@@ -436,13 +490,13 @@ def _mix_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--components", type=Path, nargs="+", required=True, help=components)
 
 
-@command("of", "weights", "splits", paths=["text"], options=_mix_options)
+@command("of", "weights", "splits", paths=["text"], options=_mix_options, levels=4)
 def mix(args: argparse.Namespace) -> None:
     """Mix the scores of several experiments into those of one, its weights fitted on valid or equal."""
     from lmstages.evaluation.mixtures import inputs_of
     from lmstages.evaluation.mixtures import mix as run
 
-    made = _made(args, args.section, []) | {"inputs": inputs_of(args.components, args.section)}
+    made = _made_from(args, args.section, inputs_of(args.components, args.section))
     run(args.components, args.text, args.out, args.section, made)
 
 
@@ -451,7 +505,7 @@ def _probe_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--contrasts", type=Path, nargs="*", default=[], help=contrasts)
 
 
-@command("scoring", "sampling", "documents", "source", paths=["model", "tokens"], options=_probe_options)
+@command("scoring", "sampling", "documents", "source", paths=["model", "tokens"], options=_probe_options, levels=4)
 def probe(args: argparse.Namespace) -> None:
     """Draw samples of a fitted model for statistics, score minimal pairs, and probe its embedding."""
     from lmstages.analyses.probing import probe as run
@@ -460,7 +514,7 @@ def probe(args: argparse.Namespace) -> None:
     run(args.model, args.tokens, next(iter(args.contrasts), None), args.out, args.section, made)
 
 
-@command("cells", "splits", "documents", "source", paths=["corpus"])
+@command("cells", "splits", "documents", "source", paths=["corpus"], levels=1)
 def analyse(args: argparse.Namespace) -> None:
     """Analyse the scores and samples of all experiments of a corpus beyond their average."""
     from lmstages.analyses.scores import analyse as run
@@ -469,17 +523,15 @@ def analyse(args: argparse.Namespace) -> None:
     run(args.corpus, args.section, args.out, made)
 
 
-@command("cells", "split", paths=["tokens"])
+@command("cells", "split", paths=["tokens"], levels=2)
 def inspect(args: argparse.Namespace) -> None:
     """Show the parameters of a corpus's models: embeddings before and after training, counts, attention."""
     from lmstages.analyses.inspection import inspect as run
-    from lmstages.core import artifacts
 
-    made = _made(args, args.section, [args.tokens / "train.npy", args.tokens / f"{args.section['split']}.npy"])
+    inputs = {path.name: path for path in (args.tokens / "train.npy", args.tokens / f"{args.section['split']}.npy")}
     for experiment in (f"{name}/seed{seed}" for name, seed in args.section["cells"]):
-        model = args.tokens.parent / experiment / "model.safetensors"
-        made["inputs"][experiment] = artifacts.made_of(model)["sha256"]
-    run(args.tokens, args.out, args.section, made)
+        inputs[experiment] = args.tokens.parent / experiment / "model.safetensors"
+    run(args.tokens, args.out, args.section, _made_from(args, args.section, inputs))
 
 
 # ---------------------------------------------------------------- runs
@@ -532,13 +584,26 @@ def verdict(args: argparse.Namespace) -> None:
 
 
 def _made(args: argparse.Namespace, section: Any, inputs: list[Path]) -> dict[str, Any]:
-    """What made the files of a command: itself, its section, the sha256 of its inputs, and its code."""
+    """What made the files of a command: itself, its section, the sha256 of its inputs by name, and its code.
+
+    An input that shares its name with another is called by its path.
+    """
+    names = [path.name for path in inputs]
+    labels = [name if names.count(name) == 1 else str(path) for name, path in zip(names, inputs, strict=True)]
+    return _made_from(args, section, dict(zip(labels, inputs, strict=True)))
+
+
+def _made_from(args: argparse.Namespace, section: Any, inputs: Mapping[str, Path]) -> dict[str, Any]:
+    """``_made`` of inputs that have names of their own; ``paths`` says where in the run each of them lay."""
     from lmstages.core.artifacts import made_of
     from lmstages.core.provenance import versions
 
-    hashes = {path.name: made_of(path)["sha256"] for path in inputs}
+    records = {name: made_of(path) for name, path in inputs.items()}
+    hashes = {name: record["sha256"] for name, record in records.items()}
+    paths = {name: record.get("path", inputs[name].name) for name, record in records.items()}
     code = {"code": args.code, "lmstages": __version__, **versions("numpy")}
-    return {"command": args.command.__name__, "section": section, "inputs": hashes, **code}
+    made = {"command": args.command.__name__, "section": section, "inputs": hashes, "paths": paths, **code}
+    return {**made, "levels": COMMANDS[args.command.__name__].levels}
 
 
 # ---------------------------------------------------------------- the parser

@@ -331,7 +331,7 @@ def test_the_help_lists_every_command_those_for_people_first_and_says_what_to_ty
     text = parser().format_help()
     listed = [line.split()[0] for line in text.splitlines() if line.startswith("    ") and line[4] != " "]
     assert sorted(listed) == sorted(COMMANDS) == sorted(SUBPARSERS)
-    assert set(listed[: len(PEOPLE)]) == PEOPLE == {"check", "table", "diff", "play", "explain", "export"}
+    assert set(listed[: len(PEOPLE)]) == PEOPLE == {"check", "table", "diff", "play", "explain", "verify", "export"}
     assert "examples:" in text and "snakemake --cores all" in text
 
 

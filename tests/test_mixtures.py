@@ -121,7 +121,8 @@ def experiments(tmp_path):
             fit |= {"status": row} if isinstance(row, str) else {}
             artifacts.save_json(folder / "fit.json", fit, MADE)
             score_files.save_scores(folder / "scores.safetensors", scores, MADE)
-            artifacts.save_json(folder / "evaluation.json", {"score_seconds": dict.fromkeys(scores, 1.0)}, MADE)
+            evaluation = {"status": fit["status"], "score_seconds": dict.fromkeys(scores, 1.0)}
+            artifacts.save_json(folder / "evaluation.json", evaluation, MADE)
         return [tmp_path / name for name in rows]
 
     return written

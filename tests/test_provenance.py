@@ -89,7 +89,7 @@ def test_a_docstring_is_only_what_begins_a_module_a_class_or_a_function(changed_
 
 def test_the_options_of_a_command_are_no_part_of_its_code(changed_by):
     edited = changed_by(
-        "cli.py", lambda code: code.replace(b'@command("splits", paths=["text"])', b'@command("splits")')
+        "cli.py", lambda code: code.replace(b'@command("splits", paths=["text"],', b'@command("splits",')
     )
     assert edited == set()
 

@@ -18,6 +18,7 @@ from lmstages.analyses import projections
 from lmstages.analyses.probing import EMBEDDINGS, token_categories
 from lmstages.core import artifacts
 from lmstages.core.documents import BOUNDARY, Arrays, Documents
+from lmstages.evaluation.experiment import facts_of_fit
 from lmstages.models import storage as model_storage
 from lmstages.models.base import Initialised, LanguageModel
 from lmstages.tokenizers import TextTokenizer, streams
@@ -37,6 +38,10 @@ def inspect(tokens: Path, out: Path, section: Mapping[str, Any], made: artifacts
 
     ``section``: cells [model, seed], whose folders are beside the folder of tokens, and the split of the passage.
     """
+    if streams.failure_of(tokens):
+        artifacts.save_arrays(out / "inspection.safetensors", {}, {}, made)
+        artifacts.save_json(out / "inspection.json", {"labels": [], "unigrams": [], "bigrams": [], "models": {}}, made)
+        return
     tokenizer, train = streams.read_tokenizer(tokens), streams.read_tokens(tokens, "train")[0]
     frequent, arrays = Counts.of(train, tokenizer), Arrays()
     arrays["counts"] = frequent.pairs
@@ -44,7 +49,7 @@ def inspect(tokens: Path, out: Path, section: Mapping[str, Any], made: artifacts
     categories, models = token_categories(tokenizer, None), {}
     for name, seed in section["cells"]:
         folder = tokens.parent / name / f"seed{seed}"
-        if artifacts.load_json(folder / "fit.json")["status"] != "ok":
+        if facts_of_fit(folder / "model.safetensors", tokens)["status"] != "ok":
             continue
         model = model_storage.load_model(folder / "model.safetensors")
         models[name], more = inspect_model(model, seed, frequent, categories, passage, tokenizer)

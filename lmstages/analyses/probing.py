@@ -17,6 +17,7 @@ from lmstages.core import artifacts
 from lmstages.core.documents import Documents
 from lmstages.corpora.grammar import Grammar
 from lmstages.evaluation import sampling, scoring
+from lmstages.evaluation.experiment import facts_of_fit
 from lmstages.models import storage as model_storage
 from lmstages.models.base import LanguageModel
 from lmstages.tokenizers import TextTokenizer, streams
@@ -29,7 +30,7 @@ VOWELS = "aeiou"
 
 def probe(model: Path, tokens: Path, pairs: Path | None, out: Path, section: Section, made: artifacts.Made) -> None:
     """Write ``samples.json``, texts for ``novelty``, and ``probe.json``, accuracies and neighbours."""
-    fit = artifacts.load_json(model.with_name("fit.json"))
+    fit = facts_of_fit(model, tokens)
     if fit["status"] != "ok":
         for name in ("samples.json", "probe.json"):
             artifacts.save_json(out / name, {"status": fit["status"]}, made)

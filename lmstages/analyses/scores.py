@@ -20,7 +20,7 @@ from lmstages.analyses.novelty import Reference
 from lmstages.core import artifacts
 from lmstages.corpora.overlap import facts_of
 from lmstages.corpora.splits import SplitText
-from lmstages.evaluation.score_files import Scores, load_scores, mean_of
+from lmstages.evaluation.score_files import Scores, load_experiment, load_scores, mean_of
 
 Facts = dict[str, Any]
 ORACLE: Facts = {"tokenizer": "-", "model": "oracle", "seeds": [], "context": None, "fitted": False}
@@ -61,7 +61,10 @@ def _probed(root: Path, experiment: Mapping[str, Any], reference: Reference) -> 
     if not experiment["fitted"]:
         return nothing
     folder = root / experiment["tokenizer"] / experiment["model"] / f"seed{experiment['seeds'][0]}"
-    samples, probed = (artifacts.load_json(folder / name) for name in ("samples.json", "probe.json"))
+    paths = [folder / name for name in ("samples.json", "probe.json")]
+    samples, probed = map(artifacts.load_json, paths)
+    artifacts.must_be_made_together(*paths)
+    artifacts.must_be_made_from(paths[0], folder / "model.safetensors")
     if samples["status"] != "ok":
         return nothing
     novelty = reference.measure(samples["texts"], samples["ended"])
@@ -71,7 +74,7 @@ def _probed(root: Path, experiment: Mapping[str, Any], reference: Reference) -> 
 def _mean_scores(root: Path, experiment: Mapping[str, Any], splits: Sequence[str]) -> Iterator[tuple[str, Scores]]:
     """The score files of an experiment's seeds as one; nothing where a fit failed."""
     seeds = [root / experiment["tokenizer"] / experiment["model"] / f"seed{seed}" for seed in experiment["seeds"]]
-    loaded = [load_scores(folder / "scores.safetensors") for folder in seeds or [root / "oracle"]]
+    loaded = [load_experiment(folder) for folder in seeds] or [load_scores(root / "oracle" / "scores.safetensors")]
     for split in splits if all(loaded) else ():
         yield split, mean_of([scores[split] for scores in loaded])
 
@@ -81,7 +84,10 @@ def _bits(log_probs: np.ndarray) -> float:
 
 
 def unseen(scores: Scores, seen: np.ndarray, characters: np.ndarray) -> Facts | None:
-    """(D,) whether train holds each document -> the figures on the others; None in a stream, or where none is left."""
+    """(D,) whether train holds each document -> the figures on the others; None in a stream, or where none is left.
+
+    An infinite figure is None, since JSON has no number for it.
+    """
     left = ~seen[scores.documents] if len(seen) == len(characters) and len(seen) > 1 else np.zeros(0, dtype=bool)
     if not left.any() or scores.skipped:
         return None
@@ -90,9 +96,9 @@ def unseen(scores: Scores, seen: np.ndarray, characters: np.ndarray) -> Facts | 
     return {
         "documents": int((~seen).sum()),
         "byte_fraction": size / int(scores.lengths.sum(dtype=np.int64)),
-        "bits_per_byte": bits / size,
-        "nats_per_character": nats / int(characters[~seen].sum()),
-        "nats_per_token": nats / int(left.sum()),
+        "bits_per_byte": artifacts.finite_or_none(bits / size),
+        "nats_per_character": artifacts.finite_or_none(nats / int(characters[~seen].sum())),
+        "nats_per_token": artifacts.finite_or_none(nats / int(left.sum())),
     }
 
 

@@ -1,9 +1,10 @@
 """The one way of writing and reading a file that another stage relies on.
 
 A file appears complete or not at all: it is written under a temporary name in its own folder, flushed to the disk
-and renamed. The hidden folder ``.made`` beside it holds its record, ``.made/<name>.json``, with its sha256 and what
-made it (config section, inputs, code); every reader compares file and record first, so that a flipped bit, a
-half-copied folder or a file of another run is an error and never a number in a table.
+and renamed. The hidden folder ``.made`` beside it holds its record, ``.made/<name>.json``, with its sha256, the path it
+was written to within its run, and what made it (config section, inputs, code); every reader compares file and record
+first, so that a flipped bit, a half-copied folder or another experiment's file is an error and never a number in a
+table.
 
 Knows nothing of what the files mean.
 """
@@ -112,6 +113,8 @@ def saving(path: Path, made: Made) -> Iterator[BinaryIO]:
         file.flush()
         os.fsync(file.fileno())
         record = {"sha256": _sha256_of(file), "bytes": file.seek(0, os.SEEK_END), "made": made}
+        if "levels" in made:
+            record["path"] = path_in_run(path, made["levels"])
         with atomic_write(sidecar(path)) as record_file:
             record_file.write(to_json(record))
 
@@ -163,13 +166,53 @@ class GrowingArray:
         self.file.seek(0, os.SEEK_END)
 
 
+def path_in_run(path: Path, levels: int) -> str:
+    """``coined/char/gpt/seed0/fit.json``: the file's name below the last ``levels`` of its folders."""
+    *folders, name = os.path.abspath(path).split(os.sep)[1:]
+    return "/".join([*folders[len(folders) - min(levels, len(folders)) :], name])
+
+
 def verified(path: Path) -> Path:
-    """``path`` itself; a UserError where its sha256 is not that of its record."""
-    expected, actual = made_of(path)["sha256"], sha256_of(path)
+    """``path`` itself; a UserError where its sha256 is not that of its record, or it was written as another file."""
+    record = made_of(path)
+    expected, actual = record["sha256"], sha256_of(path)
     if actual != expected:
-        remedy = f"delete it and run snakemake again: rm {shlex.quote(str(path))}"
-        raise UserError(path, f"its sha256 is {actual[:12]}..., not {expected[:12]}... as written", "", remedy)
+        problem = f"its sha256 is {actual[:12]}..., not {expected[:12]}... as written"
+        raise UserError(path, problem, "", _make_again(path))
+    must_be_in_its_place(path, record)
     return path
+
+
+def must_be_in_its_place(path: Path, record: Mapping[str, Any]) -> None:
+    """Raises UserError where the record is that of another corpus's, tokenizer's, model's or seed's file."""
+    written = record.get("path")
+    if isinstance(written, str) and (here := path_in_run(path, written.count("/"))) != written:
+        raise UserError(path, f"was made as {written}", f"the file that belongs here is {here}", _make_again(path))
+
+
+def must_be_made_from(path: Path, *inputs: Path) -> None:
+    """Raises UserError where ``path`` was made from another version of one of the ``inputs`` that its record names."""
+    recorded = made_of(path)["made"].get("inputs", {})
+    for file in inputs:
+        before, now = recorded.get(file.name), made_of(file)["sha256"]
+        if before not in (None, now):
+            problem = f"was made from another {file.name} (sha256 {before[:12]}...)"
+            raise UserError(path, problem, f"{file} has sha256 {now[:12]}...", _make_again(path))
+
+
+def must_be_made_together(*paths: Path) -> None:
+    """Raises UserError unless one call of one command wrote all files: same section, inputs and code."""
+    first = made_of(paths[0])["made"]
+    for path in paths[1:]:
+        made = made_of(path)["made"]
+        if made != first:
+            different = sorted(key for key in {*made, *first} if made.get(key) != first.get(key))
+            problem = f"was not made together with {paths[0]}: another {', '.join(different)}"
+            raise UserError(path, problem, "both come from one call of one command", _make_again(path))
+
+
+def _make_again(path: Path) -> str:
+    return f"delete it and run snakemake again: rm {shlex.quote(str(path))}"
 
 
 def made_of(path: Path) -> dict[str, Any]:
@@ -201,8 +244,7 @@ def load_arrays(path: Path) -> tuple[dict[str, np.ndarray], dict[str, str]]:
                 raise TypeError("its metadata is no object")
             return {name: file.get_tensor(name) for name in sorted(file.keys())}, metadata
     except (SafetensorError, TypeError, KeyError, ValueError, AttributeError, RecursionError) as error:
-        remedy = f"delete it and run snakemake again: rm {shlex.quote(str(path))}"
-        raise UserError(path, "no safetensors file of lmstages", "", remedy) from error
+        raise UserError(path, "no safetensors file of lmstages", "", _make_again(path)) from error
 
 
 def load_array(path: Path) -> np.ndarray:
@@ -229,6 +271,11 @@ def to_json(content: Any) -> bytes:
 def finite_or_none(value: float) -> float | None:
     """``value``, or None where JSON has no number for it."""
     return value if math.isfinite(value) else None
+
+
+def infinite_if_none(value: float | None) -> float:
+    """A code length as JSON holds it: None, which ``finite_or_none`` made of an infinite one, is infinite again."""
+    return math.inf if value is None else value
 
 
 def sha256_of(path: Path) -> str:

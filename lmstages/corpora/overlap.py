@@ -46,19 +46,24 @@ def audit(text: Path, splits: Sequence[str], out: Path, made: artifacts.Made) ->
 
 
 class HeldOut:
-    """One split, and which of its documents and windows occur in the parts of train compared so far."""
+    """One split, and which of its documents and windows occur in the parts of train compared so far.
+
+    Documents of the same text are one, so that repetition in a text costs nothing.
+    """
 
     def __init__(self, part: SplitText) -> None:
         self.stream, texts = part.stream, list(part.texts())
-        self.seen, self.near = np.zeros(len(part.ends), dtype=bool), np.zeros(len(part.ends), dtype=bool)
+        self.documents = len(part.ends)
+        digests = [] if self.stream else [_digest(document) for document in texts]
+        self.exact = {digest: number for number, digest in enumerate(dict.fromkeys(digests))}
+        self.number = np.array([self.exact[digest] for digest in digests], dtype=np.int64)  # of each document, by text
+        self.texts_seen, self.texts_near = np.zeros(len(self.exact), dtype=bool), np.zeros(len(self.exact), dtype=bool)
         self.shingles: list[np.ndarray] = []
-        self.exact: dict[bytes, list[int]] = defaultdict(list)
         self.bands: dict[tuple[int, int], list[int]] = defaultdict(list)
         points = code_points(("" if self.stream else BREAK).join(texts))
         self.window_hashes, self.window_counts = np.unique(window_hashes(points, WINDOW), return_counts=True)
         self.window_seen = np.zeros(len(self.window_hashes), dtype=bool)
-        for number, document in enumerate(() if self.stream else texts):
-            self.exact[_digest(document)].append(number)
+        for number, document in enumerate(dict.fromkeys(() if self.stream else texts)):
             self.shingles.append(shingles(document))
             for band in signature(self.shingles[-1]):
                 self.bands[band].append(number)
@@ -67,7 +72,11 @@ class HeldOut:
         """Mark the documents and windows that occur in ``texts``: documents, or a piece of the stream, of train."""
         self._mark_windows(window_hashes(code_points(BREAK.join(texts)), WINDOW))
         for document in () if self.stream else texts:
-            self.seen[self.exact.get(_digest(document), [])] = True
+            number = self.exact.get(_digest(document))
+            if number is not None and self.texts_seen[number]:
+                continue  # compared before
+            if number is not None:
+                self.texts_seen[number] = True
             self._mark_near(shingles(document))
 
     def _mark_windows(self, hashes: np.ndarray) -> None:
@@ -78,8 +87,18 @@ class HeldOut:
     def _mark_near(self, train_shingles: np.ndarray) -> None:
         candidates = {number for band in signature(train_shingles) for number in self.bands.get(band, ())}
         for number in candidates:
-            if not self.near[number]:
-                self.near[number] = jaccard(self.shingles[number], train_shingles) >= NEAR
+            if not self.texts_near[number]:
+                self.texts_near[number] = jaccard(self.shingles[number], train_shingles) >= NEAR
+
+    @property
+    def seen(self) -> np.ndarray:
+        """(D,) whether each document is a document of train; nowhere so in a stream."""
+        return np.zeros(self.documents, dtype=bool) if self.stream else self.texts_seen[self.number]
+
+    @property
+    def near(self) -> np.ndarray:
+        """(D,) whether each document has a near copy in train."""
+        return np.zeros(self.documents, dtype=bool) if self.stream else self.texts_near[self.number]
 
     def fractions(self) -> dict[str, float | None]:
         """Fractions of documents, near copies and windows; None where the split has no documents or windows."""

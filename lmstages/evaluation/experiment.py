@@ -12,6 +12,8 @@ import numpy as np
 
 from lmstages.core import artifacts
 from lmstages.core.documents import Documents
+from lmstages.core.errors import FitError
+from lmstages.core.progress import LOGGER
 from lmstages.corpora import splits
 from lmstages.evaluation import checks, sampling, score_files, scoring
 from lmstages.evaluation.passages import shown_passage
@@ -27,14 +29,35 @@ SplitTokens = tuple[Documents, np.ndarray]  # a split's tokens, and the bytes ea
 def evaluate(
     model: Path, tokens: Path, text: Path, out: Path, section: Section, made: artifacts.Made, device: str = "cpu"
 ) -> None:
-    """Write ``scores.safetensors`` for all splits of the section, and ``evaluation.json`` with samples."""
-    fit = artifacts.load_json(model.with_name("fit.json"))
+    """Write ``scores.safetensors`` for all splits of the section, and ``evaluation.json`` with samples.
+
+    Where the fit failed, or a split is too short for the model, both say why and hold no score.
+    """
+    fit = facts_of_fit(model, tokens)
     if fit["status"] != "ok":
-        score_files.save_scores(out / "scores.safetensors", {}, made)
-        artifacts.save_json(out / "evaluation.json", {"status": fit["status"]}, made)
+        save_failure(out, fit["status"], made)
         return
     fitted, tokenizer = model_storage.load_model(model, device), streams.read_tokenizer(tokens)
-    evaluate_model(fitted, tokenizer, (tokens, text, out), section, made, "/".join(model.parts[-5:-1]))
+    try:
+        evaluate_model(fitted, tokenizer, (tokens, text, out), section, made, "/".join(model.parts[-5:-1]))
+    except FitError as error:
+        LOGGER.error("lmstages: error: %s", error)
+        save_failure(out, f"failed: {error}", made)
+
+
+def save_failure(out: Path, status: str, made: artifacts.Made) -> None:
+    """The files of an experiment that has no scores: its row of the report gives the reason."""
+    score_files.save_scores(out / "scores.safetensors", {}, made)
+    artifacts.save_json(out / "evaluation.json", {"status": status}, made)
+
+
+def facts_of_fit(model: Path, tokens: Path) -> dict[str, Any]:
+    """``fit.json`` beside a model; a UserError where one of both is of another fit, or of a fit on other tokens."""
+    path = model.with_name("fit.json")
+    facts: dict[str, Any] = artifacts.load_json(path)
+    artifacts.must_be_made_together(path, model)
+    artifacts.must_be_made_from(model, tokens / "train.npy")
+    return facts
 
 
 def evaluate_model(

@@ -63,28 +63,25 @@ def gain_of_each(log_probs: np.ndarray, weights: np.ndarray) -> list[float]:
     return gains
 
 
-def inputs_of(folders: Sequence[Path], section: Mapping[str, Any]) -> dict[str, str]:
-    """The sha256 of every score file by the name of its model."""
+def inputs_of(folders: Sequence[Path], section: Mapping[str, Any]) -> dict[str, Path]:
+    """Every score file by the name of its model."""
     if len(folders) != len(section["of"]):
         problem = f"{len(folders)} folders for the {len(section['of'])} models of the section"
         raise UserError("--components", problem, "one folder for each model, in the same order")
-    paths = [folder / "scores.safetensors" for folder in folders]
-    return {name: artifacts.made_of(path)["sha256"] for name, path in zip(section["of"], paths, strict=True)}
+    return {name: folder / "scores.safetensors" for name, folder in zip(section["of"], folders, strict=True)}
 
 
 def mix(folders: Sequence[Path], text: Path, out: Path, section: Mapping[str, Any], made: artifacts.Made) -> None:
     """Write the files of an experiment: weights and facts of the fits, scores, and an evaluation without samples."""
     started = time.perf_counter()
     fits = [artifacts.load_json(folder / "fit.json") for folder in folders]
-    failed = [
-        f"failed: {name} {fit['status']}"
-        for name, fit in zip(section["of"], fits, strict=True)
-        if fit["status"] != "ok"
-    ]
+    evaluations = [artifacts.load_json(folder / "evaluation.json") for folder in folders]
+    statuses = [*zip(section["of"], fits, strict=True), *zip(section["of"], evaluations, strict=True)]
+    failed = [f"failed: {name} {facts['status']}" for name, facts in statuses if facts["status"] != "ok"]
     if failed:
         _write(out, {"status": failed[0], **_model_facts(section, None, [])}, {}, {"status": failed[0]}, made)
         return
-    scores = [score_files.load_scores(folder / "scores.safetensors") for folder in folders]
+    scores = [score_files.load_experiment(folder) for folder in folders]
     weights, on_valid = _weights(folders, scores, section)
     facts = {
         "status": "ok",
@@ -98,8 +95,8 @@ def mix(folders: Sequence[Path], text: Path, out: Path, section: Mapping[str, An
         started = time.perf_counter()
         mixture[split] = _mixed_scores(_same_tokens(folders, scores, split), weights)
         seconds[split] = time.perf_counter() - started
-    evaluations = [artifacts.load_json(folder / "evaluation.json")["score_seconds"] for folder in folders]
-    total = {split: seconds[split] + sum(part[split] for part in evaluations) for split in mixture}
+    parts = [content["score_seconds"] for content in evaluations]
+    total = {split: seconds[split] + sum(part[split] for part in parts) for split in mixture}
     evaluation = {"score_seconds": total, "samples": [], "passage": shown_passage(mixture, text)}
     _write(out, facts, mixture, {"status": "ok", **evaluation}, made)
 

@@ -28,7 +28,7 @@ from lmstages.core.errors import UserError
 from lmstages.core.progress import LOGGER, clock
 from lmstages.core.provenance import versions
 from lmstages.corpora.splits import SplitText
-from lmstages.evaluation import scoring
+from lmstages.evaluation import score_files, scoring
 from lmstages.evaluation.experiment import evaluate_model
 from lmstages.models.external import gguf_file, huggingface
 from lmstages.models.external.llama_cpp import Engine
@@ -94,6 +94,15 @@ def score_pretrained(
         model: Any = loaded.model
         evaluate_model(model, loaded.tokenizer, (Path(folder), text, out), settings, made, experiment)
     artifacts.save_json(out / "fit.json", _facts(loaded, section, threads), made)
+
+
+def save_failure(section: Mapping[str, Any], out: Path, error: UserError, made: Any) -> None:
+    """The files of an experiment that cannot be scored; its row of the report gives the reason."""
+    given = {key: value for key, value in section["pretrained"].items() if value is not None}
+    status = f"failed: {error}"
+    artifacts.save_json(out / "fit.json", {"status": status, "type": "pretrained", "hyperparameters": given}, made)
+    score_files.save_scores(out / "scores.safetensors", {}, made)
+    artifacts.save_json(out / "evaluation.json", {"status": status}, made)
 
 
 def _sampling(settings: Mapping[str, Any], chosen: Pretrained) -> dict[str, Any]:

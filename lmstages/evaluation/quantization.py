@@ -17,6 +17,7 @@ import torch
 from lmstages.core import artifacts
 from lmstages.core.documents import Documents, history
 from lmstages.evaluation import scoring
+from lmstages.evaluation.experiment import facts_of_fit
 from lmstages.models import storage as model_storage
 from lmstages.models.external import gguf_file
 from lmstages.models.neural.base import LOGITS_AT_ONCE, NeuralModel
@@ -32,8 +33,9 @@ def quantization_error(model: Path, base: Path, tokens: Path, splits: list[str])
 
     ``kl`` is the mean divergence from ``base`` in nats, ``top1`` the mean agreement with it.
     """
-    if artifacts.load_json(model.with_name("fit.json"))["status"] != "ok":
+    if facts_of_fit(model, tokens)["status"] != "ok":
         return {}
+    artifacts.must_be_made_from(model, base)
     derived: Any = model_storage.load_model(model)
     fitted: Any = model_storage.load_model(base)
     size = {"of": base.parts[-3], "bits_per_weight": derived.bits_per_weight()}

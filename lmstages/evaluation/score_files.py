@@ -60,6 +60,18 @@ def load_scores(path: Path) -> dict[str, Scores]:
     return scores
 
 
+def load_experiment(folder: Path) -> dict[str, Scores]:
+    """The scores of an experiment; a UserError where they are not those of the model, tokens and text beside them."""
+    path, model = folder / "scores.safetensors", folder / "model.safetensors"
+    scores = load_scores(path)
+    streams = [folder.parents[1] / "tokens" / f"{split}.npy" for split in scores]
+    texts = [folder.parents[2] / "text" / f"{split}.txt" for split in scores]
+    inputs = [file for file in (model, *streams, *texts) if file.is_file()]
+    for made in (path, folder / "evaluation.json"):
+        artifacts.must_be_made_from(made, *inputs)
+    return scores
+
+
 def mean_of(scores: Sequence[Scores]) -> Scores:
     """Several fits as one row: the mean of their code lengths at every token."""
     return _with(scores[0], np.mean([seed.log_probs for seed in scores], axis=0, dtype=np.float64))

@@ -10,12 +10,14 @@ from typing import Any
 from lmstages.config.hyperparameters.base import ModelConfig
 from lmstages.config.sections import config_of
 from lmstages.core.documents import Curve, Documents
-from lmstages.core.errors import FitError, UserError
+from lmstages.core.errors import FitError
 from lmstages.core.progress import LOGGER
 from lmstages.core.provenance import code_hash, versions
 from lmstages.core.runtime import Runtime
 from lmstages.models.base import LanguageModel, build
 from lmstages.training import flops
+
+PLACES = ("paths", "levels")  # of a record: where files lie, on which no byte of a fit depends
 
 
 def fitted(
@@ -41,7 +43,8 @@ def identity(made: Mapping[str, Any], vocab_size: int, seed: int, threads: int) 
     code = made["code"] or code_hash("fit", config_of(made["section"]).module)
     environment = {"python": sys.version.split()[0], **versions("numpy", "torch")}
     numbers = {"vocab_size": vocab_size, "seed": seed, "threads": threads}
-    return {**made, "code": code, **numbers, "environment": environment}
+    rest = {key: value for key, value in made.items() if key not in PLACES}
+    return {**rest, "code": code, **numbers, "environment": environment}
 
 
 def outcome(
@@ -62,11 +65,11 @@ def outcome(
 
 
 def must_be_longer(config: ModelConfig, split: str, tokens: int) -> None:
-    """Raises UserError for a text that is no longer than the model's context, on which a score would mean nothing."""
+    """Raises FitError for a text that is no longer than the model's context, on which a score would mean nothing."""
     if tokens <= (config.context or 1):
         problem = f"the {split} part has {tokens:,} tokens"
         needed = f"model {config.name} looks back over {config.context or 1:,}"
-        raise UserError("text too short", problem, needed, "give more text, or lower the model's window or order")
+        raise FitError("text too short", problem, needed, "give more text, or lower the model's window or order")
 
 
 def describe(

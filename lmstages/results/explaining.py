@@ -5,6 +5,7 @@ the files and the code as they are now. Knows what lies in a run's folder; it lo
 """
 
 import json
+import os
 import shlex
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -14,6 +15,7 @@ from lmstages.config.ladder import MODEL_TYPES
 from lmstages.core import artifacts
 from lmstages.core.errors import UserError, did_you_mean
 from lmstages.core.provenance import code_hash
+from lmstages.results.formatting import decimal
 from lmstages.results.frame import Results
 from lmstages.training.flops import FORMULA
 
@@ -84,7 +86,7 @@ def _with_meaning(key: str, value: Any) -> str:
 def _inputs(experiment: Path, made: Mapping[str, Any]) -> Iterator[str]:
     """Each input, and whether it is still the file that it was."""
     for name, recorded in sorted(made["inputs"].items()):
-        path = next((folder / name for folder in _sources(experiment, made) if (folder / name).is_file()), None)
+        path = input_path(experiment, name, made)
         if path is None:
             yield f"{recorded[:12]} {name}: gone"
             continue
@@ -93,12 +95,16 @@ def _inputs(experiment: Path, made: Mapping[str, Any]) -> Iterator[str]:
         yield f"{recorded[:12]} {path}: {state}"
 
 
-def _sources(experiment: Path, made: Mapping[str, Any]) -> list[Path]:
-    """The folders an input may lie in; what is made of another experiment has that one's files, not its own."""
-    corpus, tokens = experiment.parents[2], experiment.parents[1] / "tokens"
-    folders = [tokens, corpus / "text", experiment, corpus]
-    of = (made["section"] or {}).get("hyperparameters", {}).get("of")
-    return [experiment.parents[1] / of / experiment.name, *folders] if isinstance(of, str) else folders
+def input_path(folder: Path, name: str, made: Mapping[str, Any]) -> Path | None:
+    """Where the input ``name`` of a file in ``folder`` lies: at the path that its record names; None where it is gone.
+
+    A path is within the run, whose folder is ``levels`` above ``folder``; files of the run itself name no folders.
+    """
+    path, levels = made.get("paths", {}).get(name, name), made.get("levels", 0)
+    folders = [folder.joinpath(*[".."] * levels)] if levels else [folder, *folder.parents[:2]]
+    beside = [folder.parent, *(above / part for above in folders for part in ("tables", "figures"))]
+    candidates = (Path(os.path.normpath(base / path)) for base in (*folders, *beside))
+    return next((candidate for candidate in candidates if candidate.is_file()), None)
 
 
 def _verdict(path: Path) -> str:
@@ -132,7 +138,8 @@ def _figures(experiment: Path, identity: Mapping[str, str]) -> Iterator[str]:
         here = all(getattr(row, name) == identity[name] for name in ("corpus", "tokenizer", "model"))
         if here and seed in row.seeds.split() and row.bits_per_byte is not None:
             seeds = f", mean of seeds {row.seeds}" if " " in row.seeds else ""
-            yield f"{row.split}: {row.bits_per_byte:.4f} bits/byte{seeds}, in {folder / 'results.parquet'}"
+            bits = decimal(row.bits_per_byte, 4)
+            yield f"{row.split}: {bits} bits/byte{seeds}, in {folder / 'results.parquet'}"
     yield f"{folder / 'results.csv'}, {folder / 'report.html'}"
 
 
@@ -141,7 +148,7 @@ def commands(experiment: Path) -> list[str]:
     record = artifacts.made_of(experiment / "fit.json")["made"]
     fit, seed = artifacts.load_json(experiment / "fit.json"), experiment.name.removeprefix("seed")
     first = str(experiment / "fit.json")
-    workflow = ["snakemake", first, "--cores", "all", *_run_of(experiment), "--forcerun", first]
+    workflow = ["snakemake", first, "--cores", "all", *settings_of(experiment.parents[3]), "--forcerun", first]
     if record["command"] != "fit":
         return [shlex.join(workflow)]
     section, tokens = json.dumps(record["section"], sort_keys=True), experiment.parents[1] / "tokens"
@@ -150,9 +157,8 @@ def commands(experiment: Path) -> list[str]:
     return [shlex.join(workflow), shlex.join(alone)]
 
 
-def _run_of(experiment: Path) -> list[str]:
-    """How Snakemake is given the run: nothing for config.yaml, ``run=NAME`` for runs/NAME.yaml."""
-    folder = experiment.parents[3]
+def settings_of(folder: Path) -> list[str]:
+    """How Snakemake is given the run in ``folder``: nothing for config.yaml, ``run=NAME`` for runs/NAME.yaml."""
     if folder.name == "default":
         return []
     if (folder.parent.parent / "runs" / f"{folder.name}.yaml").is_file():

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from lmstages.core import artifacts
-from lmstages.core.artifacts import finite_or_none
+from lmstages.core.artifacts import finite_or_none, infinite_if_none
 from lmstages.results import statistics
 from lmstages.results.schema import MinimalPairs, Neighbours, Novelty, Position, Result, Transfer
 
@@ -43,9 +43,9 @@ class Findings:
             if row is None:
                 continue
             for name, value in (analysed["unseen"] or {}).items():
-                setattr(row, f"unseen_{name}", value)
+                setattr(row, f"unseen_{name}", infinite_if_none(value))
             model = {**_model(row), "title": row.title, "rank": row.rank}
-            self.positions += [Position(**model, split=row.split, **each) for each in analysed["positions"]]
+            self.positions += [_position(model, row.split, bin_) for bin_ in analysed["positions"]]
             if (row.tokenizer, row.model) not in sampled:
                 sampled.add((row.tokenizer, row.model))
                 self._add_probed(model, analysed)
@@ -66,6 +66,12 @@ class Findings:
         if neighbours := analysed["neighbours"]:
             measured = {name: neighbours[name] for name in ("chance", "tokens")}
             self.neighbours.append(Neighbours(**model, fraction=neighbours["share"], **measured))
+
+
+def _position(model: Mapping[str, Any], split: str, measured: Mapping[str, Any]) -> Position:
+    """A bin of positions; one that covers bytes without a number is infinite."""
+    bits = infinite_if_none(measured["bits_per_byte"]) if measured["bytes"] else None
+    return Position(**model, split=split, **{**measured, "bits_per_byte": bits})
 
 
 def _model(row: Result) -> dict[str, Any]:

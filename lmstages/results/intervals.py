@@ -21,6 +21,7 @@ from lmstages.results.schema import Difference, Result
 
 Key = tuple[str, str, str, str]  # corpus, tokenizer, model, split
 BETTER_THAN_THE_SOURCE = "better than the source"
+LARGEST = 709  # nats per token; e^709.8 is the largest float
 REMEDY = "delete this experiment's folder and run snakemake again"
 
 
@@ -136,7 +137,7 @@ def _set_interval(row: Result, low: float, high: float) -> None:
 
 def perplexity(nats_per_token: float) -> float:
     """exp(nats per token); infinite beyond what a float holds."""
-    return math.exp(nats_per_token) if nats_per_token < 709 else math.inf
+    return math.exp(nats_per_token) if nats_per_token < LARGEST else math.inf
 
 
 def _difference(a: Result, b: Result, pair: statistics.PairedDifference) -> Difference:
@@ -210,6 +211,12 @@ def flag_worse(row: Result, guessing: float | None) -> None:
         f"worse than uniform: {nats:.4g} nats per token, where guessing costs {guessing:.4g}; the fit diverged or"
         " overfitted"
     )
+
+
+def flag_beyond(row: Result) -> None:
+    """A row without an impossible token whose perplexity is too large to be written all the same."""
+    if not row.flag and row.nats_per_token is not None and row.nats_per_token >= LARGEST:
+        row.flag = f"perplexity beyond e^{LARGEST}: {row.nats_per_token:.4g} nats per token, yet no token is impossible"
 
 
 def _flag_better(rows: Sequence[Result], differences: Iterable[Difference]) -> None:

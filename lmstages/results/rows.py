@@ -19,8 +19,8 @@ import numpy as np
 
 from lmstages.core import artifacts
 from lmstages.core.artifacts import finite_or_none
-from lmstages.evaluation.score_files import Scores, ensemble_of, load_scores, mean_of
-from lmstages.results.intervals import flag_impossible_tokens, flag_worse, perplexity
+from lmstages.evaluation.score_files import Scores, ensemble_of, load_experiment, load_scores, mean_of
+from lmstages.results.intervals import flag_beyond, flag_impossible_tokens, flag_worse, perplexity
 from lmstages.results.schema import Result, Seed
 
 PREDICTS = ("static", "online", "pretrained")  # categories whose scores are probabilities of the next token
@@ -74,14 +74,14 @@ def model_rows(
     """A row for each split: a model, the mean over its seeds; ``facts``: what the ladder says of it."""
     fits = [artifacts.load_json(folder / "fit.json") for folder in folders]
     base = _base(folders[0], seeds, fits[0], facts)
-    failed = [fit["status"] for fit in fits if fit["status"] != "ok"]
+    evaluations = [artifacts.load_json(folder / "evaluation.json") for folder in folders]
+    scores = [load_experiment(folder) for folder in folders]
+    failed = [content["status"] for content in (*fits, *evaluations) if content["status"] != "ok"]
     if failed:
         yield from (Scored(replace(base, split=split, status=failed[0]), None) for split in splits)
         return
     base = replace(base, **{name: fits[0][name] for name in ("parameters", "tokens_seen", "device", "threads")})
     base.flops, base.fit_seconds = fits[0].get("flops"), _mean([fit["fit_seconds"] for fit in fits])
-    evaluations = [artifacts.load_json(folder / "evaluation.json") for folder in folders]
-    scores = [load_scores(folder / "scores.safetensors") for folder in folders]
     for split in splits:
         by_seed = [seed[split] for seed in scores]
         row = replace(base, split=split)
@@ -124,11 +124,12 @@ def _scored(
     """The row with its figures, its flag, and how far bits per byte spread over seeds."""
     row = replace(row, protocol=mean.protocol, **measures(mean)._asdict())
     bits = [measures(seed).bits_per_byte for seed in seeds]
-    row.bits_per_byte_std = finite_or_none(float(np.std(bits, ddof=1))) if len(bits) > 1 else None
+    row.bits_per_byte_std = float(np.std(bits, ddof=1)) if len(bits) > 1 and np.isfinite(bits).all() else None
     if "of" in facts:
         _set_quantization(row, folders)
     flag_impossible_tokens(row, mean)
     flag_worse(row, guessing)
+    flag_beyond(row)
     where = {"corpus": row.corpus, "split": row.split, "tokenizer": row.tokenizer, "model": row.model}
     by_seed = [Seed(**where, seed=int(s), bits_per_byte=b) for s, b in zip(row.seeds.split(), bits, strict=False)]
     return Scored(row, mean, by_seed)

@@ -184,9 +184,14 @@ def _curves(root: Path, rows: Sequence[Result]) -> Iterator[CurvePoint]:
 def verdict(run: str, rows: Sequence[Result]) -> str:
     """How many models were fitted; an error that names those that could not be."""
     models = [row for row in rows if row.family not in NOT_ON_THE_LADDER]
-    failed = [f"{r.corpus}/{r.tokenizer}/{r.model}: {r.status}" for r in models if r.status != "ok"]
+    failed = [row for row in models if row.status != "ok"]
+    by_reason: dict[str, list[str]] = {}
+    for row in failed:
+        by_reason.setdefault(row.status, []).append(f"{row.corpus}/{row.tokenizer}/{row.model}")
     if failed:
-        raise UserError(run, f"{len(failed)} of {len(models)} rows failed: {'; '.join(failed)}")
+        reasons = "; ".join(f"{', '.join(dict.fromkeys(names))}: {status}" for status, names in by_reason.items())
+        remedy = "all other rows are in report.html; what failed for lack of a file is made again without its folder"
+        raise UserError(run, f"{len(failed)} of {len(models)} rows failed: {reasons}", "", remedy)
     if wrong := intervals.impossible(rows):
         raise UserError(run, f"{len(wrong)} of {len(models)} rows cannot be true: {'; '.join(wrong)}")
     return f"{len(models)} rows, none failed"

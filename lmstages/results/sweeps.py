@@ -80,7 +80,8 @@ def scaling_points(
 
 def crossings(points: Sequence[ScalingPoint]) -> Iterator[Crossing]:
     """Each model and the next one up the ladder: where they change places; one line with no size where nowhere."""
-    for (sweep, split), same in groups(points, "sweep", "split").items():
+    finite = [point for point in points if math.isfinite(point.bits_per_byte)]
+    for (sweep, split), same in groups(finite, "sweep", "split").items():
         curves = [(_name(one[0]), curve(one)) for one in groups(same, "tokenizer", "model").values()]
         for (lower, below), (upper, above) in pairwise(curves):
             ahead = upper if above[0][1] < below[0][1] else lower

@@ -16,7 +16,7 @@ from lmstages.core.artifacts import Made
 from lmstages.core.documents import Documents
 from lmstages.core.errors import UserError
 from lmstages.core.progress import Progress
-from lmstages.corpora.splits import Piece, SplitText
+from lmstages.corpora.splits import NAMES, Piece, SplitText
 from lmstages.tokenizers import ByteTokenizer, TextTokenizer, from_json, smallest_type, with_boundaries
 
 TOKENIZER = "tokenizer.json"
@@ -92,7 +92,9 @@ def _vocab_size(path: Path) -> int:
 
 
 def read_tokenizer(folder: Path) -> TextTokenizer:
-    """The tokenizer of a token folder; raises UserError for what this version does not know."""
+    """The tokenizer of a token folder; raises UserError where none could be made of the text or this version knows none."""
+    if failure := failure_of(folder):
+        raise UserError(folder / TOKENIZER, failure)
     saved = artifacts.load_json(folder / TOKENIZER)
     with _reading(folder / TOKENIZER):
         return from_json(saved)
@@ -108,3 +110,17 @@ def _reading(path: Path) -> Iterator[None]:
     except Exception as error:  # the library of tokenizers raises Exception itself
         remedy = f"delete it and run snakemake again: rm {shlex.quote(str(path))}"
         raise UserError(path, "no tokenizer that this version knows", "", remedy) from error
+
+
+def write_failure(folder: Path, reason: str, made: Made) -> None:
+    """The files of a tokenizer that the text does not allow: the reason, and empty streams."""
+    artifacts.save_json(folder / TOKENIZER, {"status": f"failed: {reason}"}, made)
+    for path in (path for name in NAMES for path in _token_paths(folder, name)):
+        with artifacts.saving_array(path, np.dtype(np.uint8), made):
+            pass
+
+
+def failure_of(folder: Path) -> str | None:
+    """``failed: ...``, why the tokenizer of a token folder could not be made; None for one that was."""
+    content = artifacts.load_json(folder / TOKENIZER)
+    return content.get("status") if isinstance(content, dict) else None

@@ -57,6 +57,7 @@ rule tokenize:
         out=subpath(output.tokenizer, parent=True),
         code=code_hash("tokenize"),
     shell:
-        "python -m lmstages tokenize --text {params.text:q} --layout {params.layout:q} --out {params.out:q}"
+        "python -m lmstages tokenize --keep-going --text {params.text:q} --layout {params.layout:q}"
+        " --out {params.out:q}"
         " --section {params.section:q} --threads {threads} --code {params.code:q}"
         " 2>&1 | tee -i {log:q} >&2"
