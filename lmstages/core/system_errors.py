@@ -60,6 +60,13 @@ def refused(where: str, error: OSError) -> Exception:
     return UserError(" -> ".join(paths) or where, f"the system refuses it ({reason(error)})", "", remedy)
 
 
+def in_one_line(where: str, error: Exception) -> Exception:
+    """The UserError for what the system or the machine refuses; any other error as it is."""
+    if isinstance(error, UserError):
+        return error
+    return out_of_memory(where, error) or (refused(where, error) if isinstance(error, OSError) else error)
+
+
 def reason(error: OSError) -> str:
     """The system's own words, such as ``No space left on device``."""
     return error.strerror or os.strerror(error.errno or 0)

@@ -4,6 +4,7 @@ import hashlib
 import inspect
 import json
 import os
+import shlex
 import sys
 from contextlib import redirect_stderr
 from io import StringIO
@@ -12,9 +13,12 @@ from pathlib import Path
 from snakemake.cli import get_argument_parser
 from snakemake.common.configfile import load_configfile
 from snakemake.exceptions import WorkflowError
+from snakemake.settings.types import DeploymentMethod
 from snakemake.utils import update_config
 
 PROJECT = Path(str(workflow.current_basedir)).parents[1]
+# The interpreter that runs Snakemake, whether or not its environment is activated; an image has one of its own.
+PYTHON = "python" if DeploymentMethod.APPTAINER in workflow.deployment_settings.deployment_method else sys.executable
 IMPORT_PATHS = os.environ.get("PYTHONPATH", "").split(os.pathsep)
 if (PROJECT / "lmstages").is_dir():  # jobs run this very code, wherever snakemake is started
     sys.path.insert(0, str(PROJECT))
@@ -61,7 +65,17 @@ def begin():
     stop_if_profile_is_missing(options and options.workflow_profile)
     looks = workflow.output_settings.dryrun or (options and any(getattr(options, name) for name in LOOKS_ONLY))
     if not looks and not (options and set(options.targets) == {"show"}):
-        hold_folder(Path.cwd())
+        hold(Path.cwd())
+
+
+def hold(folder):
+    """Hold the folder, or say in one line why the system does not let us."""
+    try:
+        hold_folder(folder)
+    except OSError as error:
+        path = error.filename or folder
+        remedy = "make it writable, or start in another folder with --directory"
+        raise WorkflowError(f"lmstages: error: {path}: cannot be locked ({error.strerror}); {remedy}")
 
 
 if not (workflow.remote_exec or workflow.subprocess_exec):
@@ -85,7 +99,7 @@ def chosen_run():
     if name is not None:
         files = [run_file(name), *files]
     elif not files and config == by_snakemake:
-        files = [Path("config.yaml")]
+        files = [own_config()]
     try:
         return read_run(files, settings) if text is None else text_run(files, str(text), settings)
     except UserError as error:
@@ -96,6 +110,16 @@ def run_file(name):
     """runs/NAME.yaml of the working directory, else of the project."""
     path = Path("runs", f"{name}.yaml")
     return PROJECT / path if not path.exists() and (PROJECT / path).exists() else path
+
+
+def own_config():
+    """config.yaml of the working directory."""
+    path = Path("config.yaml")
+    if not path.exists():
+        project = shlex.quote(str(PROJECT))
+        remedy = f"start it there, cd {project} && snakemake, or name one with --configfile or --config run=NAME"
+        raise WorkflowError(f"lmstages: error: {path}: not in {Path.cwd()}, but in {project}; {remedy}")
+    return path
 
 
 RUN = chosen_run()
