@@ -17,8 +17,6 @@ from snakemake.settings.types import DeploymentMethod
 from snakemake.utils import update_config
 
 PROJECT = Path(str(workflow.current_basedir)).parents[1]
-# The interpreter that runs Snakemake, whether or not its environment is activated; an image has one of its own.
-PYTHON = "python" if DeploymentMethod.APPTAINER in workflow.deployment_settings.deployment_method else sys.executable
 IMPORT_PATHS = os.environ.get("PYTHONPATH", "").split(os.pathsep)
 if (PROJECT / "lmstages").is_dir():  # jobs run this very code, wherever snakemake is started
     sys.path.insert(0, str(PROJECT))
@@ -141,9 +139,14 @@ stop_if_changed()
 # A cluster ends a job at its time limit; on one machine ``runtime`` is no more than a guess.
 os.environ["LMSTAGES_TIME_LIMIT"] = "yes" if workflow.remote_exec else ""
 
+# Jobs run on the interpreter that runs Snakemake, activated or not; an image has one of its own, called python.
+IN_IMAGE = DeploymentMethod.APPTAINER in workflow.deployment_settings.deployment_method
+os.environ["LMSTAGES_PYTHON"] = "python" if IN_IMAGE else sys.executable
+
 
 envvars:
     "LMSTAGES_MIRROR",
+    "LMSTAGES_PYTHON",
     "LMSTAGES_RUN",
     "LMSTAGES_TIME_LIMIT",
     "PYTHONPATH",

@@ -10,7 +10,7 @@ rule download:
     params:
         code=code_hash("download"),
     shell:
-        "{PYTHON:q} -m lmstages download --source {wildcards.source:q} --part {wildcards.part:q}"
+        '"${{LMSTAGES_PYTHON:-python}}" -m lmstages download --source {wildcards.source:q} --part {wildcards.part:q}'
         " --stories {wildcards.stories:q}"
         " --out {output:q} --code {params.code:q}"
         " 2>&1 | tee -i {log:q} >&2"
@@ -32,7 +32,7 @@ rule prepare:
         out=subpath(output.facts, parent=True),
         code=code_hash("prepare"),
     shell:
-        "{PYTHON:q} -m lmstages prepare --raw {input:q} --out {params.out:q} --section {params.section:q}"
+        '"${{LMSTAGES_PYTHON:-python}}" -m lmstages prepare --raw {input:q} --out {params.out:q} --section {params.section:q}'
         " --code {params.code:q}"
         " 2>&1 | tee -i {log:q} >&2"
 
@@ -55,6 +55,6 @@ rule tokenize:
         out=subpath(output.tokenizer, parent=True),
         code=code_hash("tokenize"),
     shell:
-        "{PYTHON:q} -m lmstages tokenize --text {params.text:q} --layout {params.layout:q} --out {params.out:q}"
+        '"${{LMSTAGES_PYTHON:-python}}" -m lmstages tokenize --text {params.text:q} --layout {params.layout:q} --out {params.out:q}'
         " --section {params.section:q} --threads {threads} --code {params.code:q}"
         " 2>&1 | tee -i {log:q} >&2"

@@ -21,6 +21,6 @@ rule score_pretrained:
         out=subpath(output.facts, parent=True),
         code=code_hash("score_pretrained"),
     shell:
-        "{PYTHON:q} -m lmstages score_pretrained --text {params.text:q} --out {params.out:q}"
+        '"${{LMSTAGES_PYTHON:-python}}" -m lmstages score_pretrained --text {params.text:q} --out {params.out:q}'
         " --section {params.section:q} --threads {threads} --code {params.code:q}"
         " 2>&1 | tee -i {log:q} >&2"
