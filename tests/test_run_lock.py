@@ -180,10 +180,11 @@ def test_started_in_another_folder_it_says_where_to_start(project, tmp_path):
     elsewhere.mkdir()
     command = [sys.executable, "-m", "snakemake", "--cores", "1", "-n", "-s", str(project / "Snakefile")]
     done = subprocess.run(command, cwd=elsewhere, env=environment(), capture_output=True, text=True)
-    line = next(line for line in done.stderr.splitlines() if line.startswith("lmstages: error: "))
+    output = done.stdout + done.stderr  # a dry run reports on the standard output
+    line = next(line for line in output.splitlines() if line.startswith("lmstages: error: "))
     remedy = f"start it there, cd {project} && snakemake, or name one with --configfile or --config run=NAME"
     assert line == f"lmstages: error: config.yaml: not in {elsewhere}, but in {project}; {remedy}"
-    assert done.returncode == 1 and "Traceback" not in done.stderr
+    assert done.returncode == 1 and "Traceback" not in output
     by_name = subprocess.run([*command, "--config", "run=quick"], cwd=elsewhere, env=environment(), capture_output=True)
     assert by_name.returncode == 0, "a run by its name is one of the remedies"
 
