@@ -516,3 +516,20 @@ def test_a_scratch_file_is_gone_at_the_end(tmp_path):
         file.write(b"x")
         assert len(os.listdir(tmp_path / "new")) == 1
     assert os.listdir(tmp_path / "new") == []
+
+
+SCRATCHED = """
+import os, signal, sys
+from pathlib import Path
+from lmstages.core import artifacts
+with artifacts.scratch(Path(sys.argv[1])):
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def test_a_scratch_file_of_a_killed_process_goes_with_the_next(tmp_path):
+    in_another_process(SCRATCHED, tmp_path)
+    assert len(os.listdir(tmp_path)) == 1
+    with artifacts.scratch(tmp_path), artifacts.scratch(tmp_path):
+        assert len(os.listdir(tmp_path)) == 2, "those of the living stay"
+    assert os.listdir(tmp_path) == []

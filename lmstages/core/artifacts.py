@@ -32,6 +32,7 @@ from lmstages.core.system_errors import not_read, not_written
 Made = Mapping[str, Any]
 METADATA = "lmstages"
 RECORDS = ".made"
+SCRATCH = ".scratch-"
 NPY_HEADER = 128  # bytes of the header that numpy writes for one dimension
 
 
@@ -61,7 +62,7 @@ def _partial(path: Path) -> Iterator[BinaryIO]:
     try:
         with _naming(path):
             path.parent.mkdir(parents=True, exist_ok=True)
-            _remove_abandoned(path)
+            _remove_of_the_dead(path.parent, f".{path.name}.", "*.partial")
         with _naming(path, besides=partial), open(partial, "x+b") as file:  # x: never a file or link that is there
             yield file
     finally:
@@ -80,12 +81,12 @@ def _naming(path: Path, besides: Path | None = None) -> Iterator[None]:
         raise not_written(path, error) from error
 
 
-def _remove_abandoned(path: Path) -> None:
-    """Remove the temporary files of this very path whose writers were killed."""
-    for partial in path.parent.glob(f".{glob.escape(path.name)}.*.*.partial"):
-        process = partial.name.removeprefix(f".{path.name}.").partition(".")[0]
+def _remove_of_the_dead(folder: Path, prefix: str, suffix: str) -> None:
+    """Remove the temporary files, called ``prefix``, process number, dot, ``suffix``, whose writers were killed."""
+    for path in folder.glob(f"{glob.escape(prefix)}*.{suffix}"):
+        process = path.name.removeprefix(prefix).partition(".")[0]
         if process.isdecimal() and not Path("/proc", process).exists() and Path("/proc/self").exists():
-            partial.unlink(missing_ok=True)
+            path.unlink(missing_ok=True)
 
 
 def _flush(file: BinaryIO) -> None:
@@ -107,10 +108,11 @@ def _sync_folder(folder: Path) -> None:
 
 @contextmanager
 def scratch(folder: Path) -> Iterator[BinaryIO]:
-    """A temporary file in ``folder``, removed when the block ends."""
+    """A temporary file in ``folder``, removed when the block ends; those of killed processes go with it."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(dir=folder, prefix=".scratch-") as file:
+        _remove_of_the_dead(folder, SCRATCH, "*")
+        with tempfile.NamedTemporaryFile(dir=folder, prefix=f"{SCRATCH}{os.getpid()}.") as file:
             yield file  # type: ignore[misc]
     except OSError as error:
         raise not_written(folder / "scratch", error) from error
