@@ -1,3 +1,9 @@
-from lmstages.cli import console
+import sys
 
-console()
+try:
+    from lmstages.cli import console
+
+    console()
+except KeyboardInterrupt:  # while its modules are imported
+    print("lmstages: interrupted; the same command starts again", file=sys.stderr)
+    sys.exit(130)

@@ -9,6 +9,7 @@ import argparse
 import json
 import logging
 import os
+import signal
 import sys
 import textwrap
 from collections.abc import Callable, Mapping, Sequence
@@ -21,6 +22,7 @@ from lmstages import __version__
 
 MOST_THREADS = 1024
 TEMPORARY_FAILURE = 75  # of sysexits.h: start it again
+INTERRUPTED = 128 + signal.SIGINT  # as shells report it
 DESCRIPTION = "Fits every classic language model on the same text and compares them on the same held-out bytes."
 EXAMPLES = """\
 examples:
@@ -92,6 +94,7 @@ def _check_options(parser: argparse.ArgumentParser) -> None:
 def check(args: argparse.Namespace) -> None:
     """Read a config and list the experiments that it would run."""
     from lmstages.config.reading import read_run
+    from lmstages.core.terminal import show
 
     run = read_run(args.config)
     if any(corpus.path is not None for corpus in run.corpora.values()):
@@ -100,7 +103,7 @@ def check(args: argparse.Namespace) -> None:
         for warning in forecast(run):
             logging.getLogger("lmstages").warning("%s", warning)
     for corpus, tokenizer, model, seed in run.experiments():
-        print(f"{corpus}/{tokenizer}/{model}/seed{seed}")
+        show(f"{corpus}/{tokenizer}/{model}/seed{seed}")
 
 
 def _table_options(parser: argparse.ArgumentParser) -> None:
@@ -111,11 +114,12 @@ def _table_options(parser: argparse.ArgumentParser) -> None:
 @command(options=_table_options, for_people=True, is_stage=False)
 def table(args: argparse.Namespace) -> None:
     """Print a finished run's results and the path of its report."""
+    from lmstages.core.terminal import show
     from lmstages.report.tables import table_terminal
     from lmstages.results.frame import Results
 
-    print(table_terminal(Results.open(args.results)))
-    print(f"report: {args.results / 'report.html'}")
+    show(table_terminal(Results.open(args.results)))
+    show(f"report: {args.results / 'report.html'}")
 
 
 def _diff_options(parser: argparse.ArgumentParser) -> None:
@@ -128,6 +132,7 @@ def _diff_options(parser: argparse.ArgumentParser) -> None:
 def diff(args: argparse.Namespace) -> None:
     """Print and write what changed from one finished run to others, row by row."""
     from lmstages.core import artifacts
+    from lmstages.core.terminal import show
     from lmstages.results import diff as differences
     from lmstages.results import frame
 
@@ -137,8 +142,8 @@ def diff(args: argparse.Namespace) -> None:
     made = _made(args, {}, [run / "results.parquet" for run in args.runs])
     artifacts.save_bytes(folder / "changes.csv", frame.csv_text(frame.frame("changes", changes)).encode(), made)
     artifacts.save_bytes(folder / "changes.md", differences.markdown(before, changes).encode(), made)
-    print(differences.terminal(before, changes))
-    print(f"written: {folder / 'changes.md'}, {folder / 'changes.csv'}")
+    show(differences.terminal(before, changes))
+    show(f"written: {folder / 'changes.md'}, {folder / 'changes.csv'}")
 
 
 def _play_options(parser: argparse.ArgumentParser) -> None:
@@ -168,9 +173,10 @@ def _explain_options(parser: argparse.ArgumentParser) -> None:
 @command(options=_explain_options, for_people=True, is_stage=False)
 def explain(args: argparse.Namespace) -> None:
     """Print which config, inputs and code an experiment was made from, and the commands that make it again."""
+    from lmstages.core.terminal import show
     from lmstages.results.explaining import explained
 
-    print(explained(args.experiment))
+    show(explained(args.experiment))
 
 
 def _verify_options(parser: argparse.ArgumentParser) -> None:
@@ -609,10 +615,19 @@ def _made_from(args: argparse.Namespace, section: Any, inputs: Mapping[str, Path
 # ---------------------------------------------------------------- the parser
 
 
+class _Parser(argparse.ArgumentParser):
+    """Its messages repeat what was typed: that passes the same place as everything else that is foreign."""
+
+    def _print_message(self, message: str, file: Any = None) -> None:
+        from lmstages.core.terminal import shown
+
+        super()._print_message(shown(message), file)
+
+
 def parser() -> argparse.ArgumentParser:
     """All commands with their options."""
     raw, epilog = argparse.RawDescriptionHelpFormatter, f"{_listing()}\n\n{EXAMPLES}"
-    whole = argparse.ArgumentParser("lmstages", description=DESCRIPTION, epilog=epilog, formatter_class=raw)
+    whole = _Parser("lmstages", description=DESCRIPTION, epilog=epilog, formatter_class=raw)
     whole.add_argument("--version", action="version", version=__version__)
     subparsers = whole.add_subparsers(required=True, metavar="COMMAND", help="one of those below")
     for entry in COMMANDS.values():
@@ -680,29 +695,47 @@ def _section_parser(command_name: str, keys: Sequence[str]) -> Callable[[str], A
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """0, or 1 with one line on stderr for what a user can mend, or 75 for a fit that was interrupted and has saved.
+    """0, or 1 with one line on stderr for what a user or a machine can mend, or 130 with one line upon Ctrl-C.
 
-    A bug keeps its traceback.
+    75 is for a fit that was interrupted and has saved. A bug keeps its traceback.
     """
-    args = parser().parse_args(arguments)
-    _use_threads(args.threads)
+    from lmstages.core import terminal
+
+    terminal.prepare()
+    try:
+        args = parser().parse_args(arguments)
+        _use_threads(args.threads)
+        return _run(args)
+    except BrokenPipeError:  # as of ``lmstages table | head``: nobody reads on
+        return 1
+    except KeyboardInterrupt:
+        logging.getLogger("lmstages").error("lmstages: interrupted; the same command starts again")
+        return INTERRUPTED
+    finally:
+        terminal.finish()
+
+
+def _run(args: argparse.Namespace) -> int:
+    """The exit code of a command."""
     from lmstages.core.errors import Interrupted, UserError
-    from lmstages.core.progress import log_to
+    from lmstages.core.progress import LOGGER, log_to
     from lmstages.core.runtime import rank
+    from lmstages.core.system_errors import in_one_line
 
     try:
         log_to(None if rank() else args.log, str(args.out) if hasattr(args, "out") else "", quiet=rank() > 0)
         args.command(args)
     except Interrupted as interruption:
-        logging.getLogger("lmstages").warning("%s", interruption)
+        LOGGER.warning("%s", interruption)
         return TEMPORARY_FAILURE
-    except UserError as error:
-        logging.getLogger("lmstages").error("lmstages: error: %s", error)
-        return 1
     except BrokenPipeError:
-        return 1
-    except Exception:
-        logging.getLogger("lmstages").exception("lmstages: this is a bug of lmstages, not of its input")
+        raise
+    except Exception as error:
+        explained = in_one_line(args.command.__name__, error)
+        if isinstance(explained, UserError):
+            LOGGER.error("lmstages: error: %s", explained)
+        else:
+            LOGGER.exception("lmstages: this is a bug of lmstages, not of its input")
         return 1
     return 0
 
@@ -719,4 +752,7 @@ def _use_threads(threads: int) -> None:
 
 def console() -> NoReturn:
     """The ``lmstages`` command."""
-    sys.exit(main())
+    code = main()
+    if code == INTERRUPTED:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)  # a second Ctrl-C ends it without a word
+    sys.exit(code)

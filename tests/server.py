@@ -155,3 +155,62 @@ class Handler(BaseHTTPRequestHandler):
     def serve_circle(self) -> None:
         """Leads to itself."""
         self.head(302, Location=self.server.url("circle"))
+
+    def serve_nowhere(self) -> None:
+        """Leads to what is no address."""
+        self.head(302, Location="http://[")
+
+    def serve_inside(self) -> None:
+        """Leads to this machine by another of its names."""
+        self.head(302, Location=f"http://localhost:{self.server.server_port}/good")
+
+    def serve_twice_inside(self) -> None:
+        """Leads to /inside."""
+        self.head(302, Location="/inside")
+
+    def serve_rude(self) -> None:
+        """A status line that gives commands to a terminal."""
+        self.send_response(404, "No\x1b]0;owned\x07 \x9b2J")
+        self.end_headers()
+
+    def serve_resets(self, **headers: str) -> None:
+        """At most 4,000 bytes a connection, which then breaks off; the rest on demand."""
+        content, start = self.server.content, self.start_of_range()
+        headers = {"Accept_Ranges": "bytes", "ETag": '"one"'} | headers
+        if start:
+            headers["Content_Range"] = f"bytes {start}-{len(content) - 1}/{len(content)}"
+        self.head(206 if start else 200, Content_Length=len(content) - start, **headers)
+        self.wfile.write(content[start : start + 4000])
+        self.wfile.flush()
+        self.connection.close()
+
+    def start_of_range(self) -> int:
+        """Where the demanded bytes begin; the whole where they are of another version."""
+        demanded = self.headers.get("Range", "").removeprefix("bytes=").rstrip("-")
+        return int(demanded) if demanded and self.headers.get("If-Range") in (None, '"one"') else 0
+
+    def serve_forgets(self) -> None:
+        """Breaks off, says that it continues, and sends the whole again: cut the first time, good then."""
+        if self.server.requests["forgets"] == 1:
+            return self.serve_resets()
+        self.serve_good()
+
+    def serve_elsewhere(self) -> None:
+        """Breaks off and then continues from another byte."""
+        if "Range" not in self.headers:
+            return self.serve_resets()
+        self.head(206, Content_Length=5, Content_Range=f"bytes 7-11/{len(self.server.content)}")
+        self.wfile.write(b"wrong")
+
+    def serve_changes(self) -> None:
+        """Another version after each answer, which is never the rest of the one before."""
+        self.head(200, Accept_Ranges="bytes", ETag=f'"{self.server.requests["changes"]}"', Content_Length=20000)
+        self.wfile.write(b"x" * 1000)
+
+    def serve_trickle(self) -> None:
+        """Says that it continues, and never sends another byte."""
+        start = self.start_of_range()
+        total = len(self.server.content)
+        ranges = {"Content_Range": f"bytes {start}-{total - 1}/{total}"} if start else {}
+        self.head(206 if start else 200, Accept_Ranges="bytes", Content_Length=total - start, **ranges)
+        self.wfile.write(b"" if start else self.server.content[:1000])

@@ -1,17 +1,20 @@
 """A file appears complete or not at all, and is read only as it was written."""
 
+import errno
 import json
 import os
 import shlex
 import signal
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from lmstages.core import artifacts
 from lmstages.core.errors import UserError
+from lmstages.core.system_errors import not_written, out_of_memory
 
 MADE = {"command": "test"}
 HEADER = 128  # bytes that an .npy file of one dimension begins with
@@ -99,6 +102,7 @@ import resource, sys
 from pathlib import Path
 from lmstages.core import artifacts
 from lmstages.core.errors import UserError
+from lmstages.core.system_errors import not_written, out_of_memory
 resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 16, 1 << 16))
 try:
     artifacts.save_bytes(Path(sys.argv[1]), bytes(1 << 20), {})
@@ -115,7 +119,7 @@ def test_a_full_disk_is_one_error_with_path_and_free_bytes(old):
 
 
 def test_a_full_disk_is_one_error_where_the_folder_is_not_made_yet(tmp_path):
-    error = artifacts._disk_error(tmp_path / "a" / "b" / "file", OSError(28, "No space left on device"))
+    error = not_written(tmp_path / "a" / "b" / "file", OSError(28, "No space left on device"))
     assert isinstance(error, UserError) and "no space left" in str(error)
 
 
@@ -140,6 +144,235 @@ def test_a_read_only_folder_is_refused(bound_folder):
     folder.mkdir(mode=0o555)
     message = refusal(artifacts.save_bytes, folder / "file", b"", MADE)
     assert "cannot be written (" in message and message.endswith("make its folder writable, or give another path")
+
+
+# What the system refuses
+
+ERRORS = sorted(set(errno.errorcode) - {errno.EPIPE})  # a pipe's own, which is no error of a file
+REFUSING = ("write", "flush", "fsync", "replace", "fsync of the folder", "replace of the record")
+
+
+def refuse(number):
+    def call(*_):
+        raise OSError(number, os.strerror(number))
+
+    return call
+
+
+def break_disk(patch, call, number):
+    """From now on one call of the system fails with one error."""
+    if call == "fsync of the folder":
+        patch.setattr(artifacts, "_sync_folder", refuse(number))
+    elif call == "replace of the record":
+        patch.setattr(artifacts.os, "replace", refuse(number))
+    elif call == "replace":
+        replace, calls = os.replace, []
+
+        def second_fails(*paths):
+            calls.append(paths)
+            refuse(number)() if len(calls) == 2 else replace(*paths)
+
+        patch.setattr(artifacts.os, "replace", second_fails)
+    elif call == "fsync":
+        patch.setattr(artifacts.os, "fsync", refuse(number))
+    else:
+        patch.setattr(artifacts, "_flush" if call == "flush" else "to_json", refuse(number))
+
+
+@pytest.mark.parametrize("call", REFUSING)
+def test_every_error_of_the_system_at_every_write_is_one_line_with_path_and_remedy(old, call, monkeypatch):
+    for number in ERRORS:
+        with monkeypatch.context() as patch:
+            break_disk(patch, call, number)
+            message = refusal(artifacts.save_bytes, old, b"new", MADE)
+        assert message.startswith((f"{old}: ", f"{artifacts.sidecar(old)}: ")) and "\n" not in message
+        assert "cannot be written (" in message or "no space left to write it (" in message
+        assert message.count(";") >= 1 and not message.endswith("; ")
+        assert artifacts.verified(old).read_bytes() in (b"old", b"new"), "file and record belong together"
+        assert os.listdir(old.parent / ".made") == ["file.bin.json"] and len(os.listdir(old.parent)) == 2
+
+
+def test_a_disk_error_names_the_reason_and_what_to_do(old, monkeypatch):
+    break_disk(monkeypatch, "replace", errno.EIO)
+    remedy = "check the disk and its mount (df, dmesg), then start again"
+    message = refusal(artifacts.save_bytes, old, b"new", MADE)
+    assert message == f"{old}: cannot be written (Input/output error); {remedy}"
+
+
+def test_a_rename_that_fails_leaves_the_old_file_with_its_old_record(old, monkeypatch):
+    before = artifacts.made_of(old)
+    break_disk(monkeypatch, "replace", errno.EIO)
+    refusal(artifacts.save_bytes, old, b"new", {"command": "newer"})
+    assert artifacts.verified(old).read_bytes() == b"old" and artifacts.made_of(old) == before
+
+
+def test_a_rename_that_fails_leaves_no_record_of_a_file_that_is_not_there(tmp_path, monkeypatch):
+    break_disk(monkeypatch, "replace", errno.EIO)
+    refusal(artifacts.save_bytes, tmp_path / "new.bin", b"new", MADE)
+    assert os.listdir(tmp_path) == [".made"] and os.listdir(tmp_path / ".made") == []
+
+
+def test_an_interrupt_between_both_renames_leaves_a_pair_that_belongs_together(old, monkeypatch):
+    replace, calls = os.replace, []
+
+    def interrupted(*paths):
+        calls.append(paths)
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+        replace(*paths)
+
+    monkeypatch.setattr(artifacts.os, "replace", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        artifacts.save_bytes(old, b"new", MADE)
+    assert artifacts.verified(old).read_bytes() == b"old"
+
+
+def test_a_buffered_write_that_fails_at_the_end_is_the_same_error(tmp_path):
+    """Fewer bytes than the buffer reach the disk when the file is closed, where Python tries again."""
+    script = """
+import resource, sys
+from pathlib import Path
+from lmstages.core import artifacts
+from lmstages.core.errors import UserError
+resource.setrlimit(resource.RLIMIT_FSIZE, (4, 4))
+try:
+    artifacts.save_bytes(Path(sys.argv[1]), b"ten bytes.", {})
+except UserError as error:
+    print(error)
+"""
+    done = in_another_process(script, tmp_path / "file")
+    assert done.stdout.startswith(f"{tmp_path}/file: no space left to write it (") and not done.stderr
+
+
+READERS = {
+    "made_of": artifacts.made_of,
+    "verified": artifacts.verified,
+    "sha256_of": artifacts.sha256_of,
+    "load_json": artifacts.load_json,
+    "load_arrays": artifacts.load_arrays,
+    "load_array": artifacts.load_array,
+}
+
+
+@pytest.mark.parametrize("reader", READERS)
+def test_every_error_of_the_system_at_every_read_is_one_line_with_path_and_remedy(old, reader, monkeypatch):
+    for number in ERRORS:
+        with monkeypatch.context() as patch:
+            patch.setattr(artifacts, "_sha256_of", refuse(number))
+            patch.setattr(Path, "is_file", refuse(number))
+            message = refusal(READERS[reader], old)
+        assert message.startswith(f"{old}: cannot be read (") and "\n" not in message and ";" in message
+
+
+def test_a_file_that_may_not_be_read_says_so_and_not_that_it_should_be_deleted(bound_folder):
+    path = bound_folder / "file"
+    artifacts.save_bytes(path, b"x", MADE)
+    artifacts.sidecar(path).chmod(0)
+    remedy = "make it readable, or give another path"
+    assert (
+        refusal(artifacts.verified, path) == f"{artifacts.sidecar(path)}: cannot be read (Permission denied); {remedy}"
+    )
+
+
+def test_an_error_without_a_number_is_none_of_the_systems(tmp_path):
+    with pytest.raises(OSError, match="from a library"), artifacts.saving(tmp_path / "x", MADE):
+        raise OSError("from a library")
+
+
+def test_an_input_that_fails_while_an_output_is_written_is_not_taken_for_it(tmp_path):
+    with pytest.raises(FileNotFoundError), artifacts.saving(tmp_path / "x", MADE):
+        (tmp_path / "none").read_bytes()
+
+
+@pytest.mark.parametrize("number", [errno.EINVAL, errno.ENOTSUP])
+def test_a_file_system_whose_folders_cannot_be_synced_is_good_enough(tmp_path, number, monkeypatch):
+    fsync = os.fsync
+
+    def not_of_folders(handle):
+        refuse(number)() if os.path.isdir(f"/proc/self/fd/{handle}") else fsync(handle)
+
+    monkeypatch.setattr(artifacts.os, "fsync", not_of_folders)
+    artifacts.save_bytes(tmp_path / "x", b"x", MADE)
+    assert artifacts.verified(tmp_path / "x").read_bytes() == b"x"
+
+
+@pytest.mark.parametrize("where", ["(cannot be read)", "file"])
+def test_memory_that_is_not_there_is_one_line(where):
+    import torch
+
+    problem = refusal(allocate, lambda: np.zeros(1 << 50), where)
+    assert problem.startswith(f"{where}: not enough memory: 8.00 PiB at once are wanted; lower what is large")
+    problem = refusal(allocate, lambda: torch.zeros(1 << 50), where)
+    assert problem.startswith(f"{where}: not enough memory: 4503599627370496 bytes at once are wanted; lower")
+    for action in (
+        lambda: bytearray(1 << 62),
+        lambda: torch.zeros(1 << 40, 1 << 40),
+        lambda: np.zeros((1 << 40, 1 << 40)),
+    ):
+        assert refusal(allocate, action, where).startswith(f"{where}: not enough memory; lower what is large")
+
+
+def allocate(action, where):
+    try:
+        action()
+    except Exception as error:
+        raise out_of_memory(where, error) or error from error
+
+
+def test_what_is_no_lack_of_memory_is_not_called_one():
+    assert out_of_memory("x", RuntimeError("mat1 and mat2 shapes cannot be multiplied")) is None
+    assert out_of_memory("x", KeyError("out of memory")) is None
+
+
+# Under a name that nobody can foresee
+
+
+def test_a_link_at_the_name_of_a_temporary_file_is_not_followed(old, monkeypatch):
+    victim = old.with_name("victim")
+    victim.write_bytes(b"untouched")
+    monkeypatch.setattr(artifacts.secrets, "token_hex", lambda _: "foreseen")
+    old.with_name(f".file.bin.{os.getpid()}.foreseen.partial").symlink_to(victim)
+    message = refusal(artifacts.save_bytes, old, b"new", MADE)
+    assert "cannot be written (" in message and victim.read_bytes() == b"untouched"
+    assert artifacts.verified(old).read_bytes() == b"old" and not old.is_symlink()
+
+
+def test_names_of_temporary_files_differ(tmp_path):
+    names = set()
+    for _ in range(20):
+        with artifacts.saving(tmp_path / "x", MADE) as file:
+            names.add(file.name)
+    assert len(names) == 20
+
+
+def test_a_link_at_the_output_is_replaced_and_its_target_kept(tmp_path):
+    victim = tmp_path / "victim"
+    victim.write_bytes(b"untouched")
+    (tmp_path / "x").symlink_to(victim)
+    artifacts.save_bytes(tmp_path / "x", b"new", MADE)
+    assert victim.read_bytes() == b"untouched" and (tmp_path / "x").read_bytes() == b"new"
+    assert not (tmp_path / "x").is_symlink()
+
+
+@pytest.mark.parametrize(("umask", "mode"), [(0o022, 0o644), (0o077, 0o600), (0o002, 0o664)])
+def test_the_mode_of_a_file_is_as_the_umask_says(tmp_path, umask, mode):
+    before = os.umask(umask)
+    try:
+        artifacts.save_bytes(tmp_path / "x", b"", MADE)
+    finally:
+        os.umask(before)
+    assert [oct(path.stat().st_mode & 0o777) for path in (tmp_path / "x", artifacts.sidecar(tmp_path / "x"))] == [
+        oct(mode)
+    ] * 2
+
+
+def test_what_a_killed_writer_left_is_removed_and_a_living_ones_is_not(old):
+    in_another_process(KILLED, old)
+    [left] = old.parent.glob(".*.partial")
+    living = old.with_name(f".file.bin.{os.getpid()}.0123.partial")
+    living.write_bytes(b"")
+    artifacts.save_bytes(old, b"new", MADE)
+    assert living.exists() and not left.exists()
 
 
 # Read only as written
@@ -283,3 +516,20 @@ def test_a_scratch_file_is_gone_at_the_end(tmp_path):
         file.write(b"x")
         assert len(os.listdir(tmp_path / "new")) == 1
     assert os.listdir(tmp_path / "new") == []
+
+
+SCRATCHED = """
+import os, signal, sys
+from pathlib import Path
+from lmstages.core import artifacts
+with artifacts.scratch(Path(sys.argv[1])):
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def test_a_scratch_file_of_a_killed_process_goes_with_the_next(tmp_path):
+    in_another_process(SCRATCHED, tmp_path)
+    assert len(os.listdir(tmp_path)) == 1
+    with artifacts.scratch(tmp_path), artifacts.scratch(tmp_path):
+        assert len(os.listdir(tmp_path)) == 2, "those of the living stay"
+    assert os.listdir(tmp_path) == []

@@ -1,8 +1,13 @@
 """The command line: what every command does, and that bad input is one line, in the terminal and in the log."""
 
 import argparse
+import errno
+import io
 import json
+import logging
 import os
+import resource
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -14,6 +19,7 @@ from lmstages.cli import COMMANDS, main, parser
 from lmstages.config.reading import read_run
 from lmstages.config.sections import to_section
 from lmstages.core import artifacts
+from lmstages.core.progress import log_to
 from lmstages.corpora.splits import NAMES
 from lmstages.evaluation import score_files
 
@@ -311,6 +317,204 @@ def test_a_bug_keeps_its_traceback(stage, capsys, monkeypatch):
     assert "this is a bug of lmstages, not of its input" in message and "Traceback" in message
 
 
+# What the system or the machine refuses
+
+
+def patched(monkeypatch, name, action):
+    """A command of this name that does something else."""
+    parser_of = argparse.ArgumentParser.parse_args
+
+    def parse_args(parser, *arguments):
+        args = parser_of(parser, *arguments)
+        if args.command.__name__ == name:
+            action.__name__ = name
+            args.command = action
+        return args
+
+    monkeypatch.setattr(argparse.ArgumentParser, "parse_args", parse_args)
+
+
+def raising(error):
+    def run(_):
+        raise error
+
+    return run
+
+
+REFUSALS = [
+    (OSError(errno.EIO, os.strerror(errno.EIO), "a/file"), "a/file: the system refuses it (Input/output error); check"),
+    (PermissionError(errno.EACCES, "Permission denied", "x"), "x: the system refuses it (Permission denied); make it"),
+    (
+        OSError(errno.EMFILE, "Too many open files"),
+        "check: the system refuses it (Too many open files); allow more open",
+    ),
+    (MemoryError(), "check: not enough memory; lower what is large in its config"),
+]
+
+
+@pytest.mark.parametrize(("error", "message"), REFUSALS)
+def test_what_nobody_nearer_has_named_is_one_line_and_no_bug(refusal, monkeypatch, error, message):
+    patched(monkeypatch, "check", raising(error))
+    assert refusal("check", "x").startswith(message)
+
+
+def test_every_error_of_the_system_is_one_line_with_a_remedy(refusal, monkeypatch):
+    for number in set(errno.errorcode) - {errno.EPIPE, errno.ESHUTDOWN, errno.EINTR}:
+        with monkeypatch.context() as patch:
+            patched(patch, "check", raising(OSError(number, os.strerror(number), "a", None, "b")))
+            assert refusal("check", "x").startswith(f"a -> b: the system refuses it ({os.strerror(number)}); ")
+
+
+def test_a_fit_for_which_memory_lacks_is_one_line(stage, refusal, monkeypatch):
+    """Whatever the records allow: a size that this machine does not have."""
+    run, results = stage
+    section = json.loads(run.fit_section("mlp"))
+    limit = resource.getrlimit(resource.RLIMIT_AS)
+    section["hyperparameters"] |= {"hidden": 100_000, "embedding": 100_000}
+    resource.setrlimit(resource.RLIMIT_AS, (64 << 30, limit[1]))
+    try:
+        message = refusal("fit", "--tokens", results / "char/tokens", "--out", "x", "--section", json.dumps(section))
+    finally:
+        resource.setrlimit(resource.RLIMIT_AS, limit)
+    assert message.startswith("fit: not enough memory: ") and "lower what is large in its config (width," in message
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full on this system")
+def test_a_log_on_a_full_disk_is_named_in_one_line_and_the_job_goes_on(fit, capfd):
+    folder, code = fit("mlp", "seed0", "--log", "/dev/full")
+    error = capfd.readouterr().err
+    warning = "lmstages: warning: /dev/full: the log ends here (No space left on device); the job goes on without it"
+    assert code == 0 and (folder / "fit.json").exists() and "Traceback" not in error and "Logging error" not in error
+    assert [line for line in error.splitlines() if "warning" in line] == [
+        f"{warning}; free some space, or give another --log"
+    ]
+
+
+def lmstages(*arguments, **options):
+    """The command in a process of its own."""
+    command = [sys.executable, "-m", "lmstages", *map(str, arguments)]
+    environment = {**os.environ, "PYTHONPATH": str(PROJECT), **options.pop("environment", {})}
+    options = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, **options}
+    return subprocess.Popen(command, env=environment, **options)
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full on this system")
+def test_a_standard_output_that_is_full_is_one_line(stage):
+    with open("/dev/full", "w") as full:
+        process = lmstages("check", "run.yaml", stdout=full)
+        error = process.communicate()[1].decode()
+    assert process.returncode == 1
+    assert error.startswith("lmstages: error: check: the system refuses it (No space left on device); ")
+    assert error.count("\n") == 1
+
+
+def test_a_reader_that_has_gone_is_no_error(stage):
+    reader, writer = os.pipe()
+    os.close(reader)
+    process = lmstages("check", "run.yaml", stdout=writer)
+    os.close(writer)
+    assert process.communicate()[1] == b"" and process.returncode == 1
+
+
+# Ctrl-C
+
+
+def test_an_interrupt_of_any_command_is_one_line(stage, capsys, monkeypatch):
+    for name in set(COMMANDS) - {"table"}:
+        with monkeypatch.context() as patch:
+            action = raising(KeyboardInterrupt())
+            action.__name__ = name
+            patch.setattr(argparse.ArgumentParser, "parse_args", lambda *_, run=action: argparse.Namespace(
+                command=run, threads=1, log=None, out="x"))  # fmt: skip
+            assert call(name) == 130
+        assert capsys.readouterr().err == "lmstages: interrupted; the same command starts again\n"
+
+
+def test_ctrl_c_while_a_command_reads_is_one_line_and_130(tmp_path):
+    os.mkfifo(tmp_path / "run.yaml")
+    process = lmstages("check", tmp_path / "run.yaml")
+    writer = os.open(tmp_path / "run.yaml", os.O_WRONLY)  # returns once the command has opened it
+    process.send_signal(signal.SIGINT)
+    error = process.communicate(timeout=60)[1]
+    os.close(writer)
+    assert (process.returncode, error) == (130, b"lmstages: interrupted; the same command starts again\n")
+
+
+def test_ctrl_c_while_its_modules_are_imported_is_one_line_and_130(tmp_path):
+    (tmp_path / "argparse.py").write_text("import os, signal; os.kill(os.getpid(), signal.SIGINT)")
+    process = lmstages("check", "x", environment={"PYTHONPATH": f"{tmp_path}{os.pathsep}{PROJECT}"})
+    error = process.communicate(timeout=60)[1]
+    assert (process.returncode, error) == (130, b"lmstages: interrupted; the same command starts again\n")
+
+
+# The terminal
+
+
+@pytest.mark.parametrize("encoding", ["latin-1", "ascii", "cp437", "utf-8"])
+def test_a_terminal_of_any_encoding_shows_the_table(stage, fit, evaluate, encoding, monkeypatch):
+    run, _ = stage
+    assert [evaluate(model, fit(model)[0]) for model in ("bigram", "mlp", "wild")] == [0, 0, 0]
+    call("summarize", "--out", "results", "--section", by_hand(run))
+    written = io.BytesIO()
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(written, encoding=encoding))
+    assert call("table", "results") == 0 and call("diff", "results", "results") == 0
+    text = written.getvalue().decode(encoding)
+    assert "MLP (wild)" in text and "report: results/report.html" in text
+    assert ("\\u2500" in text) == (encoding in ("latin-1", "ascii"))
+
+
+HOSTILE = "a\x1b]0;owned\x07\x9b\u202e\r\t\nlmstages: error: forged"
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("check", HOSTILE),
+        ("explain", HOSTILE),
+        ("table", HOSTILE),
+        ("export", HOSTILE, "--to", "gguf", "--out", HOSTILE),
+        ("fit", "--tokens", HOSTILE, "--out", HOSTILE, "--section", '{"type": "bigram", "hyperparameters": {}}'),
+        ("download", "--source", "names", "--mirror", HOSTILE, "--out", "x"),
+    ],
+)
+def test_what_was_typed_reaches_the_terminal_visibly(arguments, capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert call(*arguments) == 1
+    assert_harmless(capsys.readouterr().err)
+
+
+@pytest.mark.parametrize("arguments", [(HOSTILE,), ("fit", HOSTILE), ("check", "x", HOSTILE)])
+def test_usage_errors_are_visible_too(arguments, capsys):
+    with pytest.raises(SystemExit, match="2"):
+        call(*arguments)
+    text = capsys.readouterr().err
+    assert all(character == "\n" or character.isprintable() for character in text)
+
+
+def assert_harmless(text):
+    assert text.count("\n") == 1 and text[:-1].isprintable(), repr(text)
+
+
+@pytest.mark.parametrize(
+    "config", ['"a\\e[31m": 1\n', '? "a\\nlmstages: error: forged"\n: 1\n', "models: {\x85bigram: }\n", "a: \x1b\n"]
+)
+def test_a_config_reaches_the_terminal_visibly(config, capsys, tmp_path):
+    (tmp_path / "run.yaml").write_text(config, encoding="utf-8")
+    assert call("check", tmp_path / "run.yaml") == 1
+    text = capsys.readouterr().err
+    assert all(line.startswith(("lmstages: error: ", "  ")) for line in text.splitlines())
+    assert "\nlmstages: error: forged" not in text
+    assert all(character == "\n" or character.isprintable() for character in text), repr(text)
+
+
+def test_every_line_of_a_job_is_visible(tmp_path, capsys):
+    log_to(tmp_path / "log", HOSTILE)
+    logging.getLogger("lmstages").info("%s", "a server's \x1b[2J status")
+    text = capsys.readouterr().err
+    assert "server's \\x1b[2J status" in text and text == (tmp_path / "log").read_text()
+    assert all(character == "\n" or character.isprintable() for character in text)
+
+
 # The command line
 
 
@@ -343,7 +547,7 @@ def test_without_a_command_it_says_how_to_call_it(capsys):
 
 def test_every_rule_calls_a_command_that_exists_and_every_command_of_jobs_is_called():
     rules = "".join(path.read_text() for path in (PROJECT / "workflow" / "rules").glob("*.smk"))
-    called = {part.split()[0] for part in rules.split("python -m lmstages ")[1:]}
+    called = {part.split()[0] for part in rules.split('"${{LMSTAGES_PYTHON:-python}}" -m lmstages ')[1:]}
     assert called == set(COMMANDS) - PEOPLE | {"table"}
 
 

@@ -4,6 +4,7 @@ import hashlib
 import json
 import logging
 import os
+import ssl
 import subprocess
 import sys
 import threading
@@ -14,13 +15,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from server import HostileServer, hostile_server
+from server import Handler, HostileServer, hostile_server
 
 from lmstages.config.sources import SHAKESPEARE, SOURCES, TINYSTORIES, Hub, Part, Source, Variant
 from lmstages.core.artifacts import made_of, verified
 from lmstages.core.errors import UserError
+from lmstages.corpora import origins
 from lmstages.corpora.download import fetch
-from lmstages.corpora.origins import TimeLimits
+from lmstages.corpora.origins import TimeLimits, is_public
 
 CONTENT = b"".join(b"line %d\n" % number for number in range(2000))
 SHA256 = hashlib.sha256(CONTENT).hexdigest()
@@ -33,7 +35,7 @@ with_data = pytest.mark.skipif(not DATA.is_dir(), reason="the published corpora 
 
 @pytest.fixture
 def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[HostileServer]:
-    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1,localhost")
     with hostile_server(CONTENT) as server:
         yield server
 
@@ -185,6 +187,148 @@ def test_an_address_that_nobody_serves_is_reported(tmp_path: Path) -> None:
 def test_an_address_of_another_scheme_is_reported(tmp_path: Path) -> None:
     message = refusal(source(CONTENT, "ftp://127.0.0.1/text.txt"), tmp_path / "text.txt")
     assert "ftp://127.0.0.1/text.txt: no valid address (InvalidSchema)" in message
+
+
+@pytest.mark.parametrize("location", ["http://[", "http://[::1", "http://\x00/", "http://a:b:c/", "gopher://x/"])
+def test_a_redirect_to_no_address_is_one_line(
+    server: HostileServer, destination: Path, location: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Handler, "serve_nowhere", lambda handler: handler.head(302, Location=location))
+    message = refusal(source(CONTENT, server.url("nowhere")), destination)
+    assert message.startswith(f"text: {server.url('nowhere')}: no ") and message.isprintable()
+    assert "no valid address (" in message or "no connection (" in message
+
+
+PRIVATE = ["127.0.0.1", "127.8.9.10", "localhost", "::1", "0.0.0.0", "::", "10.0.0.1", "172.16.0.1", "192.168.1.1"]
+PRIVATE += [
+    "100.64.0.1",
+    "169.254.169.254",
+    "fe80::1",
+    "fe80::1%lo",
+    "fc00::1",
+    "::ffff:127.0.0.1",
+    "::ffff:10.0.0.1",
+    "2130706433",
+]
+PRIVATE += ["0x7f.1", "0177.0.0.1", "64:ff9b::7f00:1", "2002:7f00:1::", "224.0.0.1", "ff02::1", "255.255.255.255"]
+
+
+@pytest.mark.parametrize("host", PRIVATE)
+def test_addresses_of_private_networks_are_known_in_every_spelling(host: str) -> None:
+    assert not is_public(host)
+
+
+@pytest.mark.parametrize(
+    "host", ["8.8.8.8", "2606:4700::1111", "::ffff:8.8.8.8", "64:ff9b::808:808", "no.such.invalid"]
+)
+def test_other_addresses_are_public(host: str) -> None:
+    assert is_public(host)
+
+
+@pytest.mark.parametrize("behaviour", ["inside", "twice_inside"])
+def test_the_public_network_does_not_lead_into_a_private_one(
+    server: HostileServer, destination: Path, behaviour: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(origins, "is_public", lambda host: host == "127.0.0.1")
+    message = refusal(source(CONTENT, server.url(behaviour)), destination)
+    problem = "a redirect to localhost, an address of a private network"
+    assert message.startswith(f"text: {server.url(behaviour)}: {problem}; ") and server.requests["good"] == 0
+
+
+def test_a_private_mirror_may_lead_to_its_neighbour(server: HostileServer, tmp_path: Path) -> None:
+    fetch(source(CONTENT, server.url("inside")), tmp_path / "text.txt", None, {}, limits=LIMITS)
+    assert verified(tmp_path / "text.txt").read_bytes() == CONTENT
+
+
+def test_a_connection_that_breaks_off_again_and_again_is_continued(server: HostileServer, tmp_path: Path) -> None:
+    fetch(source(CONTENT, server.url("resets")), tmp_path / "text.txt", None, {}, limits=replace(LIMITS, retries=0))
+    assert verified(tmp_path / "text.txt").read_bytes() == CONTENT
+    assert server.requests["resets"] == -(-len(CONTENT) // 4000) > LIMITS.retries + 1
+
+
+def test_a_continued_body_keeps_the_deadline(server: HostileServer, destination: Path) -> None:
+    slow = replace(LIMITS, backoff=3, deadline=1)
+    message = refusal(source(CONTENT, server.url("resets")), destination, limits=slow)
+    assert message.startswith(f"text: {server.url('resets')}: not finished within 1 s; ")
+
+
+def test_a_continued_body_keeps_the_size_limit(server: HostileServer, destination: Path) -> None:
+    message = refusal(source(CONTENT[:6000], server.url("resets")), destination)
+    assert message.startswith(f"text: {server.url('resets')}: more than the 6,000 bytes that are allowed; ")
+
+
+def test_a_server_that_starts_over_is_asked_again_from_the_beginning(server: HostileServer, tmp_path: Path) -> None:
+    fetch(source(CONTENT, server.url("forgets")), tmp_path / "text.txt", None, {}, limits=LIMITS)
+    assert verified(tmp_path / "text.txt").read_bytes() == CONTENT
+    assert server.requests["forgets"] == 3
+
+
+@pytest.mark.parametrize(
+    ("behaviour", "problem", "requests"),
+    [
+        ("elsewhere", f"ended after 4,000 of {SIZE} bytes", 6),
+        ("trickle", f"ended after 1,000 of {SIZE} bytes", 6),
+        ("changes", f"ended after 1,000 of {SIZE} bytes", 6),
+    ],
+)
+def test_a_rest_that_is_none_is_never_appended(
+    server: HostileServer, destination: Path, behaviour: str, problem: str, requests: int
+) -> None:
+    assert f"{server.url(behaviour)}: {problem}; " in refusal(source(CONTENT, server.url(behaviour)), destination)
+    assert server.requests[behaviour] == requests
+
+
+def test_http_behind_https_is_called_so(server: HostileServer, destination: Path) -> None:
+    address = server.url("good").replace("http://", "https://")
+    message = refusal(source(CONTENT, address), destination)
+    assert message.startswith(f"text: {address}: it answers without encryption (")
+    assert "its address begins with http://, not https://; " in message and "certificate" not in message
+
+
+def test_a_certificate_that_is_not_trusted_is_called_so() -> None:
+    cause = ssl.SSLCertVerificationError(1, "failed")
+    cause.verify_message = "self-signed certificate"
+    assert origins._no_encryption(cause) == "its certificate is not trusted (self-signed certificate)"
+
+
+def test_a_status_line_is_shown_visibly(server: HostileServer, destination: Path) -> None:
+    message = refusal(source(CONTENT, server.url("rude")), destination)
+    assert "404 No\\x1b]0;owned\\x07 \\x9b2J" in message and message.isprintable()
+
+
+def test_the_query_of_an_address_is_not_shown(
+    server: HostileServer, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A mirror may want a token: it is sent, and appears neither in the log, nor in an error, nor in the record."""
+    folder, token = server.url("corpora/?token=secret#secret"), "secret"
+    part = replace(source(CONTENT).parts[0], mirror_names=("flaky.txt", "resets.txt"))
+    with caplog.at_level(logging.DEBUG):
+        fetch(replace(source(CONTENT), parts=(part,)), tmp_path / "text.txt", folder, {}, limits=LIMITS)
+        message = refusal(source(CONTENT), tmp_path / "text.txt", folder)
+    lines = [record.getMessage() for record in caplog.records if record.name == "lmstages"]
+    made = made_of(tmp_path / "text.txt")["made"]["download"]
+    assert made["from"] == server.url("corpora/flaky.txt?...") and server.requests["flaky"] == 3
+    assert f"text in mirror {server.url('corpora/?...')}: none of these is there" in message
+    assert lines and not any(token in text for text in [message, str(made), *lines])
+
+
+def test_the_query_of_a_mirror_is_sent(server: HostileServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    paths: list[str] = []
+    monkeypatch.setattr(Handler, "do_GET", lambda handler: (paths.append(handler.path), handler.serve_good()))
+    fetch(source(CONTENT), tmp_path / "text.txt", server.url("corpora?sig=a%2Fb&x=1"), {}, limits=LIMITS)
+    assert paths == ["/corpora/text.txt?sig=a%2Fb&x=1"]
+
+
+@pytest.mark.parametrize(
+    ("url", "logged"),
+    [
+        ("http://ann:word@host/a?token=b#c", "http://host/a?..."),
+        ("https://host:8/a", "https://host:8/a"),
+        ("http://ann:word@[", "["),
+    ],
+)
+def test_an_address_is_logged_without_secrets(url: str, logged: str) -> None:
+    assert origins.without_secrets(url) == logged
 
 
 @pytest.mark.parametrize(("behaviour", "requests"), [("flaky", 3), ("once_cut", 2)])

@@ -1,13 +1,17 @@
 """Resume points: interrupted anywhere, a fit ends with the same bits, and never resumes from another fit's point."""
 
+import errno
 import json
 import os
 import re
 import resource
 import signal
 import socket
+import subprocess
+import sys
 import time
 from contextlib import suppress
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -272,7 +276,7 @@ def test_a_time_limit_without_a_folder_is_refused():
         Runtime(deadline=5.0)
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1, signal.SIGINT])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1, signal.SIGINT, signal.SIGHUP])
 def test_the_first_signal_is_recorded_and_the_second_would_end_at_once(number):
     before = signal.getsignal(number)
     with Signals() as signals:
@@ -290,6 +294,13 @@ def test_a_signal_that_nohup_ignores_stays_ignored():
         signal.raise_signal(signal.SIGINT)  # by default it would end this process
         assert signals.received == signal.SIGTERM and signal.getsignal(signal.SIGINT) == signal.SIG_IGN
     assert signal.getsignal(signal.SIGINT) == signal.SIG_IGN
+
+
+def test_a_closed_terminal_that_nohup_ignores_does_not_stop_a_fit():
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    with Signals() as signals:
+        signal.raise_signal(signal.SIGHUP)
+        assert signals.received is None and signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
 
 
 # The lock
@@ -437,7 +448,7 @@ def outcome(folder):
     return (folder / "model.safetensors").read_bytes(), {k: v for k, v in facts.items() if k != "fit_seconds"}
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1, signal.SIGINT])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1, signal.SIGINT, signal.SIGHUP])
 def test_a_signal_during_a_fit_exits_75_and_the_next_call_ends_with_the_same_bytes(
     project, tmp_path, monkeypatch, number
 ):
@@ -459,6 +470,63 @@ def test_a_signal_during_a_fit_exits_75_and_the_next_call_ends_with_the_same_byt
     assert call(*fit_arguments(project, "mlp", cut, "--resume", folder, "--log", log)) == 0
     assert "resumed after step 17" in log.read_text()
     assert outcome(cut) == outcome(whole) and not folder.exists()
+
+
+def test_a_fit_saves_although_its_terminal_has_gone(project, tmp_path):
+    """Upon SIGHUP every write to the terminal fails: the fit saves all the same, and says so in its exit code."""
+    reader, terminal = os.openpty()
+    section = json.loads(project[1].fit_section("mlp"))
+    section["hyperparameters"] |= {"steps": 10**6, "evaluate_every": 10**6}
+    options = fit_arguments(project, "mlp", tmp_path / "out", "--resume", tmp_path / "points", "--save-steps", 50)
+    options[options.index("--section") + 1] = json.dumps(section)
+    command = [sys.executable, "-m", "lmstages", *map(str, options)]
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])}
+    process = subprocess.Popen(command, stdout=terminal, stderr=terminal, env=environment, start_new_session=True)
+    os.close(terminal)
+    while process.poll() is None and not list(tmp_path.glob("points/*.safetensors")):
+        time.sleep(0.01)
+    os.close(reader)
+    process.send_signal(signal.SIGHUP)
+    assert process.wait(60) == 75
+    newest = max(tmp_path.glob("points/*.safetensors"))
+    assert artifacts.verified(newest) and not (tmp_path / "out" / "model.safetensors").exists()
+
+
+def test_a_folder_of_resume_points_that_cannot_be_written_is_one_line(bound_folder):
+    shut = bound_folder / "shut"
+    shut.mkdir(mode=0o555)
+    for folder in (shut, shut / "points"):
+        with pytest.raises(UserError) as refused:
+            points(folder).open({})
+        remedy = "make its folder writable, or give another path"
+        assert str(refused.value) == f"{folder}/lock: cannot be written (Permission denied); {remedy}"
+
+
+def test_a_file_in_place_of_the_folder_of_resume_points_is_one_line(project, tmp_path, capsys):
+    (tmp_path / "points").write_text("")
+    assert call(*fit_arguments(project, "mlp", tmp_path / "out", "--resume", tmp_path / "points")) == 1
+    error = capsys.readouterr().err.splitlines()[-1]
+    problem = f"{tmp_path}/points/lock: cannot be written (its folder is a file)"
+    assert error == f"lmstages: error: {problem}; give a path that lies in a folder"
+
+
+@pytest.mark.parametrize("number", [errno.EIO, errno.ESTALE, errno.EDQUOT, errno.EROFS])
+def test_a_resume_point_that_the_disk_refuses_is_one_line_and_the_one_before_stays(tmp_path, number, monkeypatch):
+    saved(tmp_path, 1)
+    own = points(tmp_path)
+    own.open({})
+
+    def refuse(*_):
+        raise OSError(number, os.strerror(number))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(artifacts.os, "fsync", refuse)
+        with pytest.raises(
+            UserError, match=r"step-0{11}2\.safetensors: (cannot be written|no space left to write it) \("
+        ):
+            own.save(2, {"weights": np.full(5, 2)})
+    own.close()
+    assert resumed_step(tmp_path) == 1
 
 
 def test_a_point_of_another_seed_is_not_mixed_in(project, tmp_path):

@@ -1,8 +1,10 @@
 """One run at a time in a folder: whose it is, and what a killed one leaves behind."""
 
+import errno
 import json
 import os
 import re
+import shutil
 import signal
 import socket
 import subprocess
@@ -154,3 +156,71 @@ def test_what_only_looks_does_not_wait(project, arguments):
     finally:
         os.killpg(holding.pid, signal.SIGKILL)
         holding.communicate()
+
+
+# Where and by what it is started
+
+
+def test_snakemake_runs_jobs_on_its_own_interpreter_without_activation(project):
+    tools = project / "tools"  # bash, tee and what else jobs need, but no python
+    tools.mkdir()
+    for name in ("bash", "sh", "tee", "which"):
+        (tools / name).symlink_to(shutil.which(name))
+    command = [sys.executable, "-m", "snakemake", "--cores", "1", "results/quick/coined/text/corpus.json"]
+    variables = {**os.environ, "PATH": str(tools), "PYTHONPATH": ""}
+    done = subprocess.run(
+        [*command, "--config", "run=quick"], cwd=project, env=variables, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    assert (project / "results/quick/coined/text/corpus.json").exists()
+
+
+def test_started_in_another_folder_it_says_where_to_start(project, tmp_path):
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    command = [sys.executable, "-m", "snakemake", "--cores", "1", "-n", "-s", str(project / "Snakefile")]
+    done = subprocess.run(command, cwd=elsewhere, env=environment(), capture_output=True, text=True)
+    output = done.stdout + done.stderr  # a dry run reports on the standard output
+    line = next(line for line in output.splitlines() if line.startswith("lmstages: error: "))
+    remedy = f"start it there, cd {project} && snakemake, or name one with --configfile or --config run=NAME"
+    assert line == f"lmstages: error: config.yaml: not in {elsewhere}, but in {project}; {remedy}"
+    assert done.returncode == 1 and "Traceback" not in output
+    by_name = subprocess.run([*command, "--config", "run=quick"], cwd=elsewhere, env=environment(), capture_output=True)
+    assert by_name.returncode == 0, "a run by its name is one of the remedies"
+
+
+def test_a_folder_that_cannot_be_locked_is_one_line(project):
+    (project / ".snakemake").mkdir()
+    (project / ".snakemake" / "run.lock").symlink_to(project / "config.yaml")
+    before = (project / "config.yaml").read_bytes()
+    process = start(project)
+    error = process.communicate()[1]
+    line = next(line for line in error.splitlines() if line.startswith("lmstages: error: "))
+    assert process.returncode == 1 and "Traceback" not in error
+    assert line.startswith(
+        f"lmstages: error: {project}/.snakemake/run.lock: cannot be locked (Too many levels of symbol"
+    )
+    assert line.endswith("; make it writable, or start in another folder with --directory")
+    assert (project / "config.yaml").read_bytes() == before, "the link is not followed"
+
+
+def test_a_file_system_without_locks_is_used_with_a_warning(tmp_path, monkeypatch, capsys):
+    def flock(*_):
+        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+    monkeypatch.setattr(run_lock.fcntl, "flock", flock)
+    run_lock.hold_folder(tmp_path)
+    warning = f"{tmp_path}: its file system has no locks (No locks available); start one run at a time there"
+    assert capsys.readouterr().err == f"lmstages: warning: {warning}\n"
+
+
+@pytest.mark.slow
+def test_after_a_kill_of_snakemake_alone_plain_snakemake_waits_for_its_jobs_and_completes(project):
+    killed = start(project)
+    while not list(project.glob("results/quick/coined/text/*")):
+        time.sleep(0.1)
+    killed.kill()
+    completed = start(project)
+    error = completed.communicate()[1]
+    killed.communicate()
+    assert completed.returncode == 0 and (project / "results/quick/report.html").exists(), error

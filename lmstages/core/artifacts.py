@@ -15,8 +15,8 @@ import hashlib
 import json
 import math
 import os
+import secrets
 import shlex
-import shutil
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -28,13 +28,13 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save as safetensors_bytes
 
 from lmstages.core.errors import UserError
+from lmstages.core.system_errors import not_read, not_written
 
 Made = Mapping[str, Any]
 METADATA = "lmstages"
 RECORDS = ".made"
+SCRATCH = ".scratch-"
 NPY_HEADER = 128  # bytes of the header that numpy writes for one dimension
-DISK_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
-NOT_WRITABLE = {errno.EACCES, errno.EPERM, errno.EROFS, errno.EISDIR, errno.ENAMETOOLONG}
 
 
 def sidecar(path: Path) -> Path:
@@ -46,77 +46,117 @@ def sidecar(path: Path) -> Path:
 def atomic_write(path: Path) -> Iterator[BinaryIO]:
     """A binary file that takes its name only when the block ends without an error.
 
-    Raises UserError where the disk is full or the path cannot be written.
+    Raises UserError where the disk is full or the path cannot be written, whatever the system's reason.
     """
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    with _partial(path) as file:
+        yield file
+        _flush(file)
+        with _naming(path):
+            os.replace(file.name, path)
+            _sync_folder(path.parent)
+
+
+@contextmanager
+def _partial(path: Path) -> Iterator[BinaryIO]:
+    """A new file beside ``path``, under a name that nobody can foresee, which is removed where it is not renamed."""
+    partial = path.with_name(f".{path.name}.{os.getpid()}.{secrets.token_hex(8)}.partial")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        _remove_abandoned(path)
-        with open(partial, "w+b") as file:
+        with _naming(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            _remove_of_the_dead(path.parent, f".{path.name}.", "*.partial")
+        with _naming(path, besides=partial), open(partial, "x+b") as file:  # x: never a file or link that is there
             yield file
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(partial, path)
-        _sync_folder(path.parent)
-    except OSError as error:
-        raise _disk_error(path, error) from error
     finally:
         with suppress(OSError):
             partial.unlink()
 
 
-def _remove_abandoned(path: Path) -> None:
-    """Remove the temporary files of this very path whose writers were killed."""
-    for partial in path.parent.glob(f".{glob.escape(path.name)}.*.partial"):
-        process = partial.name.split(".")[-2]
+@contextmanager
+def _naming(path: Path, besides: Path | None = None) -> Iterator[None]:
+    """Errors of the system name ``path``; with ``besides`` those that name a file of their own only if it is that."""
+    try:
+        yield
+    except OSError as error:
+        if besides is not None and error.filename not in (None, str(besides), str(path)):
+            raise
+        raise not_written(path, error) from error
+
+
+def _remove_of_the_dead(folder: Path, prefix: str, suffix: str) -> None:
+    """Remove the temporary files, called ``prefix``, process number, dot, ``suffix``, whose writers were killed."""
+    for path in folder.glob(f"{glob.escape(prefix)}*.{suffix}"):
+        process = path.name.removeprefix(prefix).partition(".")[0]
         if process.isdecimal() and not Path("/proc", process).exists() and Path("/proc/self").exists():
-            partial.unlink(missing_ok=True)
+            path.unlink(missing_ok=True)
+
+
+def _flush(file: BinaryIO) -> None:
+    file.flush()
+    os.fsync(file.fileno())
 
 
 def _sync_folder(folder: Path) -> None:
+    """Make a rename durable, where the file system can."""
     handle = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(handle)
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP):  # folders cannot be synced there
+            raise
     finally:
         os.close(handle)
 
 
-def _disk_error(path: Path, error: OSError) -> Exception:
-    if error.errno in DISK_FULL:
-        free = shutil.disk_usage(next(folder for folder in path.absolute().parents if folder.exists())).free
-        problem = f"no space left to write it ({free:,} bytes free)"
-        return UserError(path, problem, "the old file, if any, is untouched", "free some space and start again")
-    if error.errno in NOT_WRITABLE:
-        remedy = "make its folder writable, or give another path"
-        return UserError(path, f"cannot be written ({error.strerror})", "", remedy)
-    if isinstance(error, NotADirectoryError | FileExistsError):
-        return UserError(path, "cannot be written (its folder is a file)", "", "give a path that lies in a folder")
-    return error
-
-
 @contextmanager
 def scratch(folder: Path) -> Iterator[BinaryIO]:
-    """A temporary file in ``folder``, removed when the block ends."""
+    """A temporary file in ``folder``, removed when the block ends; those of killed processes go with it."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(dir=folder, prefix=".scratch-") as file:
+        _remove_of_the_dead(folder, SCRATCH, "*")
+        with tempfile.NamedTemporaryFile(dir=folder, prefix=f"{SCRATCH}{os.getpid()}.") as file:
             yield file  # type: ignore[misc]
     except OSError as error:
-        raise _disk_error(folder / "scratch", error) from error
+        raise not_written(folder / "scratch", error) from error
 
 
 @contextmanager
 def saving(path: Path, made: Made) -> Iterator[BinaryIO]:
-    """As ``atomic_write``, with the record written first: a file beside an older record is always refused."""
-    with atomic_write(path) as file:
+    """As ``atomic_write``, with the record renamed first: a file beside an older record is always refused."""
+    with _partial(path) as file:
         yield file
-        file.flush()
-        os.fsync(file.fileno())
+        _flush(file)
         record = {"sha256": _sha256_of(file), "bytes": file.seek(0, os.SEEK_END), "made": made}
         if "levels" in made:
             record["path"] = path_in_run(path, made["levels"])
-        with atomic_write(sidecar(path)) as record_file:
+        with _partial(sidecar(path)) as record_file:
             record_file.write(to_json(record))
+            _flush(record_file)
+            _rename_both(file.name, path, record_file.name)
+
+
+def _rename_both(partial: str, path: Path, record_partial: str) -> None:
+    """The record and then the file take their names; where the file cannot, the older record comes back."""
+    record = sidecar(path)
+    with _naming(path):
+        before = record.read_bytes() if record.is_file() else None
+        try:
+            os.replace(record_partial, record)
+            os.replace(partial, path)
+        except BaseException:
+            _put_back(record, before)
+            raise
+        _sync_folder(path.parent)
+        _sync_folder(record.parent)
+
+
+def _put_back(record: Path, content: bytes | None) -> None:
+    """The record of the file that stays; where even that fails, file and record differ and readers refuse both."""
+    with suppress(OSError, UserError):
+        if content is None:
+            record.unlink(missing_ok=True)
+        else:
+            with atomic_write(record) as file:
+                file.write(content)
 
 
 def save_bytes(path: Path, content: bytes, made: Made) -> None:
@@ -172,6 +212,16 @@ def path_in_run(path: Path, levels: int) -> str:
     return "/".join([*folders[len(folders) - min(levels, len(folders)) :], name])
 
 
+@contextmanager
+def reading(path: Path) -> Iterator[None]:
+    """Errors of the system in the block are UserErrors that name ``path``, or the file that the system names."""
+    try:
+        yield
+    except OSError as error:
+        at_fault = Path(error.filename) if isinstance(error.filename, str) else path
+        raise not_read(at_fault, error) from error
+
+
 def verified(path: Path) -> Path:
     """``path`` itself; a UserError where its sha256 is not that of its record, or it was written as another file."""
     record = made_of(path)
@@ -217,13 +267,15 @@ def _make_again(path: Path) -> str:
 
 def made_of(path: Path) -> dict[str, Any]:
     """The record of ``path``: ``{sha256, bytes, made}``; a UserError where the file or its record is missing."""
-    if not path.is_file():
-        raise UserError(path, "no such file", "", "run snakemake to make it")
+    with reading(path):
+        if not path.is_file():
+            raise UserError(path, "no such file", "", "run snakemake to make it")
+        content = sidecar(path).read_bytes() if sidecar(path).is_file() else b""
     try:
-        record = json.loads(sidecar(path).read_bytes())
+        record = json.loads(content)
         assert isinstance(record["sha256"], str) and isinstance(record["made"], dict)
         return record
-    except (OSError, ValueError, KeyError, AssertionError, TypeError) as error:
+    except (ValueError, KeyError, AssertionError, TypeError) as error:
         remedy = f"delete the file and run snakemake again: rm {shlex.quote(str(path))}"
         allowed = "every file has a record of its sha256"
         raise UserError(sidecar(path), "missing or unreadable", allowed, remedy) from error
@@ -231,14 +283,15 @@ def made_of(path: Path) -> dict[str, Any]:
 
 def load_json(path: Path) -> Any:
     """The content of a JSON file, verified first."""
-    return json.loads(verified(path).read_bytes())
+    with reading(path):
+        return json.loads(verified(path).read_bytes())
 
 
 def load_arrays(path: Path) -> tuple[dict[str, np.ndarray], dict[str, str]]:
     """Arrays and metadata of a safetensors file, verified first."""
     verified(path)
     try:
-        with safe_open(path, framework="numpy") as file:
+        with reading(path), safe_open(path, framework="numpy") as file:
             metadata = json.loads(file.metadata()[METADATA])
             if not isinstance(metadata, dict):
                 raise TypeError("its metadata is no object")
@@ -250,16 +303,17 @@ def load_arrays(path: Path) -> tuple[dict[str, np.ndarray], dict[str, str]]:
 def load_array(path: Path) -> np.ndarray:
     """A ``.npy`` file, verified first, memory-mapped and read-only; an empty file, which has no map, as an array."""
     verified(path)
-    empty = path.stat().st_size == NPY_HEADER
     try:
-        array = np.load(path, mmap_mode=None if empty else "r", allow_pickle=False)
+        with reading(path):
+            empty = path.stat().st_size == NPY_HEADER
+            array = np.load(path, mmap_mode=None if empty else "r", allow_pickle=False)
         if not isinstance(array, np.ndarray) or array.ndim != 1 or array.dtype.kind not in "iu":
             raise ValueError("it is no array of whole numbers of one dimension")
-    except OSError:
+    except UserError:
         raise
     except Exception as error:  # numpy passes on what its parsers of headers and archives raise
-        remedy = f"delete it and run snakemake again: rm {shlex.quote(str(path))}"
-        raise UserError(path, "no array of lmstages", "allowed: whole numbers in one dimension", remedy) from error
+        allowed = "allowed: whole numbers in one dimension"
+        raise UserError(path, "no array of lmstages", allowed, _make_again(path)) from error
     return array
 
 
@@ -280,7 +334,7 @@ def infinite_if_none(value: float | None) -> float:
 
 def sha256_of(path: Path) -> str:
     """The sha256 of any file's bytes, as hexadecimal digits."""
-    with open(path, "rb") as file:
+    with reading(path), open(path, "rb") as file:
         return _sha256_of(file)
 
 

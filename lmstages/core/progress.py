@@ -7,9 +7,13 @@ import logging
 import sys
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
+from typing import TextIO
 
 from lmstages.core.errors import UserError
+from lmstages.core.system_errors import reason
+from lmstages.core.terminal import shown
 
 LOGGER = logging.getLogger("lmstages")
 SECONDS_BETWEEN_LINES = 5.0
@@ -19,30 +23,57 @@ def log_to(path: Path | None, job: str, quiet: bool = False) -> None:
     """Send every line to stderr and, where given, to a log file, prefixed with the job's name except for errors."""
     LOGGER.setLevel(logging.ERROR if quiet else logging.INFO)
     LOGGER.propagate = False
-    LOGGER.handlers[:] = [logging.StreamHandler(sys.stderr)]
+    LOGGER.handlers[:] = [_Stderr(sys.stderr)]
+    LOGGER.handlers[0].setFormatter(_Line(job))
     if path is not None:
-        LOGGER.addHandler(_file_handler(path))
-    for handler in LOGGER.handlers:
+        handler = _file_handler(path)
         handler.setFormatter(_Line(job))
+        LOGGER.addHandler(handler)
 
 
 def _file_handler(path: Path) -> logging.Handler:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        return logging.FileHandler(path, mode="w", encoding="utf-8")
+        return _File(path, mode="w", encoding="utf-8")
     except OSError as error:
-        raise UserError(path, f"no log can be written here ({error.strerror})", "", "give another --log") from error
+        raise UserError(path, f"no log can be written here ({reason(error)})", "", "give another --log") from error
+
+
+class _Stderr(logging.StreamHandler[TextIO]):
+    """A terminal that has been closed, or a pipe whose reader has gone, does not stop a job."""
+
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 (logging's name)
+        """Pass over what the system refuses; anything else is a bug of ours."""
+        if not isinstance(sys.exc_info()[1], OSError):
+            super().handleError(record)
+
+
+class _File(logging.FileHandler):
+    """A log that cannot be continued, as on a full disk, is named in one line, and the job goes on without it."""
+
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 (logging's name)
+        """Leave the file, and say so; anything but an error of the system is a bug of ours."""
+        error = sys.exc_info()[1]
+        if not isinstance(error, OSError):
+            super().handleError(record)
+            return
+        LOGGER.removeHandler(self)
+        with suppress(OSError):
+            self.close()
+        problem, remedy = f"the log ends here ({reason(error)})", "free some space, or give another --log"
+        allowed = "the job goes on without it"
+        LOGGER.error("lmstages: warning: %s", UserError(self.baseFilename, problem, allowed, remedy))
 
 
 class _Line(logging.Formatter):
-    """``[job] message``; an error begins with its own ``lmstages: error:``."""
+    """``[job] message``, with control characters written out; an error begins with its own ``lmstages: error:``."""
 
     def __init__(self, job: str) -> None:
         super().__init__()
         self.prefix = f"[{job}] " if job else ""
 
     def format(self, record: logging.LogRecord) -> str:
-        return ("" if record.levelno >= logging.ERROR else self.prefix) + super().format(record)
+        return shown(("" if record.levelno >= logging.ERROR else self.prefix) + super().format(record))
 
 
 class Progress:

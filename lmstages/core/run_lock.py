@@ -7,6 +7,7 @@ killed first one and does not write beside them.
 Imports nothing of lmstages.
 """
 
+import errno
 import fcntl
 import json
 import os
@@ -15,25 +16,34 @@ import sys
 import time
 from pathlib import Path
 
+NO_LOCKS = {errno.ENOLCK, errno.ENOTSUP, errno.ENOSYS}
+
 _HELD: dict[Path, int] = {}  # folder -> open file; a process that holds a folder does not wait for itself
 
 
 def hold_folder(folder: Path) -> None:
     """Hold ``folder`` for the life of this process; waits for another run there and says in one line whose it is.
 
-    What Snakemake's own locks there hold afterwards was left by a dead process, and is removed.
+    What Snakemake's own locks there hold afterwards was left by a dead process, and is removed. Raises OSError where
+    the folder cannot be written; a file system without locks is held by nobody, with a warning.
     """
     folder = folder.resolve()
     if folder in _HELD:
         return
     path = folder / ".snakemake" / "run.lock"
     path.parent.mkdir(exist_ok=True)
-    handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+    handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o666)
     try:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         print(f"lmstages: {holder(path)}; this one begins when it has ended", file=sys.stderr, flush=True)
         fcntl.flock(handle, fcntl.LOCK_EX)
+    except OSError as error:
+        if error.errno not in NO_LOCKS:
+            raise
+        warning = f"{folder}: its file system has no locks ({error.strerror}); start one run at a time there"
+        print(f"lmstages: warning: {warning}", file=sys.stderr, flush=True)
+        return
     _HELD[folder] = handle
     _sign(handle)
     os.dup2(handle, 0)

@@ -17,7 +17,7 @@ from typing import Any, Literal, Protocol
 from lmstages.core.errors import UserError
 
 STARTED = time.monotonic()
-SIGNALS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT)
+SIGNALS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT, signal.SIGHUP)  # SIGHUP: the terminal was closed
 SECONDS_TO_SAVE = 120.0  # left before the time limit when a fit stops itself
 FRACTION_TO_SAVE = 0.2  # of a time limit so short that those seconds would leave nothing
 

@@ -19,12 +19,12 @@ from pathlib import Path
 from queue import Empty, Full, Queue
 from threading import Event, Thread
 from typing import Any, BinaryIO
-from urllib.parse import quote, urlsplit
+from urllib.parse import SplitResult, quote, urlsplit
 
 from lmstages.config.sources import Hub, Part, Source, Variant
 from lmstages.core.artifacts import saving
 from lmstages.core.errors import UserError
-from lmstages.corpora.origins import OriginError, Pieces, TimeLimits, from_file, from_hub, from_web, without_password
+from lmstages.corpora.origins import OriginError, Pieces, TimeLimits, from_file, from_hub, from_web, without_secrets
 from lmstages.corpora.text import document_offsets
 from lmstages.corpora.verification import Verification
 
@@ -96,20 +96,23 @@ def _origins(source: Source, part: Part, mirror: str | None, stories: int | None
     if mirror is None:
         return [_web(url, part) for url in part.urls] or [_hub(source, part, source.hub, stories)]
     if "://" in mirror:
-        return [_web(f"{_address(mirror)}/{quote(name)}", part) for name in part.mirror_names]
+        base = _address(mirror)
+        paths = [f"{base.path.rstrip('/')}/{quote(name)}" for name in part.mirror_names]
+        return [_web(base._replace(path=path, fragment="").geturl(), part) for path in paths]
     folder = _folder(mirror)
     copies = [_hub_copy(source, part, folder, stories)] if source.hub else []
     return copies + [_file(folder / name, part) for name in part.mirror_names]
 
 
-def _address(mirror: str) -> str:
+def _address(mirror: str) -> SplitResult:
     try:
-        is_http = urlsplit(mirror).scheme in ("http", "https")
+        address = urlsplit(mirror)
+        is_http = address.scheme in ("http", "https") and bool(address.hostname)
     except ValueError:  # such as http://[
         is_http = False
     if not is_http:
         raise UserError("mirror", "neither a folder nor an http address", "FOLDER, or an address http(s)://...")
-    return mirror.rstrip("/")
+    return address
 
 
 def _folder(mirror: str) -> Path:
@@ -121,7 +124,7 @@ def _folder(mirror: str) -> Path:
 
 
 def _web(url: str, part: Part) -> Origin:
-    return Origin(without_password(url), partial(from_web, url), part.variants, _largest(part))
+    return Origin(without_secrets(url), partial(from_web, url), part.variants, _largest(part))
 
 
 def _file(path: Path, part: Part) -> Origin:
@@ -180,7 +183,7 @@ def _with_retries(origin: Origin, file: BinaryIO, limits: TimeLimits) -> Variant
 
 
 def _all_failed(source: Source, part: Part, mirror: str | None, errors: list[tuple[Origin, OriginError]]) -> UserError:
-    where = source.name if mirror is None else f"{source.name} in mirror {without_password(mirror)}"
+    where = source.name if mirror is None else f"{source.name} in mirror {without_secrets(mirror)}"
     shown = [(origin, error) for origin, error in errors if mirror is None or not error.absent]
     problem = ", then ".join(f"{origin.label}: {error}" for origin, error in shown)
     nothing = "none of these is there: " + ", ".join(origin.label for origin, _ in errors)

@@ -28,6 +28,7 @@ from starlette.routing import Route
 
 from lmstages.config.sections import from_section
 from lmstages.core.errors import UserError
+from lmstages.core.terminal import show
 from lmstages.core.visible import visible
 from lmstages.playground.answers import MOST_TOKENS, Playground, Question
 
@@ -170,8 +171,8 @@ def play(folder: Path, port: int) -> None:
     playground = Playground(folder)
     listener = listening(port)
     address = f"http://{LOOPBACK}:{listener.getsockname()[1]}/"
-    print(f"{folder}: {len(playground.experiments)} models at {address}", flush=True)
-    print("for this machine alone; Ctrl-C ends it", flush=True)
+    show(f"{folder}: {len(playground.experiments)} models at {address}")
+    show("for this machine alone; Ctrl-C ends it")
     try:
         server(playground).run(sockets=[listener])
     except KeyboardInterrupt:

@@ -92,7 +92,7 @@ def _vocab_size(path: Path) -> int:
 
 
 def read_tokenizer(folder: Path) -> TextTokenizer:
-    """The tokenizer of a token folder; raises UserError where none could be made of the text or this version knows none."""
+    """The tokenizer of a token folder; a UserError where the text allowed none, or this version does not know it."""
     if failure := failure_of(folder):
         raise UserError(folder / TOKENIZER, failure)
     saved = artifacts.load_json(folder / TOKENIZER)

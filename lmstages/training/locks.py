@@ -15,6 +15,7 @@ from filelock import LeaseSettingsMismatch, OwnerRecord, SoftFileLease, Timeout
 
 from lmstages.core.errors import UserError
 from lmstages.core.progress import LOGGER
+from lmstages.core.system_errors import not_written
 
 NAME = "lock"
 HEARTBEAT = 2.0  # seconds; a second process waits as long until it is refused
@@ -30,14 +31,19 @@ class FolderLock:
         self.lease = SoftFileLease(self.path, lease_duration=silence, heartbeat_interval=min(heartbeat, silence / 3))
 
     def acquire(self) -> None:
-        """Take the folder, also from a dead owner, with a warning; a UserError where the owner is alive."""
-        self.folder.mkdir(parents=True, exist_ok=True)
-        owner, last_beat = self.lease.owner, self._last_beat()
+        """Take the folder, also from a dead owner, with a warning; a UserError where the owner is alive.
+
+        The same where the system does not let us write there.
+        """
         try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            owner, last_beat = self.lease.owner, self._last_beat()
             self._acquire(last_beat)
         except (Timeout, LeaseSettingsMismatch) as error:
             problem = f"{_described(self.lease.owner)} is writing in it"
             raise UserError(self.folder, problem, "one process at a time may", "wait for it, or stop it") from error
+        except OSError as error:
+            raise not_written(self.path, error) from error
         if last_beat is not None:
             LOGGER.warning("%s: the lock of %s, which is gone, is taken over", self.folder, _described(owner))
 

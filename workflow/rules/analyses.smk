@@ -18,7 +18,7 @@ rule overlap:
         out=subpath(output.fractions, parent=True),
         code=code_hash("overlap"),
     shell:
-        "python -m lmstages overlap --text {params.text:q} --out {params.out:q} --section {params.section:q}"
+        '"${{LMSTAGES_PYTHON:-python}}" -m lmstages overlap --text {params.text:q} --out {params.out:q} --section {params.section:q}'
         " --code {params.code:q}"
         " 2>&1 | tee -i {log:q} >&2"
 
@@ -38,7 +38,7 @@ rule contrast:
         text=subpath(input.facts, parent=True),
         code=code_hash("contrast"),
     shell:
-        "python -m lmstages contrast --text {params.text:q} --out {output:q} --section {params.section:q}"
+        '"${{LMSTAGES_PYTHON:-python}}" -m lmstages contrast --text {params.text:q} --out {output:q} --section {params.section:q}'
         " --code {params.code:q}"
         " 2>&1 | tee -i {log:q} >&2"
 
@@ -64,7 +64,7 @@ rule probe:
         out=subpath(output.probe, parent=True),
         code=code("probe"),
     shell:
-        "python -m lmstages probe --model {input.model:q} --tokens {params.tokens:q} --contrasts {input.contrasts:q}"
+        '"${{LMSTAGES_PYTHON:-python}}" -m lmstages probe --model {input.model:q} --tokens {params.tokens:q} --contrasts {input.contrasts:q}'
         " --out {params.out:q} --section {params.section:q} --threads {threads} --code {params.code:q}"
         " 2>&1 | tee -i {log:q} >&2"
 
@@ -86,6 +86,6 @@ rule analyse:
         corpus=subpath(output.rows, parent=True),
         code=code_hash("analyse"),
     shell:
-        "python -m lmstages analyse --corpus {params.corpus:q} --out {output.rows:q} --section {params.section:q}"
+        '"${{LMSTAGES_PYTHON:-python}}" -m lmstages analyse --corpus {params.corpus:q} --out {output.rows:q} --section {params.section:q}'
         " --code {params.code:q}"
         " 2>&1 | tee -i {log:q} >&2"

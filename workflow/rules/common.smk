@@ -4,6 +4,7 @@ import hashlib
 import inspect
 import json
 import os
+import shlex
 import sys
 from contextlib import redirect_stderr
 from io import StringIO
@@ -12,6 +13,7 @@ from pathlib import Path
 from snakemake.cli import get_argument_parser
 from snakemake.common.configfile import load_configfile
 from snakemake.exceptions import WorkflowError
+from snakemake.settings.types import DeploymentMethod
 from snakemake.utils import update_config
 
 PROJECT = Path(str(workflow.current_basedir)).parents[1]
@@ -69,8 +71,18 @@ def begin():
     looks = workflow.output_settings.dryrun or (options and any(getattr(options, name) for name in LOOKS_ONLY))
     makes_files = not looks and not (options and set(options.targets) == {"show"})
     if makes_files:
-        hold_folder(Path.cwd())
+        hold(Path.cwd())
     return makes_files
+
+
+def hold(folder):
+    """Hold the folder, or say in one line why the system does not let us."""
+    try:
+        hold_folder(folder)
+    except OSError as error:
+        path = error.filename or folder
+        remedy = "make it writable, or start in another folder with --directory"
+        raise WorkflowError(f"lmstages: error: {path}: cannot be locked ({error.strerror}); {remedy}")
 
 
 IS_JOB = workflow.remote_exec or workflow.subprocess_exec
@@ -103,7 +115,7 @@ def chosen_run():
     if name is not None:
         files = [run_file(name), *files]
     elif not files and config == by_snakemake:
-        files = [Path("config.yaml")]
+        files = [own_config()]
     if text is None:
         return read_run(files, settings), origin(files, None)
     run = text_run(files, text, settings)
@@ -123,6 +135,16 @@ def look_ahead():
 
         for warning in forecast(RUN):
             print(f"lmstages: {warning}", file=sys.stderr)
+
+
+def own_config():
+    """config.yaml of the working directory."""
+    path = Path("config.yaml")
+    if not path.exists():
+        project = shlex.quote(str(PROJECT))
+        remedy = f"start it there, cd {project} && snakemake, or name one with --configfile or --config run=NAME"
+        raise WorkflowError(f"lmstages: error: {path}: not in {Path.cwd()}, but in {project}; {remedy}")
+    return path
 
 
 RUN, ORIGIN = or_stop(chosen_run)
@@ -150,9 +172,14 @@ stop_if_changed()
 # A cluster ends a job at its time limit; on one machine ``runtime`` is no more than a guess.
 os.environ["LMSTAGES_TIME_LIMIT"] = "yes" if workflow.remote_exec else ""
 
+# Jobs run on the interpreter that runs Snakemake, activated or not; an image has one of its own, called python.
+IN_IMAGE = DeploymentMethod.APPTAINER in workflow.deployment_settings.deployment_method
+os.environ["LMSTAGES_PYTHON"] = "python" if IN_IMAGE else sys.executable
+
 
 envvars:
     "LMSTAGES_MIRROR",
+    "LMSTAGES_PYTHON",
     "LMSTAGES_RUN",
     "LMSTAGES_TIME_LIMIT",
     "LMSTAGES_TYPED",

@@ -10,7 +10,7 @@ rule download:
     params:
         code=code_hash("download"),
     shell:
-        "python -m lmstages download --source {wildcards.source:q} --part {wildcards.part:q}"
+        '"${{LMSTAGES_PYTHON:-python}}" -m lmstages download --source {wildcards.source:q} --part {wildcards.part:q}'
         " --stories {wildcards.stories:q}"
         " --out {output:q} --code {params.code:q}"
         " 2>&1 | tee -i {log:q} >&2"
@@ -34,8 +34,8 @@ rule prepare:
         out=subpath(output.facts, parent=True),
         code=code_hash("prepare"),
     shell:
-        "python -m lmstages prepare --raw {params.raw:q} --content {params.content:q} --out {params.out:q}"
-        " --section {params.section:q} --code {params.code:q}"
+        '"${{LMSTAGES_PYTHON:-python}}" -m lmstages prepare --raw {params.raw:q} --content {params.content:q}'
+        " --out {params.out:q} --section {params.section:q} --code {params.code:q}"
         " 2>&1 | tee -i {log:q} >&2"
 
 
@@ -57,7 +57,7 @@ rule tokenize:
         out=subpath(output.tokenizer, parent=True),
         code=code_hash("tokenize"),
     shell:
-        "python -m lmstages tokenize --keep-going --text {params.text:q} --layout {params.layout:q}"
-        " --out {params.out:q}"
+        '"${{LMSTAGES_PYTHON:-python}}" -m lmstages tokenize --keep-going --text {params.text:q}'
+        " --layout {params.layout:q} --out {params.out:q}"
         " --section {params.section:q} --threads {threads} --code {params.code:q}"
         " 2>&1 | tee -i {log:q} >&2"

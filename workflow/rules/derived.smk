@@ -25,7 +25,7 @@ rule derive:
         out=subpath(output.model, parent=True),
         code=code("derive"),
     shell:
-        "python -m lmstages derive --base {input.base:q} --tokens {params.tokens:q} --out {params.out:q}"
+        '"${{LMSTAGES_PYTHON:-python}}" -m lmstages derive --base {input.base:q} --tokens {params.tokens:q} --out {params.out:q}'
         " --section {params.section:q} --threads {threads} --code {params.code:q}"
         " 2>&1 | tee -i {log:q} >&2"
 
@@ -48,6 +48,6 @@ rule quantization_error:
         tokens=subpath(input.tokens, parent=True),
         code=code("quantization_error"),
     shell:
-        "python -m lmstages quantization_error --model {input.model:q} --base {input.base:q} --tokens {params.tokens:q}"
+        '"${{LMSTAGES_PYTHON:-python}}" -m lmstages quantization_error --model {input.model:q} --base {input.base:q} --tokens {params.tokens:q}'
         " --out {output:q} --section {params.section:q} --threads {threads} --code {params.code:q}"
         " 2>&1 | tee -i {log:q} >&2"

@@ -20,6 +20,6 @@ rule mix:
         out=subpath(output.facts, parent=True),
         code=code_hash("mix"),
     shell:
-        "python -m lmstages mix --components {params.components:q} --text {params.text:q} --out {params.out:q}"
+        '"${{LMSTAGES_PYTHON:-python}}" -m lmstages mix --components {params.components:q} --text {params.text:q} --out {params.out:q}'
         " --section {params.section:q} --code {params.code:q}"
         " 2>&1 | tee -i {log:q} >&2"

@@ -28,7 +28,7 @@ rule fit:
         resume=f"resume/{RUN.name}/{{corpus}}.{{tokenizer}}.{{model}}.seed{{seed}}",  # no output: it survives a kill
         code=code("fit"),
     shell:
-        "python -m lmstages fit --tokens {params.tokens:q} --out {params.out:q} --section {params.section:q}"
+        '"${{LMSTAGES_PYTHON:-python}}" -m lmstages fit --tokens {params.tokens:q} --out {params.out:q} --section {params.section:q}'
         " --seed {wildcards.seed:q} --resume {params.resume:q} ${{LMSTAGES_TIME_LIMIT:+--minutes {resources.runtime}}}"
         " --device {resources.device:q} --threads {threads} --code {params.code:q}"
         " 2>&1 | tee -i {log:q} >&2"
@@ -61,7 +61,7 @@ rule evaluate:
         out=subpath(output.scores, parent=True),
         code=code("evaluate"),
     shell:
-        "python -m lmstages evaluate --model {input.model:q} --tokens {params.tokens:q} --text {params.text:q}"
+        '"${{LMSTAGES_PYTHON:-python}}" -m lmstages evaluate --model {input.model:q} --tokens {params.tokens:q} --text {params.text:q}'
         " --out {params.out:q} --section {params.section:q} --device {resources.device:q} --threads {threads}"
         " --code {params.code:q}"
         " 2>&1 | tee -i {log:q} >&2"

@@ -22,6 +22,7 @@ rule score_pretrained:
         out=subpath(output.facts, parent=True),
         code=code_hash("score_pretrained"),
     shell:
-        "python -m lmstages score_pretrained --keep-going --text {params.text:q} --out {params.out:q}"
-        " --section {params.section:q} --content {params.content:q} --threads {threads} --code {params.code:q}"
+        '"${{LMSTAGES_PYTHON:-python}}" -m lmstages score_pretrained --keep-going --text {params.text:q}'
+        " --out {params.out:q} --section {params.section:q} --content {params.content:q}"
+        " --threads {threads} --code {params.code:q}"
         " 2>&1 | tee -i {log:q} >&2"

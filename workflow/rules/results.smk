@@ -18,7 +18,7 @@ rule oracle:
         out=subpath(output.expected, parent=True),
         code=code_hash("oracle"),
     shell:
-        "python -m lmstages oracle --text {params.text:q} --out {params.out:q} --section {params.section:q}"
+        '"${{LMSTAGES_PYTHON:-python}}" -m lmstages oracle --text {params.text:q} --out {params.out:q} --section {params.section:q}'
         " --code {params.code:q}"
         " 2>&1 | tee -i {log:q} >&2"
 
@@ -38,7 +38,7 @@ rule compress:
         text=subpath(input.facts, parent=True),
         code=code_hash("compress"),
     shell:
-        "python -m lmstages compress --text {params.text:q} --out {output:q} --section {params.section:q}"
+        '"${{LMSTAGES_PYTHON:-python}}" -m lmstages compress --text {params.text:q} --out {output:q} --section {params.section:q}'
         " --code {params.code:q}"
         " 2>&1 | tee -i {log:q} >&2"
 
@@ -65,7 +65,7 @@ rule summarize:
         out=subpath(output.results, parent=True),
         code=code_hash("summarize"),
     shell:
-        "python -m lmstages summarize --out {params.out:q} --section {params.section:q}"
+        '"${{LMSTAGES_PYTHON:-python}}" -m lmstages summarize --out {params.out:q} --section {params.section:q}'
         " --code {params.code:q}"
         " 2>&1 | tee -i {log:q} >&2"
 
@@ -86,7 +86,7 @@ rule report:
         folder=subpath(output.page, parent=True),
         code=code_hash("report"),
     shell:
-        "python -m lmstages report --results {params.folder:q} --out {params.folder:q}"
+        '"${{LMSTAGES_PYTHON:-python}}" -m lmstages report --results {params.folder:q} --out {params.folder:q}'
         " --code {params.code:q} 2>&1 | tee -i {log:q} >&2"
 
 
@@ -110,7 +110,7 @@ rule figures:
         folder=subpath(output[0], parent=True),
         code=code_hash("figures", *figure_modules()),
     shell:
-        "python -m lmstages figures --results {params.folder:q} --out {output:q}"
+        '"${{LMSTAGES_PYTHON:-python}}" -m lmstages figures --results {params.folder:q} --out {output:q}'
         " --code {params.code:q} 2>&1 | tee -i {log:q} >&2"
 
 
@@ -127,7 +127,7 @@ rule verdict:
         folder=subpath(output[0], parent=True),
         code=code_hash("verdict"),
     shell:
-        "python -m lmstages verdict --results {params.folder:q} --out {output:q}"
+        '"${{LMSTAGES_PYTHON:-python}}" -m lmstages verdict --results {params.folder:q} --out {output:q}'
         " --code {params.code:q} 2>&1 | tee -i {log:q} >&2"
 
 
@@ -139,4 +139,4 @@ rule show:
     params:
         results=ROOT,
     shell:
-        "python -m lmstages table {params.results:q} 2>&1 | tee -i {log:q}"
+        '"${{LMSTAGES_PYTHON:-python}}" -m lmstages table {params.results:q} 2>&1 | tee -i {log:q}'
