@@ -93,15 +93,18 @@ def _check_options(parser: argparse.ArgumentParser) -> None:
 @command(options=_check_options, for_people=True, is_stage=False)
 def check(args: argparse.Namespace) -> None:
     """Read a config and list the experiments that it would run."""
+    from lmstages.config import resources
     from lmstages.config.reading import read_run
     from lmstages.core.terminal import show
 
     run = read_run(args.config)
+    warnings = resources.larger_than(resources.machine_megabytes(), run.configs())
     if any(corpus.path is not None for corpus in run.corpora.values()):
         from lmstages.corpora.forecast import forecast
 
-        for warning in forecast(run):
-            logging.getLogger("lmstages").warning("%s", warning)
+        warnings += forecast(run)
+    for warning in warnings:
+        logging.getLogger("lmstages").warning("%s", warning)
     for corpus, tokenizer, model, seed in run.experiments():
         show(f"{corpus}/{tokenizer}/{model}/seed{seed}")
 

@@ -753,3 +753,13 @@ def test_a_long_fit_of_autograd_is_known_before_the_first_job(write, tmp_path):
     [warning] = forecast(run)
     assert warning.startswith("models.autograd takes about 6 minutes on own/char, whose vocabulary has about 3,500 ")
     assert resources.minutes(run.models["autograd"].config, 3501) > 20
+
+
+def test_a_model_larger_than_the_machine_is_said(write):
+    run = read_run(write(models="{bigram: , gpt: {width: 8192, layers: 4}}"))
+    [warning] = resources.larger_than(16000, run.configs())
+    assert (
+        warning.startswith("models.gpt needs about 81.3 ")
+        and "GB of memory to fit, this machine has 16.0 GB" in warning
+    )
+    assert resources.larger_than(100000, run.configs()) == [] and resources.machine_megabytes() > 100

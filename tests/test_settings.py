@@ -5,7 +5,6 @@ import json
 import os
 import random
 import re
-import shlex
 import shutil
 import subprocess
 import sys
@@ -13,9 +12,12 @@ import time
 from pathlib import Path
 
 import pytest
+from snakemake.cli import parse_config
 from test_workflow import PROJECT, environment
 
+from lmstages.config.overrides import typed_settings, with_typed
 from lmstages.core import contents
+from lmstages.core.errors import UserError
 
 SMALL = """
 corpora: {coined: {count: 60}}
@@ -259,7 +261,7 @@ def test_two_texts_of_one_name_are_not_one_run(folder):
     assert (folder / "results/input/input/text/train.txt").read_text() in words("a")
     prepared(folder, "text=b/input.txt", "as=second")
     assert (folder / "results/second/second/text/train.txt").read_text() in words("b")
-    assert is_done(folder, f"text={folder}/a/input.txt")  # the same text by another path
+    planned(folder, *PREPARE, f"text={folder}/a/input.txt")  # the same text by another path
 
 
 def test_one_text_under_two_configs_is_not_one_run(folder):
@@ -286,10 +288,29 @@ TYPED = ["007", "123_456", "1e5", "Chapter 1: Intro.txt", "{draft}.txt", "[a].tx
 
 
 @pytest.mark.parametrize("name", TYPED)
-def test_a_text_of_any_name_is_read(folder, name):
-    (folder / name).write_text(words(1))
-    plan = planned(folder, *PREPARE, f"text={name}")
-    assert f"lmstages prepare --raw {shlex.quote(name)} --content" in plan
+def test_a_setting_is_what_was_typed(name):
+    for command in (["--config", f"text={name}"], ["-C", "seeds=[1]", f"text={name}"], [f"--config=text={name}"]):
+        by_snakemake = parse_config([f"text={name}"])
+        assert with_typed(by_snakemake, typed_settings(["-n", *command, "--cores", "1"])) == {"text": name}
+
+
+def test_only_what_stands_after_config_is_a_setting():
+    assert typed_settings(["text=a", "--configfile", "text=b", "--config", "run=1", "-n", "text=c"]) == {"run": "1"}
+    assert with_typed({"set": ["a.b=1", "c.d=2"], "seeds": [1]}, {"set": "[a.b=1, c.d=2]"})["set"] == ["a.b=1", "c.d=2"]
+    assert with_typed({"text": None}, {"text": ""}) == {"text": None}
+
+
+def test_a_converted_value_that_nobody_typed_is_refused_with_the_way_to_quote_it():
+    with pytest.raises(
+        UserError, match=r"^--config text: was read as 7, which is no text; put it in two pairs of quot"
+    ):
+        with_typed({"text": 7}, {})
+
+
+def test_a_text_whose_name_is_a_mapping_is_read(folder):
+    (folder / "Chapter 1: Intro.txt").write_text(words(1))
+    plan = planned(folder, *PREPARE, "text=Chapter 1: Intro.txt")
+    assert "lmstages prepare --raw 'Chapter 1: Intro.txt' --content" in plan
 
 
 def test_a_text_with_braces_in_its_name_is_prepared(folder):
@@ -299,9 +320,9 @@ def test_a_text_with_braces_in_its_name_is_prepared(folder):
 
 
 def test_a_separator_is_the_line_that_was_typed(folder):
-    (folder / "my.txt").write_text("one\n---\ntwo\n---\n" * 20)
+    (folder / "my.txt").write_text("one\n---\ntwo\n---\n" * 200)
     prepared(folder, "text=my.txt", "documents=separator", "separator=---")
-    assert json.loads((folder / "results/my/my/text/corpus.json").read_text())["splits"]["train"]["documents"] == 32
+    assert json.loads((folder / "results/my/my/text/corpus.json").read_text())["splits"]["train"]["documents"] == 320
 
 
 def test_a_home_is_found_where_no_shell_does(folder, monkeypatch):

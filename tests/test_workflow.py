@@ -211,7 +211,9 @@ def test_a_text_shorter_than_the_context_is_one_clear_error(project):
     (project / "short.txt").write_text("four")
     done = snakemake(project, "--config", "run=tiny", "text=short.txt")
     assert (
-        done.returncode != 0 and "text too short: the train part has 3 tokens; model gpt looks back over" in done.stderr
+        done.returncode != 0
+        and "text too short: the train part of short.txt has at most 3 tokens of char, gpt looks back over"
+        in done.stderr
     )
 
 

@@ -57,12 +57,12 @@ KEYS: dict[str, Any] = {
     "weights": Literal["fitted", "equal"],
     "compressors": list[Literal["gzip", "bz2", "xz", "zstd"]],
     "hyperparameters": dict[str, Any],
-    "source": Literal[EMBEDDED] | None,  # type: ignore[valid-type]
+    "source": Literal[EMBEDDED] | None,
 }
 OF_COMMAND: dict[str, dict[str, Any]] = {
     "summarize": SUMMARIZED,
     "prepare": {"source": str | None, "split": dict[str, Any], "documents": str | None},
-    "oracle": {**KEYS, "source": Literal[EMBEDDED]},  # type: ignore[valid-type]
+    "oracle": {**KEYS, "source": Literal[EMBEDDED]},
     "analyse": {**KEYS, "cells": list[ScoredModel]},
     "inspect": {**KEYS, "cells": list[tuple[str, Seed]]},
 }

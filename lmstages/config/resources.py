@@ -6,6 +6,9 @@ An estimate errs on the side of more: a job that asks for too much waits a littl
 killed and resumes. Profiles may overrule every estimate. Knows the ladder's records; no file and no scheduler.
 """
 
+import os
+from collections.abc import Mapping
+
 from lmstages.config.hyperparameters.base import ModelConfig
 from lmstages.config.hyperparameters.neural import Autograd, Neural
 
@@ -75,6 +78,22 @@ def too_large(config: ModelConfig) -> str:
     """Why no machine can fit a model, in words; empty where one could. The vocabulary is not known yet."""
     needed = megabytes(config, LEAST_VOCABULARY, 0) / 1000
     return f"needs about {needed:,.0f} GB of memory to fit" if needed > LARGEST_GIGABYTES else ""
+
+
+def larger_than(machine_megabytes: float, models: Mapping[str, ModelConfig]) -> list[str]:
+    """Sentences on the models whose fits need more memory than a machine has, by the estimate of ``megabytes``."""
+    needs = {name: megabytes(config, LEAST_VOCABULARY, 0) for name, config in models.items()}
+    machine = f"this machine has {machine_megabytes / 1000:,.1f} GB"
+    return [
+        f"models.{name} needs about {needed / 1000:,.1f} GB of memory to fit, {machine}; lower its widths or batches"
+        for name, needed in needs.items()
+        if needed > max(machine_megabytes, LEAST_MEGABYTES)
+    ]
+
+
+def machine_megabytes() -> float:
+    """The memory of this machine."""
+    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / 1e6
 
 
 def _widest(config: ModelConfig) -> int:

@@ -3,6 +3,7 @@
 Knows ``sections`` and the records of the ladder; ``jobs`` says what each job receives of them.
 """
 
+from lmstages.config.hyperparameters.base import ModelConfig
 from lmstages.config.hyperparameters.quantized import DerivedLlama
 from lmstages.config.sections import (
     OWN,
@@ -82,6 +83,10 @@ class Experiments(Basics):
             return self.seeds_of(record.config.of)
         seeds = record.seeds or self.seeds
         return seeds if record.config.family == "neural" else seeds[:1]
+
+    def configs(self) -> dict[str, ModelConfig]:
+        """The hyperparameters of every model."""
+        return {name: record.config for name, record in self.models.items()}
 
     def derived(self) -> list[str]:
         """Models that are made from another model of the run."""

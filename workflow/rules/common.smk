@@ -129,12 +129,16 @@ def run_file(name):
 
 
 def look_ahead():
-    """Say what can be known of texts of one's own before the first job."""
+    """Say before the first job what can be known of texts of one's own and of what the models need."""
+    warnings = []
+    if workflow.local_exec:
+        warnings = resources.larger_than(resources.machine_megabytes(), RUN.configs())
     if any(corpus.path is not None for corpus in RUN.corpora.values()):
         from lmstages.corpora.forecast import forecast
 
-        for warning in forecast(RUN):
-            print(f"lmstages: {warning}", file=sys.stderr)
+        warnings += forecast(RUN)
+    for warning in warnings:
+        print(f"lmstages: {warning}", file=sys.stderr)
 
 
 def own_config():
