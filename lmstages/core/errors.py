@@ -3,15 +3,22 @@
 Everything else that goes wrong is a bug and keeps its traceback.
 """
 
+import re
 from collections.abc import Iterable
 from difflib import get_close_matches
 
+from lmstages.core.visible import visible
+
+FOREIGN_NEWLINE = re.compile(r"\n(?!  )")  # a list of problems has one on each line, indented
+
 
 class UserError(ValueError):
-    """``where: found; allowed; remedy`` on one line; empty parts are left out."""
+    """``where: found; allowed; remedy`` on one line; empty parts are left out, control characters written out."""
 
     def __init__(self, where: object, found: str, allowed: str = "", remedy: str = "") -> None:
-        super().__init__("; ".join(part for part in (f"{where}: {found}", allowed, remedy) if part))
+        name = str(where).replace("\n", "\\n")
+        text = "; ".join(part for part in (f"{name}: {found}", allowed, remedy) if part)
+        super().__init__(visible(FOREIGN_NEWLINE.sub(r"\\n", text)).replace("\t", "\\t"))
 
 
 class FitError(UserError):
