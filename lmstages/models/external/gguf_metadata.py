@@ -77,6 +77,8 @@ def must_not_be_misspelt(path: Path, facts: Mapping[str, Any]) -> None:
     known = [*OBEYED, *PARTS, *READ_FIRST]
     namespaces = (LLAMA, VOCABULARY)
     for key in facts:
+        if not key.isprintable():
+            raise UserError(path, f"its metadata {ascii(key)} is no key", "", "fetch it again and compare its sha256")
         if key in known or key.startswith(namespaces):
             continue
         if nearest := get_close_matches(key, known, n=1, cutoff=0.9):
