@@ -146,7 +146,7 @@ def test_a_damaged_name_of_a_key_is_refused(path):
 
 
 def test_a_key_of_control_characters_is_refused(path):
-    path.write_bytes(path.read_bytes().replace(b"llama.rope.freq_base", b"ll\0\0\0\0\0\0e.freq_base"))
+    path.write_bytes(path.read_bytes().replace(b"llama.rope.freq_base", b"ll\0\0\0\0\0\0\0e.freq_base"))
     with pytest.raises(UserError, match=r"its metadata 'll.*e.freq_base' is no key; fetch it again"):
         gguf_file.opened(path)
 
@@ -210,6 +210,7 @@ def test_a_file_of_the_other_byte_order_is_refused(tmp_path):
         ("token_type", [0.5], "its metadata tokenizer.ggml.token_type is no list of type int"),
         ("remove_extra_whitespaces", True, "its metadata tokenizer.ggml.remove_extra_whitespaces is True; allowed: 0"),
         ("precompiled_charsmap", [1, 2], r"tokenizer.ggml.precompiled_charsmap is \[1, 2\]"),
+        ("ad_space_prefix", False, r"'tokenizer.ggml.ad_space_prefix' is no key \(did you mean"),
         ("add_space_prefix", 2, "tokenizer.ggml.add_space_prefix is no truth value"),
     ],
 )
