@@ -47,7 +47,7 @@ HOSTILE = (
     {"a": 1},
     [[]] * 3,
 )
-COUNTS = [100, pytest.param(3000, marks=pytest.mark.slow)]
+COUNTS = [100, pytest.param(1500, marks=pytest.mark.slow)]
 
 
 @contextmanager
@@ -97,7 +97,7 @@ def damaged(content: bytes, draws: np.random.Generator, first: int, end: int) ->
         return content[:position] + again + content[position + length :], None
     flipped = bytes([content[position] ^ (1 << int(draws.integers(8)))])
     number = struct.pack("<q", int(draws.choice([-1, 0, 1, 2**20, 2**31, 2**62])))
-    written_over = {"bit": flipped, "byte": draws.bytes(1), "number": number}[kind]
+    written_over = {"bit": flipped, "byte": draws.bytes(1), "number": number}[kind][: len(content) - position]
     mutated = content[:position] + written_over + content[position + len(written_over) :]
     return mutated, {n for n in range(position, position + len(written_over)) if mutated[n] != content[n]}
 
@@ -125,7 +125,9 @@ def test_a_damaged_gguf_is_one_line_or_changes_nothing(tmp_path, count):
 def free_bytes(path) -> tuple[int, set[int]]:
     """Where the weights begin, and the bytes of the header with which any other file would be as possible."""
     reader = gguf.GGUFReader(str(path))
-    free = set()
+    last = reader.tensors[-1].field
+    ending = last.offset + sum(int(part.nbytes) for part in last.parts)
+    free = set(range(ending, int(reader.data_offset) + 8))  # padding and the first weights
     for name, field in reader.fields.items():
         if name in FREE or name.startswith("general.name"):
             size = sum(int(part.nbytes) for part in field.parts)
@@ -190,7 +192,7 @@ def test_a_hostile_config_json_is_one_line_or_changes_nothing(folder, count):
 
 
 @pytest.mark.parametrize("name", ["config.json", "tokenizer.json", "tokenizer_config.json"])
-@pytest.mark.parametrize("count", [30, pytest.param(1000, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("count", [30, pytest.param(500, marks=pytest.mark.slow)])
 def test_damaged_bytes_of_json_are_one_line_or_a_possible_file(folder, name, count):
     (folder / "tokenizer_config.json").write_text(json.dumps({"bos_token": "<s>", "eos_token": {"content": "<s>"}}))
     draws, path = np.random.default_rng(2), folder / name
