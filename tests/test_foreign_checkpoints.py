@@ -145,6 +145,12 @@ def test_a_damaged_name_of_a_key_is_refused(path):
         gguf_file.opened(path)
 
 
+def test_a_key_of_control_characters_is_refused(path):
+    path.write_bytes(path.read_bytes().replace(b"llama.rope.freq_base", b"ll\0\0\0\0\0\0\0e.freq_base"))
+    with pytest.raises(UserError, match=r"its metadata 'll.*e.freq_base' is no key; fetch it again"):
+        gguf_file.opened(path)
+
+
 def test_a_tensor_that_lies_elsewhere_is_refused(path):
     content = bytearray(path.read_bytes())
     position = content.index(b"blk.0.ffn_norm.weight") + len("blk.0.ffn_norm.weight") + 4 + 8 + 4
@@ -204,6 +210,7 @@ def test_a_file_of_the_other_byte_order_is_refused(tmp_path):
         ("token_type", [0.5], "its metadata tokenizer.ggml.token_type is no list of type int"),
         ("remove_extra_whitespaces", True, "its metadata tokenizer.ggml.remove_extra_whitespaces is True; allowed: 0"),
         ("precompiled_charsmap", [1, 2], r"tokenizer.ggml.precompiled_charsmap is \[1, 2\]"),
+        ("ad_space_prefix", False, r"'tokenizer.ggml.ad_space_prefix' is no key \(did you mean"),
         ("add_space_prefix", 2, "tokenizer.ggml.add_space_prefix is no truth value"),
     ],
 )
@@ -407,6 +414,12 @@ def test_one_of_several_ends_of_text_may_be_the_tokenizers(folder):
     assert own(folder).end == 7
 
 
+@pytest.mark.parametrize(("begin", "ends"), [(0, None), (None, 0)])
+def test_where_only_one_of_begin_and_end_is_known_it_is_both(folder, begin, ends):
+    theirs = own(changed(folder, bos_token_id=begin, eos_token_id=ends))
+    assert (theirs.begin, theirs.end) == (0, 0)
+
+
 def test_a_special_token_that_is_no_piece_is_refused(folder):
     with pytest.raises(
         UserError, match=r"tokenizer_config.json: bos_token '<bos>'; allowed: a piece of tokenizer.json"
@@ -533,6 +546,14 @@ def test_a_definition_without_usable_numbers_is_one_line(folder, change, message
 
 
 # Export
+
+
+def test_a_checkpoint_with_more_pieces_than_rows_is_not_exported(folder):
+    definition = json.loads((folder / "tokenizer.json").read_text())
+    pieces = definition["model"]["vocab"] | {f"more{n}": 294 + n for n in range(5)}
+    redefined(folder, model={**definition["model"], "vocab": pieces})
+    with pytest.raises(UserError, match=r"its vocabulary has 299 pieces, its embedding 296 rows; a piece needs a row"):
+        export_checkpoint(folder, folder / "m.gguf", section("gguf"), {})
 
 
 def exported(tmp_path, kind):

@@ -171,7 +171,8 @@ class CheckpointTokenizer:
         if begin is None and end is None:
             raise UserError(where, "its vocabulary has neither a begin nor an end of text")
         self.where, self.tokenize, self.spelling, self.normalizer = where, tokenize, spelling, normalizer
-        self.begin, self.end = [token for token in (begin, end, begin) if token is not None][:2]
+        self.begin: int = begin if begin is not None else end  # type: ignore[assignment]  # one of them is a token
+        self.end: int = end if end is not None else self.begin
         self.vocab_size = len(spelling)
         space = b"".join(spelling[token] for token in tokenize(" "))
         self.spells_spaces = SPACE.encode() in space  # in bytes, where the vocabulary has no piece for the space
@@ -405,6 +406,9 @@ def of_folder(folder: Path, begin: int | None, ends: Sequence[int], vocab_size: 
     if definition.is_file():
         _must_be_bpe(definition)
     own = from_folder(folder, begin, ends)
+    if own.vocab_size > vocab_size:
+        problem = f"its vocabulary has {own.vocab_size:,} pieces, its embedding {vocab_size:,} rows"
+        raise UserError(folder, problem, "a piece needs a row")
     stored = _of_definition(definition) if definition.is_file() else _of_sentencepiece(folder / "tokenizer.model")
     padding = range(len(stored.pieces), vocab_size)  # checkpoints may have more rows than pieces, for fast kernels
     pieces, types = [*stored.pieces, *(f"[PAD{n}]" for n in padding)], [*stored.types, *[UNUSED] * len(padding)]
@@ -426,20 +430,19 @@ def _must_be_bpe(path: Path) -> None:
 
 def _of_definition(path: Path) -> Vocabulary:
     """Byte-level or SentencePiece BPE from a definition of the ``tokenizers`` library; a merge's rank is its score."""
-    definition = read_json(path)
+    definition, library = read_json(path), _library(path)
     model = definition["model"]
-    added = {token["id"]: token for token in definition.get("added_tokens", [])}
-    numbers = {token: piece for piece, token in model["vocab"].items()}
-    numbers |= {token: entry["content"] for token, entry in added.items()}
+    numbers = {token: piece for piece, token in library.get_vocab(with_added_tokens=True).items()}
     pieces = [numbers.get(token, f"[PAD{token}]") for token in range(max(numbers) + 1)]
-    added_types = {token: CONTROL if entry["special"] else USER for token, entry in added.items()}
+    added = library.get_added_tokens_decoder()
+    added_types = {token: CONTROL if entry.special else USER for token, entry in added.items()}
     types = [added_types.get(n, _type(piece) if n in numbers else UNUSED) for n, piece in enumerate(pieces)]
     merges = [merge if isinstance(merge, str) else " ".join(merge) for merge in model["merges"]]
     steps = definition.get("pre_tokenizer") or {}
     if '"ByteLevel"' in json.dumps(steps):
         return Vocabulary("gpt2", pieces, (), types, merges, _rule(path, steps))
     ranks = {merge.replace(" ", "", 1): float(-rank) for rank, merge in reversed(list(enumerate(merges, 1)))}
-    unknown = model["vocab"].get(model.get("unk_token"))
+    unknown = library.token_to_id(model.get("unk_token") or "")
     spelled, prepends = (
         [piece.replace(" ", SPACE) for piece in pieces],
         '"Prepend"' in json.dumps(definition.get("normalizer")),
@@ -450,7 +453,7 @@ def _of_definition(path: Path) -> Vocabulary:
 
 
 def _type(piece: str) -> int:
-    return BYTE if len(piece) == 6 and piece.startswith("<0x") else NORMAL
+    return BYTE if BYTE_PIECE.fullmatch(piece) else NORMAL
 
 
 def _rule(path: Path, steps: Mapping[str, Any]) -> str:

@@ -206,7 +206,8 @@ def opened(path: Path) -> OpenFile:
         with open(path, "rb") as file:
             if file.read(4) != b"GGUF":
                 raise UserError(path, "is no GGUF file: it does not begin with GGUF")
-        reader = _StrictReader(str(path), "c")  # copy on write: the file is never changed
+        with np.errstate(over="ignore"):  # of a tensor's offset, which ``_damage`` compares
+            reader = _StrictReader(str(path), "c")  # copy on write: the file is never changed
         facts = {name: field.contents() for name, field in reader.fields.items() if not name.startswith("GGUF.")}
         problem = _damage(reader)
     except UserError:

@@ -70,18 +70,24 @@ def must_be_known(path: Path, facts: Mapping[str, Any], namespace: str) -> None:
         if value not in allowed:
             remedy = "use engine: llama.cpp, which may obey it" if namespace == LLAMA else ""
             raise UserError(path, f"its metadata {key} is {_short(value)}", f"allowed: {_listed(allowed)}", remedy)
+        if key not in OFF:
+            _must_be_far_from_known(path, key)
 
 
 def must_not_be_misspelt(path: Path, facts: Mapping[str, Any]) -> None:
     """Raises UserError for a key outside the namespaces that nearly is one that is obeyed: a damaged file has it."""
-    known = [*OBEYED, *PARTS, *READ_FIRST]
-    namespaces = (LLAMA, VOCABULARY)
     for key in facts:
-        if key in known or key.startswith(namespaces):
-            continue
-        if nearest := get_close_matches(key, known, n=1, cutoff=0.9):
-            remedy = "fetch the file again and compare its sha256"
-            raise UserError(path, f"its metadata {key!r} is no key (did you mean {nearest[0]!r}?)", "", remedy)
+        if not key.isprintable():
+            raise UserError(path, f"its metadata {key!a} is no key", "", "fetch it again and compare its sha256")
+        if not key.startswith((LLAMA, VOCABULARY)):
+            _must_be_far_from_known(path, key)
+
+
+def _must_be_far_from_known(path: Path, key: str) -> None:
+    known = [*OBEYED, *PARTS, *READ_FIRST]
+    if key not in known and (nearest := get_close_matches(key, known, n=1, cutoff=0.9)):
+        remedy = "fetch the file again and compare its sha256"
+        raise UserError(path, f"its metadata {key!r} is no key (did you mean {nearest[0]!r}?)", "", remedy)
 
 
 def must_agree(path: Path, facts: Mapping[str, Any], expected: Mapping[str, Any]) -> None:

@@ -1,0 +1,227 @@
+"""Damaged checkpoints of others: one line, or what the undamaged file gives; never a traceback, never without end.
+
+What a damaged file can hide stays out: bits of weights, and a value that is as possible as the one before (FREE).
+"""
+
+import json
+import signal
+import struct
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import gguf
+import numpy as np
+import pytest
+from test_gguf import RULE, changed, checkpoint, fitted, learnt, library, written
+
+from lmstages.config.sections import Pretrained
+from lmstages.core.errors import UserError
+from lmstages.evaluation import pretrained
+from lmstages.models.external.exporting import export_checkpoint
+from lmstages.tokenizers.vocabularies import of_tokenizer
+
+PROBE = "the cat sat on a mat"
+SECONDS = 20  # one file, on a busy machine
+FREE = {  # keys whose every possible value is another model's
+    *(f"llama.{key}" for key in ("context_length", "rope.freq_base", "attention.layer_norm_rms_epsilon")),
+    *(f"tokenizer.ggml.{key}" for key in ("tokens", "scores", "token_type", "bos_token_id", "eos_token_id")),
+    *(f"tokenizer.ggml.{key}" for key in ("unknown_token_id", "add_space_prefix")),
+    *("max_position_embeddings", "rms_norm_eps", "bos_token_id", "eos_token_id"),
+}
+HOSTILE = (
+    None,
+    True,
+    -1,
+    0,
+    7,
+    2**31,
+    2**63,
+    1e308,
+    float("nan"),
+    "",
+    "x",
+    "\x1b[31m",
+    [],
+    [1],
+    {},
+    {"a": 1},
+    [[]] * 3,
+)
+COUNTS = [100, pytest.param(1500, marks=pytest.mark.slow)]
+
+
+@contextmanager
+def at_most(seconds: int) -> Iterator[None]:
+    """Ends what takes longer."""
+
+    def too_long(*_: object) -> None:
+        raise TimeoutError(f"took longer than {seconds} s")
+
+    before = signal.signal(signal.SIGALRM, too_long)
+    signal.alarm(seconds)
+    try:
+        yield
+    finally:
+        signal.alarm(0)
+        signal.signal(signal.SIGALRM, before)
+
+
+def read(chosen):
+    """All that a reader takes from a checkpoint: tokens of a text, the bytes they cover, scores, and the record."""
+    loaded = pretrained.load(chosen)
+    [(tokens, lengths)] = loaded.tokenizer.encode([PROBE])
+    loaded.tokenizer.decode(tokens.tolist())
+    assert lengths.sum() == len(PROBE.encode())
+    row = tokens[: loaded.model.config.window]
+    return tokens.tolist(), loaded.model.score(row[None]).tolist(), loaded.model.parameters()
+
+
+def outcome(reader, *arguments):
+    """What a reader returns, or None where it refuses in one line."""
+    with at_most(SECONDS):
+        try:
+            return reader(*arguments)
+        except UserError as error:
+            assert "\n" not in str(error) and "\x1b" not in str(error) and len(str(error)) < 2000
+            return None
+
+
+def damaged(content: bytes, draws: np.random.Generator, first: int, end: int) -> tuple[bytes, set[int] | None]:
+    """The content with one damage between two positions, and the bytes that differ, None where all behind it move."""
+    position, kind = int(draws.integers(first, end)), draws.choice(["bit", "byte", "number", "cut", "drop", "double"])
+    if kind == "cut":
+        return content[:position], None
+    if kind in ("drop", "double"):
+        length = int(draws.integers(1, 16))
+        again = b"" if kind == "drop" else content[position : position + length] * 2
+        return content[:position] + again + content[position + length :], None
+    flipped = bytes([content[position] ^ (1 << int(draws.integers(8)))])
+    number = struct.pack("<q", int(draws.choice([-1, 0, 1, 2**20, 2**31, 2**62])))
+    written_over = {"bit": flipped, "byte": draws.bytes(1), "number": number}[kind][: len(content) - position]
+    mutated = content[:position] + written_over + content[position + len(written_over) :]
+    return mutated, {n for n in range(position, position + len(written_over)) if mutated[n] != content[n]}
+
+
+# GGUF
+
+
+@pytest.mark.parametrize("count", COUNTS)
+def test_a_damaged_gguf_is_one_line_or_changes_nothing(tmp_path, count):
+    ours, draws = learnt("char"), np.random.default_rng(0)
+    path = written(tmp_path / "m.gguf", fitted(False, vocab_size=ours.vocab_size), of_tokenizer(ours.to_json()))
+    content, chosen = path.read_bytes(), Pretrained(gguf=str(path))
+    expected, (head, free) = read(chosen), free_bytes(path)
+    refused = 0
+    for _ in range(count):
+        mutated, differing = damaged(content, draws, 4, head)
+        path.write_bytes(mutated)
+        result = outcome(read, chosen)
+        refused += result is None
+        harmless = differing is not None and differing <= free
+        assert result in (None, expected) or harmless, (differing, mutated[:head])
+    assert refused > count // 2
+
+
+def free_bytes(path) -> tuple[int, set[int]]:
+    """Where the weights begin, and the bytes of the header with which any other file would be as possible."""
+    reader = gguf.GGUFReader(str(path))
+    last = reader.tensors[-1].field
+    ending = last.offset + sum(int(part.nbytes) for part in last.parts)
+    free = set(range(ending, int(reader.data_offset) + 8))  # padding and the first weights
+    for name, field in reader.fields.items():
+        if name in FREE or name.startswith("general.name"):
+            size = sum(int(part.nbytes) for part in field.parts)
+            free |= set(range(field.offset + 8 + len(name) + 4, field.offset + size))
+    return int(reader.data_offset), free
+
+
+# The Hugging Face layout
+
+
+@pytest.fixture
+def folder(tmp_path):
+    checkpoint(tmp_path / "theirs", library(RULE))
+    return changed(tmp_path / "theirs", max_position_embeddings=64)
+
+
+def read_and_export(folder):
+    """As ``read``; the same files are also written as GGUF."""
+    result = read(Pretrained(path=str(folder)))
+    export_checkpoint(folder, folder / "m.gguf", {"to": "gguf", "type": "f32", "output_type": None}, {})
+    return result
+
+
+def positions(value, path=()):
+    """Every position in a JSON value, as keys and indices."""
+    yield path
+    items = value.items() if isinstance(value, dict) else enumerate(value[:40]) if isinstance(value, list) else ()
+    for key, below in items:
+        yield from positions(below, (*path, key))
+
+
+def replaced(content, path, draws):
+    """A JSON value with the value at ``path`` replaced by a hostile one, its key renamed, or doubled by a near one."""
+    content = json.loads(json.dumps(content))
+    if not path:
+        return HOSTILE[draws.integers(len(HOSTILE))]
+    parent = content
+    for key in path[:-1]:
+        parent = parent[key]
+    kind = draws.choice(["value", "rename", "add"]) if isinstance(parent, dict) else "value"
+    if kind == "value":
+        parent[path[-1]] = HOSTILE[draws.integers(len(HOSTILE))]
+    elif kind == "rename":
+        parent[path[-1][:-1] + "_"] = parent.pop(path[-1])
+    else:
+        parent[path[-1] + "_scale"] = 2.0
+    return content
+
+
+@pytest.mark.parametrize("count", COUNTS)
+def test_a_hostile_config_json_is_one_line_or_changes_nothing(folder, count):
+    draws, path, chosen = np.random.default_rng(1), folder / "config.json", Pretrained(path=str(folder))
+    content, expected, refused = json.loads(path.read_text()), read(Pretrained(path=str(folder))), 0
+    paths = [keys for keys in positions(content) if keys]
+    for _ in range(count):
+        keys = paths[draws.integers(len(paths))]
+        path.write_text(json.dumps(replaced(content, keys, draws)))
+        result = outcome(read, chosen)
+        refused += result is None
+        assert result in (None, expected) or keys[0] in FREE, (keys, path.read_text())
+    assert refused > count // 3
+
+
+@pytest.mark.parametrize("name", ["config.json", "tokenizer.json", "tokenizer_config.json"])
+@pytest.mark.parametrize("count", [30, pytest.param(500, marks=pytest.mark.slow)])
+def test_damaged_bytes_of_json_are_one_line_or_a_possible_file(folder, name, count):
+    (folder / "tokenizer_config.json").write_text(json.dumps({"bos_token": "<s>", "eos_token": {"content": "<s>"}}))
+    draws, path = np.random.default_rng(2), folder / name
+    content = path.read_bytes()
+    for _ in range(count):
+        path.write_bytes(damaged(content, draws, 0, len(content))[0])
+        outcome(read_and_export, folder)
+        path.write_bytes(content)
+    assert read_and_export(folder)
+
+
+@pytest.mark.parametrize("count", COUNTS)
+def test_a_hostile_tokenizer_json_is_one_line_or_covers_every_byte(folder, count):
+    draws, path = np.random.default_rng(3), folder / "tokenizer.json"
+    content = json.loads(path.read_text())
+    paths = [keys for keys in positions(content) if keys[:2] != ("model", "vocab") or draws.random() < 0.05]
+    for _ in range(count):
+        path.write_text(json.dumps(replaced(content, paths[draws.integers(len(paths))], draws)))
+        outcome(read_and_export, folder)  # asserts that the tokens cover the text's bytes
+
+
+@pytest.mark.parametrize("count", COUNTS)
+def test_a_damaged_safetensors_is_one_line_or_changes_nothing(folder, count):
+    draws, path, chosen = np.random.default_rng(4), folder / "model.safetensors", Pretrained(path=str(folder))
+    content, expected, refused = path.read_bytes(), read(Pretrained(path=str(folder))), 0
+    head = 8 + struct.unpack_from("<Q", content)[0]
+    for _ in range(count):
+        path.write_bytes(damaged(content, draws, 0, head)[0])
+        result = outcome(read, chosen)
+        refused += result is None
+        assert result in (None, expected)
+    assert refused > count // 2
