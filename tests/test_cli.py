@@ -473,7 +473,7 @@ def test_a_damaged_table_is_refused(finished_run, refusal, command):
 
 
 def test_a_tokenizer_that_the_text_does_not_allow_is_a_row_with_its_reason(stage, evaluate, fit):
-    run, results = stage
+    _, results = stage
     section = '{"kind": "word", "vocab_size": 5000, "alphabet": "train"}'
     arguments = [
         "--text",
@@ -506,8 +506,8 @@ def test_a_test_part_shorter_than_the_window_is_a_row_with_its_reason(stage, fit
     assert status.startswith("failed: text too short: the test part has 2 tokens; model mlp looks back over 2")
 
 
-def test_explain_finds_the_inputs_of_a_derived_experiment_and_of_a_mixture(stage, fit, evaluate, capsys):
-    run, results = stage
+def test_explain_finds_the_inputs_of_a_mixture(stage, fit, evaluate, capsys):
+    _, results = stage
     for model in ("bigram", "mlp"):
         assert evaluate(model, fit(model)[0]) == 0
     section = '{"of": ["bigram", "mlp"], "weights": "equal", "splits": ["test"]}'
