@@ -17,6 +17,7 @@ from lmstages.config.sections import to_section
 from lmstages.core import artifacts
 from lmstages.corpora.splits import NAMES
 from lmstages.evaluation import score_files
+from lmstages.results.explaining import input_path
 
 PROJECT = Path(__file__).resolve().parents[1]
 CONFIG = """
@@ -518,3 +519,11 @@ def test_explain_finds_the_inputs_of_a_mixture(stage, fit, evaluate, capsys):
     out = capsys.readouterr().out
     assert "results/names/char/mlp/seed0/scores.safetensors: the same" in out
     assert "gone" not in out and "CHANGED" not in out
+
+
+def test_an_input_that_shares_its_name_with_an_output_is_the_one_that_was_read(tmp_path):
+    base, derived = tmp_path / "run/c/t/llama/seed0", tmp_path / "run/c/t/q4/seed0"
+    for folder in (base, derived):
+        artifacts.save_json(folder / "model.safetensors", [folder.parent.name], {"command": "x", "levels": 4})
+    made = {"levels": 4, "paths": {"model.safetensors": "c/t/llama/seed0/model.safetensors"}}
+    assert input_path(derived, "model.safetensors", made) == base / "model.safetensors"
