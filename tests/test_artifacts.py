@@ -4,6 +4,7 @@ import errno
 import json
 import os
 import shlex
+import shutil
 import signal
 import subprocess
 import sys
@@ -533,3 +534,53 @@ def test_a_scratch_file_of_a_killed_process_goes_with_the_next(tmp_path):
     with artifacts.scratch(tmp_path), artifacts.scratch(tmp_path):
         assert len(os.listdir(tmp_path)) == 2, "those of the living stay"
     assert os.listdir(tmp_path) == []
+
+
+# Identity: whose file it is
+
+LEVELS = {**MADE, "levels": 2}
+
+
+def moved(source, target):
+    """A file and its record, copied to another place."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    artifacts.sidecar(target).parent.mkdir(exist_ok=True)
+    shutil.copy(source, target)
+    shutil.copy(artifacts.sidecar(source), artifacts.sidecar(target))
+
+
+def test_a_record_holds_the_files_path_within_the_run(tmp_path):
+    path = tmp_path / "run" / "gpt" / "seed0" / "scores.json"
+    artifacts.save_json(path, [1], LEVELS)
+    assert artifacts.made_of(path)["path"] == "gpt/seed0/scores.json"
+
+
+@pytest.mark.parametrize("place", ["mlp/seed0/scores.json", "gpt/seed1/scores.json", "gpt/seed0/probe.json"])
+def test_another_experiments_file_is_refused_with_both_names(tmp_path, place):
+    artifacts.save_json(tmp_path / "gpt/seed0/scores.json", [1], LEVELS)
+    moved(tmp_path / "gpt/seed0/scores.json", tmp_path / place)
+    with pytest.raises(UserError) as error:
+        artifacts.load_json(tmp_path / place)
+    expected = (
+        f"{tmp_path / place}: was made as gpt/seed0/scores.json; the file that belongs here is {place}; delete it"
+    )
+    assert str(error.value).startswith(expected)
+
+
+def test_a_run_whose_folder_is_renamed_can_be_read(tmp_path):
+    artifacts.save_json(tmp_path / "monday/gpt/seed0/scores.json", [1], LEVELS)
+    (tmp_path / "monday").rename(tmp_path / "tuesday")
+    assert artifacts.load_json(tmp_path / "tuesday/gpt/seed0/scores.json") == [1]
+
+
+def test_a_file_made_from_another_version_of_its_input_is_refused(tmp_path):
+    model, scores = tmp_path / "model.json", tmp_path / "scores.json"
+    artifacts.save_json(model, [1], MADE)
+    before = artifacts.made_of(model)["sha256"]
+    artifacts.save_json(scores, [2], {**MADE, "inputs": {"model.json": before}})
+    artifacts.must_be_made_from(scores, model)
+    artifacts.save_json(model, [3], MADE)
+    with pytest.raises(
+        UserError, match=rf"was made from another model.json \(sha256 {before[:12]}...\); .*model.json has"
+    ):
+        artifacts.must_be_made_from(scores, model)

@@ -7,6 +7,7 @@ import json
 import logging
 import os
 import resource
+import shutil
 import signal
 import subprocess
 import sys
@@ -22,6 +23,7 @@ from lmstages.core import artifacts
 from lmstages.core.progress import log_to
 from lmstages.corpora.splits import NAMES
 from lmstages.evaluation import score_files
+from lmstages.results.explaining import input_path
 
 PROJECT = Path(__file__).resolve().parents[1]
 CONFIG = """
@@ -649,3 +651,171 @@ def test_more_threads_than_cores_are_said(stage, caplog, monkeypatch):
 
 def test_an_unknown_part_is_refused(refusal):
     assert refusal(*DOWNLOAD, "--part", "nope") == "--part: 'nope' is no part of names; allowed: whole"
+
+
+# Whose file it is
+
+
+def copied(source, target, *names):
+    """Files of one experiment in the place of another's, with their records."""
+    for name in names:
+        shutil.copy(source / name, target / name)
+        shutil.copy(artifacts.sidecar(source / name), artifacts.sidecar(target / name))
+
+
+EXPERIMENT = ("model.safetensors", "fit.json")
+SCORED = ("scores.safetensors", "evaluation.json")
+
+
+@pytest.mark.parametrize("names", [EXPERIMENT, EXPERIMENT[:1], EXPERIMENT[1:]])
+def test_evaluate_refuses_the_model_of_another_experiment_with_both_names(stage, fit, refusal, names):
+    run, results = stage
+    (bigram, _), (mlp, _) = fit("bigram"), fit("mlp")
+    copied(bigram, mlp, *names)
+    inputs = ["--model", mlp / "model.safetensors", "--tokens", results / "char/tokens", "--text", results / "text"]
+    message = refusal("evaluate", *inputs, "--out", mlp, "--section", run.evaluate_section("names", "mlp"))
+    name = names[-1]
+    assert f"was made as names/char/bigram/seed0/{name}; the file that belongs here is names/char/mlp/seed0/" in message
+
+
+def test_evaluate_refuses_a_model_fitted_on_other_tokens(stage, fit, refusal):
+    run, results = stage
+    folder, _ = fit("bigram")
+    artifacts.save_json(results / "char/tokens/train.npy", [], {"command": "test"})
+    inputs = ["--model", folder / "model.safetensors", "--tokens", results / "char/tokens", "--text", results / "text"]
+    message = refusal("evaluate", *inputs, "--out", folder, "--section", run.evaluate_section("names", "bigram"))
+    assert "was made from another train.npy (sha256 " in message and "delete it and run snakemake again" in message
+
+
+@pytest.mark.parametrize("names", [SCORED, SCORED[:1], SCORED[1:]])
+def test_summarize_refuses_the_scores_of_another_experiment(stage, fit, evaluate, refusal, names):
+    run, results = stage
+    assert [evaluate(model, fit(model)[0]) for model in ("bigram", "mlp", "wild")] == [0, 0, 0]
+    copied(results / "char/bigram/seed0", results / "char/mlp/seed0", *names)
+    message = refusal("summarize", "--out", "results", "--section", by_hand(run))
+    assert "was made as names/char/bigram/seed0/" in message and "is names/char/mlp/seed0/" in message
+
+
+def test_summarize_refuses_scores_of_a_model_that_was_fitted_again(stage, fit, evaluate, refusal):
+    run, _ = stage
+    assert [evaluate(model, fit(model)[0]) for model in ("bigram", "mlp", "wild")] == [0, 0, 0]
+    fit("mlp", "seed0", "--seed", "7")
+    message = refusal("summarize", "--out", "results", "--section", by_hand(run))
+    assert "mlp/seed0/scores.safetensors: was made from another model.safetensors (sha256 " in message
+
+
+# A run that is read again
+
+
+@pytest.fixture
+def finished_run(stage, fit, evaluate):
+    run, _ = stage
+    assert [evaluate(model, fit(model)[0]) for model in ("bigram", "mlp", "wild")] == [0, 0, 0]
+    assert call("summarize", "--out", "results", "--section", by_hand(run)) == 0
+    assert call("figures", "--results", "results", "--out", "results/figures") == 0
+    assert call("report", "--results", "results", "--out", "results") == 0
+    return Path("results")
+
+
+def flipped(path):
+    """One bit changed, the time kept."""
+    stat, content = path.stat(), bytearray(path.read_bytes())
+    content[-2] ^= 1
+    path.write_bytes(content)
+    os.utime(path, ns=(stat.st_atime_ns, stat.st_mtime_ns))
+
+
+def test_verify_finds_damage_that_keeps_its_time_and_says_what_to_make_again(finished_run, capsys):
+    assert call("verify", finished_run) == 0
+    assert "0 damaged or missing" in capsys.readouterr().out
+    damaged = ["names/char/tokens/train.npy", "names/char/mlp/seed0/scores.safetensors", "report.html"]
+    for name in damaged:
+        flipped(finished_run / name)
+    (finished_run / "table.md").unlink()
+    assert call("verify", finished_run) == 1
+    out, err = capsys.readouterr()
+    assert [f"results/{name}: its sha256 is" in out for name in damaged] == [True, True, True]
+    assert "results/table.md: is missing, though it has a record" in out
+    assert err.count("\n") == 1 and "4 of " in err and "--forcerun" in err and "results/report.html" in err
+
+
+def test_verify_finds_a_table_that_was_made_from_other_scores(finished_run, capsys):
+    artifacts.save_bytes(finished_run / "results.parquet", b"another table", {"command": "test"})
+    assert call("verify", finished_run) == 1
+    assert "results/report.html: was made from another results/results.parquet" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("command", ["report", "explain", "diff", "table"])
+def test_a_damaged_table_is_refused(finished_run, refusal, command):
+    flipped(finished_run / "results.parquet")
+    arguments = {
+        "report": ("--results", finished_run, "--out", "out"),
+        "explain": (finished_run / "names/char/bigram/seed0",),
+        "diff": (finished_run, finished_run),
+        "table": (finished_run,),
+    }
+    with_log = command in ("report", "table")
+    if with_log:
+        message = refusal(command, *arguments[command])
+        assert message.startswith("results/results.parquet: its sha256 is ")
+        return
+    assert call(command, *arguments[command]) == 1
+
+
+# What fails becomes a row
+
+
+def test_a_tokenizer_that_the_text_does_not_allow_is_a_row_with_its_reason(stage, evaluate, fit):
+    _, results = stage
+    section = '{"kind": "word", "vocab_size": 5000, "alphabet": "train"}'
+    arguments = [
+        "--text",
+        results / "text",
+        "--layout",
+        "lines",
+        "--out",
+        results / "char/tokens",
+        "--section",
+        section,
+    ]
+    assert call("tokenize", *arguments) == 1 and call("tokenize", "--keep-going", *arguments) == 0
+    folder, code = fit("bigram")
+    assert code == 0 and evaluate("bigram", folder) == 0
+    statuses = [artifacts.load_json(folder / name)["status"] for name in ("fit.json", "evaluation.json")]
+    assert statuses[0] == statuses[1] and statuses[0].startswith("failed: tokenizers: vocab_size: ")
+
+
+def test_a_test_part_shorter_than_the_window_is_a_row_with_its_reason(stage, fit, evaluate):
+    _, results = stage
+    folder, _ = fit("mlp")
+    names = ("test.npy", "test.bytes.npy")
+    for name in names:
+        with artifacts.saving_array(results / "char/tokens" / name, np.dtype(np.uint8), {"command": "test"}) as array:
+            array.append(np.ones(2, dtype=np.uint8))
+    with artifacts.saving_array(results / "char/tokens/test.starts.npy", np.dtype(np.int64), {"command": "x"}) as array:
+        array.append(np.array([0, 2]))
+    assert evaluate("mlp", folder) == 0
+    status = artifacts.load_json(folder / "evaluation.json")["status"]
+    assert status.startswith("failed: text too short: the test part has 2 tokens; model mlp looks back over 2")
+
+
+def test_explain_finds_the_inputs_of_a_mixture(stage, fit, evaluate, capsys):
+    _, results = stage
+    for model in ("bigram", "mlp"):
+        assert evaluate(model, fit(model)[0]) == 0
+    section = '{"of": ["bigram", "mlp"], "weights": "equal", "splits": ["test"]}'
+    parts = ["--components", results / "char/bigram/seed0", results / "char/mlp/seed0", "--text", results / "text"]
+    assert call("mix", *parts, "--out", results / "char/both/seed0", "--section", section) == 0
+    capsys.readouterr()
+    assert call("explain", results / "char/both/seed0") == 0
+    out = capsys.readouterr().out
+    assert "results/names/char/mlp/seed0/scores.safetensors: the same" in out
+    assert "gone" not in out and "CHANGED" not in out
+
+
+def test_an_input_that_shares_its_name_with_an_output_is_the_one_that_was_read(tmp_path):
+    base, derived = tmp_path / "run/c/t/llama/seed0", tmp_path / "run/c/t/q4/seed0"
+    for folder in (base, derived):
+        artifacts.save_json(folder / "model.safetensors", [folder.parent.name], {"command": "x", "levels": 4})
+    made = {"levels": 4, "paths": {"model.safetensors": "c/t/llama/seed0/model.safetensors"}}
+    assert input_path(derived, "model.safetensors", made) == base / "model.safetensors"

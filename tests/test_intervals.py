@@ -2,6 +2,7 @@
 
 import json
 import math
+import warnings
 from dataclasses import replace
 
 import numpy as np
@@ -9,9 +10,10 @@ import pytest
 from test_cli import call, prepared
 from typed_rows import result
 
+from lmstages.analyses import scores as analysed
 from lmstages.core.errors import UserError
 from lmstages.evaluation.score_files import Scores, ensemble_of, mean_of
-from lmstages.results import intervals
+from lmstages.results import findings, intervals
 from lmstages.results.frame import Results
 from lmstages.results.intervals import (
     Text,
@@ -301,3 +303,33 @@ def test_learning_curves_have_a_point_for_every_evaluation_of_every_seed(results
     curves = results.table("curves")
     assert set(curves["seed"]) == {0, 1} and set(curves["model"]) == {"mlp"}
     assert (curves.groupby("seed")["step"].is_monotonic_increasing).all()
+
+
+# Infinite figures
+
+
+def test_a_perplexity_beyond_all_numbers_has_its_reason_though_no_token_is_impossible():
+    beyond = row("words", 1, perplexity=math.inf, nats_per_token=720.0)
+    intervals.flag_beyond(beyond)
+    assert beyond.flag == "perplexity beyond e^709: 720 nats per token, yet no token is impossible"
+
+
+def test_infinite_figures_of_unseen_documents_and_positions_reach_the_row_through_json():
+    log_probs = np.full(4, -1.0)
+    log_probs[3] = -np.inf
+    scores = Scores(log_probs, np.ones(4, int), np.array([0, 0, 1, 1]), 4, "stream")
+    facts = analysed.unseen(scores, np.array([True, False]), np.array([2, 2]))
+    bins = analysed.positions(scores)
+    json.dumps([facts, bins], allow_nan=False)
+    assert facts["bits_per_byte"] is None and facts["documents"] == 1 and bins[1]["bits_per_byte"] is None
+    model = {"corpus": "text", "tokenizer": "char", "model": "bigram", "title": "Bigram", "rank": 1}
+    assert findings._position(model, "test", bins[1]).bits_per_byte == math.inf
+    assert findings._position(model, "test", bins[0]).bits_per_byte == pytest.approx(1 / math.log(2))
+
+
+def test_an_infinite_seed_has_no_spread_and_makes_the_mean_infinite():
+    seeds = [scored(1.0, 0), scored(1.0, 1)]
+    seeds[1].log_probs[0] = -np.inf
+    with warnings.catch_warnings(action="error"):
+        made = _scored(row("gpt", 3, seeds="0 1"), mean_of(seeds), seeds, None, [], {}).row
+    assert made.bits_per_byte == math.inf and made.bits_per_byte_std is None and made.flag.startswith("infinite: 1 of ")

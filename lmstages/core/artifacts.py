@@ -252,9 +252,12 @@ def must_be_made_from(path: Path, *inputs: Path) -> None:
 
 def must_be_made_together(*paths: Path) -> None:
     """Raises UserError unless one call of one command wrote all files: same section, inputs and code."""
-    first = made_of(paths[0])["made"]
+    records = {path: made_of(path) for path in paths}
+    for path, record in records.items():
+        must_be_in_its_place(path, record)
+    first = records[paths[0]]["made"]
     for path in paths[1:]:
-        made = made_of(path)["made"]
+        made = records[path]["made"]
         if made != first:
             different = sorted(key for key in {*made, *first} if made.get(key) != first.get(key))
             problem = f"was not made together with {paths[0]}: another {', '.join(different)}"

@@ -21,8 +21,9 @@ COLUMNS = (
     *("difference", "p_holm"),
 )
 KEY = ["corpus", "tokenizer", "model"]
-ALSO = {"results": (*KEY, "split", "title", "family", "category", "rank")}
+ALSO = {"results": (*KEY, "split", "title", "family", "category", "rank", "bits_per_byte")}
 LEVEL = 0.05
+MOST = 60  # rows of a triangle that can be read; fields grow with their square
 
 
 def draw(frame: pd.DataFrame, results: pd.DataFrame) -> "Figure | None":
@@ -83,7 +84,9 @@ def by_category(frame: pd.DataFrame, results: pd.DataFrame) -> dict[str, tuple[l
     rows = _rows(frame, results)
     groups = {}
     for category in sorted({*rows["category"]}, key=lambda category: (category != "static", category)):
-        members = rows[rows["category"] == category].reset_index(drop=True)
+        members = rows[rows["category"] == category]
+        best = members.assign(bits=as_floats(members["bits_per_byte"])).nsmallest(MOST, "bits").index
+        members = members[members.index.isin(best)].reset_index(drop=True)
         values, p = _matrices(frame, members)
         if np.isfinite(values).any():
             groups[str(category)] = ([*names_with_tokenizer(members)], values, p)
@@ -116,8 +119,10 @@ def caption(frame: pd.DataFrame, results: pd.DataFrame) -> str:
     groups = by_category(frame, results).values()
     pairs = sum(int(np.isfinite(values).sum()) for _, values, _ in groups)
     different = sum(int((p < LEVEL).sum()) for _, _, p in groups)
+    largest = _rows(frame, results)["category"].value_counts().max()
+    left = f" Drawn are the best {MOST} rows of each category." if largest > MOST else ""
     return (
         "Bits per byte of the row less those of the column, over the same blocks of text: orange where the row is "
         "better, blue where the column is. A dot marks a difference that is significant at 5 % after Holm's correction "
-        f"for all pairs of the text: {different:,} of {counted(pairs, 'pair')}."
+        f"for all pairs of the text: {different:,} of {counted(pairs, 'pair')}.{left}"
     )
