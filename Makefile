@@ -5,7 +5,8 @@
 #   make test        the tests, under ten minutes on two cores
 #   make test-slow   the others, as CI does
 #   make lint        ruff, mypy, snakefmt, snakemake --lint
-#   make readme      the README's tables and picture, from results/default and results/published
+#   make readme      the tables and pictures of README.md and docs/, from finished runs below results/
+#   make docs        the documentation as pages that open from disk: site/index.html
 
 PYTHON ?= python3
 CORES ?= all
@@ -16,7 +17,7 @@ CHOSEN := $(if $(RUN),run=$(RUN)) $(if $(TEXT),text='$(TEXT)') $(if $(MIRROR),mi
 CONFIG := $(if $(strip $(CHOSEN)),--config $(CHOSEN))
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: report test test-slow lint format readme image clean
+.PHONY: report test test-slow lint format readme docs image clean
 
 report: $(READY)
 	snakemake --cores $(CORES) $(CONFIG)
@@ -42,6 +43,9 @@ format: $(READY)
 
 readme: $(READY)
 	python docs/readme.py
+
+docs: $(READY)
+	NO_MKDOCS_2_WARNING=1 mkdocs build
 
 image: Dockerfile requirements.lock
 	docker build --tag lmstages .

@@ -1,4 +1,4 @@
-"""Writes the tables and the picture of README.md from the ladder and from finished runs: ``make readme``.
+"""Writes the tables and the picture of the pages from the ladder and from finished runs: ``make readme``.
 
 Between ``<!-- name -->`` and ``<!-- /name -->`` stands what a command gave, so that no figure is typed. The runs are
 ``default``, ``strongest``, ``quantized`` and ``published`` below ``results/``; the last is copied to the committed
@@ -19,7 +19,7 @@ from lmstages.results.formatting import count, decimal, duration, markdown_cell
 from lmstages.results.frame import Results, groups
 from lmstages.results.schema import NOT_ON_THE_LADDER, Difference, Result
 
-README = Path("README.md")
+README, RESULTS = Path("README.md"), Path("docs", "results.md")  # the pages with tables that a run gives
 GREY = "#808080"  # legible on a white page and on a black one
 LARGEST = "fables"  # the corpus whose parameters and fit times are shown
 
@@ -122,9 +122,9 @@ def published_table(results: Results) -> str:
 
 
 def filled(text: str, name: str, content: str) -> str:
-    """The README with ``content`` between the marks of ``name``."""
+    """A page with ``content`` between the marks of ``name``."""
     pattern = rf"(<!-- {name} -->\n).*?(<!-- /{name} -->)"
-    assert re.search(pattern, text, re.DOTALL), f"README.md has the marks of {name}"
+    assert re.search(pattern, text, re.DOTALL), f"a page has no marks of {name}"
     return re.sub(pattern, lambda match: f"{match[1]}{content}\n{match[2]}", text, flags=re.DOTALL)
 
 
@@ -140,21 +140,25 @@ def copy_ladder(results: Results) -> None:
     Path("docs/ladder.svg").write_text(svg.replace("currentColor", GREY), "utf-8")
 
 
-TABLES: dict[str, tuple[str, Callable[[Results], str]]] = {
-    "results": ("default", results_table),
-    "strongest": ("strongest", strongest_table),
-    "quantized": ("quantized", quantized_table),
-    "published": ("published", published_table),
+TABLES: dict[str, tuple[Path, str, Callable[[Results], str]]] = {  # by the name of the marks: page, run, writer
+    "results": (README, "default", results_table),
+    "strongest": (RESULTS, "strongest", strongest_table),
+    "quantized": (RESULTS, "quantized", quantized_table),
+    "published": (RESULTS, "published", published_table),
 }
 
 
+def fill(page: Path, name: str, content: str) -> None:
+    """Write ``content`` between the marks of ``name`` of a page."""
+    page.write_text(filled(page.read_text("utf-8"), name, content), "utf-8")
+
+
 def main() -> None:
-    """Fill README.md and copy its picture."""
-    text = filled(README.read_text("utf-8"), "ladder", ladder_table())
-    for name, (run, write) in TABLES.items():
+    """Fill the pages and copy the picture."""
+    fill(README, "ladder", ladder_table())
+    for name, (page, run, write) in TABLES.items():
         if (results := opened(run)) is not None:
-            text = filled(text, name, write(results))
-    README.write_text(text, "utf-8")
+            fill(page, name, write(results))
     if (default := opened("default")) is not None:
         copy_ladder(default)
 

@@ -338,7 +338,7 @@ def test_a_run_with_a_mixture_has_its_row_and_reruns_it_alone(tmp_path):
     (folder / "runs/mixed.yaml").write_text(RUN)
     done = snakemake(folder, "--config", "run=mixed")
     assert done.returncode == 0, done.stdout + done.stderr
-    with open(folder / "results/mixed/table.csv", newline="") as file:
+    with open(folder / "results/mixed/results.csv", newline="") as file:
         rows = {
             (row["corpus"], row["split"], row["model"]): float(row["bits_per_byte"]) for row in csv.DictReader(file)
         }

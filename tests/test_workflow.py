@@ -59,8 +59,8 @@ def edit(path: Path, old: str, new: str) -> None:
 
 
 def figures(folder: Path, run: str = "tiny") -> list[dict[str, str]]:
-    """table.csv without its timings."""
-    with open(folder / "results" / run / "table.csv", newline="") as file:
+    """results.csv without its timings."""
+    with open(folder / "results" / run / "results.csv", newline="") as file:
         return [{key: value for key, value in row.items() if key not in TIMINGS} for row in csv.DictReader(file)]
 
 
@@ -79,7 +79,7 @@ def project(finished, tmp_path):
     return Path(shutil.copytree(finished, tmp_path / "project", symlinks=True))
 
 
-LAST = {"summarize comparison.json", "report report.html", "figures figures", "verdict verdict.txt"}
+LAST = {"summarize results.parquet", "report report.html", "figures figures", "verdict verdict.txt"}
 
 
 def experiment(model: str, corpus: str = "coined/char") -> set[str]:
@@ -161,7 +161,7 @@ def test_a_damaged_artifact_is_never_used(project):
     content = bytearray(path.read_bytes())
     content[-1] ^= 1
     path.write_bytes(content)
-    (project / "results/tiny/comparison.json").unlink()
+    (project / "results/tiny/results.parquet").unlink()
     done = snakemake(project)
     assert (
         done.returncode != 0
@@ -173,7 +173,7 @@ def test_a_damaged_artifact_is_never_used(project):
 def test_the_remedy_for_a_damaged_artifact_works(project):
     folder = project / "results/tiny/coined/char/bigram/seed0"
     (folder / "evaluation.json").unlink()
-    (project / "results/tiny/comparison.json").unlink()
+    (project / "results/tiny/results.parquet").unlink()
     assert snakemake(project).returncode == 0
 
 
@@ -204,7 +204,7 @@ def test_a_bad_text_is_one_clear_error(project, content, message):
     (project / "bad.txt").write_bytes(content)
     done = snakemake(project, "--config", "run=tiny", "text=bad.txt")
     assert done.returncode != 0 and f"lmstages: error: bad.txt: {message}" in done.stderr
-    assert "Traceback" not in done.stderr and (project / "results/tiny/table.csv").is_file()
+    assert "Traceback" not in done.stderr and (project / "results/tiny/results.csv").is_file()
 
 
 def test_a_text_shorter_than_the_context_is_one_clear_error(project):
@@ -255,7 +255,7 @@ def test_snakemakes_own_report_shows_the_figures_and_asks_for_nothing(finished, 
         held = {"/".join(name.split("/")[4:]) for name in file.namelist()}
         page = file.read("report/report.html").decode()
     drawn = {str(path.relative_to(finished / "results/tiny/figures")) for path in finished.rglob("figures/*/*.svg")}
-    assert drawn and drawn | {"table.csv", "report.html"} <= held
+    assert drawn and drawn | {"results.csv", "report.html"} <= held
     assert "nobody is better for less" in page and not re.search(r"<(script|link|img)[^>]*(src|href)=.https?:", page)
 
 
