@@ -392,6 +392,17 @@ def test_a_log_on_a_full_disk_is_named_in_one_line_and_the_job_goes_on(fit, capf
     ]
 
 
+@pytest.mark.parametrize("command", ["figures", "report"])
+def test_pages_and_pictures_that_cannot_be_written_are_one_line(stage, fit, evaluate, refusal, command):
+    run, _ = stage
+    assert [evaluate(model, fit(model)[0]) for model in ("bigram", "mlp", "wild")] == [0, 0, 0]
+    call("summarize", "--out", "results", "--section", by_hand(run))
+    if command == "report":
+        call("figures", "--results", "results", "--out", "results/figures")
+    message = refusal(command, "--results", "results", "--out", "names.txt")
+    assert message.startswith("names.txt/") and "cannot be written (its folder is a file); give a path that" in message
+
+
 def lmstages(*arguments, **options):
     """The command in a process of its own."""
     command = [sys.executable, "-m", "lmstages", *map(str, arguments)]

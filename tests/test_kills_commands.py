@@ -129,6 +129,15 @@ def stripped(content):
     return [stripped(item) for item in content] if isinstance(content, list) else content
 
 
+def in_turn(commands, moments):
+    """In a random order, one of each name first, then a second of each, and so on."""
+    rounds = {}
+    for command in moments.sample(commands, len(commands)):
+        rounds.setdefault(command.name, []).append(command)
+    longest = max(map(len, rounds.values()))
+    return [same[number] for number in range(longest) for same in rounds.values() if number < len(same)]
+
+
 def copied(project, folder):
     shutil.copytree(project, folder, symlinks=True, ignore=shutil.ignore_patterns(".snakemake", "lmstages", "logs"))
     return folder
@@ -154,8 +163,7 @@ def test_every_command_killed_at_any_moment_is_completed_by_the_next_call(projec
     undisturbed, counts, amid = tree(project), dict.fromkeys(SIGNALS, 0), 0
     names = {command.name for command in commands}
     assert {"prepare", "tokenize", "fit", "derive", "mix", "score_pretrained", "evaluate", "figures"} <= names
-    moments.shuffle(commands)
-    commands.sort(key=lambda command: [other.name for other in commands[: commands.index(command)]].count(command.name))
+    commands = in_turn(commands, moments)
     for trial in range(KILLS):
         command, number = commands[trial % len(commands)], SIGNALS[trial % len(SIGNALS)]
         folder = copied(project, tmp_path / str(trial))
