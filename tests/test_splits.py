@@ -204,7 +204,7 @@ def test_borders_by_hand(total, sizes, expected):
 def test_borders_are_in_order_and_within_the_text(total, percent):
     ends = borders(total, [part / 100 for part in percent], "")
     assert all(a <= b for a, b in pairwise([0, *ends, total])) and (sum(percent) < 100 or ends[-1] == total)
-    assert all(abs(end - sum(percent[: n + 1]) * total / 100) < 1 for n, end in enumerate(ends))
+    assert all(abs(end - sum(percent[: n + 1]) * total / 100) <= 1 for n, end in enumerate(ends))
 
 
 def test_more_than_the_text_has_is_refused(cut):
