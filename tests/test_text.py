@@ -198,6 +198,7 @@ BMP = b"BM" + (70).to_bytes(4, "little") + bytes(4) + b"6\0\0\0"
         (np.random.default_rng(0).bytes(2000), "is no text: "),
         (TEXT + np.random.default_rng(1).bytes(2000), "not UTF-8"),
     ],
+    ids=lambda value: value[:30] if isinstance(value, str) else "",  # packed bytes hold the time
 )
 def test_a_file_of_another_kind_is_named_by_its_first_bytes(
     tmp_path: Path, content: bytes, message: str, chunk: int
