@@ -1,3 +1,5 @@
+"""``python -m lmstages``: the command line, on which Ctrl-C is one line even while modules are imported."""
+
 import sys
 
 try:
