@@ -19,7 +19,11 @@ LAYERS = [  # from the top: folders, what they hold, what they know nothing of
     (("training",), "loop, batches, optimizers, resume points, devices, several processes", "texts, models"),
     (("corpora", "tokenizers"), "text in, tokens out", "models"),
     (("config",), "the ladder and its records, typed sections, strict reading, sweeps, resources", "arrays, torch"),
-    (("core",), "documents, errors, artifacts, provenance, progress, runtime", "everything else here"),
+    (
+        ("core",),
+        "documents, errors (also the system's), artifacts, provenance, progress, terminal, runtime",
+        "everything else here",
+    ),
 ]
 NUMBER = {folder: len(LAYERS) - n for n, (folders, *_) in enumerate(LAYERS) for folder in folders}
 

@@ -523,7 +523,7 @@ def probe(args: argparse.Namespace) -> None:
     run(args.model, args.tokens, next(iter(args.contrasts), None), args.out, args.section, made)
 
 
-@command("cells", "splits", "documents", "source", paths=["corpus"], levels=1)
+@command("experiments", "splits", "documents", "source", paths=["corpus"], levels=1)
 def analyse(args: argparse.Namespace) -> None:
     """Analyse the scores and samples of all experiments of a corpus beyond their average."""
     from lmstages.analyses.scores import analyse as run
@@ -532,13 +532,13 @@ def analyse(args: argparse.Namespace) -> None:
     run(args.corpus, args.section, args.out, made)
 
 
-@command("cells", "split", paths=["tokens"], levels=2)
+@command("experiments", "split", paths=["tokens"], levels=2)
 def inspect(args: argparse.Namespace) -> None:
     """Show the parameters of a corpus's models: embeddings before and after training, counts, attention."""
     from lmstages.analyses.inspection import inspect as run
 
     inputs = {path.name: path for path in (args.tokens / "train.npy", args.tokens / f"{args.section['split']}.npy")}
-    for experiment in (f"{name}/seed{seed}" for name, seed in args.section["cells"]):
+    for experiment in (f"{name}/seed{seed}" for name, seed in args.section["experiments"]):
         inputs[experiment] = args.tokens.parent / experiment / "model.safetensors"
     run(args.tokens, args.out, args.section, _made_from(args, args.section, inputs))
 

@@ -219,8 +219,10 @@ def points_of(bits):
         corpora.append(Corpora(**facts, characters=1, bytes=int(use * 1000)))
         for rank, (model, value) in enumerate(models.items()):
             rows.append(result(corpus=name, model=model, title=model, rank=rank, bits_per_byte=value))
-    cells = [[f"toy-{use}", [use]] for use in bits]
-    return list(scaling_points({"name": "toy", "section": "corpora", "keys": ["use"], "cells": cells}, rows, corpora))
+    entries = [[f"toy-{use}", [use]] for use in bits]
+    return list(
+        scaling_points({"name": "toy", "section": "corpora", "keys": ["use"], "entries": entries}, rows, corpora)
+    )
 
 
 def test_learning_curves_say_where_one_overtakes_the_next():
@@ -242,7 +244,7 @@ def test_lines_that_do_not_cross_have_no_size():
 
 
 def test_another_sweep_is_no_learning_curve():
-    sweep = {"name": "toy", "section": "models", "keys": ["hidden"], "cells": []}
+    sweep = {"name": "toy", "section": "models", "keys": ["hidden"], "entries": []}
     assert list(scaling_points(sweep, [result()], [])) == []
 
 
@@ -305,7 +307,7 @@ def test_a_wrong_path_says_what_is_there(experiment, capsys):
     assert "bigrm: no such folder (did you mean 'bigram'?); there are: bigram, tokens" in capsys.readouterr().err
 
 
-def test_a_folder_without_cells_is_one_clear_error(experiment):
+def test_a_folder_without_experiments_is_one_clear_error(experiment):
     with pytest.raises(
         UserError, match="no fitted experiment lies here; an experiment is results/RUN/CORPUS/TOKENIZER/MODEL/seedN"
     ):

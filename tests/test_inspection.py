@@ -187,7 +187,7 @@ def written(tmp_path_factory):
         for name, section in sections.items():
             folder = names / "char" / name / "seed0"
             assert call("fit", "--tokens", tokens, "--out", folder, "--section", section) == 0
-        section = json.dumps({"cells": [[name, 0] for name in sections], "split": "test"})
+        section = json.dumps({"experiments": [[name, 0] for name in sections], "split": "test"})
         assert call("inspect", "--tokens", tokens, "--out", names / "char", "--section", section) == 0
         return artifacts.load_json(names.absolute() / "char/inspection.json"), tokens.parent
 
@@ -204,7 +204,7 @@ def test_the_verb_lays_open_what_was_fitted(written):
 
 
 def test_the_same_models_give_the_same_bytes(written, tmp_path):
-    section = {"cells": [["mlp", 0], ["gpt", 0]], "split": "test"}
+    section = {"experiments": [["mlp", 0], ["gpt", 0]], "split": "test"}
     for place in ("one", "two"):
         inspection.inspect(written[1] / "tokens", tmp_path / place, section, {})
     for name in ("inspection.json", "inspection.safetensors"):

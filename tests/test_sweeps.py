@@ -76,7 +76,7 @@ def test_a_sweep_is_listed_in_the_order_of_the_config():
     _, swept = expanded({"models": {"mlp": {"window": {"sweep": [16, 4]}, "hidden": {"sweep": [8]}}}})
     [table] = listed(swept)
     assert (table["name"], table["section"], table["keys"]) == ("mlp", "models", ["window", "hidden"])
-    assert table["cells"] == [["mlp-window-16-hidden-8", [16, 8]], ["mlp-window-4-hidden-8", [4, 8]]]
+    assert table["entries"] == [["mlp-window-16-hidden-8", [16, 8]], ["mlp-window-4-hidden-8", [4, 8]]]
 
 
 def test_an_entry_of_two_sections_has_its_section_as_prefix():

@@ -36,7 +36,7 @@ LETTERS = ("vowels", "consonants")
 def inspect(tokens: Path, out: Path, section: Mapping[str, Any], made: artifacts.Made) -> None:
     """Write ``inspection.json``, the data of the figures, and ``inspection.safetensors``, the complete arrays.
 
-    ``section``: cells [model, seed], whose folders are beside the folder of tokens, and the split of the passage.
+    ``section``: experiments [model, seed], whose folders are beside the folder of tokens, and the split of the passage.
     """
     if streams.failure_of(tokens):
         artifacts.save_arrays(out / "inspection.safetensors", {}, {}, made)
@@ -47,7 +47,7 @@ def inspect(tokens: Path, out: Path, section: Mapping[str, Any], made: artifacts
     arrays["counts"] = frequent.pairs
     passage = streams.read_tokens(tokens, section["split"])[0].tokens[:PASSAGE].astype(np.int64)
     categories, models = token_categories(tokenizer, None), {}
-    for name, seed in section["cells"]:
+    for name, seed in section["experiments"]:
         folder = tokens.parent / name / f"seed{seed}"
         if facts_of_fit(folder / "model.safetensors", tokens)["status"] != "ok":
             continue

@@ -33,7 +33,7 @@ def analyse(root: Path, section: Mapping[str, Any], out: Path, made: artifacts.M
     reference = _reference(root / "text", section)
     rows: list[Facts] = []
     couples = transfer.Costs()
-    for experiment in [*([ORACLE] if section["source"] else []), *section["cells"]]:
+    for experiment in [*([ORACLE] if section["source"] else []), *section["experiments"]]:
         probed = _probed(root, experiment, reference)
         for split, scores in _mean_scores(root, experiment, section["splits"]):
             where = {"tokenizer": experiment["tokenizer"], "model": experiment["model"], "split": split}

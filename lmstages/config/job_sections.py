@@ -63,8 +63,8 @@ OF_COMMAND: dict[str, dict[str, Any]] = {
     "summarize": SUMMARIZED,
     "prepare": {"source": str | None, "split": dict[str, Any], "documents": str | None},
     "oracle": {**KEYS, "source": Literal[EMBEDDED]},
-    "analyse": {**KEYS, "cells": list[ScoredModel]},
-    "inspect": {**KEYS, "cells": list[tuple[str, Seed]]},
+    "analyse": {**KEYS, "experiments": list[ScoredModel]},
+    "inspect": {**KEYS, "experiments": list[tuple[str, Seed]]},
 }
 SAMPLING = {"evaluate": DRAWN, "score_pretrained": DRAWN, "probe": ("length", "seed", *MEASURED)}
 

@@ -90,19 +90,19 @@ class Run(Experiments):
             if name == corpus:
                 seeds.setdefault((tokenizer, model), []).append(seed)
         contexts = {name: record.config.context for name, record in self.models.items()}
-        cells = [
+        experiments = [
             {"tokenizer": t, "model": m, "seeds": values, "fitted": m in self.models, "context": contexts.get(m)}
             for (t, m), values in seeds.items()
         ]
         settings = {"splits": self.corpora[corpus].evaluate, "documents": self._documents_end(corpus)}
-        return to_json({**settings, "cells": cells, "source": self._grammar(corpus)})
+        return to_json({**settings, "experiments": experiments, "source": self._grammar(corpus)})
 
     def inspect_section(self, corpus: str) -> str:
         """The networks fitted on a corpus, each with its first seed, and the split that the passage is taken from."""
         models = chosen(self.corpora[corpus].models, self.models)
         fitted = [name for name in models if self.models[name].config.family == "neural" and name not in self.derived()]
-        cells = [[name, self.seeds_of(name)[0]] for name in fitted]
-        return to_json({"cells": cells, "split": self.corpora[corpus].evaluate[0]})
+        experiments = [[name, self.seeds_of(name)[0]] for name in fitted]
+        return to_json({"experiments": experiments, "split": self.corpora[corpus].evaluate[0]})
 
     def compress_section(self, corpus: str) -> str:
         """The compressors and the splits."""

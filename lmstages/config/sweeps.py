@@ -34,7 +34,7 @@ def expanded(raw: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Swept]]:
 
 
 def listed(sweeps: Mapping[str, Swept]) -> list[Entry]:
-    """Swept entries -> a list of {name, section, keys, cells}, ``cells`` being [new entry, values]; in config order.
+    """Swept entries in config order, each {name, section, keys, entries}, where ``entries`` are [new entry, values].
 
     A table and a figure take the name, so an entry that occurs in two sections gets its section as prefix.
     """
@@ -44,7 +44,7 @@ def listed(sweeps: Mapping[str, Swept]) -> list[Entry]:
     for section, entry, swept in entries:
         name = entry if names.count(entry) == 1 else f"{section}-{entry}"
         values = [[new_entry, list(keys.values())] for new_entry, keys in swept.items()]
-        tables.append({"name": name, "section": section, "keys": list(next(iter(swept.values()))), "cells": values})
+        tables.append({"name": name, "section": section, "keys": list(next(iter(swept.values()))), "entries": values})
     return tables
 
 

@@ -1,1 +1,1 @@
-"""The lowest layer: documents, errors, files with checksums, provenance, progress, and the runtime of a fit."""
+"""The lowest layer: documents, errors, files with checksums, provenance, progress, terminal, runtime of a fit."""

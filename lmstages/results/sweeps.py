@@ -23,8 +23,8 @@ SHARED = ("corpus", "split", "tokenizer", "model", *FIGURES)
 
 
 def sweep_points(sweep: Mapping[str, Any], rows: Iterable[Result]) -> list[SweepPoint]:
-    """One swept entry {name, section, keys, cells [name, values]}: its rows, ordered by the values of its keys."""
-    values, column = dict(sweep["cells"]), COLUMN_OF[sweep["section"]]
+    """One swept entry {name, section, keys, entries [name, values]}: its rows, ordered by the values of its keys."""
+    values, column = dict(sweep["entries"]), COLUMN_OF[sweep["section"]]
     orders = [in_order([entry[index] for entry in values.values()]) for index in range(len(sweep["keys"]))]
     members = [r for r in rows if r.family not in NOT_ON_THE_LADDER and getattr(r, column) in values]
     members.sort(key=lambda r: [o.index(v) for o, v in zip(orders, values[getattr(r, column)], strict=True)])
@@ -55,7 +55,7 @@ def scaling_points(
     """The points of a sweep of ``use`` alone, up the ladder and by size; none of any other sweep."""
     if sweep["section"] != "corpora" or sweep["keys"] != [SIZE]:
         return
-    used = {name: values[0] for name, values in sweep["cells"]}
+    used = {name: values[0] for name, values in sweep["entries"]}
     sizes = {text.corpus: text.bytes for text in corpora if text.split == "train"}
     members = [row for row in rows if row.corpus in used and row.family not in NOT_ON_THE_LADDER]
     members = [row for row in members if row.bits_per_byte is not None]

@@ -337,14 +337,14 @@ def staged_checkpoint(wildcards):
 
 
 def inspect_code(wildcards):
-    models = [name for name, _ in json.loads(RUN.inspect_section(wildcards.corpus))["cells"]]
+    models = [name for name, _ in json.loads(RUN.inspect_section(wildcards.corpus))["experiments"]]
     return code_hash("inspect", *{RUN.models[name].config.module for name in models})
 
 
 def inspected_files(wildcards):
     """The networks that are inspected, and the facts of their fits."""
     folder, files = f"{ROOT}/{wildcards.corpus}/{wildcards.tokenizer}", ("model.safetensors", "fit.json")
-    networks = json.loads(RUN.inspect_section(wildcards.corpus))["cells"]
+    networks = json.loads(RUN.inspect_section(wildcards.corpus))["experiments"]
     return [f"{folder}/{name}/seed{seed}/{file}" for name, seed in networks for file in files]
 
 
