@@ -80,8 +80,12 @@ def _lengths_of_documents(content: bytes, corpus: Corpus) -> dict[str, Lengths]:
 
 
 def _too_short(run: Run, name: str, sizes: dict[str, Lengths]) -> Iterator[str]:
-    """Parts that have no more tokens than a model has context, whatever the tokenizer makes of them."""
+    """Parts that have no more tokens than a model has context, whatever the tokenizer makes of them.
+
+    Of the models that a part is too short for, the one that looks back furthest is named.
+    """
     corpus = run.corpora[name]
+    furthest: dict[str, tuple[int, str]] = {}
     for model in chosen(corpus.models, run.models):
         record = run.models[model]
         context = record.config.context or 1
@@ -90,8 +94,10 @@ def _too_short(run: Run, name: str, sizes: dict[str, Lengths]) -> Iterator[str]:
             for tokenizer in chosen(corpus.tokenizers, run.tokenizers):
                 most = _most_tokens(run.tokenizers[tokenizer], sizes[split])
                 if most - skip <= context:
-                    unit = f"at most {most:,} tokens of {tokenizer}"
-                    yield f"the {split} part of {corpus.path} has {unit}, {model} looks back over {context:,}"
+                    part = f"the {split} part of {corpus.path} has at most {most:,} tokens of {tokenizer}"
+                    furthest[part] = max(furthest.get(part, (0, "")), (context, model))
+    for part, (context, model) in furthest.items():
+        yield f"{part}, {model} looks back over {context:,}"
 
 
 def _most_tokens(tokenizer: Any, size: Lengths) -> int:
