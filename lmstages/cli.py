@@ -12,13 +12,16 @@ import os
 import signal
 import sys
 import textwrap
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import closing
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from lmstages import __version__
+
+if TYPE_CHECKING:
+    from lmstages.core.errors import UserError
 
 MOST_THREADS = 1024
 TEMPORARY_FAILURE = 75  # of sysexits.h: start it again
@@ -189,10 +192,11 @@ def _verify_options(parser: argparse.ArgumentParser) -> None:
 @command(options=_verify_options, for_people=True, is_stage=False)
 def verify(args: argparse.Namespace) -> None:
     """Read every file of a finished run again, compare it with its hash, and say what to make again."""
+    from lmstages.core.terminal import show
     from lmstages.results.verifying import verify as run
 
     for line in run(args.results):
-        print(line)
+        show(line)
 
 
 def _export_options(parser: argparse.ArgumentParser) -> None:
@@ -301,6 +305,20 @@ def _keep_going_option(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--keep-going", action="store_true", help=keep_going)
 
 
+@contextmanager
+def _keeping_going(args: argparse.Namespace, save_failure: Callable[["UserError"], None]) -> Iterator[None]:
+    """With ``--keep-going`` a UserError of the block is logged and saved as the result; else it is raised."""
+    from lmstages.core.errors import UserError
+
+    try:
+        yield
+    except UserError as error:
+        if not args.keep_going:
+            raise
+        logging.getLogger("lmstages").error("lmstages: error: %s", error)
+        save_failure(error)
+
+
 def _tokenize_options(parser: argparse.ArgumentParser) -> None:
     _keep_going_option(parser)
     parser.add_argument("--layout", default="stream", help="how documents are separated: stream, lines, separator")
@@ -311,7 +329,6 @@ def tokenize(args: argparse.Namespace) -> None:
     """Learn a tokenizer from train and write the token streams of all splits."""
     from lmstages.config.sections import Tokenizer, from_section
     from lmstages.core import artifacts
-    from lmstages.core.errors import UserError
     from lmstages.corpora.splits import NAMES, SplitText, text_path
     from lmstages.tokenizers import learn, streams
 
@@ -320,19 +337,13 @@ def tokenize(args: argparse.Namespace) -> None:
     closed = section.alphabet == "corpus"
     parts = {name: SplitText.open(args.text, name) for name in NAMES}
     texts = (text for name in (NAMES if closed else NAMES[:1]) for text in parts[name].texts())
-    logger = logging.getLogger("lmstages")
-    try:
+    with _keeping_going(args, lambda error: streams.write_failure(args.out, str(error), made)):
         stream = parts["train"].stream
         tokenizer = learn(section.kind, section.vocab_size, texts, args.layout == "lines", stream, closed)
         artifacts.save_json(args.out / "tokenizer.json", tokenizer.to_json(), made)
         for name, part in parts.items():
             count = streams.write_tokens(args.out, name, part, tokenizer, made)
-            logger.info("%s: %s tokens of %s", name, f"{count:,}", f"{tokenizer.vocab_size:,}")
-    except UserError as error:
-        if not args.keep_going:
-            raise
-        logger.error("lmstages: error: %s", error)
-        streams.write_failure(args.out, str(error), made)
+            logging.getLogger("lmstages").info("%s: %s tokens of %s", name, f"{count:,}", f"{tokenizer.vocab_size:,}")
 
 
 @command("source", "splits", paths=["text"], levels=2)
@@ -460,20 +471,14 @@ def _score_pretrained_options(parser: argparse.ArgumentParser) -> None:
 def score_pretrained(args: argparse.Namespace) -> None:
     """Score a LLaMA from elsewhere on held-out splits, and draw text from it."""
     from lmstages.config.sections import Pretrained, from_section
-    from lmstages.core.errors import UserError
     from lmstages.corpora.splits import text_path
     from lmstages.evaluation.pretrained import save_failure
     from lmstages.evaluation.pretrained import score_pretrained as run
 
     record = from_section(Pretrained, args.section["pretrained"])
     made = _made(args, args.section, [text_path(args.text, split) for split in args.section["splits"]])
-    try:
+    with _keeping_going(args, lambda error: save_failure(args.section, args.out, error, made)):
         run(args.section, record, args.text, args.out, args.threads, args.mirror, {**made, "content": args.content})
-    except UserError as error:
-        if not args.keep_going:
-            raise
-        logging.getLogger("lmstages").error("lmstages: error: %s", error)
-        save_failure(args.section, args.out, error, made)
 
 
 # ---------------------------------------------------------------- experiments

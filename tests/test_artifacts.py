@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from lmstages.core import artifacts
+from lmstages.core import artifacts, files
 from lmstages.core.errors import UserError
 from lmstages.core.system_errors import not_written, out_of_memory
 
@@ -163,7 +163,7 @@ def refuse(number):
 def break_disk(patch, call, number):
     """From now on one call of the system fails with one error."""
     if call == "fsync of the folder":
-        patch.setattr(artifacts, "_sync_folder", refuse(number))
+        patch.setattr(artifacts, "sync_folder", refuse(number))
     elif call == "replace of the record":
         patch.setattr(artifacts.os, "replace", refuse(number))
     elif call == "replace":
@@ -177,7 +177,7 @@ def break_disk(patch, call, number):
     elif call == "fsync":
         patch.setattr(artifacts.os, "fsync", refuse(number))
     else:
-        patch.setattr(artifacts, "_flush" if call == "flush" else "to_json", refuse(number))
+        patch.setattr(artifacts, "flush" if call == "flush" else "to_json", refuse(number))
 
 
 @pytest.mark.parametrize("call", REFUSING)
@@ -248,7 +248,7 @@ except UserError as error:
 READERS = {
     "made_of": artifacts.made_of,
     "verified": artifacts.verified,
-    "sha256_of": artifacts.sha256_of,
+    "sha256_of": files.sha256_of,
     "load_json": artifacts.load_json,
     "load_arrays": artifacts.load_arrays,
     "load_array": artifacts.load_array,
@@ -259,7 +259,7 @@ READERS = {
 def test_every_error_of_the_system_at_every_read_is_one_line_with_path_and_remedy(old, reader, monkeypatch):
     for number in ERRORS:
         with monkeypatch.context() as patch:
-            patch.setattr(artifacts, "_sha256_of", refuse(number))
+            patch.setattr(files, "sha256_of_open", refuse(number))
             patch.setattr(Path, "is_file", refuse(number))
             message = refusal(READERS[reader], old)
         assert message.startswith(f"{old}: cannot be read (") and "\n" not in message and ";" in message
@@ -331,7 +331,7 @@ def test_what_is_no_lack_of_memory_is_not_called_one():
 def test_a_link_at_the_name_of_a_temporary_file_is_not_followed(old, monkeypatch):
     victim = old.with_name("victim")
     victim.write_bytes(b"untouched")
-    monkeypatch.setattr(artifacts.secrets, "token_hex", lambda _: "foreseen")
+    monkeypatch.setattr(files.secrets, "token_hex", lambda _: "foreseen")
     old.with_name(f".file.bin.{os.getpid()}.foreseen.partial").symlink_to(victim)
     message = refusal(artifacts.save_bytes, old, b"new", MADE)
     assert "cannot be written (" in message and victim.read_bytes() == b"untouched"
@@ -513,7 +513,7 @@ def test_json_is_canonical():
 
 
 def test_a_scratch_file_is_gone_at_the_end(tmp_path):
-    with artifacts.scratch(tmp_path / "new") as file:
+    with files.scratch(tmp_path / "new") as file:
         file.write(b"x")
         assert len(os.listdir(tmp_path / "new")) == 1
     assert os.listdir(tmp_path / "new") == []
@@ -522,8 +522,8 @@ def test_a_scratch_file_is_gone_at_the_end(tmp_path):
 SCRATCHED = """
 import os, signal, sys
 from pathlib import Path
-from lmstages.core import artifacts
-with artifacts.scratch(Path(sys.argv[1])):
+from lmstages.core import files
+with files.scratch(Path(sys.argv[1])):
     os.kill(os.getpid(), signal.SIGKILL)
 """
 
@@ -531,7 +531,7 @@ with artifacts.scratch(Path(sys.argv[1])):
 def test_a_scratch_file_of_a_killed_process_goes_with_the_next(tmp_path):
     in_another_process(SCRATCHED, tmp_path)
     assert len(os.listdir(tmp_path)) == 1
-    with artifacts.scratch(tmp_path), artifacts.scratch(tmp_path):
+    with files.scratch(tmp_path), files.scratch(tmp_path):
         assert len(os.listdir(tmp_path)) == 2, "those of the living stay"
     assert os.listdir(tmp_path) == []
 

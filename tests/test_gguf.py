@@ -13,7 +13,7 @@ from tokenizers import Tokenizer
 
 from lmstages.config.hyperparameters.attention import Llama
 from lmstages.config.hyperparameters.quantized import LlamaQ4, LlamaQ8
-from lmstages.core import artifacts
+from lmstages.core import artifacts, files
 from lmstages.core.documents import Documents
 from lmstages.core.errors import UserError
 from lmstages.evaluation.quantization import PairScorer, agreement, divergence
@@ -518,7 +518,7 @@ def test_a_checkpoint_from_elsewhere_is_written_with_its_vocabulary(tmp_path, de
         assert [a.tolist() for a in ours.encode(text)] == [a.tolist() for a in theirs.encode(text)]
     assert (ours.begin, ours.end, ours.vocab_size) == (read.begin, read.end, read.vocab_size)
     made = artifacts.made_of(tmp_path / "m.gguf")["made"]
-    assert made["inputs"] == {"model.safetensors": artifacts.sha256_of(tmp_path / "theirs/model.safetensors")}
+    assert made["inputs"] == {"model.safetensors": files.sha256_of(tmp_path / "theirs/model.safetensors")}
 
 
 def test_a_checkpoint_that_gguf_cannot_hold_is_one_line(tmp_path):

@@ -10,7 +10,7 @@ from lmstages.cli import main
 from lmstages.config.hyperparameters.attention import Llama
 from lmstages.config.reading import read_run
 from lmstages.config.sections import Pretrained, to_section
-from lmstages.core import artifacts
+from lmstages.core import artifacts, files
 from lmstages.core.errors import UserError
 from lmstages.evaluation import pretrained
 from lmstages.evaluation.derivation import derive
@@ -93,7 +93,7 @@ def test_a_checkpoint_of_our_own_scores_and_samples_as_it_did_here(here, keys):
 
 
 def test_a_rounded_file_scores_nearly_the_same(here):
-    code, out = scored(here, gguf="q8.gguf", samples=False, sha256=artifacts.sha256_of(here / "q8.gguf"))
+    code, out = scored(here, gguf="q8.gguf", samples=False, sha256=files.sha256_of(here / "q8.gguf"))
     ours, theirs = (load_scores(folder / "scores.safetensors")["test"] for folder in (here / EXPERIMENT, out))
     assert code == 0 and 0 < np.abs(ours.log_probs - theirs.log_probs).mean() < 0.05
     assert artifacts.load_json(out / "evaluation.json")["samples"] == []

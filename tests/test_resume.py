@@ -20,7 +20,7 @@ import torch
 from lmstages.cli import main
 from lmstages.config.reading import read_run
 from lmstages.config.sections import to_section
-from lmstages.core import artifacts
+from lmstages.core import artifacts, files
 from lmstages.core import runtime as runtime_module
 from lmstages.core.documents import Documents
 from lmstages.core.errors import Interrupted, UserError
@@ -176,7 +176,7 @@ def test_a_damaged_point_is_left_aside_for_the_one_before(tmp_path, harm, caplog
 
 def _sha256(path):
     with open(path, "rb") as file:
-        return artifacts._sha256_of(file)
+        return files.sha256_of_open(file)
 
 
 def test_a_point_of_another_fit_is_left_aside_and_says_what_differs(tmp_path, caplog, monkeypatch):

@@ -12,6 +12,7 @@ from lmstages.config.sections import Corpus, Split
 from lmstages.config.sources import SOURCES
 from lmstages.core import artifacts, contents
 from lmstages.core.errors import UserError
+from lmstages.core.files import sha256_of
 from lmstages.corpora import preparation, splits
 from lmstages.corpora.preparation import borders, prepare
 from lmstages.corpora.splits import NAMES, SplitText, count_characters, text_path
@@ -295,7 +296,7 @@ def test_a_text_that_grows_while_it_is_read_is_refused(tmp_path, monkeypatch):
 def test_a_text_that_changed_since_the_run_began_is_refused(tmp_path):
     path = tmp_path / "my.txt"
     path.write_text("one two three\n" * 50)
-    content = contents.combined({"my.txt": contents.sha256_of(path)})
+    content = contents.combined({"my.txt": sha256_of(path)})
     prepare(Corpus(path=str(path)), [path], tmp_path / "out", MADE, content)
     path.write_text("two one three\n" * 50)
     with pytest.raises(UserError, match=r"my\.txt: changed since the run began; .*; start snakemake again"):

@@ -12,8 +12,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from lmstages.core.contents import write_note
 from lmstages.core.errors import UserError
+from lmstages.core.files import atomic_write
 
 RECORD = ".origin.json"
 Origin = dict[str, Any]
@@ -38,8 +38,8 @@ def claim(folder: Path, wanted: Origin) -> None:
     """Write down what the folder belongs to; a folder that cannot be written is refused by the first job."""
     stop_if_taken(folder, wanted)
     if _recorded(folder) != wanted:
-        with suppress(OSError):
-            write_note(folder / RECORD, json.dumps(wanted))
+        with suppress(UserError), atomic_write(folder / RECORD) as file:
+            file.write(json.dumps(wanted).encode())
 
 
 def _recorded(folder: Path) -> Origin | None:

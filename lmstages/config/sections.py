@@ -202,9 +202,7 @@ class Sampling(Record):
     prompt: str = ""
     seed: Seed = 0
     measured: Annotated[int, Field(ge=1, le=1000000)] = 500  # samples that are measured and not shown
-    measured_tokens: Annotated[int, Field(ge=1, le=1 << 40)] = (
-        8000  # about so many tokens in all: long samples are fewer
-    )
+    measured_tokens: Annotated[int, Field(ge=1, le=1 << 40)] = 8000  # about so many in all: long samples are fewer
 
 
 MEASURED = ("measured", "measured_tokens")

@@ -1,23 +1,17 @@
 """The one way of writing and reading a file that another stage relies on.
 
-A file appears complete or not at all: it is written under a temporary name in its own folder, flushed to the disk
-and renamed. The hidden folder ``.made`` beside it holds its record, ``.made/<name>.json``, with its sha256, the path it
-was written to within its run, and what made it (config section, inputs, code); every reader compares file and record
-first, so that a flipped bit, a half-copied folder or another experiment's file is an error and never a number in a
-table.
+A file appears complete or not at all (``files``). The hidden folder ``.made`` beside it holds its record,
+``.made/<name>.json``, with its sha256, the path it was written to within its run, and what made it (config section,
+inputs, code); every reader compares file and record first, so that a flipped bit, a half-copied folder or another
+experiment's file is an error and never a number in a table.
 
 Knows nothing of what the files mean.
 """
 
-import errno
-import glob
-import hashlib
 import json
 import math
 import os
-import secrets
 import shlex
-import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -28,12 +22,11 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save as safetensors_bytes
 
 from lmstages.core.errors import UserError
-from lmstages.core.system_errors import not_read, not_written
+from lmstages.core.files import atomic_write, flush, naming, partial_of, reading, sha256_of, sha256_of_open, sync_folder
 
 Made = Mapping[str, Any]
 METADATA = "lmstages"
 RECORDS = ".made"
-SCRATCH = ".scratch-"
 NPY_HEADER = 128  # bytes of the header that numpy writes for one dimension
 
 
@@ -43,101 +36,24 @@ def sidecar(path: Path) -> Path:
 
 
 @contextmanager
-def atomic_write(path: Path) -> Iterator[BinaryIO]:
-    """A binary file that takes its name only when the block ends without an error.
-
-    Raises UserError where the disk is full or the path cannot be written, whatever the system's reason.
-    """
-    with _partial(path) as file:
-        yield file
-        _flush(file)
-        with _naming(path):
-            os.replace(file.name, path)
-            _sync_folder(path.parent)
-
-
-@contextmanager
-def _partial(path: Path) -> Iterator[BinaryIO]:
-    """A new file beside ``path``, under a name that nobody can foresee, which is removed where it is not renamed."""
-    partial = path.with_name(f".{path.name}.{os.getpid()}.{secrets.token_hex(8)}.partial")
-    try:
-        with _naming(path):
-            path.parent.mkdir(parents=True, exist_ok=True)
-            _remove_of_the_dead(path.parent, f".{path.name}.", "*.partial")
-        with _naming(path, besides=partial), open(partial, "x+b") as file:  # x: never a file or link that is there
-            yield file
-    finally:
-        with suppress(OSError):
-            partial.unlink()
-
-
-@contextmanager
-def _naming(path: Path, besides: Path | None = None) -> Iterator[None]:
-    """Errors of the system name ``path``; with ``besides`` those that name a file of their own only if it is that."""
-    try:
-        yield
-    except OSError as error:
-        if besides is not None and error.filename not in (None, str(besides), str(path)):
-            raise
-        raise not_written(path, error) from error
-
-
-def _remove_of_the_dead(folder: Path, prefix: str, suffix: str) -> None:
-    """Remove the temporary files, called ``prefix``, process number, dot, ``suffix``, whose writers were killed."""
-    for path in folder.glob(f"{glob.escape(prefix)}*.{suffix}"):
-        process = path.name.removeprefix(prefix).partition(".")[0]
-        if process.isdecimal() and not Path("/proc", process).exists() and Path("/proc/self").exists():
-            path.unlink(missing_ok=True)
-
-
-def _flush(file: BinaryIO) -> None:
-    file.flush()
-    os.fsync(file.fileno())
-
-
-def _sync_folder(folder: Path) -> None:
-    """Make a rename durable, where the file system can."""
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    except OSError as error:
-        if error.errno not in (errno.EINVAL, errno.ENOTSUP):  # folders cannot be synced there
-            raise
-    finally:
-        os.close(handle)
-
-
-@contextmanager
-def scratch(folder: Path) -> Iterator[BinaryIO]:
-    """A temporary file in ``folder``, removed when the block ends; those of killed processes go with it."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        _remove_of_the_dead(folder, SCRATCH, "*")
-        with tempfile.NamedTemporaryFile(dir=folder, prefix=f"{SCRATCH}{os.getpid()}.") as file:
-            yield file  # type: ignore[misc]
-    except OSError as error:
-        raise not_written(folder / "scratch", error) from error
-
-
-@contextmanager
 def saving(path: Path, made: Made) -> Iterator[BinaryIO]:
     """As ``atomic_write``, with the record renamed first: a file beside an older record is always refused."""
-    with _partial(path) as file:
+    with partial_of(path) as file:
         yield file
-        _flush(file)
-        record = {"sha256": _sha256_of(file), "bytes": file.seek(0, os.SEEK_END), "made": made}
+        flush(file)
+        record = {"sha256": sha256_of_open(file), "bytes": file.seek(0, os.SEEK_END), "made": made}
         if "levels" in made:
             record["path"] = path_in_run(path, made["levels"])
-        with _partial(sidecar(path)) as record_file:
+        with partial_of(sidecar(path)) as record_file:
             record_file.write(to_json(record))
-            _flush(record_file)
+            flush(record_file)
             _rename_both(file.name, path, record_file.name)
 
 
 def _rename_both(partial: str, path: Path, record_partial: str) -> None:
     """The record and then the file take their names; where the file cannot, the older record comes back."""
     record = sidecar(path)
-    with _naming(path):
+    with naming(path):
         before = record.read_bytes() if record.is_file() else None
         try:
             os.replace(record_partial, record)
@@ -145,8 +61,8 @@ def _rename_both(partial: str, path: Path, record_partial: str) -> None:
         except BaseException:
             _put_back(record, before)
             raise
-        _sync_folder(path.parent)
-        _sync_folder(record.parent)
+        sync_folder(path.parent)
+        sync_folder(record.parent)
 
 
 def _put_back(record: Path, content: bytes | None) -> None:
@@ -212,23 +128,13 @@ def path_in_run(path: Path, levels: int) -> str:
     return "/".join([*folders[len(folders) - min(levels, len(folders)) :], name])
 
 
-@contextmanager
-def reading(path: Path) -> Iterator[None]:
-    """Errors of the system in the block are UserErrors that name ``path``, or the file that the system names."""
-    try:
-        yield
-    except OSError as error:
-        at_fault = Path(error.filename) if isinstance(error.filename, str) else path
-        raise not_read(at_fault, error) from error
-
-
 def verified(path: Path) -> Path:
     """``path`` itself; a UserError where its sha256 is not that of its record, or it was written as another file."""
     record = made_of(path)
     expected, actual = record["sha256"], sha256_of(path)
     if actual != expected:
         problem = f"its sha256 is {actual[:12]}..., not {expected[:12]}... as written"
-        raise UserError(path, problem, "", _make_again(path))
+        raise UserError(path, problem, "", make_again(path))
     must_be_in_its_place(path, record)
     return path
 
@@ -237,7 +143,7 @@ def must_be_in_its_place(path: Path, record: Mapping[str, Any]) -> None:
     """Raises UserError where the record is that of another corpus's, tokenizer's, model's or seed's file."""
     written = record.get("path")
     if isinstance(written, str) and (here := path_in_run(path, written.count("/"))) != written:
-        raise UserError(path, f"was made as {written}", f"the file that belongs here is {here}", _make_again(path))
+        raise UserError(path, f"was made as {written}", f"the file that belongs here is {here}", make_again(path))
 
 
 def must_be_made_from(path: Path, *inputs: Path) -> None:
@@ -247,7 +153,7 @@ def must_be_made_from(path: Path, *inputs: Path) -> None:
         before, now = recorded.get(file.name), made_of(file)["sha256"]
         if before not in (None, now):
             problem = f"was made from another {file.name} (sha256 {before[:12]}...)"
-            raise UserError(path, problem, f"{file} has sha256 {now[:12]}...", _make_again(path))
+            raise UserError(path, problem, f"{file} has sha256 {now[:12]}...", make_again(path))
 
 
 def must_be_made_together(*paths: Path) -> None:
@@ -261,10 +167,11 @@ def must_be_made_together(*paths: Path) -> None:
         if made != first:
             different = sorted(key for key in {*made, *first} if made.get(key) != first.get(key))
             problem = f"was not made together with {paths[0]}: another {', '.join(different)}"
-            raise UserError(path, problem, "both come from one call of one command", _make_again(path))
+            raise UserError(path, problem, "both come from one call of one command", make_again(path))
 
 
-def _make_again(path: Path) -> str:
+def make_again(path: Path) -> str:
+    """The remedy for a file of a run that cannot be used."""
     return f"delete it and run snakemake again: rm {shlex.quote(str(path))}"
 
 
@@ -300,7 +207,7 @@ def load_arrays(path: Path) -> tuple[dict[str, np.ndarray], dict[str, str]]:
                 raise TypeError("its metadata is no object")
             return {name: file.get_tensor(name) for name in sorted(file.keys())}, metadata
     except (SafetensorError, TypeError, KeyError, ValueError, AttributeError, RecursionError) as error:
-        raise UserError(path, "no safetensors file of lmstages", "", _make_again(path)) from error
+        raise UserError(path, "no safetensors file of lmstages", "", make_again(path)) from error
 
 
 def load_array(path: Path) -> np.ndarray:
@@ -316,7 +223,7 @@ def load_array(path: Path) -> np.ndarray:
         raise
     except Exception as error:  # numpy passes on what its parsers of headers and archives raise
         allowed = "allowed: whole numbers in one dimension"
-        raise UserError(path, "no array of lmstages", allowed, _make_again(path)) from error
+        raise UserError(path, "no array of lmstages", allowed, make_again(path)) from error
     return array
 
 
@@ -333,14 +240,3 @@ def finite_or_none(value: float) -> float | None:
 def infinite_if_none(value: float | None) -> float:
     """A code length as JSON holds it: None, which ``finite_or_none`` made of an infinite one, is infinite again."""
     return math.inf if value is None else value
-
-
-def sha256_of(path: Path) -> str:
-    """The sha256 of any file's bytes, as hexadecimal digits."""
-    with reading(path), open(path, "rb") as file:
-        return _sha256_of(file)
-
-
-def _sha256_of(file: BinaryIO) -> str:
-    file.seek(0)
-    return hashlib.file_digest(file, "sha256").hexdigest()  # type: ignore[arg-type]  # an open file has readinto

@@ -6,14 +6,13 @@ A hash is computed once and remembered by path, size, inode and both times of th
 
 import hashlib
 import json
-import os
-import secrets
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 
 from lmstages.core.errors import UserError
+from lmstages.core.files import atomic_write, sha256_of
 
 CLOCK_TICK = 2.0  # seconds; a file written so recently may change again without another time
 Identity = list[int]  # size, device, inode, mtime_ns, ctime_ns
@@ -46,20 +45,8 @@ class Contents:
     def _write(self, key: str) -> None:
         """Add one hash to the memory; a folder that cannot be written costs no more than the time to hash again."""
         remembered = _read(self.memory) | {key: self.remembered[key]}
-        with suppress(OSError):
-            write_note(self.memory, json.dumps(remembered))
-
-
-def write_note(path: Path, text: str) -> None:
-    """Write a small file that no result depends on, whole or not at all; raises OSError where it cannot be written."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.{secrets.token_hex(8)}.partial")
-    try:
-        with open(partial, "x", encoding="utf-8") as file:
-            file.write(text)
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
+        with suppress(UserError), atomic_write(self.memory) as file:
+            file.write(json.dumps(remembered).encode())
 
 
 def combined(hashes: Mapping[str, str]) -> str:
@@ -76,15 +63,6 @@ def _read(memory: Path) -> dict[str, tuple[Identity, str]]:
         return {key: (list(numbers), str(sha256)) for key, (numbers, sha256) in remembered.items()}
     except (OSError, ValueError, TypeError, AttributeError):
         return {}
-
-
-def sha256_of(path: Path) -> str:
-    """The sha256 of a file's bytes as hexadecimal digits; raises UserError where it cannot be read."""
-    try:
-        with open(path, "rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
-    except OSError as error:
-        raise UserError(path, f"cannot be read ({error.strerror})", "", "make it readable, or give another") from error
 
 
 def identity(path: Path) -> Identity:

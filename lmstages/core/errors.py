@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterable
 from difflib import get_close_matches
 
-from lmstages.core.visible import visible
+from lmstages.core.terminal import shown
 
 FOREIGN_NEWLINE = re.compile(r"\n(?!  )")  # a list of problems has one on each line, indented
 
@@ -18,7 +18,7 @@ class UserError(ValueError):
     def __init__(self, where: object, found: str, allowed: str = "", remedy: str = "") -> None:
         name = str(where).replace("\n", "\\n")
         text = "; ".join(part for part in (f"{name}: {found}", allowed, remedy) if part)
-        super().__init__(visible(FOREIGN_NEWLINE.sub(r"\\n", text)).replace("\t", "\\t"))
+        super().__init__(shown(FOREIGN_NEWLINE.sub(r"\\n", text)))
 
 
 class FitError(UserError):
@@ -33,3 +33,9 @@ def did_you_mean(word: str, allowed: Iterable[str]) -> str:
     """`` (did you mean 'order'?)`` with the closest allowed word, or an empty string where none is close."""
     nearest = get_close_matches(word, list(allowed), n=1)
     return f" (did you mean {nearest[0]!r}?)" if nearest else ""
+
+
+def shortened(value: object) -> str:
+    """A foreign value as a message shows it: as Python writes it, at most 60 characters."""
+    text = repr(value)
+    return text if len(text) <= 60 else f"{text[:57]}..."

@@ -13,7 +13,7 @@ from typing import Any, BinaryIO, TextIO
 import numpy as np
 
 from lmstages.config.sources import SOURCES
-from lmstages.core import artifacts, contents
+from lmstages.core import artifacts, contents, files
 from lmstages.core.artifacts import Made
 from lmstages.core.errors import UserError
 from lmstages.corpora import text
@@ -36,7 +36,7 @@ def prepare(corpus: Any, raw_files: Sequence[Path], folder: Path, made: Made, co
     if corpus.embedded:
         facts = _generate(corpus, folder, made)
     else:
-        with artifacts.scratch(folder) as checked:
+        with files.scratch(folder) as checked:
             made = {**made, "inputs": _checked(corpus, raw_files, checked, made.get("inputs", {}), content)}
             facts = _cut(Path(checked.name), corpus, folder, made)
     artifacts.save_json(folder / "corpus.json", {**_facts(corpus, raw_files), "splits": facts}, made)
@@ -104,7 +104,7 @@ def _checked(
     for raw in raw_files:
         before = contents.identity(raw) if raw.is_file() else []
         text.clean(raw, checked, corpus.newlines)
-        hashes[raw.name] = contents.sha256_of(raw)
+        hashes[raw.name] = files.sha256_of(raw)
         contents.stop_if_changed(raw, before)
     checked.flush()
     if content and contents.combined(hashes) != content:

@@ -25,6 +25,7 @@ from lmstages.config.sections import Pretrained
 from lmstages.core import artifacts
 from lmstages.core.documents import BOUNDARY
 from lmstages.core.errors import UserError
+from lmstages.core.files import sha256_of
 from lmstages.core.progress import LOGGER, clock
 from lmstages.core.provenance import versions
 from lmstages.corpora.splits import SplitText
@@ -185,7 +186,7 @@ def _with_window(path: Path, config: Llama, window: int | None) -> Llama:
 
 
 def _must_have_sha256(path: Path, expected: str | None) -> None:
-    if expected is not None and path.is_file() and (digest := artifacts.sha256_of(path)) != expected:
+    if expected is not None and path.is_file() and (digest := sha256_of(path)) != expected:
         raise UserError(path, f"its sha256 is {digest}", f"the config says {expected}", "fetch it again")
 
 
@@ -213,7 +214,7 @@ def fetched(hub: str, revision: str, mirror: str | None) -> Path:
 def _must_be_its_blob(file: Path) -> None:
     """Raises UserError for a corrupted file; the hub's cache names a large file after its sha256."""
     name = file.resolve().name
-    if re.fullmatch("[0-9a-f]{64}", name) and artifacts.sha256_of(file) != name:
+    if re.fullmatch("[0-9a-f]{64}", name) and sha256_of(file) != name:
         raise UserError(file, f"its sha256 is not {name[:12]}... as the hub says", "", "delete it and fetch it again")
 
 

@@ -16,6 +16,7 @@ import torch
 
 from lmstages.core import artifacts
 from lmstages.core.documents import Documents, history
+from lmstages.core.files import scratch
 from lmstages.evaluation import scoring
 from lmstages.evaluation.experiment import facts_of_fit
 from lmstages.models import storage as model_storage
@@ -46,7 +47,7 @@ def quantization_error(model: Path, base: Path, tokens: Path, splits: list[str])
 def _file_bytes(model: DerivedModel, tokens: Path) -> int:
     """The size of its GGUF file, vocabulary included."""
     vocabulary = of_tokenizer(streams.read_tokenizer(tokens).to_json())
-    with artifacts.scratch(tokens) as file:
+    with scratch(tokens) as file:
         gguf_file.write_model(Path(file.name), model, vocabulary)
         return Path(file.name).stat().st_size
 

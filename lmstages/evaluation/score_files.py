@@ -2,7 +2,6 @@
 
 import json
 import math
-import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -55,8 +54,7 @@ def load_scores(path: Path) -> dict[str, Scores]:
                 raise ValueError(f"arrays of {split} have different lengths")
             scores[split] = Scores(log_probs, lengths, documents, **json.loads(fields))
     except (KeyError, TypeError, ValueError, RecursionError) as error:
-        remedy = f"delete it and run snakemake again: rm {shlex.quote(str(path))}"
-        raise UserError(path, "no score file of lmstages", "", remedy) from error
+        raise UserError(path, "no score file of lmstages", "", artifacts.make_again(path)) from error
     return scores
 
 

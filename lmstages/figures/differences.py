@@ -8,6 +8,7 @@ import pandas as pd
 from lmstages.figures.drawing import INK, SMALL, WIDTH, label_fields, room_for, shades, sheet
 from lmstages.figures.rows import as_floats, counted, names_with_tokenizer, up_the_ladder
 from lmstages.results.schema import NOT_ON_THE_LADDER
+from lmstages.results.statistics import LEVEL
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -22,7 +23,6 @@ COLUMNS = (
 )
 KEY = ["corpus", "tokenizer", "model"]
 ALSO = {"results": (*KEY, "split", "title", "family", "category", "rank", "bits_per_byte")}
-LEVEL = 0.05
 MOST = 60  # rows of a triangle that can be read; fields grow with their square
 
 
@@ -33,10 +33,8 @@ def draw(frame: pd.DataFrame, results: pd.DataFrame) -> "Figure | None":
         return None
     most = max(float(np.nanmax(np.abs(values))) for _, values, _ in groups.values()) or 1.0
     labels = [label for members, _, _ in groups.values() for label in members]
-    room, field = (
-        room_for(labels),
-        min(0.26, (WIDTH - room_for(labels) - 0.2) / max(len(group[0]) for group in groups.values())),
-    )
+    room, longest = room_for(labels), max(len(members) for members, _, _ in groups.values())
+    field = min(0.26, (WIDTH - room - 0.2) / longest)
     below = {category: 0.35 + room_for(members) for category, (members, _, _) in groups.items()}
     figure = sheet(
         0.4 + sum(field * len(members) + below[name] for name, (members, _, _) in groups.items()), layout="none"

@@ -7,6 +7,7 @@ import pandas as pd
 from lmstages.figures.drawing import INK, MARKERS, bits_axis, canvas, legend_below, list_models, look, sample_of
 from lmstages.figures.rows import as_floats, counted, listed, names, up_the_ladder, with_score
 from lmstages.results.schema import NOT_ON_THE_LADDER
+from lmstages.results.statistics import LEVEL
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -20,7 +21,6 @@ COLUMNS = (
 )
 KEY = ["corpus", "tokenizer", "model"]
 ALSO = {"results": (*KEY, "split", "title", "family", "category", "rank", "bits_per_byte")}
-LEVEL = 0.05
 
 
 def draw(frame: pd.DataFrame, results: pd.DataFrame) -> "Figure | None":

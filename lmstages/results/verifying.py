@@ -10,7 +10,6 @@ from pathlib import Path
 
 from lmstages.core import artifacts
 from lmstages.core.errors import UserError
-from lmstages.core.visible import visible
 from lmstages.results.explaining import input_path, settings_of
 from lmstages.results.frame import finished
 
@@ -27,14 +26,14 @@ def verify(run: Path) -> Iterator[str]:
     for path in files:
         if problem := _problem(path):
             problems[path] = problem
-            yield visible(f"{path}: {problem}")
+            yield f"{path}: {problem}"
     for path in _missing(run):
         problems[path] = "is missing, though it has a record"
-        yield visible(f"{path}: {problems[path]}")
+        yield f"{path}: {problems[path]}"
     yield f"{len(files):,} files of {run} read, {len(problems):,} damaged or missing"
     if problems:
         counts = f"{len(problems):,} of {len(files):,} files are not what was written"
-        raise UserError(visible(str(run)), counts, "", f"make them again: {visible(_remedy(run, list(problems)))}")
+        raise UserError(run, counts, "", f"make them again: {_remedy(run, list(problems))}")
 
 
 def _files(run: Path) -> Iterator[Path]:

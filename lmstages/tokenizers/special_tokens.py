@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from lmstages.core.errors import UserError
+from lmstages.core.files import reading
 
 BOS, EOS = "bos_token_id", "eos_token_id"
 
@@ -39,11 +40,10 @@ def read_json(path: Path) -> dict[str, Any]:
     if not path.is_file():
         raise UserError(path, "no such file", "a checkpoint in the Hugging Face layout has one")
     try:
-        content = json.loads(path.read_bytes(), object_pairs_hook=_without_repetition)
+        with reading(path):
+            content = json.loads(path.read_bytes(), object_pairs_hook=_without_repetition)
     except (ValueError, RecursionError) as error:
         raise UserError(path, f"is no JSON object ({' '.join(str(error).split())[:120]})") from error
-    except OSError as error:
-        raise UserError(path, f"cannot be read ({error.strerror})") from error
     if not isinstance(content, dict):
         raise UserError(path, "is no JSON object")
     return content

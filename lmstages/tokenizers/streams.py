@@ -4,10 +4,10 @@ A split is a ``.npy`` of 1, 2 or 4 bytes per token, read as a memory map, with t
 and the first token of each document in files beside it.
 """
 
-import shlex
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -66,7 +66,7 @@ def read_tokens(folder: Path, name: str) -> tuple[Documents, np.ndarray]:
     """
     paths = _token_paths(folder, name)
     tokens, lengths, starts = (artifacts.load_array(path) for path in paths)
-    remedy = f"delete it and run snakemake again: rm {shlex.quote(str(paths[0]))}"
+    remedy = artifacts.make_again(paths[0])
     if len(lengths) != len(tokens):
         problem = f"{len(tokens):,} tokens, {len(lengths):,} lengths in {paths[1].name}"
         raise UserError(paths[0], problem, "every token has its length in bytes", remedy)
@@ -93,9 +93,9 @@ def _vocab_size(path: Path) -> int:
 
 def read_tokenizer(folder: Path) -> TextTokenizer:
     """The tokenizer of a token folder; a UserError where the text allowed none, or this version does not know it."""
-    if failure := failure_of(folder):
-        raise UserError(folder / TOKENIZER, failure)
     saved = artifacts.load_json(folder / TOKENIZER)
+    if failure := _failure(saved):
+        raise UserError(folder / TOKENIZER, failure)
     with _reading(folder / TOKENIZER):
         return from_json(saved)
 
@@ -108,8 +108,7 @@ def _reading(path: Path) -> Iterator[None]:
     except UserError:
         raise
     except Exception as error:  # the library of tokenizers raises Exception itself
-        remedy = f"delete it and run snakemake again: rm {shlex.quote(str(path))}"
-        raise UserError(path, "no tokenizer that this version knows", "", remedy) from error
+        raise UserError(path, "no tokenizer that this version knows", "", artifacts.make_again(path)) from error
 
 
 def write_failure(folder: Path, reason: str, made: Made) -> None:
@@ -122,5 +121,8 @@ def write_failure(folder: Path, reason: str, made: Made) -> None:
 
 def failure_of(folder: Path) -> str | None:
     """``failed: ...``, why the tokenizer of a token folder could not be made; None for one that was."""
-    content = artifacts.load_json(folder / TOKENIZER)
-    return content.get("status") if isinstance(content, dict) else None
+    return _failure(artifacts.load_json(folder / TOKENIZER))
+
+
+def _failure(saved: Any) -> str | None:
+    return saved.get("status") if isinstance(saved, dict) else None

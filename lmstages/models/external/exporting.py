@@ -13,6 +13,7 @@ from lmstages.config.hyperparameters.quantized import DerivedLlama, LlamaQ4, Lla
 from lmstages.core import artifacts
 from lmstages.core.documents import Documents
 from lmstages.core.errors import UserError
+from lmstages.core.files import sha256_of
 from lmstages.core.progress import LOGGER
 from lmstages.models import storage as model_storage
 from lmstages.models.base import build
@@ -57,7 +58,7 @@ def export_checkpoint(folder: Path, out: Path, section: Mapping[str, Any], made:
     vocabulary = of_folder(folder, checkpoint.begin, checkpoint.ends, checkpoint.vocab_size)
     model: Any = build(checkpoint.config, checkpoint.vocab_size)
     model.restore({name: tensor.all() for name, tensor in checkpoint.tensors.items()})
-    hashes = {file.name: artifacts.sha256_of(file) for file in sorted(folder.glob("*.safetensors"))}
+    hashes = {file.name: sha256_of(file) for file in sorted(folder.glob("*.safetensors"))}
     tensors = _tensors(folder, model, section)
     gguf_file.save(out, checkpoint.config, checkpoint.vocab_size, tensors, vocabulary, {**made, "inputs": hashes})
 

@@ -16,8 +16,9 @@ import numpy as np
 from pydantic import ValidationError
 
 from lmstages.config.hyperparameters.attention import Llama
-from lmstages.core.artifacts import Made, saving, scratch
+from lmstages.core.artifacts import Made, saving
 from lmstages.core.errors import UserError
+from lmstages.core.files import scratch
 from lmstages.models.external.gguf_metadata import (
     LLAMA,
     VOCABULARY,

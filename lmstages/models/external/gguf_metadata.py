@@ -10,7 +10,7 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
-from lmstages.core.errors import UserError
+from lmstages.core.errors import UserError, shortened
 
 LLAMA, VOCABULARY = "llama.", "tokenizer.ggml."
 OBEYED = {
@@ -69,7 +69,7 @@ def must_be_known(path: Path, facts: Mapping[str, Any], namespace: str) -> None:
         allowed = OFF.get(key, OFF_ELSEWHERE)
         if value not in allowed:
             remedy = "use engine: llama.cpp, which may obey it" if namespace == LLAMA else ""
-            raise UserError(path, f"its metadata {key} is {_short(value)}", f"allowed: {_listed(allowed)}", remedy)
+            raise UserError(path, f"its metadata {key} is {shortened(value)}", f"allowed: {_listed(allowed)}", remedy)
         if key not in OFF:
             _must_be_far_from_known(path, key)
 
@@ -94,13 +94,8 @@ def must_agree(path: Path, facts: Mapping[str, Any], expected: Mapping[str, Any]
     """Raises UserError where a key that repeats what others say says something else."""
     for key, value in expected.items():
         if facts.get(LLAMA + key, value) != value:
-            problem = f"its metadata {LLAMA + key} is {_short(facts[LLAMA + key])}"
+            problem = f"its metadata {LLAMA + key} is {shortened(facts[LLAMA + key])}"
             raise UserError(path, problem, f"allowed: {value}, as its other metadata and tensors say")
-
-
-def _short(value: Any) -> str:
-    text = repr(value)
-    return text if len(text) <= 60 else f"{text[:57]}..."
 
 
 def _listed(values: tuple[Any, ...]) -> str:

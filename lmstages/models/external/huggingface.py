@@ -21,7 +21,7 @@ from safetensors.numpy import save as safetensors_bytes
 from lmstages.config.hyperparameters.attention import Llama
 from lmstages.core.artifacts import Made, save_bytes, save_json
 from lmstages.core.documents import BOUNDARY, Arrays
-from lmstages.core.errors import UserError
+from lmstages.core.errors import UserError, shortened
 from lmstages.models.external.llama_tensors import names, shapes
 from lmstages.tokenizers.special_tokens import read_json
 
@@ -173,13 +173,13 @@ def _must_be_plain(path: Path, config: Mapping[str, Any]) -> None:
             raise UserError(path, f"{key} {config[key]!r}", f"allowed: {allowed[0]!r}", GGUF_REMEDY)
     classes = config.get("architectures") or ["LlamaForCausalLM"]
     if not isinstance(classes, list) or "llamaforcausallm" not in [str(name).lower() for name in classes]:
-        raise UserError(path, f"architectures {_short(classes)}", "allowed: LlamaForCausalLM")
+        raise UserError(path, f"architectures {shortened(classes)}", "allowed: LlamaForCausalLM")
     _must_not_scale(path, config)
     for key, value in config.items():
         known = key in LLAMA_KEYS or key in PLAIN or key in HARMLESS or key.startswith("_")
         if not known and value not in OFF:
             remedy = f"remove it if it changes nothing, else {GGUF_REMEDY}"
-            raise UserError(path, f"{key} {_short(value)}, which no LLaMA that we compute has", "", remedy)
+            raise UserError(path, f"{key} {shortened(value)}, which no LLaMA that we compute has", "", remedy)
 
 
 def _must_not_scale(path: Path, config: Mapping[str, Any]) -> None:
@@ -188,15 +188,15 @@ def _must_not_scale(path: Path, config: Mapping[str, Any]) -> None:
     for name in ("rope_parameters", "rope_scaling"):
         rotary = {} if config.get(name) is None else config[name]
         if not isinstance(rotary, dict):
-            raise UserError(path, f"{name} {_short(rotary)}", "allowed: an object or null")
+            raise UserError(path, f"{name} {shortened(rotary)}", "allowed: an object or null")
         for key, value in rotary.items():
             if key not in ROTARY_HARMLESS and value not in ROTARY.get(key, OFF):
                 allowed = ROTARY.get(key, OFF)[0]
-                raise UserError(path, f"{name}.{key} {_short(value)}", f"allowed: {allowed!r}", GGUF_REMEDY)
+                raise UserError(path, f"{name}.{key} {shortened(value)}", f"allowed: {allowed!r}", GGUF_REMEDY)
         bases[f"{name}.rope_theta"] = rotary.get("rope_theta")
     bases = {name: base for name, base in bases.items() if base is not None}
     if len(set(map(repr, map(_as_float, bases.values())))) > 1:
-        problem = " but ".join(f"{name} {_short(base)}" for name, base in bases.items())
+        problem = " but ".join(f"{name} {shortened(base)}" for name, base in bases.items())
         raise UserError(path, problem, "they must be equal", "remove the wrong one")
 
 
@@ -212,7 +212,7 @@ def _record(path: Path, config: Mapping[str, Any]) -> Llama:
     base = next((base for base in (rotary.get("rope_theta"), config.get("rope_theta")) if base is not None), 10000.0)
     tied = config.get("tie_word_embeddings")
     if not isinstance(tied, bool | None):
-        raise UserError(path, f"tie_word_embeddings {_short(tied)}", "allowed: true or false")
+        raise UserError(path, f"tie_word_embeddings {shortened(tied)}", "allowed: true or false")
     keys: dict[str, Any] = {
         "layers": _number(path, config, "num_hidden_layers"),
         "heads": heads,
@@ -235,13 +235,13 @@ def _record(path: Path, config: Mapping[str, Any]) -> Llama:
 def _number(path: Path, config: Mapping[str, Any], key: str, default: int | None = None) -> int:
     number = default if config.get(key) is None else config[key]
     if isinstance(number, bool) or not isinstance(number, int) or number < 1:
-        raise UserError(path, f"{key} is {_short(number)}", "allowed: a whole number above 0")
+        raise UserError(path, f"{key} is {shortened(number)}", "allowed: a whole number above 0")
     return number
 
 
 def _real(path: Path, key: str, value: Any) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < 1e300:
-        raise UserError(path, f"{key} is {_short(value)}", "allowed: a number above 0")
+        raise UserError(path, f"{key} is {shortened(value)}", "allowed: a number above 0")
     return float(value)
 
 
@@ -252,13 +252,8 @@ def _special(path: Path, config: Mapping[str, Any], key: str, vocab_size: int) -
     for token in tokens:
         if isinstance(token, bool) or not isinstance(token, int) or not 0 <= token < vocab_size:
             allowed = f"allowed: 0 to {vocab_size - 1:,}, the rows of the embedding, or null"
-            raise UserError(path, f"{key} is {_short(token)}", allowed, "take the number from the tokenizer's files")
+            raise UserError(path, f"{key} is {shortened(token)}", allowed, "take the number from the tokenizer's files")
     return tuple(tokens)
-
-
-def _short(value: Any) -> str:
-    text = repr(value)
-    return text if len(text) <= 60 else f"{text[:57]}..."
 
 
 def _files(folder: Path) -> dict[str, list[str] | None]:
@@ -285,7 +280,9 @@ def _weight_map(index: Path) -> dict[str, list[str]]:
         raise UserError(index, "has no weight_map", "an index says in which file each tensor is")
     for tensor, name in places.items():
         if not isinstance(name, str) or Path(name).name != name or "\0" in name:
-            raise UserError(index, f"tensor {tensor} lies in {_short(name)}", "allowed: the name of a file beside it")
+            raise UserError(
+                index, f"tensor {tensor} lies in {shortened(name)}", "allowed: the name of a file beside it"
+            )
         tensors.setdefault(name, []).append(tensor)
     return dict(sorted(tensors.items()))
 
@@ -320,7 +317,7 @@ def _stored(file: Path) -> dict[str, torch.Tensor]:
         problem = f"is truncated or no safetensors file ({' '.join(str(error).split())[:200]})"
         raise UserError(file, problem, "", "fetch it again") from error
     if layout not in ("pt", "mlx"):
-        raise UserError(file, f"its metadata format is {_short(layout)}", "allowed: 'pt'", "save it from PyTorch")
+        raise UserError(file, f"its metadata format is {shortened(layout)}", "allowed: 'pt'", "save it from PyTorch")
     return tensors
 
 

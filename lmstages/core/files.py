@@ -1,0 +1,118 @@
+"""Any file of this project, read and written: whole or not at all, and what the system refuses is one line.
+
+A file is written under a temporary name in its own folder, flushed to the disk and renamed. Imports no numpy; the
+records beside files are those of ``artifacts``.
+"""
+
+import errno
+import glob
+import hashlib
+import os
+import secrets
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import BinaryIO
+
+from lmstages.core.system_errors import not_read, not_written
+
+SCRATCH = ".scratch-"
+
+
+@contextmanager
+def atomic_write(path: Path) -> Iterator[BinaryIO]:
+    """A binary file that takes its name only when the block ends without an error.
+
+    Raises UserError where the disk is full or the path cannot be written, whatever the system's reason.
+    """
+    with partial_of(path) as file:
+        yield file
+        flush(file)
+        with naming(path):
+            os.replace(file.name, path)
+            sync_folder(path.parent)
+
+
+@contextmanager
+def partial_of(path: Path) -> Iterator[BinaryIO]:
+    """A new file beside ``path``, under a name that nobody can foresee, which is removed where it is not renamed."""
+    partial = path.with_name(f".{path.name}.{os.getpid()}.{secrets.token_hex(8)}.partial")
+    try:
+        with naming(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            _remove_of_the_dead(path.parent, f".{path.name}.", "*.partial")
+        with naming(path, besides=partial), open(partial, "x+b") as file:  # x: never a file or link that is there
+            yield file
+    finally:
+        with suppress(OSError):
+            partial.unlink()
+
+
+@contextmanager
+def naming(path: Path, besides: Path | None = None) -> Iterator[None]:
+    """Errors of the system name ``path``; with ``besides`` those that name a file of their own only if it is that."""
+    try:
+        yield
+    except OSError as error:
+        if besides is not None and error.filename not in (None, str(besides), str(path)):
+            raise
+        raise not_written(path, error) from error
+
+
+def _remove_of_the_dead(folder: Path, prefix: str, suffix: str) -> None:
+    """Remove the temporary files, called ``prefix``, process number, dot, ``suffix``, whose writers were killed."""
+    for path in folder.glob(f"{glob.escape(prefix)}*.{suffix}"):
+        process = path.name.removeprefix(prefix).partition(".")[0]
+        if process.isdecimal() and not Path("/proc", process).exists() and Path("/proc/self").exists():
+            path.unlink(missing_ok=True)
+
+
+def flush(file: BinaryIO) -> None:
+    file.flush()
+    os.fsync(file.fileno())
+
+
+def sync_folder(folder: Path) -> None:
+    """Make a rename durable, where the file system can."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP):  # folders cannot be synced there
+            raise
+    finally:
+        os.close(handle)
+
+
+@contextmanager
+def scratch(folder: Path) -> Iterator[BinaryIO]:
+    """A temporary file in ``folder``, removed when the block ends; those of killed processes go with it."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        _remove_of_the_dead(folder, SCRATCH, "*")
+        with tempfile.NamedTemporaryFile(dir=folder, prefix=f"{SCRATCH}{os.getpid()}.") as file:
+            yield file  # type: ignore[misc]
+    except OSError as error:
+        raise not_written(folder / "scratch", error) from error
+
+
+@contextmanager
+def reading(path: Path) -> Iterator[None]:
+    """Errors of the system in the block are UserErrors that name ``path``, or the file that the system names."""
+    try:
+        yield
+    except OSError as error:
+        at_fault = Path(error.filename) if isinstance(error.filename, str) else path
+        raise not_read(at_fault, error) from error
+
+
+def sha256_of(path: Path) -> str:
+    """The sha256 of any file's bytes, as hexadecimal digits."""
+    with reading(path), open(path, "rb") as file:
+        return sha256_of_open(file)
+
+
+def sha256_of_open(file: BinaryIO) -> str:
+    file.seek(0)
+    return hashlib.file_digest(file, "sha256").hexdigest()  # type: ignore[arg-type]  # an open file has readinto
