@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from lmstages.core.files import atomic_write
 from lmstages.results.formatting import markdown_cell
 from lmstages.results.schema import TABLES, columns
 
@@ -35,4 +36,5 @@ def _section(name: str) -> str:
 
 
 if __name__ == "__main__":
-    PAGE.write_text(page(), "utf-8")
+    with atomic_write(PAGE) as file:
+        file.write(page().encode())

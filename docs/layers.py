@@ -8,6 +8,8 @@ import ast
 from collections.abc import Iterator
 from pathlib import Path
 
+from lmstages.core.files import atomic_write
+
 PROJECT = Path(__file__).resolve().parents[1]
 PACKAGE, PAGE = PROJECT / "lmstages", PROJECT / "docs" / "architecture.md"
 LAYERS = [  # from the top: folders, what they hold, what they know nothing of
@@ -81,4 +83,6 @@ def page(text: str) -> str:
 
 
 if __name__ == "__main__":
-    PAGE.write_text(page(PAGE.read_text("utf-8")), "utf-8")
+    drawn = page(PAGE.read_text("utf-8"))
+    with atomic_write(PAGE) as file:
+        file.write(drawn.encode())

@@ -7,12 +7,16 @@ reference report. A table of a run that has not been made here stays as it is.
 
 import math
 import re
+import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pandas as pd
 
+from lmstages.cli import INTERRUPTED
 from lmstages.config.ladder import LADDER
+from lmstages.core.errors import UserError
+from lmstages.core.files import atomic_write
 from lmstages.report.display import qualified_name
 from lmstages.report.tables import markdown, published_markdown
 from lmstages.results.formatting import count, decimal, duration, markdown_cell
@@ -137,7 +141,7 @@ def opened(run: str) -> Results | None:
 def copy_ladder(results: Results) -> None:
     """The picture of README.md: the ladder of the largest corpus, as it was drawn for the report."""
     svg = (results.folder / "figures" / "ladder" / f"{LARGEST}.test.svg").read_text("utf-8")
-    Path("docs/ladder.svg").write_text(svg.replace("currentColor", GREY), "utf-8")
+    save(Path("docs/ladder.svg"), svg.replace("currentColor", GREY))
 
 
 TABLES: dict[str, tuple[Path, str, Callable[[Results], str]]] = {  # by the name of the marks: page, run, writer
@@ -150,7 +154,13 @@ TABLES: dict[str, tuple[Path, str, Callable[[Results], str]]] = {  # by the name
 
 def fill(page: Path, name: str, content: str) -> None:
     """Write ``content`` between the marks of ``name`` of a page."""
-    page.write_text(filled(page.read_text("utf-8"), name, content), "utf-8")
+    save(page, filled(page.read_text("utf-8"), name, content))
+
+
+def save(path: Path, text: str) -> None:
+    """The whole page or none of it, so that the marks of a page stay where a call is killed."""
+    with atomic_write(path) as file:
+        file.write(text.encode())
 
 
 def main() -> None:
@@ -164,4 +174,10 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except UserError as error:
+        sys.exit(f"lmstages: error: {error}")
+    except KeyboardInterrupt:
+        print("lmstages: interrupted; the same command starts again", file=sys.stderr)
+        sys.exit(INTERRUPTED)

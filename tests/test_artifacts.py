@@ -536,6 +536,20 @@ def test_a_scratch_file_of_a_killed_process_goes_with_the_next(tmp_path):
     assert os.listdir(tmp_path) == []
 
 
+def test_a_sweep_removes_what_killed_writers_left_at_any_depth_and_nothing_else(tmp_path):
+    kept = tmp_path / "run" / "kept.bin"
+    in_another_process(KILLED, tmp_path / "run" / "a" / "file.with.dots")
+    in_another_process(SCRATCHED, tmp_path / "run" / "b")
+    artifacts.save_bytes(kept, b"kept", MADE)
+    foreign = tmp_path / "run" / ".of-another-program.partial"
+    foreign.touch()
+    with files.scratch(kept.parent) as living:
+        assert len([*tmp_path.rglob(".file.with.dots.*"), *tmp_path.rglob(".scratch-*")]) == 3
+        files.remove_unfinished(tmp_path / "run", tmp_path / "not there")
+        left = {path for path in tmp_path.rglob("*") if path.is_file()}
+        assert left == {kept, artifacts.sidecar(kept), foreign, Path(living.name)}
+
+
 # Identity: whose file it is
 
 LEVELS = {**MADE, "levels": 2}

@@ -1,7 +1,12 @@
 """The pages say what is so: paths exist, counts are right, the picture is that of the imports, terms are in order."""
 
+import functools
 import re
+import resource
 import runpy
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -25,6 +30,23 @@ def test_a_walk_opens_as_many_files_as_its_heading_says(question, count, steps):
 
 def test_there_is_a_walk_for_every_question_of_a_newcomer():
     assert len(WALKS) == 5
+
+
+SMALLER = 4096  # bytes: the write of any page of docs/ ends half-way
+
+
+@pytest.mark.parametrize(("script", "page"), [("readme", "README.md"), ("columns", "docs/columns.md")])
+def test_a_page_that_cannot_be_written_whole_stays_as_it_was(tmp_path, script, page):
+    shutil.copytree(PROJECT / "docs", tmp_path / "docs")
+    shutil.copy(PROJECT / "README.md", tmp_path)
+    before = (tmp_path / page).read_bytes()
+    command = [sys.executable, f"docs/{script}.py"]
+    limit = functools.partial(resource.setrlimit, resource.RLIMIT_FSIZE, (SMALLER, SMALLER))
+    done = subprocess.run(command, cwd=tmp_path, preexec_fn=limit, capture_output=True, text=True, check=False)
+    assert len(before) > SMALLER and done.returncode == 1
+    assert (tmp_path / page).read_bytes() == before and not list(tmp_path.rglob("*.partial"))
+    if script == "readme":
+        assert re.fullmatch(r"lmstages: error: README\.md: no space left to write it .*\n", done.stderr)
 
 
 def test_every_path_of_the_architecture_exists():

@@ -1,9 +1,14 @@
-"""Every command killed at random moments, by every signal: the next call completes, with the undisturbed bytes.
+"""Every command and whole runs killed at random moments, by every signal: the next call completes, to the same bytes.
 
-Each kill happens in a copy of one finished run, with the command's outputs there or removed. ``COMMAND_KILLS=200`` in
-the environment asks for that many.
+The next call after a command that a rule calls is ``make report`` or plain ``snakemake``, in turn; after one that only
+people call, the same command. A run that is killed is completed by the other of the two. ``COMMAND_KILLS=200`` in the
+environment asks for that many.
+
+The kills happen in copies of one finished run, in whose code everything that is timed takes a second, so that all its
+files are comparable to the byte: also pages, tables and figures of times.
 """
 
+import http.client
 import json
 import os
 import random
@@ -14,21 +19,34 @@ import signal
 import subprocess
 import sys
 import time
+from base64 import urlsafe_b64decode
+from collections import Counter
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from test_workflow import PROJECT, copy_of, environment
+from test_workflow import PROJECT, copy_of, edit, environment
 
 pytestmark = pytest.mark.slow
 KILLS = int(os.environ.get("COMMAND_KILLS", "30"))
+KILLS_A_ROUND = 15  # in one copy, before the one call that completes them all
+RUN_KILLS = max(8, KILLS // 5)
 SIGNALS = (signal.SIGKILL, signal.SIGTERM, signal.SIGHUP, signal.SIGINT)
-ENDED = {0, 75, 130}  # done before the signal came; a fit that has saved; Ctrl-C
-TIMINGS = {"fit_seconds", "score_seconds", "seconds", "machines"}
+TARGETS = ("group", "leader")
+CALLS = {"make": ["make", "report", "RUN=quick", "CORES=2"]}
+CALLS["snakemake"] = [sys.executable, "-m", "snakemake", "--cores", "2", "--config", "run=quick"]
+BY_TURNS = tuple(CALLS)
+TEMPORARY_FAILURE, INTERRUPTED = 75, 130  # a fit that has saved; Ctrl-C
+ALL_FILES = ("results", "downloads", "resume", "checkpoint", "q8.gguf", "README.md", "docs")
+ADDRESS = re.compile(r"models at http://127\.0\.0\.1:(\d+)/")
 MODEL = "results/quick/coined/char/llama/seed0/model.safetensors"
 CONFIG = """
 compressors: [gzip]
-corpora: {coined: {count: 200, inspect: true}}
+mirror: mirror
+corpora:
+  coined: {count: 200, inspect: true}
+  tales: {source: tinystories, count: 40, models: [bigram]}
 tokenizers: {char: {kind: char}}
 models:
   bigram:
@@ -39,94 +57,144 @@ models:
 mixtures: {both: {of: [bigram, mlp]}}
 sampling: {count: 1, length: 5, measured: 2}
 """
-RULE = re.compile(r"^(?:local)?rule (\w+):\n(?:.*\n)*?    output: (.*)\n(?:.*\n)*?Shell command: (.*)$", re.MULTILINE)
+PRETRAINED = "pretrained: {exported: {path: checkpoint, corpora: [coined]}}\n"
 
 
-@dataclass(frozen=True)
-class Command:
-    """A command as a rule, or a person, calls it, and the files it makes."""
-
-    arguments: tuple[str, ...]
-    outputs: tuple[str, ...]
-
-    @property
-    def name(self):
-        return self.arguments[0]
-
-
-def snakemake(folder, *arguments):
-    command = [sys.executable, "-m", "snakemake", "--cores", "2", *arguments, "--config", "run=quick"]
-    return subprocess.run(command, cwd=folder, env=environment(), capture_output=True, text=True, check=False)
-
-
-def lmstages(folder, arguments):
-    command = [sys.executable, "-m", "lmstages", *arguments]
-    variables = {**os.environ, "PYTHONPATH": str(PROJECT), "HF_HUB_OFFLINE": "1"}
-    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "stdin": subprocess.DEVNULL}
-    return subprocess.Popen(command, cwd=folder, env=variables, text=True, start_new_session=True, **pipes)
+# ---------------------------------------------------------------- a finished run
 
 
 @pytest.fixture(scope="module")
 def project(tmp_path_factory):
     """A finished run with every kind of experiment, also of a checkpoint that was exported from it."""
     folder = copy_of(PROJECT, tmp_path_factory.mktemp("finished") / "project")
+    add_pages_and_environment(folder)
+    stop_the_clock(folder)
+    add_mirror(folder)
     (folder / "runs" / "quick.yaml").write_text(CONFIG)
-    done = snakemake(folder, MODEL)
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert lmstages(folder, ["export", MODEL, "--to", "hf", "--out", "checkpoint"]).wait() == 0
-    (folder / "runs" / "quick.yaml").write_text(CONFIG + "pretrained: {exported: {path: checkpoint}}\n")
-    done = snakemake(folder)
-    assert done.returncode == 0, done.stdout + done.stderr
-    stories = "".join(json.dumps({"text": f"Story {number}."}) + "\n" for number in range(50))
-    (folder / "mirror" / "TinyStories").mkdir(parents=True)
-    (folder / "mirror" / "TinyStories" / "train.jsonl").write_text(stories)
-    for command in by_people():
-        assert lmstages(folder, command.arguments).wait() == 0, command.name
+    must_succeed(folder, [*CALLS["snakemake"][:-2], MODEL, *CALLS["snakemake"][-2:]])
+    must_succeed(folder, EXPORTED.line)
+    (folder / "runs" / "quick.yaml").write_text(CONFIG + PRETRAINED)
+    must_succeed(folder, CALLS["snakemake"])
+    for command in BY_PEOPLE:
+        call_again(folder, command)
     return folder
 
 
-def by_people():
-    """Commands that no rule of this run calls."""
-    source = ("--source", "tinystories", "--part", "train", "--stories", "9", "--mirror", "mirror")
-    yield Command(("download", *source, "--out", "downloads/stories.txt"), ("downloads/stories.txt",))
-    yield Command(("export", MODEL, "--to", "gguf", "--type", "q8_0", "--out", "q8.gguf"), ("q8.gguf",))
-    changes = ("results/quick/diff/quick/changes.csv", "results/quick/diff/quick/changes.md")
-    yield Command(("diff", "results/quick", "results/quick"), changes)
-    yield Command(("table", "results/quick"), ())
-    yield Command(("explain", "results/quick/coined/char/mlp/seed0"), ())
-    yield Command(("check", "runs/quick.yaml"), ())
+def add_pages_and_environment(folder):
+    """What ``make report`` and ``make readme`` need; the environment is the one that runs the tests."""
+    for name in ("Makefile", "README.md", "requirements.lock", "pyproject.toml"):
+        shutil.copy(PROJECT / name, folder)
+    shutil.copytree(PROJECT / "docs", folder / "docs", ignore=shutil.ignore_patterns("__pycache__"))
+    (folder / ".venv").mkdir()
+    for name in ("requirements.lock", "pyproject.toml", ".venv/.made-from-lock"):
+        (folder / name).touch()
 
 
-def of_rules(folder):
-    """The commands of all rules, as a dry run prints them."""
-    plan = snakemake(folder, "-n", "-p", "--forceall").stdout
-    for _, outputs, line in RULE.findall(plan):
-        line = re.sub(r"\$\{LMSTAGES_TIME_LIMIT:[^}]*\}", "", line.partition("-m lmstages ")[2])
-        yield Command(tuple(shlex.split(line.partition(" 2>&1 |")[0])), tuple(outputs.split(", ")))
+def stop_the_clock(folder):
+    for name in ("mixtures", "derivation", "experiment"):
+        path = folder / "lmstages" / "evaluation" / f"{name}.py"
+        while "time.perf_counter() - started" in path.read_text():
+            edit(path, "time.perf_counter() - started", "1.0")
+    edit(folder / "lmstages/models/fitting.py", '"fit_seconds": runtime.seconds()', '"fit_seconds": 1.0')
+
+
+def add_mirror(folder):
+    (folder / "mirror" / "TinyStories").mkdir(parents=True)
+    words = random.Random(7)
+    for part, count in (("train", 50), ("validation", 10)):
+        texts = (
+            " ".join(words.choices(("Once", "upon", "a", "time", "there", "was", "Tim"), k=9)) for _ in range(count)
+        )
+        stories = "".join(json.dumps({"text": f"{text}."}) + "\n" for text in texts)
+        (folder / "mirror" / "TinyStories" / f"{part}.jsonl").write_text(stories)
+
+
+def must_succeed(folder, line):
+    done = subprocess.run(line, cwd=folder, env=variables(), capture_output=True, text=True, check=False)
+    assert done.returncode == 0, f"{line}: {done.stdout}{done.stderr}"
+    return done.stdout
+
+
+def variables():
+    return {**environment(), "HF_HUB_OFFLINE": "1", "LMSTAGES_MIRROR": "mirror"}
+
+
+def copied(project, folder):
+    """A copy of the finished run and of what Snakemake knows about it."""
+    return Path(shutil.copytree(project, folder, symlinks=True, ignore=shutil.ignore_patterns("logs", "log")))
 
 
 def tree(folder):
-    """Every file of a folder with its content; timings, and hashes of files that hold some, apart."""
-    kept = ("results", "downloads", "resume", "checkpoint", "q8.gguf")
-    paths = [path for name in kept for path in (folder / name, *(folder / name).rglob("*")) if path.is_file()]
-    return {str(path.relative_to(folder)): without_timings(path) for path in paths}
+    """Every file of a folder, hidden ones too, with its bytes; Snakemake's empty marks of a folder's time apart."""
+    paths = [path for name in ALL_FILES for path in (folder / name, *(folder / name).rglob("*")) if path.is_file()]
+    kept = (path for path in paths if path.name != ".snakemake_timestamp" and path.suffix != ".pyc")
+    return {str(path.relative_to(folder)): path.read_bytes() for path in kept}
 
 
-def without_timings(path):
-    if path.suffix != ".json":
-        return path.read_bytes()
-    content = json.loads(path.read_bytes())
-    if path.parent.name == ".made":
-        beside = path.parent.parent / path.name.removesuffix(".json")
-        if beside.suffix == ".json" and any(key in beside.read_text() for key in TIMINGS):
-            content = content["made"]
-    return stripped(content)
+def must_be_equal(folder, undisturbed):
+    files = tree(folder)
+    differing = sorted(name for name in {*files, *undisturbed} if files.get(name) != undisturbed.get(name))
+    assert not differing, f"{differing} are not as without a kill"
 
 
-def stripped(content):
-    if isinstance(content, dict):
-        return {key: stripped(value) for key, value in content.items() if key not in TIMINGS}
-    return [stripped(item) for item in content] if isinstance(content, list) else content
+# ---------------------------------------------------------------- commands
+
+
+@dataclass(frozen=True)
+class Command:
+    """A command as a rule, or a person, calls it, the files it makes, and how long it takes."""
+
+    name: str
+    arguments: tuple[str, ...]
+    outputs: tuple[str, ...] = ()
+    seconds: float = 4.0
+    by_rule: bool = False
+
+    @property
+    def line(self):
+        script = ["docs/readme.py"] if self.name == "readme" else ["-m", "lmstages", self.name]
+        return [sys.executable, *script, *self.arguments]
+
+
+EXPORTED = Command("export", (MODEL, "--to", "hf", "--out", "checkpoint"), ("checkpoint",))
+CHANGES = ("results/quick/diff/quick/changes.csv", "results/quick/diff/quick/changes.md")
+DIFF = Command("diff", ("results/quick", "results/quick"), CHANGES)
+BY_PEOPLE = (
+    DIFF,
+    Command("check", ("runs/quick.yaml",)),
+    Command("table", ("results/quick",)),
+    Command("explain", ("results/quick/coined/char/mlp/seed0",)),
+    Command("verify", ("results/quick",)),
+    Command("play", ("results/quick",)),
+    Command("readme", ()),
+    Command("export", (MODEL, "--to", "gguf", "--type", "q8_0", "--out", "q8.gguf"), ("q8.gguf",)),
+    EXPORTED,
+)
+
+
+def named_in_help():
+    """The commands that ``lmstages --help`` lists, and ``make readme``."""
+    help_text = must_succeed(PROJECT, [sys.executable, "-m", "lmstages", "--help"])
+    return {*re.findall(r"^ {4}(\w+) ", help_text, re.MULTILINE), "readme"}
+
+
+def of_rules(folder):
+    """The commands of all rules in the order in which they began, as Snakemake's records of the outputs hold them."""
+    outputs, records = {}, {}
+    for path in (folder / ".snakemake" / "metadata").iterdir():
+        record = json.loads(path.read_text())
+        records[record["shellcmd"]] = record
+        outputs.setdefault(record["shellcmd"], []).append(urlsafe_b64decode(path.name).decode())
+    for line in sorted(records, key=lambda line: records[line]["starttime"]):
+        seconds = max(1.0, records[line]["endtime"] - records[line]["starttime"])
+        name, *arguments = arguments_of(line)
+        yield Command(name, tuple(arguments), tuple(sorted(outputs[line])), seconds, by_rule=True)
+
+
+def arguments_of(line):
+    """A rule's shell command without its interpreter, a cluster's time limit, and its log."""
+    line = line.partition("-m lmstages ")[2].partition(" 2>&1 |")[0]
+    return shlex.split(re.sub(r"\$\{LMSTAGES_TIME_LIMIT:[^}]*\}", "", line))
 
 
 def in_turn(commands, moments):
@@ -138,77 +206,169 @@ def in_turn(commands, moments):
     return [same[number] for number in range(longest) for same in rounds.values() if number < len(same)]
 
 
-def copied(project, folder):
-    shutil.copytree(project, folder, symlinks=True, ignore=shutil.ignore_patterns(".snakemake", "lmstages", "logs"))
-    return folder
-
-
-def remove_outputs(folder, command):
-    for output in command.outputs:
+def remove_outputs(folder, command, moments):
+    """All of them, one or none; of a fit never none, since its resume points stay until it is asked for again."""
+    count = moments.choice([len(command.outputs), 1, 1 if command.name == "fit" else 0])
+    for output in moments.sample(command.outputs, min(count, len(command.outputs))):
         path = folder / output
         shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
 
 
-def killed(folder, command, number, seconds):
-    """Start a command and send it a signal after some seconds -> its exit code and what it wrote to stderr."""
-    process = lmstages(folder, command.arguments)
-    time.sleep(seconds)
-    process.send_signal(number)
-    error = process.communicate(timeout=300)[1]
-    return process.returncode, error
+# ---------------------------------------------------------------- kills
+
+
+def start(folder, line, **streams):
+    """A process in a group of its own."""
+    return subprocess.Popen(line, cwd=folder, env=variables(), text=True, start_new_session=True, **streams)
+
+
+def members(group):
+    """The processes of a group that still run."""
+    running = []
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        with suppress(OSError):
+            state, _, its_group, *_ = path.read_text().rpartition(")")[2].split()
+            running += [path.parent.name] if int(its_group) == group and state != "Z" else []
+    return running
+
+
+def must_be_gone(group):
+    end = time.monotonic() + 60
+    while members(group) and time.monotonic() < end:
+        time.sleep(0.1)
+    assert not members(group), "no process is left over"
+
+
+def killed(folder, command, number, moments):
+    """Start a command and send it a signal at a random moment, again where it was quicker -> its exit code."""
+    seconds = moments.uniform(0.05, 1) * command.seconds
+    while True:
+        remove_outputs(folder, command, moments)
+        process = start(folder, command.line, stdout=subprocess.PIPE, stderr=subprocess.PIPE, stdin=subprocess.DEVNULL)
+        time.sleep(seconds)
+        was_running = process.poll() is None
+        process.send_signal(number)
+        error = process.communicate(timeout=300)[1]
+        must_be_gone(process.pid)
+        must_be_an_end_by(number, command, process.returncode, error)
+        if was_running and (process.returncode or command.name == "play"):
+            return
+        seconds *= 0.7
+
+
+def must_be_an_end_by(number, command, code, error):
+    allowed = {0, -number}
+    if number != signal.SIGKILL and command.name == "fit":
+        allowed.add(TEMPORARY_FAILURE)
+    if number == signal.SIGINT:
+        allowed.add(INTERRUPTED)
+    assert code in allowed, (command.name, number, code, error)
+    assert code != INTERRUPTED or error.endswith("lmstages: interrupted; the same command starts again\n")
+    assert command.name == "readme" or "lmstages/" not in error or "Traceback" not in error, error
+
+
+def call_again(folder, command):
+    """The next call of a command that only people call."""
+    if command.name == "play":
+        with playing(folder) as (process, _):
+            process.send_signal(signal.SIGINT)
+            assert process.wait(60) == 0
+    else:
+        must_succeed(folder, ["make", "readme"] if command.name == "readme" else command.line)
+
+
+@contextmanager
+def playing(folder, port=0, **changes):
+    """A playground that has opened its port: the process and the port."""
+    command = [sys.executable, "-m", "lmstages", "play", "results/quick", "--port", str(port)]
+    process = subprocess.Popen(
+        command, cwd=folder, env=variables() | changes, text=True, start_new_session=True, stdout=subprocess.PIPE
+    )
+    try:
+        yield process, int(ADDRESS.search(process.stdout.readline())[1])
+    finally:
+        process.kill()
+        process.communicate()
 
 
 def test_every_command_killed_at_any_moment_is_completed_by_the_next_call(project, tmp_path):
-    commands, durations, moments = [*of_rules(project), *by_people()], {}, random.Random(15)
-    undisturbed, counts, amid = tree(project), dict.fromkeys(SIGNALS, 0), 0
-    names = {command.name for command in commands}
-    assert {"prepare", "tokenize", "fit", "derive", "mix", "score_pretrained", "evaluate", "figures"} <= names
-    commands = in_turn(commands, moments)
-    for trial in range(KILLS):
-        command, number = commands[trial % len(commands)], SIGNALS[trial % len(SIGNALS)]
-        folder = copied(project, tmp_path / str(trial))
-        if command not in durations:
-            began = time.monotonic()
-            assert lmstages(folder, command.arguments).wait() == 0
-            durations[command] = time.monotonic() - began
-            assert tree(folder) == undisturbed, f"{command.name} gives the same bytes without a kill"
-        if moments.random() < 0.5:
-            remove_outputs(folder, command)
-        code, error = killed(folder, command, number, moments.uniform(0.05, 1) * durations[command])
-        assert code in {*ENDED, -number}, (command.name, number, code, error)
-        assert code != 130 or error.endswith("lmstages: interrupted; the same command starts again\n")
-        assert "lmstages/" not in error or "Traceback" not in error, error
-        counts[number] += code != 0
-        amid += bool(list(folder.rglob("*.partial")))
-        again = lmstages(folder, command.arguments)
-        error = again.communicate(timeout=300)[1]
-        assert again.returncode == 0, (command.name, number, error)
-        differing = {name for name, content in tree(folder).items() if undisturbed.get(name) != content}
-        assert not differing and tree(folder).keys() == undisturbed.keys(), (command.name, number, differing)
+    moments = random.Random(15)
+    commands = [*of_rules(project), *BY_PEOPLE]
+    assert {command.name for command in commands} == named_in_help()
+    undisturbed, order = tree(project), in_turn(commands, moments)
+    trials = [(order[number % len(order)], SIGNALS[number % len(SIGNALS)]) for number in range(KILLS)]
+    calls, by_signal, by_name = [], Counter(), Counter()
+    for first in range(0, KILLS, KILLS_A_ROUND):
+        folder = copied(project, tmp_path / "copy")
+        # From the last of the run to its first, so that each finds what it reads.
+        chosen = sorted(trials[first : first + KILLS_A_ROUND], key=lambda trial: commands.index(trial[0]), reverse=True)
+        for command, number in chosen:
+            killed(folder, command, number, moments)
+            by_signal[number.name] += 1
+            by_name[command.name] += 1
+            if not command.by_rule:
+                call_again(folder, command)
+        calls.append(BY_TURNS[len(calls) % len(BY_TURNS)])
+        must_succeed(folder, CALLS[calls[-1]])
+        must_be_equal(folder, undisturbed)
         shutil.rmtree(folder)
-    print(f"{KILLS} kills of {len(commands)} commands: {counts}, {amid} while writing")
+    print(f"{KILLS} kills, completed by {dict(Counter(calls))}: {dict(by_signal)}, {dict(by_name)}")
+    assert by_name.keys() == named_in_help() and {*calls} == {*BY_TURNS}
 
 
-def killed_run(folder, number, seconds):
-    """Plain snakemake in a group of its own, to which a signal is sent after some seconds."""
-    command = [sys.executable, "-m", "snakemake", "--cores", "2", "--config", "run=quick"]
-    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
-    run = subprocess.Popen(command, cwd=folder, env=environment(), start_new_session=True, **quiet)
+# ---------------------------------------------------------------- whole runs
+
+
+def killed_run(folder, call, number, target, seconds):
+    """Start a run, and send a signal to its group, or to its first process alone, which is not waited for."""
+    run = start(folder, CALLS[call], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     time.sleep(seconds)
-    os.killpg(run.pid, number)
-    run.wait(300)
+    if target == "group":
+        with suppress(ProcessLookupError):
+            os.killpg(run.pid, number)
+        run.wait(300)
+    else:
+        run.send_signal(number)
+    return run
 
 
-def test_a_run_killed_by_any_signal_is_completed_by_plain_snakemake(project, tmp_path):
-    folder, moments = copied(project, tmp_path / "killed"), random.Random(16)
-    shutil.copytree(project / "lmstages", folder / "lmstages")
-    shutil.rmtree(folder / "results")
-    for trial in range(max(4, KILLS // 5)):
-        killed_run(folder, SIGNALS[trial % len(SIGNALS)], moments.uniform(2, 15))
-    done = snakemake(folder)
-    assert done.returncode == 0, done.stdout + done.stderr
-    exact = {".safetensors", ".npy", ".txt"}
-    files = {name: content for name, content in tree(project).items() if Path(name).suffix in exact}
-    completed = tree(folder)
-    assert {name for name, content in files.items() if completed.get(name) != content} == set()
-    assert not list(folder.rglob("*.partial")) and not list(folder.glob("resume/*/*"))
+def test_a_run_killed_by_any_signal_is_completed_by_make_report_and_by_plain_snakemake(project, tmp_path):
+    moments, undisturbed = random.Random(16), tree(project)
+    kinds = [(number, target) for number in SIGNALS for target in TARGETS]
+    for chain in range(RUN_KILLS // len(kinds)):
+        folder, runs = copied(project, tmp_path / "copy"), []
+        for name in ("results/quick", ".snakemake", "downloads"):
+            shutil.rmtree(folder / name)
+        for trial, (number, target) in enumerate(moments.sample(kinds, len(kinds))):
+            call = BY_TURNS[(chain + trial) % len(BY_TURNS)]
+            runs.append(killed_run(folder, call, number, target, moments.uniform(1, 12)))
+        must_succeed(folder, CALLS[BY_TURNS[(chain + len(kinds)) % len(BY_TURNS)]])
+        for run in runs:
+            run.wait(300)
+            must_be_gone(run.pid)
+        call_again(folder, DIFF)  # of no rule, and within the run's folder
+        must_be_equal(folder, undisturbed)
+        shutil.rmtree(folder)
+
+
+# ---------------------------------------------------------------- the playground
+
+
+@pytest.mark.parametrize("number", SIGNALS)
+@pytest.mark.parametrize("answers", [False, True])
+def test_a_killed_playground_leaves_its_port_free_and_nothing_over(project, tmp_path, number, answers):
+    before = tree(project)
+    with playing(project, TMPDIR=str(tmp_path)) as (process, port):
+        connection = http.client.HTTPConnection("127.0.0.1", port)
+        if answers:
+            question = json.dumps({"model": "coined/char/llama/seed0", "length": 400})
+            connection.request("POST", "/ask", question, {"Content-Type": "application/json"})
+        else:
+            connection.connect()
+        process.send_signal(number)
+        assert process.wait(60) == (0 if number == signal.SIGINT else -number)
+        must_be_gone(process.pid)
+    with playing(project, port, TMPDIR=str(tmp_path)) as (process, same_port):
+        assert same_port == port
+    connection.close()
+    assert tree(project) == before and not list(tmp_path.iterdir())

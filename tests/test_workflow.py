@@ -151,6 +151,11 @@ def test_the_same_run_twice_gives_the_same_bytes(finished, tmp_path):
     assert models and all((again / path).read_bytes() == (finished / path).read_bytes() for path in models)
 
 
+def test_a_folder_of_figures_that_a_kill_has_left_half_drawn_is_drawn_again(project):
+    (project / "results/tiny/figures/index.json").unlink()  # it is written last
+    assert planned(project) == {"figures figures", "report report.html", "verdict verdict.txt"}
+
+
 def test_every_number_says_where_it_came_from(finished):
     record = finished / "results/tiny/coined/char/mlp/seed0/.made/model.safetensors.json"
     made = json.loads(record.read_text())["made"]

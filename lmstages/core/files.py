@@ -60,12 +60,24 @@ def naming(path: Path, besides: Path | None = None) -> Iterator[None]:
         raise not_written(path, error) from error
 
 
+def remove_unfinished(*folders: Path) -> None:
+    """Remove all temporary files below the folders whose writers, on this machine, were killed."""
+    for folder in folders:
+        for path in (*folder.rglob(".*.partial"), *folder.rglob(f"{SCRATCH}*")):
+            parts = path.name.removeprefix(SCRATCH).split(".")
+            with suppress(OSError):
+                _remove_if_dead(path, parts[-3] if path.suffix == ".partial" else parts[0])
+
+
 def _remove_of_the_dead(folder: Path, prefix: str, suffix: str) -> None:
     """Remove the temporary files, called ``prefix``, process number, dot, ``suffix``, whose writers were killed."""
     for path in folder.glob(f"{glob.escape(prefix)}*.{suffix}"):
-        process = path.name.removeprefix(prefix).partition(".")[0]
-        if process.isdecimal() and not Path("/proc", process).exists() and Path("/proc/self").exists():
-            path.unlink(missing_ok=True)
+        _remove_if_dead(path, path.name.removeprefix(prefix).partition(".")[0])
+
+
+def _remove_if_dead(path: Path, process: str) -> None:
+    if process.isdecimal() and not Path("/proc", process).exists() and Path("/proc/self").exists():
+        path.unlink(missing_ok=True)
 
 
 def flush(file: BinaryIO) -> None:

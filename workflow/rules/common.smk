@@ -31,6 +31,7 @@ from lmstages.config.sections import NAME, OWN, SPLITS
 from lmstages.config.sources import SOURCES
 from lmstages.core.contents import Contents
 from lmstages.core.errors import UserError, did_you_mean
+from lmstages.core.files import remove_unfinished
 from lmstages.core.provenance import code_hash, package_hash
 from lmstages.core.run_lock import hold_folder
 from lmstages.figures import modules as figure_modules
@@ -159,6 +160,8 @@ if not IS_JOB:
     or_stop(look_ahead)
 if MAKES_FILES:
     or_stop(claim, Path(ROOT), ORIGIN)
+    if workflow.local_exec:  # a cluster's jobs outlive the run that was killed, and their processes are not seen here
+        remove_unfinished(Path(ROOT), Path("downloads"))
 os.environ["LMSTAGES_MIRROR"] = RUN.mirror or ""
 
 

@@ -95,7 +95,7 @@ rule figures:
         results=f"{ROOT}/results.parquet",
         facts=f"{ROOT}/run.json",
     output:
-        report(
+        folder=report(
             directory(f"{ROOT}/figures"),
             patterns=["{kind}/{name}.svg"],
             caption="../report/figure.rst",
@@ -103,14 +103,15 @@ rule figures:
             subcategory="{kind}",
             labels={"figure": "{name}"},
         ),
+        index=f"{ROOT}/figures/index.json",  # written last: a folder without it is half drawn
     log:
         f"logs/{RUN.name}/figures.log",
     localrule: True
     params:
-        folder=subpath(output[0], parent=True),
+        folder=subpath(output.folder, parent=True),
         code=code_hash("figures", *figure_modules()),
     shell:
-        '"${{LMSTAGES_PYTHON:-python}}" -m lmstages figures --results {params.folder:q} --out {output:q}'
+        '"${{LMSTAGES_PYTHON:-python}}" -m lmstages figures --results {params.folder:q} --out {output.folder:q}'
         " --code {params.code:q} 2>&1 | tee -i {log:q} >&2"
 
 
