@@ -110,13 +110,14 @@ def add_mirror(folder):
 
 
 def must_succeed(folder, line):
-    done = subprocess.run(line, cwd=folder, env=variables(), capture_output=True, text=True, check=False)
+    done = subprocess.run(line, cwd=folder, env=variables(folder), capture_output=True, text=True, check=False)
     assert done.returncode == 0, f"{line}: {done.stdout}{done.stderr}"
     return done.stdout
 
 
-def variables():
-    return {**environment(), "HF_HUB_OFFLINE": "1", "LMSTAGES_MIRROR": "mirror"}
+def variables(folder):
+    """The environment in which a process runs the code of this very folder."""
+    return {**environment(), "PYTHONPATH": str(folder), "HF_HUB_OFFLINE": "1", "LMSTAGES_MIRROR": "mirror"}
 
 
 def copied(project, folder):
@@ -219,7 +220,7 @@ def remove_outputs(folder, command, moments):
 
 def start(folder, line, **streams):
     """A process in a group of its own."""
-    return subprocess.Popen(line, cwd=folder, env=variables(), text=True, start_new_session=True, **streams)
+    return subprocess.Popen(line, cwd=folder, env=variables(folder), text=True, start_new_session=True, **streams)
 
 
 def members(group):
@@ -282,7 +283,7 @@ def playing(folder, port=0, **changes):
     """A playground that has opened its port: the process and the port."""
     command = [sys.executable, "-m", "lmstages", "play", "results/quick", "--port", str(port)]
     process = subprocess.Popen(
-        command, cwd=folder, env=variables() | changes, text=True, start_new_session=True, stdout=subprocess.PIPE
+        command, cwd=folder, env=variables(folder) | changes, text=True, start_new_session=True, stdout=subprocess.PIPE
     )
     try:
         yield process, int(ADDRESS.search(process.stdout.readline())[1])
