@@ -30,8 +30,8 @@ from test_workflow import PROJECT, copy_of, edit, environment
 
 pytestmark = pytest.mark.slow
 KILLS = int(os.environ.get("COMMAND_KILLS", "30"))
-KILLS_A_ROUND = 15  # in one copy, before the one call that completes them all
-RUN_KILLS = max(8, KILLS // 5)
+KILLS_A_ROUND = min(50, KILLS // 2)  # in one copy, before the one call that completes them all
+CHAINS = 2 if KILLS >= 200 else 1  # of killed runs, eight in each; the second changes the calls of the first
 SIGNALS = (signal.SIGKILL, signal.SIGTERM, signal.SIGHUP, signal.SIGINT)
 TARGETS = ("group", "leader")
 CALLS = {"make": ["make", "report", "RUN=quick", "CORES=2"]}
@@ -335,12 +335,12 @@ def killed_run(folder, call, number, target, seconds):
 
 def test_a_run_killed_by_any_signal_is_completed_by_make_report_and_by_plain_snakemake(project, tmp_path):
     moments, undisturbed = random.Random(16), tree(project)
-    kinds = [(number, target) for number in SIGNALS for target in TARGETS]
-    for chain in range(RUN_KILLS // len(kinds)):
+    kinds = moments.sample([(number, target) for number in SIGNALS for target in TARGETS], 8)
+    for chain in range(CHAINS):
         folder, runs = copied(project, tmp_path / "copy"), []
         for name in ("results/quick", ".snakemake", "downloads"):
             shutil.rmtree(folder / name)
-        for trial, (number, target) in enumerate(moments.sample(kinds, len(kinds))):
+        for trial, (number, target) in enumerate(kinds):
             call = BY_TURNS[(chain + trial) % len(BY_TURNS)]
             runs.append(killed_run(folder, call, number, target, moments.uniform(1, 12)))
         must_succeed(folder, CALLS[BY_TURNS[(chain + len(kinds)) % len(BY_TURNS)]])
