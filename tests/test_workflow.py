@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 import zipfile
+from base64 import urlsafe_b64decode
 from pathlib import Path
 
 import pandas as pd
@@ -154,6 +155,16 @@ def test_the_same_run_twice_gives_the_same_bytes(finished, tmp_path):
 def test_a_folder_of_figures_that_a_kill_has_left_half_drawn_is_drawn_again(project):
     (project / "results/tiny/figures/index.json").unlink()  # it is written last
     assert planned(project) == {"figures figures", "report report.html", "verdict verdict.txt"}
+
+
+def test_every_file_that_a_rule_writes_is_asked_for_by_another_or_by_the_target(finished):
+    """Snakemake makes no missing file again that nobody asks for, so that ``rm FILE``, our remedy, would be none."""
+    plan = snakemake(finished, "--config", "run=tiny", "-n", "--forceall").stdout
+    target = re.search(r"^localrule all:\n    input: (.*)$", plan, re.MULTILINE)[1].split(", ")
+    records = {path: json.loads(path.read_text()) for path in (finished / ".snakemake/metadata").iterdir()}
+    written = {urlsafe_b64decode(path.name).decode() for path in records}
+    asked_for = {*target}.union(*(record["input"] for record in records.values()))
+    assert len(written) > 100 and written - asked_for == set()
 
 
 def test_every_number_says_where_it_came_from(finished):

@@ -4,7 +4,7 @@
 rule overlap:
     input:
         facts=f"{ROOT}/{{corpus}}/text/corpus.json",
-        texts=expand(f"{ROOT}/{{{{corpus}}}}/text/{{split}}.txt", split=SPLITS),
+        texts=text_files(),
     output:
         fractions=f"{ROOT}/{{corpus}}/overlap.json",
         documents=f"{ROOT}/{{corpus}}/overlap.safetensors",
@@ -26,7 +26,7 @@ rule overlap:
 rule contrast:
     input:
         facts=f"{ROOT}/{{corpus}}/text/corpus.json",
-        texts=expand(f"{ROOT}/{{{{corpus}}}}/text/{{split}}.txt", split=SPLITS),
+        texts=text_files(),
     output:
         f"{ROOT}/{{corpus}}/contrasts.json",
     log:

@@ -288,6 +288,15 @@ def small_experiment(wildcards):
     return None if separate else "small_experiments"
 
 
+# Whatever a rule writes is an input of another or of the target: Snakemake makes no file again that nobody asks for.
+
+
+def text_files():
+    """The texts of all splits, and where their documents end."""
+    suffixes = ("txt", "documents.safetensors")
+    return [f"{ROOT}/{{corpus}}/text/{split}.{suffix}" for split in SPLITS for suffix in suffixes]
+
+
 def token_files(*splits):
     """The three files of a token stream, for each split."""
     suffixes = ("npy", "bytes.npy", "starts.npy")
@@ -353,7 +362,8 @@ def inspected_files(wildcards):
 
 def inspections(wildcards):
     """What the summary reads of every corpus and tokenizer whose models are inspected."""
-    return [f"{ROOT}/{corpus}/{tokenizer}/inspection.json" for corpus, tokenizer in RUN.inspected()]
+    files = ("inspection.json", "inspection.safetensors")
+    return [f"{ROOT}/{corpus}/{tokenizer}/{file}" for corpus, tokenizer in RUN.inspected() for file in files]
 
 
 def contrasts(wildcards):
@@ -376,7 +386,12 @@ def analysed_files(wildcards):
 
 
 def analyses(wildcards):
-    return [f"{ROOT}/{name}/analyses.json" for name in RUN.corpora]
+    return [f"{ROOT}/{name}/{file}" for name in RUN.corpora for file in ("analyses.json", "transfer.safetensors")]
+
+
+def table_files():
+    """The tables of the run beside that of its results."""
+    return [f"{ROOT}/tables/{name}.parquet" for name in TABLES if name != "results"]
 
 
 def compressed(wildcards):

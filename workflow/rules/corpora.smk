@@ -21,8 +21,7 @@ rule prepare:
         downloads,
     output:
         facts=f"{ROOT}/{{corpus}}/text/corpus.json",
-        texts=expand(f"{ROOT}/{{{{corpus}}}}/text/{{split}}.txt", split=SPLITS),
-        documents=expand(f"{ROOT}/{{{{corpus}}}}/text/{{split}}.documents.safetensors", split=SPLITS),
+        texts=text_files(),
     log:
         f"logs/{RUN.name}/{{corpus}}/prepare.log",
     benchmark:
@@ -42,7 +41,7 @@ rule prepare:
 rule tokenize:
     input:
         facts=f"{ROOT}/{{corpus}}/text/corpus.json",
-        texts=expand(f"{ROOT}/{{{{corpus}}}}/text/{{split}}.txt", split=SPLITS),
+        texts=text_files(),
     output:
         tokenizer=f"{ROOT}/{{corpus}}/{{tokenizer}}/tokens/tokenizer.json",
         tokens=token_files(*SPLITS),

@@ -4,7 +4,7 @@
 rule score_pretrained:
     input:
         text=f"{ROOT}/{{corpus}}/text/corpus.json",
-        held_out=expand(f"{ROOT}/{{{{corpus}}}}/text/{{split}}.txt", split=SPLITS),
+        held_out=text_files(),
         checkpoint=staged_checkpoint,
     output:
         facts=f"{ROOT}/{{corpus}}/{OWN}/{{pretrained}}/seed0/fit.json",

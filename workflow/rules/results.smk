@@ -26,7 +26,7 @@ rule oracle:
 rule compress:
     input:
         facts=f"{ROOT}/{{corpus}}/text/corpus.json",
-        texts=expand(f"{ROOT}/{{{{corpus}}}}/text/{{split}}.txt", split=SPLITS),
+        texts=text_files(),
     output:
         f"{ROOT}/{{corpus}}/compressors.json",
     log:
@@ -54,7 +54,7 @@ rule summarize:
         results=f"{ROOT}/results.parquet",
         csv=report(f"{ROOT}/results.csv", caption="../report/table.rst", category="Tables"),
         facts=f"{ROOT}/run.json",
-        tables=expand(f"{ROOT}/tables/{{name}}.parquet", name=[name for name in TABLES if name != "results"]),
+        tables=table_files(),
     log:
         f"logs/{RUN.name}/summarize.log",
     benchmark:
@@ -74,6 +74,7 @@ rule report:
     input:
         results=f"{ROOT}/results.parquet",
         figures=f"{ROOT}/figures",
+        index=f"{ROOT}/figures/index.json",
     output:
         page=report(f"{ROOT}/report.html", caption="../report/page.rst", category="Tables"),
         markdown=f"{ROOT}/table.md",
@@ -94,6 +95,7 @@ rule figures:
     input:
         results=f"{ROOT}/results.parquet",
         facts=f"{ROOT}/run.json",
+        tables=table_files(),
     output:
         folder=report(
             directory(f"{ROOT}/figures"),
