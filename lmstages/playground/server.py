@@ -171,9 +171,9 @@ def play(folder: Path, port: int) -> None:
     playground = Playground(folder)
     listener = listening(port)
     address = f"http://{LOOPBACK}:{listener.getsockname()[1]}/"
-    show(f"{folder}: {len(playground.experiments)} models at {address}")
-    show("for this machine alone; Ctrl-C ends it")
     try:
+        show(f"{folder}: {len(playground.experiments)} models at {address}")
+        show("for this machine alone; Ctrl-C ends it")
         server(playground).run(sockets=[listener])
     except KeyboardInterrupt:
         pass
