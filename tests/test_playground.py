@@ -267,6 +267,14 @@ def test_a_folder_without_models_is_an_error(tmp_path, capsys):
     assert "has no fitted model; an experiment is results/RUN/" in capsys.readouterr().err
 
 
+def test_ctrl_c_ends_it_from_the_moment_its_address_is_shown(results, monkeypatch):
+    def show(line):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(serving, "show", show)
+    assert call("play", results) == 0
+
+
 def test_a_port_that_is_taken_is_an_error(results, port, capsys):
     assert call("play", results, "--port", port) == 1
     assert f"--port {port}: cannot be listened on (" in capsys.readouterr().err
