@@ -95,6 +95,7 @@ def test_every_figure_says_in_its_docstring_what_it_shows(name):
     description = figures.descriptions()[name]
     assert description == " ".join(import_module(f"lmstages.figures.{name}").__doc__.split())
     assert description.endswith(".") and "\n" not in description
+    assert set(figures.descriptions()) == set(FIGURES)
 
 
 def test_models_of_one_colour_differ_in_marker_and_dash():

@@ -52,9 +52,14 @@ def modules() -> list[str]:
 
 
 def descriptions() -> dict[str, str]:
-    """What every module of this folder says of itself, on one line; imports none of them."""
+    """What every figure says of itself in its docstring, on one line; imports none of them."""
     parsed = {path.stem: ast.parse(path.read_text(encoding="utf-8")) for path in Path(__file__).parent.glob("*.py")}
-    return {name: " ".join((ast.get_docstring(module) or "").split()) for name, module in sorted(parsed.items())}
+    drawn = {name: module for name, module in sorted(parsed.items()) if "draw" in _functions(module)}
+    return {name: " ".join((ast.get_docstring(module) or "").split()) for name, module in drawn.items()}
+
+
+def _functions(module: ast.Module) -> set[str]:
+    return {statement.name for statement in module.body if isinstance(statement, ast.FunctionDef)}
 
 
 def registry() -> dict[str, Figure]:
