@@ -8,6 +8,7 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
+from snakemake.io import PeriodicityDetector
 
 from lmstages.config import resources
 from lmstages.config.jobs import Run
@@ -698,6 +699,18 @@ def test_texts_of_other_alphabets_have_different_names():
     assert safe_name("Ka\u0308se") != safe_name("Kase") and safe_name("My Text") == "my_text"
 
 
+@pytest.mark.parametrize("stem", ["z" * 64, "ab" * 20, "x" + "-_" * 20])
+def test_a_name_that_repeats_its_end_is_refused_since_snakemake_does(write, tmp_path, stem):
+    detector = PeriodicityDetector()
+    assert detector.is_periodic(stem) and not detector.is_periodic(stem[-19:])
+    with pytest.raises(UserError, match=r"corpora: '.*' is no name; names end in nothing that is repeated 20 times"):
+        read_run(write(corpora=f"{{{stem}: {{source: coined}}}}"))
+    (tmp_path / f"{stem}.txt").write_text("text")
+    name = text_run(write(), str(tmp_path / f"{stem}.txt")).name
+    assert not detector.is_periodic(name) and name[-6:].isalnum()
+    assert safe_name("a" * 19) == "a" * 19
+
+
 @pytest.mark.parametrize("stem", ["figures", "tables", "default", "run"])
 def test_a_text_named_like_an_output_has_a_name_of_its_own(write, tmp_path, stem):
     (tmp_path / f"{stem}.txt").write_text("text")
@@ -739,14 +752,18 @@ def test_a_part_shorter_than_a_window_is_known_before_the_first_job(write, tmp_p
 
 def test_a_text_too_short_for_every_model_is_refused(write, tmp_path):
     (tmp_path / "my.txt").write_text("abcdefghi " * 60)
-    with pytest.raises(UserError, match=r"^text too short: the test part of \S+ has at most 60 .* looks back over 64; "):
+    with pytest.raises(
+        UserError, match=r"^text too short: the test part of \S+ has at most 60 .* looks back over 64; "
+    ):
         forecast(read_run(write(corpora=own(tmp_path / "my.txt"), models="{gpt: , llama: }")))
 
 
 def test_skipped_tokens_and_documents_count_in_what_is_too_short(write, tmp_path):
     (tmp_path / "my.txt").write_text("abcdefghi\n" * 60)
     lines = own(tmp_path / "my.txt", documents="lines")
-    assert forecast(read_run(write(corpora=lines, models="{gpt: {window: 64}}"))) == NOTHING_TO_SAY  # 6 documents end, too
+    assert (
+        forecast(read_run(write(corpora=lines, models="{gpt: {window: 64}}"))) == NOTHING_TO_SAY
+    )  # 6 documents end, too
     skipping = "{gpt: {window: 60, row_length: 8, scoring: {skip: 7}}}"
     with pytest.raises(UserError, match=r"the test part of .* has at most 66 tokens of char, gpt looks back over 60"):
         forecast(read_run(write(corpora=lines, models=skipping)))

@@ -115,7 +115,7 @@ def _entries(run: Run, corpus: str) -> Iterator[Entry]:
 
 
 def _failures(run: Run, corpus: str, sizes: dict[str, Lengths]) -> Iterator[tuple[Entry, list[TooShort]]]:
-    """Entries with the parts that have no more tokens than the model has context, whatever the tokenizer makes of them."""
+    """Entries with the parts that have no more tokens than the model has context, by whatever tokenizer."""
     for entry in _entries(run, corpus):
         _, tokenizer, model = entry
         record = run.models[model]
