@@ -286,7 +286,8 @@ def download(args: argparse.Namespace) -> None:
 
 
 def _prepare_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--raw", type=Path, nargs="*", default=[], help="downloaded files, or the user's own")
+    raw = "downloaded files, or the user's own; by default the path of the section"
+    parser.add_argument("--raw", type=Path, nargs="*", default=[], help=raw)
     content = "hash of the user's file when the run began, so that one that changed since is refused"
     parser.add_argument("--content", default="", help=content)
 
@@ -299,7 +300,8 @@ def prepare(args: argparse.Namespace) -> None:
 
     corpus = from_section(Corpus, args.section)
     made = _made(args, args.section, [] if corpus.path else args.raw)
-    run(corpus, args.raw, args.out, made, args.content)
+    own = [] if corpus.path is None else [Path(corpus.path)]
+    run(corpus, args.raw or own, args.out, made, args.content)
 
 
 def _keep_going_option(parser: argparse.ArgumentParser) -> None:

@@ -532,6 +532,8 @@ BAD_SETTINGS = [
     ({"separator": "x"}, "--config separator: belongs to text=FILE, a text of your own"),
     ({"set": "models.bigram"}, "--config set: 'models.bigram' is no KEY.KEY=VALUE; allowed: such as"),
     ({"set": 3}, "--config set: '' is no KEY.KEY=VALUE"),
+    ({"set": "sampling.prompt='it"}, "cannot be split into words (no closing quotation); close the quote, or write \\"),
+    ({"set": "a=b\\"}, "--config set: 'a=b\\\\' cannot be split into words (no escaped character); close the quote"),
     ({"set": "models.bigram.add=[1"}, "--config set: models.bigram.add: while parsing a flow sequence"),
     ({"set": "models.bigram.ad=1"}, "models.bigram: unknown key 'ad' (did you mean 'add'?)"),
     ({"set": "modles.bigram.add=1"}, "modles: unknown key; allowed: mirror,"),

@@ -45,9 +45,10 @@ def test_a_checkpoint_that_cannot_be_read_is_a_row_with_its_reason(run: Any, res
     failed = results[results["status"] != "ok"]
     assert [*failed.index] == [("mine-use-0_3", "theirs"), ("mine-use-1_0", "theirs")]
     assert all(status.startswith(reason) for status in failed["status"])
-    assert run[1].returncode == 1 and f"2 of 6 rows failed: {', '.join(['mine-use-0_3/own/theirs'])}" in run[1].stderr
+    names = "mine-use-0_3/own/theirs, mine-use-1_0/own/theirs"
+    assert run[1].returncode == 1 and f"2 of 6 rows failed: {names}: {reason}" in run[1].stderr
     page = (run[0] / "results/wild/report.html").read_text()
-    assert reason in page and "2 rows failed" in page and page.endswith("</html>\n")
+    assert reason in page and "2 rows failed" in page and page.endswith("</html>")
 
 
 def test_an_infinite_row_is_infinite_and_all_others_have_their_figures(results: pd.DataFrame) -> None:

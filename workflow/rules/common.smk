@@ -239,6 +239,14 @@ def own_text(wildcards):
     return [] if path is None else [path]
 
 
+def printable(paths):
+    """Paths that a command line may hold: Snakemake prints it as it is, and a terminal obeys control characters.
+
+    Others stay where every job has them too, in its section, as JSON.
+    """
+    return [path for path in paths if path.isprintable()]
+
+
 def staged(paths):
     """Files from outside as inputs, only where jobs see no other files; elsewhere a job is told their content.
 
