@@ -62,7 +62,7 @@ LINES = [
 EVERYTHING = " ".join(LINES)
 TEXT = "".join(f"{line}\n" for line in random.Random(0).choices(LINES, k=160))
 DOWNLOADED = "".join(f"{line}\n" for line in random.Random(1).choices(LINES, k=120)).encode()
-FOLDER = 'it\'s "my" $(touch pwned) `touch pwned`;{a} {{b}} %d <b onclick=window.pwned=10> 🙂 = &'
+FOLDER = 'a\nb it\'s "my" $(touch pwned) `touch pwned`;{a} {{b}} %d <b onclick=window.pwned=10> 🙂 = &'
 FILE = "-rf \x1b[31m\n\u202e 'x' \"y\" $(touch pwned);{draft} <script>window.pwned=11<script> ☃ #.txt"
 SECRET = "t0ken-in-the-query"
 # As hostile as a name may be: names that JavaScript, spreadsheets, YAML and Windows know.
