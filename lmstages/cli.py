@@ -105,7 +105,9 @@ def check(args: argparse.Namespace) -> None:
     if any(corpus.path is not None for corpus in run.corpora.values()):
         from lmstages.corpora.forecast import forecast
 
-        warnings += forecast(run)
+        result = forecast(run)
+        result.must_be_long_enough()
+        warnings += result.slow
     for warning in warnings:
         logging.getLogger("lmstages").warning("%s", warning)
     for corpus, tokenizer, model, seed in run.experiments():
@@ -284,7 +286,8 @@ def download(args: argparse.Namespace) -> None:
 
 
 def _prepare_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--raw", type=Path, nargs="*", default=[], help="downloaded files, or the user's own")
+    raw = "downloaded files, or the user's own; by default the path of the section"
+    parser.add_argument("--raw", type=Path, nargs="*", default=[], help=raw)
     content = "hash of the user's file when the run began, so that one that changed since is refused"
     parser.add_argument("--content", default="", help=content)
 
@@ -297,7 +300,8 @@ def prepare(args: argparse.Namespace) -> None:
 
     corpus = from_section(Corpus, args.section)
     made = _made(args, args.section, [] if corpus.path else args.raw)
-    run(corpus, args.raw, args.out, made, args.content)
+    own = [] if corpus.path is None else [Path(corpus.path)]
+    run(corpus, args.raw or own, args.out, made, args.content)
 
 
 def _keep_going_option(parser: argparse.ArgumentParser) -> None:
@@ -402,6 +406,8 @@ def _fit_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--save-steps", type=_whole_number(1), default=sys.maxsize, help="or so many steps, if sooner")
     limit = "the job's time limit, from its start: shortly before it the fit saves and exits with 75; 0 is no limit"
     parser.add_argument("--minutes", type=_duration, default=0.0, help=limit)
+    failure = "why its scores would fail: nothing is fitted, and this is its result"
+    parser.add_argument("--failure", default="", metavar="REASON", help=failure)
     compiled = "torch.compile: auto is for long fits on a GPU"
     parser.add_argument("--compile", choices=("auto", "always", "never"), default="auto", help=compiled)
     _device_option(parser)
@@ -423,7 +429,8 @@ def fit(args: argparse.Namespace) -> None:
 
     names = ("train.npy", "train.starts.npy", "valid.npy", "valid.starts.npy")
     made = _made(args, args.section, [args.tokens / name for name in names])
-    if failure := streams.failure_of(args.tokens):
+    if failure := streams.failure_of(args.tokens) or (f"failed: {args.failure}" if args.failure else None):
+        logging.getLogger("lmstages").error("lmstages: error: %s", failure.removeprefix("failed: "))
         model_storage.save_fit(args.out, None, {**args.section, "status": failure}, made)
         return
     train, valid = (streams.read_tokens(args.tokens, split)[0] for split in ("train", "valid"))

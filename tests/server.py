@@ -173,6 +173,16 @@ class Handler(BaseHTTPRequestHandler):
         self.send_response(404, "No\x1b]0;owned\x07 \x9b2J")
         self.end_headers()
 
+    def serve_garish(self) -> None:
+        """The content, below a status line and headers that give commands to a terminal, a shell and a page."""
+        self.send_response(200, "OK\x1b]0;owned\x07 \x9b2J <script>window.pwned=1</script>")
+        self.send_header("Content-Length", str(len(self.server.content)))
+        self.send_header("Content-Type", "text/html; charset=\x1b[31m")
+        self.send_header("Content-Disposition", 'attachment; filename="$(touch pwned) ../../pwned"')
+        self.send_header("X-<script>window.pwned=2</script>", "\x1b[2J\x08\x7f {{7*7}}")
+        self.end_headers()
+        self.wfile.write(self.server.content)
+
     def serve_resets(self, **headers: str) -> None:
         """At most 4,000 bytes a connection, which then breaks off; the rest on demand."""
         content, start = self.server.content, self.start_of_range()

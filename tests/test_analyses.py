@@ -243,6 +243,35 @@ def test_lines_that_do_not_cross_have_no_size():
     assert crossing.bytes is None and crossing.ahead == "char/high"
 
 
+def test_a_model_that_is_infinite_with_less_text_is_behind_until_it_is_finite():
+    """Its line is infinite up to the size at which it has a finite point: there the two change places."""
+    infinite = float("inf")
+    sizes = {0.01: {"low": infinite, "high": 4.0}, 0.1: {"low": 3.0, "high": 3.5}, 1.0: {"low": 2.0, "high": 3.0}}
+    [crossing] = crossings(points_of(sizes))
+    assert (crossing.ahead, crossing.bytes) == ("char/high", pytest.approx(100))
+    swapped = {use: {"low": bits["high"], "high": bits["low"]} for use, bits in sizes.items()}
+    [crossing] = crossings(points_of(swapped))
+    assert (crossing.ahead, crossing.bytes) == ("char/low", pytest.approx(100))
+
+
+def test_a_model_that_becomes_infinite_falls_behind_at_its_last_finite_size():
+    assert crossing_points([(10, 2.0), (1000, float("inf"))], [(10, 3.0), (1000, 3.0)]) == [pytest.approx(10)]
+
+
+def test_sizes_at_which_both_are_infinite_say_nothing():
+    infinite = float("inf")
+    sizes = {0.01: {"low": infinite, "high": infinite}, 0.1: {"low": 3.0, "high": 2.0}, 1.0: {"low": 3.0, "high": 2.0}}
+    [crossing] = crossings(points_of(sizes))
+    assert (crossing.ahead, crossing.bytes) == ("char/high", None)
+    assert list(crossings(points_of({1.0: {"low": infinite, "high": infinite}}))) == []
+
+
+def test_a_model_without_any_finite_point_is_behind_everywhere():
+    infinite = float("inf")
+    [crossing] = crossings(points_of({use: {"low": infinite, "high": 9.0} for use in (0.01, 1.0)}))
+    assert (crossing.ahead, crossing.bytes) == ("char/high", None)
+
+
 def test_another_sweep_is_no_learning_curve():
     sweep = {"name": "toy", "section": "models", "keys": ["hidden"], "entries": []}
     assert list(scaling_points(sweep, [result()], [])) == []

@@ -810,6 +810,25 @@ def test_a_test_part_shorter_than_the_window_is_a_row_with_its_reason(stage, fit
     assert status.startswith("failed: text too short: the test part has 2 tokens; model mlp looks back over 2")
 
 
+def test_check_says_which_part_is_too_short(refusal, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "names.txt").write_text("abc\n" * 60)
+    (tmp_path / "run.yaml").write_text(CONFIG.replace("models:", "models:\n  gpt:"))
+    message = refusal("check", tmp_path / "run.yaml")
+    assert message.startswith(
+        "text too short: the test part of names.txt has at most 30 tokens of char, gpt looks back"
+    )
+
+
+def test_what_could_not_be_scored_is_not_fitted(fit, evaluate, capsys):
+    folder, code = fit("mlp", "seed0", "--failure", "text too short: of names")
+    facts = artifacts.load_json(folder / "fit.json")
+    assert code == 0 and facts["status"] == "failed: text too short: of names" and "parameters" not in facts
+    assert capsys.readouterr().err.splitlines()[-1] == "lmstages: error: text too short: of names"
+    assert evaluate("mlp", folder) == 0
+    assert artifacts.load_json(folder / "evaluation.json")["status"] == facts["status"]
+
+
 def test_explain_finds_the_inputs_of_a_mixture(stage, fit, evaluate, capsys):
     _, results = stage
     for model in ("bigram", "mlp"):

@@ -8,6 +8,7 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
+from snakemake.io import PeriodicityDetector
 
 from lmstages.config import resources
 from lmstages.config.hyperparameters.counts import Bigram
@@ -17,7 +18,7 @@ from lmstages.config.reading import read_run, safe_name, text_run
 from lmstages.config.sections import Corpus, Scoring, Tokenizer, config_of, from_section, to_section
 from lmstages.config.strict_yaml import load_yaml
 from lmstages.core.errors import UserError, did_you_mean
-from lmstages.corpora.forecast import forecast
+from lmstages.corpora.forecast import Forecast, forecast
 
 PROJECT = Path(__file__).resolve().parents[1]
 BASE = {"corpora": "{coined: }", "tokenizers": "{char: {kind: char}}", "models": "{bigram: }"}
@@ -550,6 +551,8 @@ BAD_SETTINGS = [
     ({"separator": "x"}, "--config separator: belongs to text=FILE, a text of your own"),
     ({"set": "models.bigram"}, "--config set: 'models.bigram' is no KEY.KEY=VALUE; allowed: such as"),
     ({"set": 3}, "--config set: '' is no KEY.KEY=VALUE"),
+    ({"set": "sampling.prompt='it"}, "cannot be split into words (no closing quotation); close the quote, or write \\"),
+    ({"set": "a=b\\"}, "--config set: 'a=b\\\\' cannot be split into words (no escaped character); close the quote"),
     ({"set": "models.bigram.add=[1"}, "--config set: models.bigram.add: while parsing a flow sequence"),
     ({"set": "models.bigram.ad=1"}, "models.bigram: unknown key 'ad' (did you mean 'add'?)"),
     ({"set": "modles.bigram.add=1"}, "modles: unknown key; allowed: mirror,"),
@@ -717,6 +720,18 @@ def test_texts_of_other_alphabets_have_different_names():
     assert safe_name("Ka\u0308se") != safe_name("Kase") and safe_name("My Text") == "my_text"
 
 
+@pytest.mark.parametrize("stem", ["z" * 64, "ab" * 20, "x" + "-_" * 20])
+def test_a_name_that_repeats_its_end_is_refused_since_snakemake_does(write, tmp_path, stem):
+    detector = PeriodicityDetector()
+    assert detector.is_periodic(stem) and not detector.is_periodic(stem[-19:])
+    with pytest.raises(UserError, match=r"corpora: '.*' is no name; names end in nothing that is repeated 20 times"):
+        read_run(write(corpora=f"{{{stem}: {{source: coined}}}}"))
+    (tmp_path / f"{stem}.txt").write_text("text")
+    name = text_run(write(), str(tmp_path / f"{stem}.txt")).name
+    assert not detector.is_periodic(name) and name[-6:].isalnum()
+    assert safe_name("a" * 19) == "a" * 19
+
+
 @pytest.mark.parametrize("stem", ["figures", "tables", "default", "run"])
 def test_a_text_named_like_an_output_has_a_name_of_its_own(write, tmp_path, stem):
     (tmp_path / f"{stem}.txt").write_text("text")
@@ -733,6 +748,8 @@ def test_a_run_has_the_name_that_it_is_given(write, tmp_path):
 
 # Texts of one's own, before the first job
 
+NOTHING_TO_SAY = Forecast(slow=[], too_short=[], failures={})
+
 
 def own(text, **keys):
     return f"{{own: {{path: {text}, {', '.join(f'{key}: {value}' for key, value in keys.items())}}}}}"
@@ -744,16 +761,30 @@ def test_a_part_shorter_than_a_window_is_known_before_the_first_job(write, tmp_p
     with pytest.raises(
         UserError, match=r"^text too short: the test part of \S+my\.txt has at most 60 tokens of char, "
     ):
-        forecast(run)
-    assert (
-        forecast(read_run(write(corpora=own(tmp_path / "my.txt"), models="{gpt: {window: 59, row_length: 8}}"))) == []
-    )
+        forecast(run).must_be_long_enough()
+    assert forecast(run).failures == {
+        ("own", "char", "gpt"): "text too short: the test part has at most 60 tokens; model gpt looks back over 64; "
+        "give more text, or lower the model's window or order"
+    }
+    long_enough = read_run(write(corpora=own(tmp_path / "my.txt"), models="{gpt: {window: 59, row_length: 8}}"))
+    assert forecast(long_enough) == NOTHING_TO_SAY
+    forecast(long_enough).must_be_long_enough()
+
+
+def test_a_text_too_short_for_every_model_is_refused(write, tmp_path):
+    (tmp_path / "my.txt").write_text("abcdefghi " * 60)
+    with pytest.raises(
+        UserError, match=r"^text too short: the test part of \S+ has at most 60 .* looks back over 64; "
+    ):
+        forecast(read_run(write(corpora=own(tmp_path / "my.txt"), models="{gpt: , llama: }")))
 
 
 def test_skipped_tokens_and_documents_count_in_what_is_too_short(write, tmp_path):
     (tmp_path / "my.txt").write_text("abcdefghi\n" * 60)
     lines = own(tmp_path / "my.txt", documents="lines")
-    assert forecast(read_run(write(corpora=lines, models="{gpt: {window: 64}}"))) == []  # 6 documents end, too
+    assert (
+        forecast(read_run(write(corpora=lines, models="{gpt: {window: 64}}"))) == NOTHING_TO_SAY
+    )  # 6 documents end, too
     skipping = "{gpt: {window: 60, row_length: 8, scoring: {skip: 7}}}"
     with pytest.raises(UserError, match=r"the test part of .* has at most 66 tokens of char, gpt looks back over 60"):
         forecast(read_run(write(corpora=lines, models=skipping)))
@@ -769,7 +800,7 @@ def test_a_missing_separator_is_known_before_the_first_job(write, tmp_path):
 def test_a_long_fit_of_autograd_is_known_before_the_first_job(write, tmp_path):
     (tmp_path / "my.txt").write_text("".join(chr(0x4E00 + code) for code in range(3500)))
     run = read_run(write(corpora=own(tmp_path / "my.txt"), models="{autograd: {examples: 300}}"))
-    [warning] = forecast(run)
+    [warning] = forecast(run).slow
     assert warning.startswith("models.autograd takes about 6 minutes on own/char, whose vocabulary has about 3,500 ")
     assert resources.minutes(run.models["autograd"].config, 3501) > 20
 

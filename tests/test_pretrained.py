@@ -19,6 +19,7 @@ from lmstages.evaluation.score_files import load_scores
 from lmstages.models.base import build
 from lmstages.models.external.llama_tensors import shapes
 from lmstages.models.storage import save_fit
+from lmstages.results.rows import model_rows
 from lmstages.tokenizers.streams import read_tokenizer
 
 CONFIG = """
@@ -118,6 +119,20 @@ def test_what_cannot_be_scored_is_one_line(here, capfd, keys, message):
     code, _ = scored(here, **keys)
     printed = capfd.readouterr().err
     assert code == 1 and message in printed and "Traceback" not in printed
+
+
+def test_a_checkpoint_that_cannot_be_scored_is_a_row_with_its_reason(here, tmp_path, capfd):
+    """In a run, which keeps going: the same line is logged, and is the status of the row; the exit code is 0."""
+    others = {"splits": ["test"], "documents": True, "sampling": read_run(here / "run.yaml").sampling.model_dump()}
+    section, out = json.dumps({"pretrained": {"gguf": "words.txt"}, **others}), tmp_path / "words/own/theirs/seed0"
+    arguments = ["--text", "results/words/text", "--out", str(out), "--section", section, "--code", "none"]
+    assert main(["score_pretrained", *arguments, "--keep-going"]) == 0
+    line = capfd.readouterr().err.splitlines()[-1]
+    assert line.startswith("lmstages: error: words.txt: is no GGUF file")
+    facts = dict.fromkeys(("type", "title", "family", "category", "adds", "source"), "pretrained") | {"rank": 30}
+    [row] = [scored.row for scored in model_rows([out], [0], ["test"], facts)]
+    assert row.status == line.replace("lmstages: error", "failed") and row.bits_per_byte is None
+    assert json.loads(row.hyperparameters) == {"gguf": "words.txt"}
 
 
 def test_a_hub_id_without_network_is_one_line(monkeypatch, tmp_path):

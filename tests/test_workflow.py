@@ -1,6 +1,7 @@
 """The workflow itself, on ``runs/tiny.yaml`` in a copy of the project: what re-runs, what a kill leaves behind."""
 
 import csv
+import html
 import json
 import os
 import random
@@ -204,7 +205,7 @@ def test_a_text_of_ones_own_runs_the_ladder_named_after_the_file(project):
     assert done.returncode == 0, done.stderr
     rows = figures(project, "my_trees")
     assert {row["corpus"] for row in rows} == {"my_trees"}
-    assert {row["tokenizer"] for row in rows} == {"char", "bpe", "'-"}  # a lone dash would be a formula
+    assert {row["tokenizer"] for row in rows} == {"char", "bpe", "-"}
 
 
 @pytest.mark.parametrize(
@@ -229,6 +230,38 @@ def test_a_text_shorter_than_the_context_is_one_clear_error(project):
     done = snakemake(project, "--config", "run=tiny", "text=short.txt")
     assert done.returncode != 0 and "lmstages: error: text too short: " in done.stderr
     assert "the train part of short.txt has at most 3 tokens of char, gpt looks back over 16" in done.stderr
+
+
+SHORT = """
+corpora: {mine: {path: short.txt}}
+tokenizers: {char: {kind: char}}
+models: {bigram: , gpt: {layers: 1, heads: 2, width: 16, window: 30, row_length: 16, steps: 100000000}}
+sampling: {count: 1, length: 10, measured: 2}
+"""
+
+
+@pytest.mark.slow
+def test_a_part_too_short_for_one_model_is_said_first_and_costs_that_row_alone(tmp_path):
+    """The model of a hundred million steps is never fitted: its row has its reason, the other one its figures."""
+    folder = copy_of(PROJECT, tmp_path / "project")
+    (folder / "short.txt").write_text("the cat sat on a mat; " * 12)
+    (folder / "runs/short.yaml").write_text(SHORT)
+    done = snakemake(folder, "--config", "run=short")
+    said = "text too short: the test part of short.txt has at most 27 tokens of char, gpt looks back over 30; its rows"
+    assert done.stderr.index(f"lmstages: {said}") < done.stderr.index("rule prepare")
+    reason = "text too short: the test part has at most 27 tokens; model gpt looks back over 30; give more text"
+    assert done.returncode != 0 and f"1 of 2 rows failed: mine/char/gpt: failed: {reason}" in done.stderr
+    status = {row["model"]: row["status"] for row in figures(folder, "short")}
+    assert status["bigram"] == "ok" and status["gpt"].startswith(f"failed: {reason}")
+    page = html.unescape((folder / "results/short/report.html").read_text())
+    assert reason in page
+    edit(
+        folder / "runs/short.yaml",
+        "window: 30, row_length: 16, steps: 100000000",
+        "window: 8, row_length: 8, steps: 2, warmup_steps: 0",
+    )
+    again = snakemake(folder, "--config", "run=short")
+    assert again.returncode == 0 and {row["status"] for row in figures(folder, "short")} == {"ok"}, again.stderr
 
 
 @pytest.mark.parametrize(

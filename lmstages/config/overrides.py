@@ -16,7 +16,7 @@ from typing import Annotated, Any, Union, get_args, get_origin
 
 from lmstages.config.sections import Basics, Corpus, Pretrained, Published, Sampling
 from lmstages.config.strict_yaml import parse_scalar, parse_value
-from lmstages.core.errors import UserError, did_you_mean
+from lmstages.core.errors import UserError, did_you_mean, shortened
 
 CHOSEN_BY_NAME = ("corpora", "tokenizers", "models")
 OF_A_TEXT = ("documents", "newlines", "separator")  # keys that --config text=FILE alone takes
@@ -92,7 +92,7 @@ def _unknown_keys(settings: Mapping[str, Any], allowed: list[str]) -> Iterator[s
 
 def _by_path(pairs: Any, problems: list[str]) -> Iterator[Content]:
     """``"models.gpt.width=128 sampling.count=2"``, or a list of such pairs, as one nested mapping for each pair."""
-    for pair in shlex.split(pairs) if isinstance(pairs, str) else map(str, pairs if isinstance(pairs, list) else [""]):
+    for pair in _split(pairs, problems):
         path, _, text = pair.partition("=")
         if not path or "=" not in pair:
             problems.append(f"--config set: {pair!r} is no KEY.KEY=VALUE; allowed: such as models.gpt.width=128")
@@ -106,6 +106,18 @@ def _by_path(pairs: Any, problems: list[str]) -> Iterator[Content]:
         for key in reversed(keys):
             value = {key: value}
         yield typed(value)
+
+
+def _split(pairs: Any, problems: list[str]) -> list[str]:
+    """A list as it is, a text in words as a shell reads it; a quote that is not closed is added to ``problems``."""
+    if not isinstance(pairs, str):
+        return [str(pair) for pair in pairs] if isinstance(pairs, list) else [""]
+    try:
+        return shlex.split(pairs)
+    except ValueError as error:
+        problem = f"{shortened(pairs)} cannot be split into words ({str(error).lower()})"
+        problems.append(f"--config set: {problem}; close the quote, or write \\ before it")
+        return []
 
 
 def typed(value: Any, key: str = "") -> Any:

@@ -93,11 +93,12 @@ def _merged(files: Sequence[Path]) -> dict[str, Any]:
 def safe_name(stem: str) -> str:
     """``My Text`` -> ``my_text``: a file's name as a name of ours.
 
-    A name that loses letters, since they are not of the alphabet of our names or too many, ends in a hash of all.
+    A name that loses letters, since they are not of the alphabet of our names or too many, or that repeats its end too
+    often, ends in a hash of all.
     """
     name = re.sub(r"[^a-z0-9_-]+", "_", stem.lower()).strip("_-")
     lost = any(letter.isalnum() and not letter.isascii() for letter in stem)
-    if name and not lost and len(name) <= LONGEST_NAME:
+    if name and not lost and len(name) <= LONGEST_NAME and not REPEATED.search(name):
         return name
     normal = unicodedata.normalize("NFC", stem)
     digest = hashlib.sha256(normal.encode("utf-8", "surrogatepass")).hexdigest()[:6]
@@ -113,10 +114,8 @@ def _parse_run(name: str, raw: dict[str, Any], problems: list[str]) -> Run | Non
     for key in raw:
         if key not in SECTIONS:
             problems.append(f"{key}: unknown key; allowed: {', '.join(SECTIONS)}{did_you_mean(str(key), SECTIONS)}")
-    if not re.fullmatch(NAME, name):
-        problems.append(
-            f"run name {name!r} (from the file's name, or as=) is no name; {NAME_RULE}; set --config as=NAME"
-        )
+    if problem := _no_name(name):
+        problems.append(f"run name {name!r} (from the file's name, or as=) {problem}; set --config as=NAME")
     sections: dict[str, Any] = {
         "corpora": _section(raw, "corpora", _parse_corpus, problems),
         "tokenizers": _section(raw, "tokenizers", _record(Tokenizer), problems),
@@ -148,6 +147,14 @@ OUTPUTS = {
     "pretrained": ("tokens",),
 }
 NAME_RULE = "names are lower-case letters, digits, _ and -, at most 64, beginning with a letter or digit"
+REPEATED = re.compile(r"(.+?)\1{19}$")  # Snakemake refuses a wildcard that ends so, as of a rule without an end
+
+
+def _no_name(text: str) -> str | None:
+    """Why a text is no name; None for one that is."""
+    if not re.fullmatch(NAME, text):
+        return f"is no name; {NAME_RULE}"
+    return "is no name; names end in nothing that is repeated 20 times" if REPEATED.search(text) else None
 
 
 def _section(raw: dict[str, Any], key: str, parse: Callable[..., Any], problems: list[str]) -> dict[str, Any]:
@@ -156,8 +163,8 @@ def _section(raw: dict[str, Any], key: str, parse: Callable[..., Any], problems:
         problems.append(f"{key}: {'missing or empty' if not entries else 'not a mapping'}; needs at least one entry")
         return {}
     for name in entries:
-        if not re.fullmatch(NAME, name):
-            problems.append(f"{key}: {name!r} is no name; {NAME_RULE}")
+        if problem := _no_name(name):
+            problems.append(f"{key}: {name!r} {problem}")
         if name in OUTPUTS[key]:
             problems.append(f"{key}: {name!r} is the name of a folder that the run writes; allowed: another name")
     return {name: parse(entry, f"{key}.{name}", problems) for name, entry in entries.items()}

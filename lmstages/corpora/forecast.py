@@ -18,6 +18,8 @@ from lmstages.corpora.preparation import documents_by_split, parts_of, used_coun
 
 LARGEST = 1 << 26  # bytes of a text that is looked at; a larger one has splits that are long enough
 LONG = 120.0  # seconds of a fit, from which on they are said
+TOO_SHORT, REMEDY = "text too short", "give more text, or lower the model's window or order"
+Entry = tuple[str, str, str]  # corpus, tokenizer, model
 
 
 class Lengths(NamedTuple):
@@ -28,21 +30,47 @@ class Lengths(NamedTuple):
     documents: int
 
 
-def forecast(run: Run) -> list[str]:
-    """Sentences on what will take long; raises one UserError for all that cannot work."""
-    problems: list[str] = []
-    warnings: list[str] = []
+class Forecast(NamedTuple):
+    """Sentences on what will take long and on parts that are too short, and why an entry cannot be scored."""
+
+    slow: list[str]
+    too_short: list[str]
+    failures: dict[Entry, str]
+
+    def must_be_long_enough(self) -> None:
+        """Raises one UserError with every part that is too short."""
+        if self.too_short:
+            raise UserError(TOO_SHORT, "; ".join(self.too_short), "", REMEDY)
+
+
+def forecast(run: Run) -> Forecast:
+    """What can be known of a run; raises UserError for what is no text, or too short for all models."""
+    result = Forecast([], [], {})
     for name, corpus in run.corpora.items():
         if corpus.path is not None and _is_looked_at(Path(corpus.path)):
             text.check(Path(corpus.path), corpus.newlines)
             content = _content(corpus)
-            problems += _too_short(run, name, lengths(content, corpus))
-            warnings += _slow(run, name, len(set(content)))
-    if problems:
-        raise UserError(
-            "text too short", "; ".join(problems), "", "give more text, or lower the model's window or order"
-        )
-    return warnings
+            failures = dict(_failures(run, name, lengths(content, corpus)))
+            result.too_short.extend(_in_words(run, failures))
+            result.failures.update({entry: parts[0].reason() for entry, parts in failures.items()})
+            result.slow.extend(_slow(run, name, len(set(content))))
+    if any(set(_entries(run, name)) <= result.failures.keys() for name in run.corpora):
+        result.must_be_long_enough()
+    return result
+
+
+class TooShort(NamedTuple):
+    """A part of at most ``tokens`` tokens, for a model of this type that looks back over ``context``."""
+
+    split: str
+    tokens: int
+    model: str
+    context: int
+
+    def reason(self) -> str:
+        """The status of its row, as the fit would find it."""
+        problem, needed = f"the {self.split} part has at most", f"model {self.model} looks back over {self.context:,}"
+        return str(UserError(TOO_SHORT, f"{problem} {self.tokens:,} tokens", needed, REMEDY))
 
 
 def _is_looked_at(path: Path) -> bool:
@@ -79,23 +107,34 @@ def _lengths_of_documents(content: bytes, corpus: Corpus) -> dict[str, Lengths]:
     return sizes
 
 
-def _too_short(run: Run, name: str, sizes: dict[str, Lengths]) -> Iterator[str]:
-    """Parts that have no more tokens than a model has context, whatever the tokenizer makes of them.
+def _entries(run: Run, corpus: str) -> Iterator[Entry]:
+    record = run.corpora[corpus]
+    for model in chosen(record.models, run.models):
+        for tokenizer in chosen(record.tokenizers, run.tokenizers):
+            yield corpus, tokenizer, model
 
-    Of the models that a part is too short for, the one that looks back furthest is named.
-    """
-    corpus = run.corpora[name]
-    furthest: dict[str, tuple[int, str]] = {}
-    for model in chosen(corpus.models, run.models):
+
+def _failures(run: Run, corpus: str, sizes: dict[str, Lengths]) -> Iterator[tuple[Entry, list[TooShort]]]:
+    """Entries with the parts that have no more tokens than the model has context, by whatever tokenizer."""
+    for entry in _entries(run, corpus):
+        _, tokenizer, model = entry
         record = run.models[model]
-        context = record.config.context or 1
-        for split in dict.fromkeys(["train", *run.splits_scored(name, model)]):
-            skip = 0 if split == "train" else record.scoring.skip
-            for tokenizer in chosen(corpus.tokenizers, run.tokenizers):
-                most = _most_tokens(run.tokenizers[tokenizer], sizes[split])
-                if most - skip <= context:
-                    part = f"the {split} part of {corpus.path} has at most {most:,} tokens of {tokenizer}"
-                    furthest[part] = max(furthest.get(part, (0, "")), (context, model))
+        context, parts = record.config.context or 1, []
+        for split in dict.fromkeys(["train", *run.splits_scored(corpus, model)]):
+            most = _most_tokens(run.tokenizers[tokenizer], sizes[split])
+            if most - (0 if split == "train" else record.scoring.skip) <= context:
+                parts.append(TooShort(split, most, record.config.name, context))
+        if parts:
+            yield entry, parts
+
+
+def _in_words(run: Run, failures: dict[Entry, list[TooShort]]) -> Iterator[str]:
+    """A sentence for each part; of the models that it is too short for, the one that looks back furthest is named."""
+    furthest: dict[str, tuple[int, str]] = {}
+    for (corpus, tokenizer, model), parts in failures.items():
+        for split, tokens, _, context in parts:
+            part = f"the {split} part of {run.corpora[corpus].path} has at most {tokens:,} tokens of {tokenizer}"
+            furthest[part] = max(furthest.get(part, (0, "")), (context, model))
     for part, (context, model) in furthest.items():
         yield f"{part}, {model} looks back over {context:,}"
 

@@ -2,7 +2,8 @@
 
 A sweep of ``use`` on a corpus gives every model a row at every share of the same train text, scored on the same test
 text. Between two sizes bits per byte are taken to be a straight line in the logarithm of the size; where the lines of
-two models cross, one overtakes the other.
+two models cross, one overtakes the other. Infinite bits per byte are worse than any others, and are so up to the size
+at which they are finite.
 """
 
 import json
@@ -80,11 +81,12 @@ def scaling_points(
 
 def crossings(points: Sequence[ScalingPoint]) -> Iterator[Crossing]:
     """Each model and the next one up the ladder: where they change places; one line with no size where nowhere."""
-    finite = [point for point in points if math.isfinite(point.bits_per_byte)]
-    for (sweep, split), same in groups(finite, "sweep", "split").items():
+    for (sweep, split), same in groups(points, "sweep", "split").items():
         curves = [(_name(one[0]), curve(one)) for one in groups(same, "tokenizer", "model").values()]
         for (lower, below), (upper, above) in pairwise(curves):
-            ahead = upper if above[0][1] < below[0][1] else lower
+            if not (differences := _differences(below, above)):
+                continue  # no size at which one of them is known to be better
+            ahead = upper if differences[0][1] > 0 else lower
             for size in crossing_points(below, above) or [None]:
                 yield Crossing(sweep=sweep, split=split, lower=lower, upper=upper, ahead=ahead, bytes=size)
 
@@ -98,14 +100,19 @@ def curve(points: Iterable[ScalingPoint]) -> Curve:
     return [(point.bytes, point.bits_per_byte) for point in points]
 
 
+def _differences(lower: Curve, upper: Curve) -> Curve:
+    """(bytes, bits per byte of ``lower`` above ``upper``) at the sizes of both, unless both are infinite there."""
+    others = dict(upper)
+    pairs = [(size, bits, others[size]) for size, bits in lower if size in others]
+    return [(size, bits - other) for size, bits, other in pairs if math.isfinite(bits) or math.isfinite(other)]
+
+
 def crossing_points(lower: Curve, upper: Curve) -> list[float | None]:
     """Two curves over the same sizes -> the sizes at which they change places, straight lines in log size between."""
-    others = dict(upper)
-    differences = [(size, bits - others[size]) for size, bits in lower if size in others]
     sizes: list[float | None] = []
-    for (left, before), (right, after) in pairwise(differences):
+    for (left, before), (right, after) in pairwise(_differences(lower, upper)):
         if before * after < 0:
-            fraction = before / (before - after)
+            fraction = 1.0 if math.isinf(before) else before / (before - after)
             sizes.append(math.exp(math.log(left) + fraction * (math.log(right) - math.log(left))))
         elif after == 0:
             sizes.append(float(right))

@@ -34,6 +34,7 @@ from lmstages.core.errors import UserError, did_you_mean
 from lmstages.core.files import remove_unfinished
 from lmstages.core.provenance import code_hash, package_hash
 from lmstages.core.run_lock import hold_folder
+from lmstages.core.terminal import shown
 from lmstages import figures
 from lmstages.results.schema import TABLES
 
@@ -130,16 +131,23 @@ def run_file(name):
 
 
 def look_ahead():
-    """Say before the first job what can be known of texts of one's own and of what the models need."""
-    warnings = []
+    """Say before the first job what can be known of texts of one's own and of what the models need.
+
+    Returns the entries that cannot be scored, {corpus/tokenizer/model: reason}: they are not fitted, and become rows.
+    """
+    warnings, failures = [], {}
     if workflow.local_exec:
         warnings = resources.larger_than(resources.machine_megabytes(), RUN.configs())
     if any(corpus.path is not None for corpus in RUN.corpora.values()):
         from lmstages.corpora.forecast import forecast
 
-        warnings += forecast(RUN)
+        result = forecast(RUN)
+        short = [f"text too short: {part}; its rows will fail, all others are made" for part in result.too_short]
+        warnings += result.slow + short
+        failures = {"/".join(entry): reason for entry, reason in result.failures.items()}
     for warning in warnings:
-        print(f"lmstages: {warning}", file=sys.stderr)
+        print(shown(f"lmstages: {warning}"), file=sys.stderr)
+    return failures
 
 
 def own_config():
@@ -155,9 +163,10 @@ def own_config():
 RUN, ORIGIN = or_stop(chosen_run)
 ROOT = f"results/{RUN.name}"
 CONTENTS = Contents(Path(".snakemake", "lmstages", "contents.json"))
+os.environ.setdefault("LMSTAGES_FAILURES", "{}")
 if not IS_JOB:
     or_stop(stop_if_taken, Path(ROOT), ORIGIN)
-    or_stop(look_ahead)
+    os.environ["LMSTAGES_FAILURES"] = json.dumps(or_stop(look_ahead))
 if MAKES_FILES:
     or_stop(claim, Path(ROOT), ORIGIN)
     if workflow.local_exec:  # a cluster's jobs outlive the run that was killed, and their processes are not seen here
@@ -185,6 +194,7 @@ os.environ["LMSTAGES_PYTHON"] = "python" if IN_IMAGE else sys.executable
 
 
 envvars:
+    "LMSTAGES_FAILURES",
     "LMSTAGES_MIRROR",
     "LMSTAGES_PYTHON",
     "LMSTAGES_RUN",
@@ -230,6 +240,14 @@ def own_text(wildcards):
     """The user's file that a corpus is made from, or nothing."""
     path = RUN.corpora[wildcards.corpus].path
     return [] if path is None else [path]
+
+
+def printable(paths):
+    """Paths that a command line may hold: Snakemake prints it as it is, and a terminal obeys control characters.
+
+    Others stay where every job has them too, in its section, as JSON.
+    """
+    return [path for path in paths if path.isprintable()]
 
 
 def staged(paths):
@@ -280,6 +298,13 @@ def fit_minutes(wildcards):
 def fit_megabytes(wildcards, input, attempt):
     """Twice as much at the second attempt, since the first may have been killed for it."""
     return min(attempt, 2) * estimated(resources.megabytes, wildcards, input.size_mb)
+
+
+def failure_ahead(wildcards):
+    """The option of a fit whose scores would fail, so that it is not fitted; nothing for all others."""
+    name = f"{wildcards.corpus}/{wildcards.tokenizer}/{wildcards.model}"
+    reason = json.loads(os.environ["LMSTAGES_FAILURES"]).get(name)
+    return ["--failure", reason] if reason else []
 
 
 def small_experiment(wildcards):
