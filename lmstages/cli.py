@@ -99,14 +99,10 @@ def check(args: argparse.Namespace) -> None:
     from lmstages.config import resources
     from lmstages.config.reading import read_run
     from lmstages.core.terminal import show
+    from lmstages.evaluation.forecast import forecast
 
     run = read_run(args.config)
-    warnings = resources.larger_than(resources.machine_megabytes(), run.configs())
-    if any(corpus.path is not None for corpus in run.corpora.values()):
-        from lmstages.corpora.forecast import forecast
-
-        warnings += forecast(run)
-    for warning in warnings:
+    for warning in resources.larger_than(resources.machine_megabytes(), run.configs()) + forecast(run):
         logging.getLogger("lmstages").warning("%s", warning)
     for corpus, tokenizer, model, seed in run.experiments():
         show(f"{corpus}/{tokenizer}/{model}/seed{seed}")

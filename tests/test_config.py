@@ -17,6 +17,7 @@ from lmstages.config.sections import Corpus, Scoring, Tokenizer, config_of, from
 from lmstages.config.strict_yaml import load_yaml
 from lmstages.core.errors import UserError, did_you_mean
 from lmstages.corpora.forecast import forecast
+from lmstages.tokenizers.forecast import unfilled
 
 PROJECT = Path(__file__).resolve().parents[1]
 BASE = {"corpora": "{coined: }", "tokenizers": "{char: {kind: char}}", "models": "{bigram: }"}
@@ -745,6 +746,35 @@ def test_a_missing_separator_is_known_before_the_first_job(write, tmp_path):
     run = read_run(write(corpora=own(tmp_path / "my.txt", documents="separator", separator="'---'")))
     with pytest.raises(UserError, match=r"my\.txt: no line is '---'"):
         forecast(run)
+
+
+@pytest.mark.parametrize(
+    ("documents", "ending"), [("lines", "\r\n"), ("separator", "\r\n---\r\n")], ids=["lines", "separator"]
+)
+def test_windows_line_ends_are_looked_at_as_they_will_be_cut(write, tmp_path, documents, ending):
+    (tmp_path / "my.txt").write_bytes(f"na\u00efve \u20ac{ending}".encode() * 60)
+    keys = {"documents": documents, "separator": "'---'", "newlines": "unix"}
+    short, long = (f"{{gpt: {{window: {window}, row_length: 8}}}}" for window in (53, 54))
+    corpora = own(tmp_path / "my.txt", **keys)
+    if documents == "separator":  # 6 documents in test: 6 ends, and in each 7 characters, a line end, 3 dashes, a line end
+        short, long = (f"{{gpt: {{window: {window}, row_length: 8}}}}" for window in (77, 78))
+    assert forecast(read_run(write(corpora=corpora, models=short))) == []
+    with pytest.raises(UserError, match=r"the test part of \S+my\.txt has at most (54|78) tokens of char"):
+        forecast(read_run(write(corpora=corpora, models=long)))
+
+
+VOCABULARIES = "{word: {kind: word, vocab_size: 258}, bpe: {kind: bpe, vocab_size: 300}, all: {kind: bpe, vocab_size: 260}}"
+
+
+@pytest.mark.parametrize("documents", ["stream", "lines"])
+def test_a_vocabulary_that_a_text_cannot_fill_is_known_before_the_first_job(write, tmp_path, documents):
+    (tmp_path / "my.txt").write_text("the cat sat on the mat\n" * 60)
+    run = read_run(write(corpora=own(tmp_path / "my.txt", documents=documents), tokenizers=VOCABULARIES))
+    words, merges = unfilled(run)
+    assert re.match(r"own/word will fail: tokenizers: vocab_size: the train text has words for \d+ tokens only, 258", words)
+    assert re.match(r"own/bpe will fail: .* has pairs for 2\d\d tokens only, 300 were asked for; lower vocab", merges)
+    (tmp_path / "my.txt").write_text(" ".join(f"{n} cats" for n in range(4000)))
+    assert unfilled(run) == []
 
 
 def test_a_long_fit_of_autograd_is_known_before_the_first_job(write, tmp_path):

@@ -475,6 +475,14 @@ def test_truncation_and_padding_of_a_definition_change_nothing(folder):
     assert [a.tolist() for a in after] == [b.tolist() for b in before]
 
 
+def test_merges_are_not_left_out_at_random(folder):
+    before = own(folder).encode(TEXTS[0])
+    model = json.loads((folder / "tokenizer.json").read_text())["model"]
+    after = own(redefined(folder, model={**model, "dropout": 0.9}))
+    for _ in range(3):
+        assert [a.tolist() for a in after.encode(TEXTS[0])] == [b.tolist() for b in before]
+
+
 @pytest.mark.parametrize(
     ("normalizer", "text", "message"),
     [

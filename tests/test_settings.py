@@ -18,6 +18,7 @@ from test_workflow import PROJECT, environment
 from lmstages.config.overrides import typed_settings, with_typed
 from lmstages.core import contents
 from lmstages.core.errors import UserError
+from lmstages.results.explaining import settings_of
 
 SMALL = """
 corpora: {coined: {count: 60}}
@@ -280,6 +281,25 @@ def test_two_configs_of_one_name_are_not_one_run(folder):
     assert refused.returncode == 1 and message in refused.stdout
     assert "results/third/coined" in planned(folder, "--configfile", "other/small.yaml", "--config", "as=third")
 
+
+SETTINGS = [["text=my.txt", "as=mine"], ["models=[bigram]", "as=it"], ["run=tiny"], []]
+
+
+@pytest.mark.parametrize("settings", SETTINGS, ids=["a text", "models", "a run", "none"])
+def test_the_command_that_makes_a_file_again_is_that_of_its_run(folder, settings):
+    (folder / "my.txt").write_text(words(1))
+    files = [] if "run=tiny" in settings else ["--configfile", "small.yaml"]
+    target = f"results/{dict(s.split('=') for s in settings).get('as', 'tiny' if not files else 'small')}"
+    target += "/mine/text/corpus.json" if "as=mine" in settings else "/coined/text/corpus.json"
+    config = ["--config", *settings] if settings else []
+    assert (done := snakemake(folder, target, *files, *config)).returncode == 0, done.stderr
+    again = settings_of(folder / Path(target).parents[2])
+    assert again == [*files, *config]
+    plan = snakemake(folder, "-n", target, *again, "--forcerun", target)
+    assert plan.returncode == 0 and "rule prepare:" in plan.stdout, plan.stdout + plan.stderr
+
+
+# Values as they were typed
 
 # Values as they were typed
 

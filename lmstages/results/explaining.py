@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from lmstages.config.ladder import MODEL_TYPES
+from lmstages.config.run_folders import recorded
 from lmstages.core import artifacts
 from lmstages.core.errors import UserError, did_you_mean
 from lmstages.core.provenance import code_hash
@@ -158,7 +159,15 @@ def commands(experiment: Path) -> list[str]:
 
 
 def settings_of(folder: Path) -> list[str]:
-    """How Snakemake is given the run in ``folder``: nothing for config.yaml, ``run=NAME`` for runs/NAME.yaml."""
+    """How Snakemake is given the run in ``folder``: with the config files and the settings that its last call had.
+
+    Where nothing says what they were, nothing for config.yaml and ``run=NAME`` for runs/NAME.yaml.
+    """
+    if last := recorded(folder):
+        config, settings = last["config"], last["settings"]
+        is_named = any(setting.startswith("run=") for setting in settings)  # then the first file is that run's
+        files = config[1:] if is_named else [] if config == ["config.yaml"] else config
+        return [*(["--configfile", *files] if files else []), *(["--config", *settings] if settings else [])]
     if folder.name == "default":
         return []
     if (folder.parent.parent / "runs" / f"{folder.name}.yaml").is_file():

@@ -24,7 +24,7 @@ if (PROJECT / "lmstages").is_dir():  # jobs run this very code, wherever snakema
 os.environ["PYTHONPATH"] = os.pathsep.join(dict.fromkeys(filter(None, IMPORT_PATHS)))
 
 from lmstages.config import resources
-from lmstages.config.overrides import typed_settings, with_typed
+from lmstages.config.overrides import settings_on, typed_settings, with_typed
 from lmstages.config.reading import read_run, text_run
 from lmstages.config.run_folders import claim, origin, stop_if_taken
 from lmstages.config.sections import NAME, OWN, SPLITS
@@ -33,6 +33,7 @@ from lmstages.core.contents import Contents
 from lmstages.core.errors import UserError, did_you_mean
 from lmstages.core.provenance import code_hash, package_hash
 from lmstages.core.run_lock import hold_folder
+from lmstages.evaluation.forecast import forecast
 from lmstages.figures import modules as figure_modules
 from lmstages.results.schema import TABLES
 
@@ -111,15 +112,15 @@ def chosen_run():
     if config != by_snakemake:
         settings, files = dict(config), []
     settings = with_typed(settings, json.loads(os.environ.get("LMSTAGES_TYPED", "{}")))
-    name, text = settings.pop("run", None), settings.pop("text", None)
+    name, text, typed = settings.pop("run", None), settings.pop("text", None), settings_on(sys.argv[1:])
     if name is not None:
         files = [run_file(name), *files]
     elif not files and config == by_snakemake:
         files = [own_config()]
     if text is None:
-        return read_run(files, settings), origin(files, None)
+        return read_run(files, settings), origin(files, None, typed)
     run = text_run(files, text, settings)
-    return run, origin(files, next(iter(run.corpora.values())).path)
+    return run, origin(files, next(iter(run.corpora.values())).path, typed)
 
 
 def run_file(name):
@@ -129,15 +130,11 @@ def run_file(name):
 
 
 def look_ahead():
-    """Say before the first job what can be known of texts of one's own and of what the models need."""
+    """Say before the first job what can be known of texts and checkpoints of one's own and of what the models need."""
     warnings = []
     if workflow.local_exec:
         warnings = resources.larger_than(resources.machine_megabytes(), RUN.configs())
-    if any(corpus.path is not None for corpus in RUN.corpora.values()):
-        from lmstages.corpora.forecast import forecast
-
-        warnings += forecast(RUN)
-    for warning in warnings:
+    for warning in warnings + forecast(RUN):
         print(f"lmstages: {warning}", file=sys.stderr)
 
 
