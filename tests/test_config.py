@@ -1,6 +1,7 @@
 """Every mistake in a config has its message, and all of them come at once, before any job exists."""
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -773,7 +774,7 @@ def test_a_vocabulary_that_a_text_cannot_fill_is_known_before_the_first_job(writ
     words, merges = unfilled(run)
     assert re.match(r"own/word will fail: tokenizers: vocab_size: the train text has words for \d+ tokens only, 258", words)
     assert re.match(r"own/bpe will fail: .* has pairs for 2\d\d tokens only, 300 were asked for; lower vocab", merges)
-    (tmp_path / "my.txt").write_text(" ".join(f"{n} cats" for n in range(4000)))
+    (tmp_path / "my.txt").write_text("".join(f"{n} cats\n" for n in range(4000)))
     assert unfilled(run) == []
 
 
