@@ -149,7 +149,7 @@ def test_all_that_is_read_of_a_folder_is_fetched_from_the_hub(monkeypatch, tmp_p
     pretrained.fetched("somebody/llama", "0" * 40, None)
     patterns = fetched[0]["allow_patterns"]
     read = ["config.json", "model.safetensors", "model.safetensors.index.json", "model-00001-of-00002.safetensors"]
-    read += ["tokenizer.json", "tokenizer_config.json", "tokenizer.model"]
+    read += ["tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "tokenizer.model"]
     assert [name for name in read if not any(fnmatch(name, pattern) for pattern in patterns)] == []
     assert not any(fnmatch("pytorch_model.bin", pattern) for pattern in patterns)
 

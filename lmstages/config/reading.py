@@ -15,7 +15,7 @@ from lmstages.config.hyperparameters.base import ModelConfig
 from lmstages.config.jobs import MIXED_CATEGORIES, Run
 from lmstages.config.ladder import MODEL_TYPES
 from lmstages.config.overrides import merge, override
-from lmstages.config.references import missing_bases, with_bases, wrong_checkpoints
+from lmstages.config.references import missing_bases, not_a_file, with_bases, wrong_checkpoints
 from lmstages.config.resources import LARGEST_GIGABYTES, too_large
 from lmstages.config.sections import (
     NAME,
@@ -239,9 +239,8 @@ def _unusable(sections: Mapping[str, dict[str, Any]], published: list[Any]) -> I
     """Records that are valid alone and contradict each other."""
     corpora = {name: corpus for name, corpus in sections["corpora"].items() if corpus is not None}
     for name, corpus in corpora.items():
-        if corpus.path is not None and not Path(corpus.path).exists():
-            siblings = [str(path) for path in Path(corpus.path).parent.glob("*")]
-            yield f"corpora.{name}.path: {corpus.path!r} no such file{did_you_mean(corpus.path, siblings)}"
+        if corpus.path is not None and (problem := not_a_file(corpus.path)):
+            yield f"corpora.{name}.path: {corpus.path!r} {problem}"
         for split in corpus.evaluate:
             if getattr(corpus.split, split) <= 0:
                 yield f"corpora.{name}: evaluate names {split}, which the split leaves empty"

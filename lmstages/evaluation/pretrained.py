@@ -37,10 +37,11 @@ from lmstages.models.external.llama_tensors import shapes
 from lmstages.models.external.mapped import FittedElsewhere, PretrainedModel, TheirTokens, mapped, renumbered
 from lmstages.tokenizers import streams
 from lmstages.tokenizers.base import Encoded
+from lmstages.tokenizers.special_tokens import BESIDE
 from lmstages.tokenizers.vocabularies import CheckpointTokenizer, from_folder, from_vocabulary
 
 LONGEST_WINDOW = 2048  # tokens; the default where the checkpoint has a longer context
-PATTERNS = ("*.safetensors", "*.safetensors.index.json", "config.json", "tokenizer*.json", "tokenizer.model")
+PATTERNS = ("*.safetensors", "*.safetensors.index.json", "config.json", "tokenizer.json", "tokenizer.model", *BESIDE)
 COPIES = 6  # activations of one width that a layer holds at once; of logits, in the log-softmax
 
 

@@ -33,6 +33,7 @@ from lmstages.core.contents import Contents
 from lmstages.core.errors import UserError, did_you_mean
 from lmstages.core.provenance import code_hash, package_hash
 from lmstages.core.run_lock import hold_folder
+from lmstages.core.system_errors import in_one_line
 from lmstages.evaluation.forecast import forecast
 from lmstages.figures import modules as figure_modules
 from lmstages.results.schema import TABLES
@@ -91,11 +92,11 @@ MAKES_FILES = not IS_JOB and begin()
 
 
 def or_stop(function, *arguments):
-    """What the function returns; what a person can mend, as Snakemake shows it."""
+    """What the function returns; what a person can mend or the system refuses, as Snakemake shows it."""
     try:
         return function(*arguments)
-    except UserError as error:
-        raise WorkflowError(f"lmstages: error: {error}")
+    except (UserError, OSError) as error:
+        raise WorkflowError(f"lmstages: error: {in_one_line('run', error)}")
 
 
 def chosen_run():
