@@ -52,6 +52,14 @@ def typed_settings(arguments: Sequence[str]) -> dict[str, str]:
     return {key: value for key, _, value in pairs if key in AS_TYPED}
 
 
+def stop_if_dropped(arguments: Sequence[str], settings: Mapping[str, Any]) -> None:
+    """Raises UserError for a setting on Snakemake's command line that is not among those it hands over."""
+    keys = (setting.partition("=")[0] for setting in settings_on(arguments))
+    if dropped := [key for key in keys if key not in settings]:
+        problem = "is dropped by Snakemake, which reads the last --config alone"
+        raise UserError(f"--config {dropped[0]}", problem, "", "give all settings after one --config")
+
+
 def with_typed(settings: Mapping[str, Any], typed: Mapping[str, str]) -> dict[str, Any]:
     """The settings with those of AS_TYPED as they were typed; a list of ``set`` stays one, empty text is no setting.
 
@@ -97,7 +105,7 @@ def _unknown_keys(settings: Mapping[str, Any], allowed: list[str]) -> Iterator[s
 
 def _by_path(pairs: Any, problems: list[str]) -> Iterator[Content]:
     """``"models.gpt.width=128 sampling.count=2"``, or a list of such pairs, as one nested mapping for each pair."""
-    for pair in shlex.split(pairs) if isinstance(pairs, str) else map(str, pairs if isinstance(pairs, list) else [""]):
+    for pair in _pairs(pairs, problems):
         path, _, text = pair.partition("=")
         if not path or "=" not in pair:
             problems.append(f"--config set: {pair!r} is no KEY.KEY=VALUE; allowed: such as models.gpt.width=128")
@@ -111,6 +119,18 @@ def _by_path(pairs: Any, problems: list[str]) -> Iterator[Content]:
         for key in reversed(keys):
             value = {key: value}
         yield typed(value)
+
+
+def _pairs(pairs: Any, problems: list[str]) -> list[str]:
+    """The pairs of ``set``: text as a shell splits it, or a list."""
+    if not isinstance(pairs, str):
+        return [str(pair) for pair in pairs] if isinstance(pairs, list) else [""]
+    try:
+        return shlex.split(pairs)
+    except ValueError as error:  # a quote that does not end
+        problem = str(error).lower()
+        problems.append(f"--config set: {pairs!r} cannot be split ({problem}); allowed: such as models.gpt.width=128")
+        return []
 
 
 def typed(value: Any, key: str = "") -> Any:

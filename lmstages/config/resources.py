@@ -22,6 +22,7 @@ LEAST_MEGABYTES = 2000  # Python, torch and Snakemake twice: a job and the job t
 ALL_ROWS = 1024  # rows of a batch where batch_size is null: all of them
 LARGEST_GIGABYTES = 4000  # more than one machine has
 LEAST_VOCABULARY = 2
+BYTES_DRAWN = {"coined": 150, "fables": 1000}  # of a document in memory while the text is drawn
 GATES = {"rnn": 1, "gru": 3, "lstm": 4}
 
 
@@ -88,6 +89,22 @@ def larger_than(machine_megabytes: float, models: Mapping[str, ModelConfig]) -> 
         f"models.{name} needs about {needed / 1000:,.1f} GB of memory to fit, {machine}; lower its widths or batches"
         for name, needed in needs.items()
         if needed > max(machine_megabytes, LEAST_MEGABYTES)
+    ]
+
+
+def drawn_gigabytes(source: str, count: int) -> float:
+    """The memory for so many documents of an embedded corpus, which are drawn at once."""
+    return BYTES_DRAWN[source] * count / 1e9
+
+
+def drawn_larger_than(machine_megabytes: float, counts: Mapping[str, tuple[str, int]]) -> list[str]:
+    """Sentences on the embedded corpora {name: (source, documents)} that need more memory than a machine has."""
+    machine = f"this machine has {machine_megabytes / 1000:,.1f} GB"
+    needs = {name: drawn_gigabytes(source, count) for name, (source, count) in counts.items()}
+    return [
+        f"corpora.{name} needs about {needed:,.1f} GB of memory to be drawn, {machine}; lower its count"
+        for name, needed in needs.items()
+        if needed * 1000 > machine_megabytes
     ]
 
 

@@ -24,7 +24,7 @@ if (PROJECT / "lmstages").is_dir():  # jobs run this very code, wherever snakema
 os.environ["PYTHONPATH"] = os.pathsep.join(dict.fromkeys(filter(None, IMPORT_PATHS)))
 
 from lmstages.config import resources
-from lmstages.config.overrides import settings_on, typed_settings, with_typed
+from lmstages.config.overrides import settings_on, stop_if_dropped, typed_settings, with_typed
 from lmstages.config.reading import read_run, text_run
 from lmstages.config.run_folders import claim, origin, stop_if_taken
 from lmstages.config.sections import NAME, OWN, SPLITS
@@ -106,6 +106,8 @@ def chosen_run():
     own making has no file to read again: then that config is taken as it is.
     """
     settings = dict(workflow.config_settings.config or {})
+    if not IS_JOB:
+        stop_if_dropped(sys.argv[1:], settings)
     files = [Path(path) for path in (*workflow.configfiles, *workflow.config_settings.configfiles)]
     by_snakemake = {}
     for content in (*map(load_configfile, files), settings):
