@@ -102,7 +102,7 @@ def check(args: argparse.Namespace) -> None:
     from lmstages.evaluation.forecast import forecast
 
     run = read_run(args.config)
-    for warning in resources.larger_than(resources.machine_megabytes(), run.configs()) + forecast(run):
+    for warning in resources.larger_than(resources.machine_megabytes(), run.configs(), run.drawn()) + forecast(run):
         logging.getLogger("lmstages").warning("%s", warning)
     for corpus, tokenizer, model, seed in run.experiments():
         show(f"{corpus}/{tokenizer}/{model}/seed{seed}")

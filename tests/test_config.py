@@ -763,14 +763,18 @@ def test_windows_line_ends_are_looked_at_as_they_will_be_cut(write, tmp_path, do
     keys = {"documents": documents, "separator": "'---'", "newlines": "unix"}
     short, long = (f"{{gpt: {{window: {window}, row_length: 8}}}}" for window in (53, 54))
     corpora = own(tmp_path / "my.txt", **keys)
-    if documents == "separator":  # 6 documents in test: 6 ends, and in each 7 characters, a line end, 3 dashes, a line end
+    if (
+        documents == "separator"
+    ):  # 6 documents in test: 6 ends, and in each 7 characters, a line end, 3 dashes, a line end
         short, long = (f"{{gpt: {{window: {window}, row_length: 8}}}}" for window in (77, 78))
     assert forecast(read_run(write(corpora=corpora, models=short))) == []
     with pytest.raises(UserError, match=r"the test part of \S+my\.txt has at most (54|78) tokens of char"):
         forecast(read_run(write(corpora=corpora, models=long)))
 
 
-VOCABULARIES = "{word: {kind: word, vocab_size: 258}, bpe: {kind: bpe, vocab_size: 300}, all: {kind: bpe, vocab_size: 260}}"
+VOCABULARIES = (
+    "{word: {kind: word, vocab_size: 258}, bpe: {kind: bpe, vocab_size: 300}, all: {kind: bpe, vocab_size: 260}}"
+)
 
 
 @pytest.mark.parametrize("documents", ["stream", "lines"])
@@ -778,7 +782,9 @@ def test_a_vocabulary_that_a_text_cannot_fill_is_known_before_the_first_job(writ
     (tmp_path / "my.txt").write_text("the cat sat on the mat\n" * 60)
     run = read_run(write(corpora=own(tmp_path / "my.txt", documents=documents), tokenizers=VOCABULARIES))
     words, merges = unfilled(run)
-    assert re.match(r"own/word will fail: tokenizers: vocab_size: the train text has words for \d+ tokens only, 258", words)
+    assert re.match(
+        r"own/word will fail: tokenizers: vocab_size: the train text has words for \d+ tokens only, 258", words
+    )
     assert re.match(r"own/bpe will fail: .* has pairs for 2\d\d tokens only, 300 were asked for; lower vocab", merges)
     (tmp_path / "my.txt").write_text("".join(f"{n} cats\n" for n in range(4000)))
     assert unfilled(run) == []
@@ -790,6 +796,16 @@ def test_a_long_fit_of_autograd_is_known_before_the_first_job(write, tmp_path):
     [warning] = forecast(run)
     assert warning.startswith("models.autograd takes about 6 minutes on own/char, whose vocabulary has about 3,500 ")
     assert resources.minutes(run.models["autograd"].config, 3501) > 20
+
+
+def test_an_embedded_text_larger_than_the_machine_is_said(write, refusal):
+    run = read_run(write(corpora="{coined: {count: 100000000}, small: {source: fables, count: 1000}, fables: }"))
+    [warning] = resources.larger_than(16000, run.configs(), run.drawn())
+    machine = "this machine has 16.0 GB; lower its count"
+    assert warning == f"corpora.coined needs about 30.0 GB of memory to be drawn, {machine}"
+    assert resources.larger_than(40000, run.configs(), run.drawn()) == []
+    message = "corpora.coined.count: needs about 329,853 GB of memory to be drawn; at most 4,000 GB; lower it"
+    assert message in refusal(corpora="{coined: {count: 1099511627776}}")
 
 
 def test_a_model_larger_than_the_machine_is_said(write):

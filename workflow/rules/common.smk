@@ -136,7 +136,7 @@ def look_ahead():
     """Say before the first job what can be known of texts and checkpoints of one's own and of what the models need."""
     warnings = []
     if workflow.local_exec:
-        warnings = resources.larger_than(resources.machine_megabytes(), RUN.configs())
+        warnings = resources.larger_than(resources.machine_megabytes(), RUN.configs(), RUN.drawn())
     for warning in warnings + forecast(RUN):
         print(f"lmstages: {warning}", file=sys.stderr)
 
