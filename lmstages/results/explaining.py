@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from lmstages.config.ladder import MODEL_TYPES
-from lmstages.config.run_folders import recorded
+from lmstages.config.run_folders import recorded as recorded_run
 from lmstages.core import artifacts
 from lmstages.core.errors import UserError, did_you_mean
 from lmstages.core.provenance import code_hash
@@ -163,7 +163,7 @@ def settings_of(folder: Path) -> list[str]:
 
     Where nothing says what they were, nothing for config.yaml and ``run=NAME`` for runs/NAME.yaml.
     """
-    if last := recorded(folder):
+    if last := recorded_run(folder):
         config, settings = last["config"], last["settings"]
         is_named = any(setting.startswith("run=") for setting in settings)  # then the first file is that run's
         files = config[1:] if is_named else [] if config == ["config.yaml"] else config
