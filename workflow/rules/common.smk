@@ -23,6 +23,7 @@ if (PROJECT / "lmstages").is_dir():  # jobs run this very code, wherever snakema
     IMPORT_PATHS.insert(0, str(PROJECT))
 os.environ["PYTHONPATH"] = os.pathsep.join(dict.fromkeys(filter(None, IMPORT_PATHS)))
 
+from lmstages import figures
 from lmstages.config import resources
 from lmstages.config.overrides import settings_on, stop_if_dropped, typed_settings, with_typed
 from lmstages.config.reading import read_run, text_run
@@ -35,7 +36,6 @@ from lmstages.core.provenance import code_hash, package_hash
 from lmstages.core.run_lock import hold_folder
 from lmstages.core.system_errors import in_one_line
 from lmstages.evaluation.forecast import forecast
-from lmstages.figures import modules as figure_modules
 from lmstages.results.schema import TABLES
 
 LOOKS_ONLY = ("dryrun", "lint", "list_rules", "list_target_rules", "print_compilation", "dag", "rulegraph")
