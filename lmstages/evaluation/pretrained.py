@@ -182,20 +182,24 @@ def unusable(pretrained: Mapping[str, Pretrained]) -> list[str]:
     for name, chosen in pretrained.items():
         try:
             if chosen.hub is None:
-                _must_be_scorable(name, chosen)
+                _must_be_scorable(chosen)
         except UserError as error:
             sentences.append(f"pretrained.{name} will fail: {error}")
     return sentences
 
 
-def _must_be_scorable(name: str, chosen: Pretrained) -> None:
+def _must_be_scorable(chosen: Pretrained) -> None:
     if chosen.engine == "llama.cpp":
         file = gguf_file.opened(Path(str(chosen.gguf)))
         from_vocabulary(file.path, gguf_file.vocabulary_of(file))
         _with_window(file.path, _shape_elsewhere(file), chosen.window)
         return
     loaded = load(chosen.model_copy(update={"sha256": None}))
-    must_fit(name, memory_needed(loaded.model.config, loaded.model.vocab_size, loaded.size), chosen.memory)
+    must_fit(
+        str(chosen.gguf or chosen.path),
+        memory_needed(loaded.model.config, loaded.model.vocab_size, loaded.size),
+        chosen.memory,
+    )
 
 
 def _shape_elsewhere(file: gguf_file.OpenFile) -> Llama:
