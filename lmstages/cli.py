@@ -99,16 +99,13 @@ def check(args: argparse.Namespace) -> None:
     from lmstages.config import resources
     from lmstages.config.reading import read_run
     from lmstages.core.terminal import show
+    from lmstages.evaluation.forecast import forecast
 
     run = read_run(args.config)
-    warnings = resources.larger_than(resources.machine_megabytes(), run.configs())
-    if any(corpus.path is not None for corpus in run.corpora.values()):
-        from lmstages.corpora.forecast import forecast
-
-        result = forecast(run)
-        result.must_be_long_enough()
-        warnings += result.slow
-    for warning in warnings:
+    result = forecast(run)
+    result.must_be_long_enough()
+    too_large = resources.larger_than(resources.machine_megabytes(), run.configs(), run.drawn())
+    for warning in too_large + result.warnings:
         logging.getLogger("lmstages").warning("%s", warning)
     for corpus, tokenizer, model, seed in run.experiments():
         show(f"{corpus}/{tokenizer}/{model}/seed{seed}")

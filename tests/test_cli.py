@@ -756,6 +756,30 @@ def test_verify_finds_a_table_that_was_made_from_other_scores(finished_run, caps
     assert "results/report.html: was made from another results/results.parquet" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize(
+    ("inside", "path"), [("seed0", "."), ("seed0", "fit.json"), ("", "seed0"), ("seed0", "../seed0")]
+)
+def test_an_experiment_is_explained_from_within_its_run_too(finished_run, monkeypatch, capsys, inside, path):
+    root, experiment = finished_run.absolute().parent.parent, finished_run.absolute() / "names/char/bigram/seed0"
+    monkeypatch.chdir(experiment.parent / inside)
+    assert call("explain", path) == 0
+    out = capsys.readouterr().out
+    assert "corpus       names" in out and "model        bigram" in out and "CHANGED" not in out
+    fit = (experiment / "fit.json").relative_to(root)
+    assert f"  cd {root} && snakemake {fit} --cores all" in out and out.count(f"--forcerun {fit}\n") == 1
+
+
+def test_verify_within_a_run_says_where_its_files_are_made_again(finished_run, monkeypatch, capsys):
+    root, run = finished_run.absolute().parent.parent, finished_run.absolute()
+    flipped(run / "report.html")
+    monkeypatch.chdir(run)
+    assert call("verify", ".") == 1
+    call_again = f"make them again: cd {root} && snakemake --cores all"
+    err = capsys.readouterr().err
+    assert call_again in err.replace(f"snakemake {run.relative_to(root)}/report.html", "snakemake")
+    assert err.endswith(f"--forcerun {run.relative_to(root)}/report.html\n")
+
+
 @pytest.mark.parametrize("command", ["report", "explain", "diff", "table"])
 def test_a_damaged_table_is_refused(finished_run, refusal, command):
     flipped(finished_run / "results.parquet")

@@ -1,6 +1,7 @@
 """Every mistake in a config has its message, and all of them come at once, before any job exists."""
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ from pydantic import ValidationError
 from snakemake.io import PeriodicityDetector
 
 from lmstages.config import resources
+from lmstages.config.forecast import Forecast
 from lmstages.config.hyperparameters.counts import Bigram
 from lmstages.config.jobs import Run
 from lmstages.config.ladder import LADDER, MODEL_TYPES, in_order
@@ -18,7 +20,8 @@ from lmstages.config.reading import read_run, safe_name, text_run
 from lmstages.config.sections import Corpus, Scoring, Tokenizer, config_of, from_section, to_section
 from lmstages.config.strict_yaml import load_yaml
 from lmstages.core.errors import UserError, did_you_mean
-from lmstages.corpora.forecast import Forecast, forecast
+from lmstages.corpora.forecast import forecast
+from lmstages.tokenizers.forecast import unfilled
 
 PROJECT = Path(__file__).resolve().parents[1]
 BASE = {"corpora": "{coined: }", "tokenizers": "{char: {kind: char}}", "models": "{bigram: }"}
@@ -173,6 +176,12 @@ WRONG = [
     ({"corpora": "{coined: 3}"}, "corpora.coined: 3 is not a mapping"),
     ({"corpora": "{coined: {split: [1]}}"}, "corpora.coined.split: [1] is not a mapping"),
     ({"corpora": "{mine: {path: no/such.txt}}"}, "corpora.mine.path: 'no/such.txt' no such file"),
+    ({"corpora": "{mine: {path: /dev}}"}, "corpora.mine.path: '/dev' is a folder; allowed: a file"),
+    ({"corpora": "{mine: {path: /dev/null}}"}, "corpora.mine.path: '/dev/null' is no ordinary file; allowed: a file"),
+    ({"corpora": f"{{mine: {{path: {'x' * 300}}}}}"}, "xxx' cannot be read (File name too long)"),
+    ({"corpora": '{mine: {path: "a\\0b"}}'}, "corpora.mine.path: 'a\\x00b' no such file"),
+    ({"pretrained": "{theirs: {gguf: /dev}}"}, "pretrained.theirs.gguf: '/dev' is a folder; allowed: a file"),
+    ({"pretrained": f"{{theirs: {{path: {__file__}}}}}"}, "test_config.py' is a file; allowed: a folder"),
     ({"corpora": "{coined: {models: []}}"}, "corpora.coined.models: names nothing; leave the key out for its default"),
     ({"corpora": "{coined: {evaluate: []}}"}, "corpora.coined.evaluate: names nothing; leave the key out"),
     ({"corpora": "{coined: {evaluate: [test, test]}}"}, "corpora.coined.evaluate: ['test', 'test'] names something"),
@@ -748,7 +757,7 @@ def test_a_run_has_the_name_that_it_is_given(write, tmp_path):
 
 # Texts of one's own, before the first job
 
-NOTHING_TO_SAY = Forecast(slow=[], too_short=[], failures={})
+NOTHING_TO_SAY = Forecast(warnings=[], too_short=[], failures={})
 
 
 def own(text, **keys):
@@ -797,12 +806,57 @@ def test_a_missing_separator_is_known_before_the_first_job(write, tmp_path):
         forecast(run)
 
 
+@pytest.mark.parametrize(
+    ("documents", "ending"), [("lines", "\r\n"), ("separator", "\r\n---\r\n")], ids=["lines", "separator"]
+)
+def test_windows_line_ends_are_looked_at_as_they_will_be_cut(write, tmp_path, documents, ending):
+    (tmp_path / "my.txt").write_bytes(f"na\u00efve \u20ac{ending}".encode() * 60)
+    keys = {"documents": documents, "separator": "'---'", "newlines": "unix"}
+    short, long = (f"{{gpt: {{window: {window}, row_length: 8}}}}" for window in (53, 54))
+    corpora = own(tmp_path / "my.txt", **keys)
+    if (
+        documents == "separator"
+    ):  # 6 documents in test: 6 ends, and in each 7 characters, a line end, 3 dashes, a line end
+        short, long = (f"{{gpt: {{window: {window}, row_length: 8}}}}" for window in (77, 78))
+    assert forecast(read_run(write(corpora=corpora, models=short))) == []
+    with pytest.raises(UserError, match=r"the test part of \S+my\.txt has at most (54|78) tokens of char"):
+        forecast(read_run(write(corpora=corpora, models=long)))
+
+
+VOCABULARIES = (
+    "{word: {kind: word, vocab_size: 258}, bpe: {kind: bpe, vocab_size: 300}, all: {kind: bpe, vocab_size: 260}}"
+)
+
+
+@pytest.mark.parametrize("documents", ["stream", "lines"])
+def test_a_vocabulary_that_a_text_cannot_fill_is_known_before_the_first_job(write, tmp_path, documents):
+    (tmp_path / "my.txt").write_text("the cat sat on the mat\n" * 60)
+    run = read_run(write(corpora=own(tmp_path / "my.txt", documents=documents), tokenizers=VOCABULARIES))
+    words, merges = unfilled(run)
+    assert re.match(
+        r"own/word will fail: tokenizers: vocab_size: the train text has words for \d+ tokens only, 258", words
+    )
+    assert re.match(r"own/bpe will fail: .* has pairs for 2\d\d tokens only, 300 were asked for; lower vocab", merges)
+    (tmp_path / "my.txt").write_text("".join(f"{n} cats\n" for n in range(4000)))
+    assert unfilled(run) == []
+
+
 def test_a_long_fit_of_autograd_is_known_before_the_first_job(write, tmp_path):
     (tmp_path / "my.txt").write_text("".join(chr(0x4E00 + code) for code in range(3500)))
     run = read_run(write(corpora=own(tmp_path / "my.txt"), models="{autograd: {examples: 300}}"))
-    [warning] = forecast(run).slow
+    [warning] = forecast(run).warnings
     assert warning.startswith("models.autograd takes about 6 minutes on own/char, whose vocabulary has about 3,500 ")
     assert resources.minutes(run.models["autograd"].config, 3501) > 20
+
+
+def test_an_embedded_text_larger_than_the_machine_is_said(write, refusal):
+    run = read_run(write(corpora="{coined: {count: 100000000}, small: {source: fables, count: 1000}, fables: }"))
+    [warning] = resources.larger_than(16000, run.configs(), run.drawn())
+    machine = "this machine has 16.0 GB; lower its count"
+    assert warning == f"corpora.coined needs about 30.0 GB of memory to be drawn, {machine}"
+    assert resources.larger_than(40000, run.configs(), run.drawn()) == []
+    message = "corpora.coined.count: needs about 329,853 GB of memory to be drawn; at most 4,000 GB; lower it"
+    assert message in refusal(corpora="{coined: {count: 1099511627776}}")
 
 
 def test_a_model_larger_than_the_machine_is_said(write):

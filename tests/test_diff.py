@@ -1,6 +1,7 @@
 """Two runs side by side: what is the same differs by nothing, and what differs is told with how sure that is."""
 
 import json
+import math
 import shutil
 
 import numpy as np
@@ -77,6 +78,15 @@ def test_three_runs_are_the_first_against_each_of_the_others(finished, other):
     assert [change.run for change in changes] == [str(finished[0])] * 2 + [str(other)] * 2
     assert changes[0].difference == 0 and changes[2].difference == pytest.approx(0.25, abs=1e-5)
     assert changes[2].p_holm >= changes[2].p
+
+
+def test_two_infinite_rows_have_no_difference_and_one_has_an_infinite_one(finished, other):
+    made_worse(other, finished[1], math.inf)
+    [beside_itself, _], [bigram, _] = diff.between([other, other]), diff.between([finished[0], other])
+    assert beside_itself.before == beside_itself.after == math.inf
+    assert beside_itself.difference is beside_itself.low is beside_itself.p is None
+    assert bigram.difference == math.inf and bigram.low is bigram.p is None
+    assert "nan" not in diff.terminal(other, [beside_itself, bigram]).lower()
 
 
 def test_rows_of_another_text_are_not_paired(finished, other):

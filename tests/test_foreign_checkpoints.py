@@ -404,6 +404,17 @@ def test_ids_other_than_the_tokenizers_are_refused_with_both_files(folder):
         own(folder)
 
 
+def test_the_map_of_special_tokens_is_the_tokenizers_too(folder):
+    (changed(folder, bos_token_id=5) / "special_tokens_map.json").write_text('{"bos_token": {"content": "<s>"}}')
+    with pytest.raises(UserError, match=r"config.json: bos_token_id is 5 \('.*'\); special_tokens_map.json says 0"):
+        own(folder)
+    assert own(changed(folder, bos_token_id=None, eos_token_id=None)).begin == 0
+    described(folder, bos_token="a")
+    message = r"special_tokens_map.json: bos_token is '<s>'; tokenizer_config.json says 'a'; set right the file that is"
+    with pytest.raises(UserError, match=message):
+        own(folder)
+
+
 def test_ids_that_config_json_lacks_are_the_tokenizers(folder):
     described(changed(folder, bos_token_id=None, eos_token_id=None), bos_token="<s>", eos_token="<s>")
     assert (own(folder).begin, own(folder).end) == (0, 0)
@@ -473,6 +484,14 @@ def test_truncation_and_padding_of_a_definition_change_nothing(folder):
     padding |= {"pad_id": 0, "pad_type_id": 0, "pad_token": "<s>"}
     after = own(redefined(folder, truncation=truncation, padding=padding)).encode(TEXTS[0])
     assert [a.tolist() for a in after] == [b.tolist() for b in before]
+
+
+def test_merges_are_not_left_out_at_random(folder):
+    before = own(folder).encode(TEXTS[0])
+    model = json.loads((folder / "tokenizer.json").read_text())["model"]
+    after = own(redefined(folder, model={**model, "dropout": 0.9}))
+    for _ in range(3):
+        assert [a.tolist() for a in after.encode(TEXTS[0])] == [b.tolist() for b in before]
 
 
 @pytest.mark.parametrize(

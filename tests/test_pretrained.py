@@ -2,6 +2,7 @@
 
 import json
 import os
+from fnmatch import fnmatch
 
 import numpy as np
 import pytest
@@ -133,6 +134,39 @@ def test_a_checkpoint_that_cannot_be_scored_is_a_row_with_its_reason(here, tmp_p
     [row] = [scored.row for scored in model_rows([out], [0], ["test"], facts)]
     assert row.status == line.replace("lmstages: error", "failed") and row.bits_per_byte is None
     assert json.loads(row.hyperparameters) == {"gguf": "words.txt"}
+
+
+def test_a_checkpoint_that_cannot_be_scored_is_said_before_the_first_job(here, capfd):
+    (here / "wide").mkdir()
+    for file in (here / "llama").iterdir():
+        if file.is_file():
+            (here / "wide" / file.name).write_bytes(file.read_bytes())
+    content = json.loads((here / "llama/config.json").read_text())
+    (here / "wide/config.json").write_text(json.dumps({**content, "intermediate_size": 48}))
+    (here / "part-00001-of-00002.gguf").write_bytes((here / "llama.gguf").read_bytes())
+    theirs = "{wide: {path: wide}, part: {gguf: part-00001-of-00002.gguf}, good: {path: llama}, q8: {gguf: q8.gguf}}"
+    (here / "theirs.yaml").write_text(f"{CONFIG}pretrained: {theirs}\n")
+    shape = "wide: tensor model.layers.0.mlp.gate_proj.weight has shape (32, 32), config.json says (48, 32)"
+    part = "part-00001-of-00002.gguf: is part 1 of 2 of a model; allowed: one file"
+    sentences = pretrained.unusable(read_run(here / "theirs.yaml").pretrained)
+    assert sentences[0] == f"pretrained.wide will fail: {shape}"
+    assert sentences[1].startswith(f"pretrained.part will fail: {part}") and len(sentences) == 2
+    assert main(["check", "theirs.yaml"]) == 0
+    printed = capfd.readouterr()
+    assert shape in printed.err and part in printed.err and "words/char/llama/seed0" in printed.out
+
+
+def test_all_that_is_read_of_a_folder_is_fetched_from_the_hub(monkeypatch, tmp_path):
+    import huggingface_hub
+
+    fetched = []
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", lambda *_, **keys: fetched.append(keys) or str(tmp_path))
+    pretrained.fetched("somebody/llama", "0" * 40, None)
+    patterns = fetched[0]["allow_patterns"]
+    read = ["config.json", "model.safetensors", "model.safetensors.index.json", "model-00001-of-00002.safetensors"]
+    read += ["tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "tokenizer.model"]
+    assert [name for name in read if not any(fnmatch(name, pattern) for pattern in patterns)] == []
+    assert not any(fnmatch("pytorch_model.bin", pattern) for pattern in patterns)
 
 
 def test_a_hub_id_without_network_is_one_line(monkeypatch, tmp_path):

@@ -15,9 +15,10 @@ import pytest
 from snakemake.cli import parse_config
 from test_workflow import PROJECT, environment
 
-from lmstages.config.overrides import typed_settings, with_typed
+from lmstages.config.overrides import override, stop_if_dropped, typed_settings, with_typed
 from lmstages.core import contents
 from lmstages.core.errors import UserError
+from lmstages.results.explaining import settings_of
 
 SMALL = """
 corpora: {coined: {count: 60}}
@@ -281,6 +282,25 @@ def test_two_configs_of_one_name_are_not_one_run(folder):
     assert "results/third/coined" in planned(folder, "--configfile", "other/small.yaml", "--config", "as=third")
 
 
+SETTINGS = [["text=my.txt", "as=mine"], ["models=[bigram]", "as=it"], ["run=tiny"], []]
+
+
+@pytest.mark.parametrize("settings", SETTINGS, ids=["a text", "models", "a run", "none"])
+def test_the_command_that_makes_a_file_again_is_that_of_its_run(folder, settings):
+    (folder / "my.txt").write_text(words(1))
+    files = [] if "run=tiny" in settings else ["--configfile", "small.yaml"]
+    target = f"results/{dict(s.split('=') for s in settings).get('as', 'tiny' if not files else 'small')}"
+    target += "/mine/text/corpus.json" if "as=mine" in settings else "/coined/text/corpus.json"
+    config = ["--config", *settings] if settings else []
+    assert (done := snakemake(folder, target, *files, *config)).returncode == 0, done.stderr
+    again = settings_of(folder / Path(target).parents[2])
+    assert again == [*files, *config]
+    plan = snakemake(folder, "-n", target, *again, "--forcerun", target)
+    assert plan.returncode == 0 and "rule prepare:" in plan.stdout, plan.stdout + plan.stderr
+
+
+# Values as they were typed
+
 # Values as they were typed
 
 
@@ -298,6 +318,22 @@ def test_only_what_stands_after_config_is_a_setting():
     assert typed_settings(["text=a", "--configfile", "text=b", "--config", "run=1", "-n", "text=c"]) == {"run": "1"}
     assert with_typed({"set": ["a.b=1", "c.d=2"], "seeds": [1]}, {"set": "[a.b=1, c.d=2]"})["set"] == ["a.b=1", "c.d=2"]
     assert with_typed({"text": None}, {"text": ""}) == {"text": None}
+
+
+def test_a_setting_that_snakemake_drops_is_refused(folder):
+    first = ["--config", "models=[bigram]", "--configfile", "small.yaml"]
+    refused = snakemake(folder, "-n", *first, "--config", "as=mine")
+    message = "lmstages: error: --config models: is dropped by Snakemake, which reads the last --config alone; give all"
+    assert refused.returncode == 1 and message in refused.stdout and not (folder / "results").exists()
+    stop_if_dropped([*first, "-n"], {"models": ["bigram"]})
+
+
+@pytest.mark.parametrize("pairs", ["'", 'models.gpt.width=128 "', "sampling.prompt='a"])
+def test_a_quote_that_does_not_end_is_one_line(pairs):
+    problems = []
+    override({}, {"set": pairs}, [], problems)
+    allowed = "cannot be split (no closing quotation); allowed: such as models.gpt.width=128"
+    assert problems == [f"--config set: {pairs!r} {allowed}"]
 
 
 def test_a_converted_value_that_nobody_typed_is_refused_with_the_way_to_quote_it():

@@ -99,6 +99,34 @@ def test_a_nul_byte_is_named(tmp_path: Path, chunk: int) -> None:
     assert "NUL byte at offset 4 (line 2); text has none; remove them: tr -d" in message
 
 
+@pytest.mark.parametrize(
+    ("encoding", "of"),
+    [("utf-16-le", 2), ("utf-16-be", 2), ("utf-32-le", 4), ("utf-32-be", 4)],
+)
+@pytest.mark.parametrize("text", ["a line of text\n", "\u00e9t\u00e9, caf\u00e9\n"], ids=["ascii", "latin"])
+def test_wide_text_without_a_mark_is_never_advised_to_lose_its_nul_bytes(
+    tmp_path: Path, encoding: str, of: int, text: str
+) -> None:
+    path = file_with(tmp_path, (text * 200).encode(encoding))
+    message = refusal(path)
+    assert (
+        f"if it is UTF-{8 * of}, convert it: iconv -f {encoding[:-3].upper()}{encoding[-2:].upper()} -t UTF-8"
+        in message
+    )
+    assert "tr -d" not in message and "ISO-8859-1" not in message and "NUL byte at offset" in message
+    command = re.search("iconv .*NEW_FILE", message)
+    assert command is not None
+    subprocess.run(command[0].replace("NEW_FILE", "new.txt"), shell=True, check=True, cwd=tmp_path)
+    assert cleaned(tmp_path / "new.txt", "refuse") == (text * 200).encode()
+
+
+def test_data_full_of_nul_bytes_is_not_advised_to_lose_them(tmp_path: Path) -> None:
+    tensors = (64).to_bytes(8, "little") + b'{"a": {"dtype": "F32"}}'.ljust(64) + bytes(40)
+    message = refusal(file_with(tmp_path, tensors))
+    assert "NUL byte at offset 1 (line 1), 47 of 112 bytes there; text has none; if it is UTF-16" in message
+    assert "tr -d" not in message and message.endswith("else save it as text with the program that made it")
+
+
 @pytest.mark.parametrize("chunk", CHUNKS)
 def test_a_byte_order_mark_is_refused(tmp_path: Path, chunk: int) -> None:
     message = refusal(file_with(tmp_path, "\ufeffabc".encode()), "unix", chunk)
@@ -176,6 +204,8 @@ BMP = b"BM" + (70).to_bytes(4, "little") + bytes(4) + b"6\0\0\0"
             "is a PDF document by its first bytes; text is UTF-8; take its text: pdftotext",
         ),
         (b"%PDF-1.0\nonly letters\n", "is a PDF document by its first bytes"),
+        (b"{\\rtf1\\ansi hello}\n", "is an RTF document by its first bytes; text is UTF-8; save it as plain text"),
+        (b"%!PS-Adobe-3.0\n(hello) show\n", "is a PostScript document by its first bytes"),
         (b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1" + bytes(9), "is an old Office document (doc, xls or ppt) by its"),
         (b"PAR1\x15\x04\x15", "is a Parquet table by its first bytes; text is UTF-8; write its column of text"),
         (b"SQLite format 3\0\x10\0", "is an SQLite database by its first bytes"),

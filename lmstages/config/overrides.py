@@ -33,18 +33,31 @@ def merge(content: Mapping[str, Any], update: Mapping[str, Any]) -> Content:
     return merged
 
 
-def typed_settings(arguments: Sequence[str]) -> dict[str, str]:
-    """The settings of AS_TYPED as they stand after ``--config`` or ``-C`` on Snakemake's command line."""
-    settings, within = {}, False
+def settings_on(arguments: Sequence[str]) -> list[str]:
+    """What stands after ``--config`` or ``-C`` on Snakemake's command line, each ``KEY=VALUE`` as it was typed."""
+    settings, within = [], False
     for argument in arguments:
         option, equals, rest = argument.partition("=")
         if argument.startswith("-"):
             within = option in ("--config", "-C") or argument.startswith("-C")
             argument = rest if equals and option == "--config" else argument.removeprefix("-C")
-        key, equals, value = argument.partition("=")
-        if within and equals and key in AS_TYPED:
-            settings[key] = value
+        if within and "=" in argument and not argument.startswith("-"):
+            settings.append(argument)
     return settings
+
+
+def typed_settings(arguments: Sequence[str]) -> dict[str, str]:
+    """The settings of AS_TYPED as they stand on Snakemake's command line."""
+    pairs = (setting.partition("=") for setting in settings_on(arguments))
+    return {key: value for key, _, value in pairs if key in AS_TYPED}
+
+
+def stop_if_dropped(arguments: Sequence[str], settings: Mapping[str, Any]) -> None:
+    """Raises UserError for a setting on Snakemake's command line that is not among those it hands over."""
+    keys = (setting.partition("=")[0] for setting in settings_on(arguments))
+    if dropped := [key for key in keys if key not in settings]:
+        problem = "is dropped by Snakemake, which reads the last --config alone"
+        raise UserError(f"--config {dropped[0]}", problem, "", "give all settings after one --config")
 
 
 def with_typed(settings: Mapping[str, Any], typed: Mapping[str, str]) -> dict[str, Any]:

@@ -15,8 +15,8 @@ from lmstages.config.hyperparameters.base import ModelConfig
 from lmstages.config.jobs import MIXED_CATEGORIES, Run
 from lmstages.config.ladder import MODEL_TYPES
 from lmstages.config.overrides import merge, override
-from lmstages.config.references import missing_bases, with_bases, wrong_checkpoints
-from lmstages.config.resources import LARGEST_GIGABYTES, too_large
+from lmstages.config.references import missing_bases, not_a_file, with_bases, wrong_checkpoints
+from lmstages.config.resources import LARGEST_GIGABYTES, drawn_gigabytes, too_large
 from lmstages.config.sections import (
     NAME,
     Basics,
@@ -246,9 +246,12 @@ def _unusable(sections: Mapping[str, dict[str, Any]], published: list[Any]) -> I
     """Records that are valid alone and contradict each other."""
     corpora = {name: corpus for name, corpus in sections["corpora"].items() if corpus is not None}
     for name, corpus in corpora.items():
-        if corpus.path is not None and not Path(corpus.path).exists():
-            siblings = [str(path) for path in Path(corpus.path).parent.glob("*")]
-            yield f"corpora.{name}.path: {corpus.path!r} no such file{did_you_mean(corpus.path, siblings)}"
+        if corpus.path is not None and (problem := not_a_file(corpus.path)):
+            yield f"corpora.{name}.path: {corpus.path!r} {problem}"
+        needed = drawn_gigabytes(str(corpus.source), corpus.count or 0) if corpus.embedded else 0
+        if needed > LARGEST_GIGABYTES:
+            problem = f"needs about {needed:,.0f} GB of memory to be drawn; at most {LARGEST_GIGABYTES:,} GB"
+            yield f"corpora.{name}.count: {problem}; lower it"
         for split in corpus.evaluate:
             if getattr(corpus.split, split) <= 0:
                 yield f"corpora.{name}: evaluate names {split}, which the split leaves empty"

@@ -4,7 +4,9 @@ A derived model's record is completed with that of the LLaMA it is made from, so
 that its fit depends on. Knows records, no arrays, and of a library only whether it is installed.
 """
 
-from collections.abc import Iterator, Mapping
+import os
+import stat
+from collections.abc import Callable, Iterator, Mapping
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -102,10 +104,27 @@ def wrong_checkpoints(sections: Mapping[str, Mapping[str, Any]]) -> Iterator[str
                 yield f"{where}.corpora: {corpus!r} is not defined{did_you_mean(corpus, sections['corpora'])}"
         if record.engine == "llama.cpp" and find_spec("llama_cpp") is None:
             yield f"{where}.engine: {ENGINE}"
-        if record.path is not None and not Path(record.path).is_dir():
-            yield f"{where}.path: {record.path!r} no such folder{_beside(record.path)}"
-        if record.gguf is not None and not Path(record.gguf).is_file():
-            yield f"{where}.gguf: {record.gguf!r} no such file{_beside(record.gguf)}"
+        if record.path is not None and (problem := not_a(stat.S_ISDIR, "folder", record.path)):
+            yield f"{where}.path: {record.path!r} {problem}"
+        if record.gguf is not None and (problem := not_a_file(record.gguf)):
+            yield f"{where}.gguf: {record.gguf!r} {problem}"
+
+
+def not_a_file(path: str) -> str:
+    """Why a path from outside names no file, in words; empty where it names one."""
+    return not_a(stat.S_ISREG, "file", path)
+
+
+def not_a(is_it: Callable[[int], bool], name: str, path: str) -> str:
+    """Why a path names none of what ``is_it`` tells by its mode, in words; empty where it names one."""
+    try:
+        mode = os.stat(path).st_mode
+    except (FileNotFoundError, NotADirectoryError, ValueError):  # ValueError: a NUL byte
+        return f"no such {name}{_beside(path)}"
+    except OSError as error:
+        return f"cannot be read ({error.strerror})"
+    present = "a folder" if stat.S_ISDIR(mode) else "a file" if stat.S_ISREG(mode) else "no ordinary file"
+    return "" if is_it(mode) else f"is {present}; allowed: a {name}"
 
 
 def _beside(path: str) -> str:

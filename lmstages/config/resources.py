@@ -22,6 +22,7 @@ LEAST_MEGABYTES = 2000  # Python, torch and Snakemake twice: a job and the job t
 ALL_ROWS = 1024  # rows of a batch where batch_size is null: all of them
 LARGEST_GIGABYTES = 4000  # more than one machine has
 LEAST_VOCABULARY = 2
+BYTES_DRAWN = {"coined": 300, "fables": 3000}  # of a document in memory while the text is drawn
 GATES = {"rnn": 1, "gru": 3, "lstm": 4}
 
 
@@ -80,15 +81,30 @@ def too_large(config: ModelConfig) -> str:
     return f"needs about {needed:,.0f} GB of memory to fit" if needed > LARGEST_GIGABYTES else ""
 
 
-def larger_than(machine_megabytes: float, models: Mapping[str, ModelConfig]) -> list[str]:
-    """Sentences on the models whose fits need more memory than a machine has, by the estimate of ``megabytes``."""
+def larger_than(
+    machine_megabytes: float, models: Mapping[str, ModelConfig], counts: Mapping[str, tuple[str, int]] | None = None
+) -> list[str]:
+    """Sentences on what needs more memory than a machine has: fits, by the estimate of ``megabytes``, and texts.
+
+    ``counts``: {corpus: (embedded source, documents)}.
+    """
     needs = {name: megabytes(config, LEAST_VOCABULARY, 0) for name, config in models.items()}
+    drawn = {name: 1000 * drawn_gigabytes(*source) for name, source in (counts or {}).items()}
     machine = f"this machine has {machine_megabytes / 1000:,.1f} GB"
     return [
         f"models.{name} needs about {needed / 1000:,.1f} GB of memory to fit, {machine}; lower its widths or batches"
         for name, needed in needs.items()
         if needed > max(machine_megabytes, LEAST_MEGABYTES)
+    ] + [
+        f"corpora.{name} needs about {needed / 1000:,.1f} GB of memory to be drawn, {machine}; lower its count"
+        for name, needed in drawn.items()
+        if needed > machine_megabytes
     ]
+
+
+def drawn_gigabytes(source: str, count: int) -> float:
+    """The memory for so many documents of an embedded corpus, which are drawn at once."""
+    return BYTES_DRAWN[source] * count / 1e9
 
 
 def machine_megabytes() -> float:

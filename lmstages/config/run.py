@@ -88,6 +88,12 @@ class Experiments(Basics):
         """The hyperparameters of every model."""
         return {name: record.config for name, record in self.models.items()}
 
+    def drawn(self) -> dict[str, tuple[str, int]]:
+        """The source of every embedded corpus and the number of documents that the config asks for, if it does."""
+        return {
+            name: (str(c.source), c.count) for name, c in self.corpora.items() if c.embedded and c.count is not None
+        }
+
     def derived(self) -> list[str]:
         """Models that are made from another model of the run."""
         return [name for name, record in self.models.items() if isinstance(record.config, DerivedLlama)]

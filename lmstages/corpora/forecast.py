@@ -5,21 +5,23 @@ the splits bound the numbers of their tokens. Reads texts and writes nothing.
 """
 
 import io
+import tempfile
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from lmstages.config.forecast import REMEDY, TOO_SHORT, Entry, Forecast
 from lmstages.config.hyperparameters.neural import Autograd
 from lmstages.config.jobs import Run
 from lmstages.config.sections import Corpus, chosen
 from lmstages.core.errors import UserError
+from lmstages.core.files import naming
 from lmstages.corpora import text
 from lmstages.corpora.preparation import documents_by_split, parts_of, used_count
 
 LARGEST = 1 << 26  # bytes of a text that is looked at; a larger one has splits that are long enough
 LONG = 120.0  # seconds of a fit, from which on they are said
-TOO_SHORT, REMEDY = "text too short", "give more text, or lower the model's window or order"
-Entry = tuple[str, str, str]  # corpus, tokenizer, model
 
 
 class Lengths(NamedTuple):
@@ -30,30 +32,16 @@ class Lengths(NamedTuple):
     documents: int
 
 
-class Forecast(NamedTuple):
-    """Sentences on what will take long and on parts that are too short, and why an entry cannot be scored."""
-
-    slow: list[str]
-    too_short: list[str]
-    failures: dict[Entry, str]
-
-    def must_be_long_enough(self) -> None:
-        """Raises one UserError with every part that is too short."""
-        if self.too_short:
-            raise UserError(TOO_SHORT, "; ".join(self.too_short), "", REMEDY)
-
-
 def forecast(run: Run) -> Forecast:
     """What can be known of a run; raises UserError for what is no text, or too short for all models."""
     result = Forecast([], [], {})
     for name, corpus in run.corpora.items():
         if corpus.path is not None and _is_looked_at(Path(corpus.path)):
-            text.check(Path(corpus.path), corpus.newlines)
-            content = _content(corpus)
-            failures = dict(_failures(run, name, lengths(content, corpus)))
+            with cleaned(corpus) as path:
+                failures = dict(_failures(run, name, lengths(path, corpus)))
+                result.warnings.extend(_slow(run, name, len(set(_content(path)))))
             result.too_short.extend(_in_words(run, failures))
             result.failures.update({entry: parts[0].reason() for entry, parts in failures.items()})
-            result.slow.extend(_slow(run, name, len(set(content))))
     if any(set(_entries(run, name)) <= result.failures.keys() for name in run.corpora):
         result.must_be_long_enough()
     return result
@@ -77,26 +65,33 @@ def _is_looked_at(path: Path) -> bool:
     return path.is_file() and path.stat().st_size <= LARGEST
 
 
-def _content(corpus: Corpus) -> str:
+@contextmanager
+def cleaned(corpus: Corpus) -> Iterator[Path]:
+    """The validated text of one's own, or a copy with the line ends that its splits will have."""
     assert corpus.path is not None, "only texts of one's own are looked at"
-    content = Path(corpus.path).read_bytes().decode()
-    return content.replace("\r\n", "\n") if corpus.newlines == "unix" else content
+    if corpus.newlines != "unix":
+        text.check(Path(corpus.path), corpus.newlines)
+        yield Path(corpus.path)
+        return
+    with naming(Path(tempfile.gettempdir(), "copy of a text")):
+        file = tempfile.NamedTemporaryFile(prefix="lmstages-")  # noqa: SIM115 (closed below)
+    with file:
+        with naming(Path(file.name)):
+            text.clean(Path(corpus.path), file, corpus.newlines)  # type: ignore[arg-type]
+            file.flush()
+        yield Path(file.name)
 
 
-def lengths(content: str, corpus: Corpus) -> dict[str, Lengths]:
+def _content(path: Path) -> str:
+    return path.read_bytes().decode()
+
+
+def lengths(path: Path, corpus: Corpus) -> dict[str, Lengths]:
     """The text of each split as ``preparation`` cuts it, before copies are left out of valid and test."""
     if corpus.layout == "stream":
-        spans = {name: (begin, end) for name, begin, end in parts_of(len(content), corpus)}
-        begin, end = spans["train"]
-        spans["train"] = (begin, begin + used_count(end - begin, corpus))
-        pieces = {name: content[begin:end] for name, (begin, end) in spans.items()}
+        pieces = _pieces(path, corpus)
         return {name: Lengths(len(piece), len(piece.encode()), 0) for name, piece in pieces.items()}
-    return _lengths_of_documents(content.encode(), corpus)
-
-
-def _lengths_of_documents(content: bytes, corpus: Corpus) -> dict[str, Lengths]:
-    documents, parts = documents_by_split(Path(str(corpus.path)), corpus)
-    parts["train"] = parts["train"][: used_count(len(parts["train"]), corpus)]
+    content, (documents, parts) = path.read_bytes(), _documents(path, corpus)
     sizes = {}
     for name, indices in parts.items():
         bounds = zip(documents.starts[indices].tolist(), documents.ends[indices].tolist(), strict=True)
@@ -112,6 +107,37 @@ def _entries(run: Run, corpus: str) -> Iterator[Entry]:
     for model in chosen(record.models, run.models):
         for tokenizer in chosen(record.tokenizers, run.tokenizers):
             yield corpus, tokenizer, model
+
+
+def texts_by_split(path: Path, corpus: Corpus) -> dict[str, list[str]]:
+    """The documents of each split without their separators, from which ``tokenize`` learns a vocabulary."""
+    if corpus.layout == "stream":
+        return {name: [piece] for name, piece in _pieces(path, corpus).items()}
+    content, (documents, parts) = path.read_bytes(), _documents(path, corpus)
+    if corpus.read_as == "stream":
+        whole = {name: zip(documents.starts[part], documents.ends[part], strict=True) for name, part in parts.items()}
+        return {name: [b"".join(content[a:b] for a, b in bounds).decode()] for name, bounds in whole.items()}
+    stops = documents.ends - documents.terminators
+    return {
+        name: [content[documents.starts[index] : stops[index]].decode() for index in indices]
+        for name, indices in parts.items()
+    }
+
+
+def _pieces(path: Path, corpus: Corpus) -> dict[str, str]:
+    """The splits of a stream."""
+    content = _content(path)
+    spans = {name: (begin, end) for name, begin, end in parts_of(len(content), corpus)}
+    begin, end = spans["train"]
+    spans["train"] = (begin, begin + used_count(end - begin, corpus))
+    return {name: content[begin:end] for name, (begin, end) in spans.items()}
+
+
+def _documents(path: Path, corpus: Corpus) -> tuple[text.Documents, dict[str, list[int]]]:
+    """The documents of a text, and the indices of those of each split."""
+    documents, parts = documents_by_split(path, corpus)
+    parts["train"] = parts["train"][: used_count(len(parts["train"]), corpus)]
+    return documents, parts
 
 
 def _failures(run: Run, corpus: str, sizes: dict[str, Lengths]) -> Iterator[tuple[Entry, list[TooShort]]]:

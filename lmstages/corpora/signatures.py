@@ -46,6 +46,8 @@ FORMATS: Sequence[Format] = (
     Format(b"PK\5\6", "an empty zip archive", "give a text file"),
     Format(b"PK\7\x08", "a part of a zip archive", UNZIP),
     Format(b"%PDF-", "a PDF document", "take its text: pdftotext {path} NEW_FILE"),
+    Format(b"%!PS-Adobe", "a PostScript document", "take its text: ps2ascii {path} NEW_FILE"),
+    Format(b"{\\rtf", "an RTF document", "save it as plain text"),
     Format(b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1", "an old Office document (doc, xls or ppt)", "save it as plain text"),
     Format(b"PAR1", "a Parquet table", "write its column of text to a file, one document after the other"),
     Format(b"ARROW1\0\0", "an Arrow table", "write its column of text to a file, one document after the other"),
@@ -79,12 +81,15 @@ OUTER = {  # what the file must begin with where the magic bytes alone are too f
 }
 
 
+SPELLED = ("a PDF document", "a PostScript document", "an RTF document")  # in letters, and no text all the same
+
+
 def format_of(head: bytes) -> Format | None:
     """The format whose bytes a file begins with; None for what may be text, whatever its first letters."""
     may_be_text = not any(byte in CONTROLS or byte == 0 for byte in head)
     for known in FORMATS:
         is_it = head[known.at :].startswith(known.magic) and head.startswith(OUTER.get(known.name, b""))
-        if is_it and (known.name == "a PDF document" or not may_be_text):
+        if is_it and (known.name in SPELLED or not may_be_text):
             return known
     return None
 

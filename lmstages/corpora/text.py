@@ -17,13 +17,13 @@ import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import BinaryIO, Literal, NamedTuple
+from typing import BinaryIO, Literal, NamedTuple, NoReturn
 
 import numpy as np
 
 from lmstages.config.sources import Layout
 from lmstages.core.errors import UserError, did_you_mean
-from lmstages.corpora.signatures import HEAD, controls_in, format_of
+from lmstages.corpora.signatures import HEAD, MOST_CONTROLS, controls_in, format_of
 
 Newlines = Literal["refuse", "keep", "unix"]
 CHUNK = 1 << 20
@@ -36,6 +36,7 @@ WIDE_BOMS = {  # of encodings of two and four bytes; those of four bytes begin a
     codecs.BOM_UTF16_BE: "UTF-16",
 }
 NEWLINE = ord("\n")
+FEW = 8  # NUL bytes that may stray into a short text
 
 
 def check(path: Path, newlines: Newlines = "refuse", min_characters: int = MIN_CHARACTERS, chunk: int = CHUNK) -> None:
@@ -77,10 +78,7 @@ class _Utf8:
         self.characters += self._decoded(piece)
         if (nul := piece.find(b"\0")) >= 0:
             self._refuse_binary(piece)
-            utf16 = "UTF-16LE" if (self.offset + nul) % 2 else "UTF-16BE"  # which byte of a two-byte character is zero
-            tr = f"tr -d '\\000' < {_quoted(self.path)} > NEW_FILE"
-            remedy = f"remove them: {tr}; or, if it is UTF-16: {self._iconv(utf16)}"
-            raise UserError(self.path, f"NUL byte {self._position(piece, nul)}", "text has none", remedy)
+            self._refuse_nul(piece, nul)
         self.offset += len(piece)
         self.lines += piece.count(b"\n")
 
@@ -99,6 +97,8 @@ class _Utf8:
             return len(self.decoder.decode(piece, final))
         except UnicodeDecodeError as error:
             self._refuse_binary(piece)
+            if _has_many_nuls(piece[:HEAD]):
+                self._refuse_nul(piece, piece.index(0))
             bad = error.object[error.start]
             remedy = f"convert it, naming its true encoding: {self._iconv('ISO-8859-1')}"
             problem = f"not UTF-8: byte 0x{bad:02x} {self._position(piece, error.start - carried)}"
@@ -112,12 +112,34 @@ class _Utf8:
             )
             raise UserError(self.path, problem, "text is UTF-8", "save it as text with the program that made it")
 
+    def _refuse_nul(self, piece: bytes, index: int) -> NoReturn:
+        """Raises UserError; only where NUL bytes are few is it advised to remove them, since no text has many."""
+        problem = f"NUL byte {self._position(piece, index)}"
+        near = piece[index - index % HEAD :][:HEAD]
+        count = near.count(0)
+        width = (
+            4 if count > len(near) * 3 / 5 else 2
+        )  # ASCII has three NUL bytes of four in UTF-32, one of two in UTF-16
+        order = "BE" if (self.offset + index) % width == 0 else "LE"  # which byte of a character is zero
+        convert = self._iconv(f"UTF-{8 * width}{order}")
+        if not _has_many_nuls(near):
+            tr = f"tr -d '\\000' < {_quoted(self.path)} > NEW_FILE"
+            raise UserError(self.path, problem, "text has none", f"remove them: {tr}; or, if it is UTF-16: {convert}")
+        problem += f", {count:,} of {len(near):,} bytes there"
+        remedy = f"if it is UTF-{8 * width}, convert it: {convert}; else save it as text with the program that made it"
+        raise UserError(self.path, problem, "text has none", remedy)
+
     def _position(self, piece: bytes, index: int) -> str:
         line = self.lines + piece.count(b"\n", 0, max(index, 0)) + 1
         return f"at offset {self.offset + index:,} (line {line:,})"
 
     def _iconv(self, encoding: str) -> str:
         return f"iconv -f {encoding} -t UTF-8 {_quoted(self.path)} > NEW_FILE"
+
+
+def _has_many_nuls(piece: bytes) -> bool:
+    """Whether bytes have more NUL among them than a text into which some have strayed."""
+    return piece.count(0) > max(FEW, MOST_CONTROLS * len(piece))
 
 
 def _refuse_crlf(path: Path, piece: bytes, offset: int) -> None:

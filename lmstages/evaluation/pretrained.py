@@ -37,10 +37,11 @@ from lmstages.models.external.llama_tensors import shapes
 from lmstages.models.external.mapped import FittedElsewhere, PretrainedModel, TheirTokens, mapped, renumbered
 from lmstages.tokenizers import streams
 from lmstages.tokenizers.base import Encoded
+from lmstages.tokenizers.special_tokens import BESIDE
 from lmstages.tokenizers.vocabularies import CheckpointTokenizer, from_folder, from_vocabulary
 
 LONGEST_WINDOW = 2048  # tokens; the default where the checkpoint has a longer context
-PATTERNS = ("*.safetensors", "*.safetensors.index.json", "config.json", "tokenizer.json", "tokenizer.model")
+PATTERNS = ("*.safetensors", "*.safetensors.index.json", "config.json", "tokenizer.json", "tokenizer.model", *BESIDE)
 COPIES = 6  # activations of one width that a layer holds at once; of logits, in the log-softmax
 
 
@@ -145,8 +146,7 @@ def _load_gguf(path: Path, chosen: Pretrained) -> Loaded:
     own = from_vocabulary(path, gguf_file.vocabulary_of(file))
     size, tensors = path.stat().st_size, file.tensors.values()
     if chosen.engine == "llama.cpp":
-        shape = Llama(window=file.count("context_length"), row_length=1, layers=file.count("block_count"))
-        config = _with_window(path, shape, chosen.window)
+        config = _with_window(path, _shape_elsewhere(file), chosen.window)
         network: nn.Module = Engine(path, file.vocab_size, config.window)
         count = sum(int(np.prod(tensor.shape)) for tensor in tensors)
         return _loaded(path, config, file.vocab_size, network, own, size, count)
@@ -171,6 +171,40 @@ def _loaded(
     model_class = FittedElsewhere if isinstance(network, Engine) else PretrainedModel
     model = model_class(config, rows, TheirTokens(network, rows, own.begin, own.end), parameters)
     return Loaded(model, OurNumbers(own, rows), size)
+
+
+def unusable(pretrained: Mapping[str, Pretrained]) -> list[str]:
+    """A sentence for every checkpoint on this machine whose row will fail, from the headers of its files alone.
+
+    Before the first job; its sha256 and the engine llama.cpp are left to the job.
+    """
+    sentences = []
+    for name, chosen in pretrained.items():
+        try:
+            if chosen.hub is None:
+                _must_be_scorable(chosen)
+        except UserError as error:
+            sentences.append(f"pretrained.{name} will fail: {error}")
+    return sentences
+
+
+def _must_be_scorable(chosen: Pretrained) -> None:
+    if chosen.engine == "llama.cpp":
+        file = gguf_file.opened(Path(str(chosen.gguf)))
+        from_vocabulary(file.path, gguf_file.vocabulary_of(file))
+        _with_window(file.path, _shape_elsewhere(file), chosen.window)
+        return
+    loaded = load(chosen.model_copy(update={"sha256": None}))
+    must_fit(
+        str(chosen.gguf or chosen.path),
+        memory_needed(loaded.model.config, loaded.model.vocab_size, loaded.size),
+        chosen.memory,
+    )
+
+
+def _shape_elsewhere(file: gguf_file.OpenFile) -> Llama:
+    """What our protocols need to know of a model of any architecture, which another engine computes."""
+    return Llama(window=file.count("context_length"), row_length=1, layers=file.count("block_count"))
 
 
 def parameters_of(config: Llama, vocab_size: int) -> int:

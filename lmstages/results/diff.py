@@ -8,6 +8,7 @@ difference. Knows results folders and score files; never a model.
 """
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -64,7 +65,8 @@ class Pair:
         change.same_text = pair[0].sha256 == pair[1].sha256
         if not change.same_text:
             return
-        if change.before is not None and change.after is not None:
+        are_infinite = change.before == change.after == math.inf  # which has no difference
+        if change.before is not None and change.after is not None and not are_infinite:
             change.difference = change.after - change.before
         rows = zip((self.before, self.after), (first, second), pair, strict=True)
         profiles = [_profile(*run_row_text) for run_row_text in rows]

@@ -7,11 +7,12 @@ the files and the code as they are now. Knows what lies in a run's folder; it lo
 import json
 import os
 import shlex
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from lmstages.config.ladder import MODEL_TYPES
+from lmstages.config.run_folders import recorded as recorded_run
 from lmstages.core import artifacts
 from lmstages.core.errors import UserError, did_you_mean
 from lmstages.core.provenance import code_hash
@@ -29,9 +30,11 @@ MEANING = {"flops": FORMULA, "parameters": "free numbers that were fitted", "tok
 def explained(path: Path) -> str:
     """An experiment ``results/RUN/CORPUS/TOKENIZER/MODEL/seedN``, a file in it, or those below the path's beginning."""
     folder = existing(path)
+    if ".." in folder.parts or len(folder.parts) < len(PARTS):  # called from within the run's folder
+        folder = Path(os.path.abspath(folder))
     here = (folder / "fit.json").is_file()
     experiments = [folder] if here else sorted(fit.parent for fit in folder.rglob("fit.json"))
-    if not experiments:
+    if not experiments or len(experiments[0].parts) < len(PARTS):
         allowed = "an experiment is results/RUN/CORPUS/TOKENIZER/MODEL/seedN"
         raise UserError(path, "no fitted experiment lies here", allowed)
     if len(experiments) > 1:
@@ -149,18 +152,37 @@ def commands(experiment: Path) -> list[str]:
     """The two ways: through the workflow, and the one job by itself, whose output is the same bytes."""
     record = artifacts.made_of(experiment / "fit.json")["made"]
     fit, seed = artifacts.load_json(experiment / "fit.json"), experiment.name.removeprefix("seed")
-    first = str(experiment / "fit.json")
-    workflow = ["snakemake", first, "--cores", "all", *settings_of(experiment.parents[3]), "--forcerun", first]
+    workflow = call_of(experiment.parents[3], [experiment / "fit.json"])
     if record["command"] != "fit":
-        return [shlex.join(workflow)]
+        return [workflow]
     section, tokens = json.dumps(record["section"], sort_keys=True), experiment.parents[1] / "tokens"
     alone = ["python", "-m", "lmstages", "fit", "--tokens", str(tokens), "--out", str(experiment)]
     alone += ["--section", section, "--seed", seed, "--threads", str(fit.get("threads", 1)), "--code", record["code"]]
-    return [shlex.join(workflow), shlex.join(alone)]
+    return [workflow, shlex.join(alone)]
+
+
+def call_of(run: Path, paths: Sequence[Path]) -> str:
+    """The call of Snakemake that makes files of a run again, and what depends on them, from where the run was made."""
+    folder = Path(os.path.abspath(run))
+    root = folder.parent.parent
+    targets = [os.path.relpath(path, root) for path in paths]
+    call = ["snakemake", "--cores", "all", *settings_of(folder), "--forcerun", *targets]
+    if len(targets) == 1:
+        call.insert(1, targets[0])
+    elsewhere = [["cd", str(root)]] if root != Path.cwd() else []
+    return " && ".join(map(shlex.join, [*elsewhere, call]))
 
 
 def settings_of(folder: Path) -> list[str]:
-    """How Snakemake is given the run in ``folder``: nothing for config.yaml, ``run=NAME`` for runs/NAME.yaml."""
+    """How Snakemake is given the run in ``folder``: with the config files and the settings that its last call had.
+
+    Where nothing says what they were, nothing for config.yaml and ``run=NAME`` for runs/NAME.yaml.
+    """
+    if last := recorded_run(folder):
+        config, settings = last["config"], last["settings"]
+        is_named = any(setting.startswith("run=") for setting in settings)  # then the first file is that run's
+        files = config[1:] if is_named else [] if config == ["config.yaml"] else config
+        return [*(["--configfile", *files] if files else []), *(["--config", *settings] if settings else [])]
     if folder.name == "default":
         return []
     if (folder.parent.parent / "runs" / f"{folder.name}.yaml").is_file():

@@ -76,6 +76,7 @@ def finished(folder: Path) -> Path:
     runs = sorted(str(path.parent) for path in beside.glob("*/results.parquet"))
     allowed = f"finished runs: {', '.join(runs)}" if runs else "a finished run's folder is results/RUN"
     problem = "no finished run lies here" if folder.is_dir() else f"no such folder{did_you_mean(str(folder), runs)}"
+    problem = "is a file" if folder.is_file() else problem
     raise UserError(folder, problem, allowed, "run snakemake to make it")
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from lmstages.core import artifacts
 from lmstages.core.errors import UserError
-from lmstages.results.explaining import input_path, settings_of
+from lmstages.results.explaining import call_of, input_path
 from lmstages.results.frame import finished
 
 DIFF = "diff"  # the folder of ``lmstages diff``, which no rule makes
@@ -69,7 +69,7 @@ def _remedy(run: Path, paths: list[Path]) -> str:
     by_hand = [path for path in paths if path.relative_to(run).parts[0] == DIFF]
     figures = run / "figures"
     jobs = dict.fromkeys(figures if figures in path.parents else path for path in paths if path not in by_hand)
-    commands = [["rm", *map(str, by_hand)]] if by_hand else []
+    commands = [shlex.join(["rm", *map(str, by_hand)])] if by_hand else []
     if jobs:
-        commands.append(["snakemake", "--cores", "all", *settings_of(run), "--forcerun", *map(str, jobs)])
-    return " && ".join(map(shlex.join, commands))
+        commands.append(call_of(run, list(jobs)))
+    return " && ".join(commands)

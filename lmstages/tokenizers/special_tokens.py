@@ -1,7 +1,7 @@
 """BOS and EOS of a Hugging Face folder: those of its tokenizer. ``config.json`` may repeat them, not contradict them.
 
-The tokenizer's own statement is, in this order, ``tokenizer_config.json``, the tokens that its definition puts before
-a text, and the SentencePiece model. Knows no text and no model.
+The tokenizer's own statement is, in this order, ``tokenizer_config.json``, ``special_tokens_map.json``, the tokens that
+its definition puts before a text, and the SentencePiece model. Knows no text and no model.
 """
 
 import json
@@ -14,6 +14,7 @@ from lmstages.core.errors import UserError
 from lmstages.core.files import reading
 
 BOS, EOS = "bos_token_id", "eos_token_id"
+BESIDE = ("tokenizer_config.json", "special_tokens_map.json")  # what they say of special tokens
 
 
 @dataclass(frozen=True)
@@ -89,9 +90,21 @@ def _piece(vocabulary: FolderVocabulary, token: int) -> str:
 
 
 def _stated_beside(vocabulary: FolderVocabulary) -> dict[str, Statement]:
-    """What ``tokenizer_config.json`` says, if it exists; null says nothing."""
-    path, statements = vocabulary.path.parent / "tokenizer_config.json", {}
-    content = read_json(path) if path.is_file() else {}
+    """What ``tokenizer_config.json`` and ``special_tokens_map.json`` say, which may repeat one another."""
+    config, special = (_stated_in(vocabulary, vocabulary.path.parent / file) for file in BESIDE)
+    for key in config.keys() & special.keys():
+        if special[key].token != config[key].token:
+            tokens = {statement.file: _piece(vocabulary, statement.token) for statement in (special[key], config[key])}
+            here, there = BESIDE[1], BESIDE[0]
+            problem = f"{key.removesuffix('_id')} is {tokens[here]}"
+            allowed, remedy = f"{there} says {tokens[there]}", "set right the file that is wrong"
+            raise UserError(vocabulary.path.parent / here, problem, allowed, remedy)
+    return {**special, **config}
+
+
+def _stated_in(vocabulary: FolderVocabulary, path: Path) -> dict[str, Statement]:
+    """What one file says, if it exists; null says nothing."""
+    content, statements = read_json(path) if path.is_file() else {}, {}
     for key, name in ((BOS, "bos_token"), (EOS, "eos_token")):
         piece = content.get(name)
         piece = piece.get("content") if isinstance(piece, dict) else piece

@@ -345,6 +345,8 @@ def _library(path: Path) -> Any:
     library.encode_special_tokens = True  # an end of text spelled out in a text is ordinary text
     library.no_truncation()  # of a text for a network of fixed length, as is padding
     library.no_padding()
+    if getattr(library.model, "dropout", None):
+        library.model.dropout = None  # of merges, at random, which is for training (Provilkov et al. 2020)
     return library
 
 

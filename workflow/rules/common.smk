@@ -23,8 +23,9 @@ if (PROJECT / "lmstages").is_dir():  # jobs run this very code, wherever snakema
     IMPORT_PATHS.insert(0, str(PROJECT))
 os.environ["PYTHONPATH"] = os.pathsep.join(dict.fromkeys(filter(None, IMPORT_PATHS)))
 
+from lmstages import figures
 from lmstages.config import resources
-from lmstages.config.overrides import typed_settings, with_typed
+from lmstages.config.overrides import settings_on, stop_if_dropped, typed_settings, with_typed
 from lmstages.config.reading import read_run, text_run
 from lmstages.config.run_folders import claim, origin, stop_if_taken
 from lmstages.config.sections import NAME, OWN, SPLITS
@@ -34,8 +35,10 @@ from lmstages.core.errors import UserError, did_you_mean
 from lmstages.core.files import remove_unfinished
 from lmstages.core.provenance import code_hash, package_hash
 from lmstages.core.run_lock import hold_folder
-from lmstages.core.terminal import shown
 from lmstages import figures
+from lmstages.core.system_errors import in_one_line
+from lmstages.core.terminal import shown
+from lmstages.evaluation.forecast import forecast
 from lmstages.results.schema import TABLES
 
 LOOKS_ONLY = ("dryrun", "lint", "list_rules", "list_target_rules", "print_compilation", "dag", "rulegraph")
@@ -92,11 +95,11 @@ MAKES_FILES = not IS_JOB and begin()
 
 
 def or_stop(function, *arguments):
-    """What the function returns; what a person can mend, as Snakemake shows it."""
+    """What the function returns; what a person can mend or the system refuses, as Snakemake shows it."""
     try:
         return function(*arguments)
-    except UserError as error:
-        raise WorkflowError(f"lmstages: error: {error}")
+    except (UserError, OSError) as error:
+        raise WorkflowError(f"lmstages: error: {in_one_line('run', error)}")
 
 
 def chosen_run():
@@ -106,6 +109,8 @@ def chosen_run():
     own making has no file to read again: then that config is taken as it is.
     """
     settings = dict(workflow.config_settings.config or {})
+    if not IS_JOB:
+        stop_if_dropped(sys.argv[1:], settings)
     files = [Path(path) for path in (*workflow.configfiles, *workflow.config_settings.configfiles)]
     by_snakemake = {}
     for content in (*map(load_configfile, files), settings):
@@ -113,15 +118,15 @@ def chosen_run():
     if config != by_snakemake:
         settings, files = dict(config), []
     settings = with_typed(settings, json.loads(os.environ.get("LMSTAGES_TYPED", "{}")))
-    name, text = settings.pop("run", None), settings.pop("text", None)
+    name, text, typed = settings.pop("run", None), settings.pop("text", None), settings_on(sys.argv[1:])
     if name is not None:
         files = [run_file(name), *files]
     elif not files and config == by_snakemake:
         files = [own_config()]
     if text is None:
-        return read_run(files, settings), origin(files, None)
+        return read_run(files, settings), origin(files, None, typed)
     run = text_run(files, text, settings)
-    return run, origin(files, next(iter(run.corpora.values())).path)
+    return run, origin(files, next(iter(run.corpora.values())).path, typed)
 
 
 def run_file(name):
@@ -131,23 +136,17 @@ def run_file(name):
 
 
 def look_ahead():
-    """Say before the first job what can be known of texts of one's own and of what the models need.
+    """Say before the first job what can be known of texts and checkpoints of one's own and of what the models need.
 
     Returns the entries that cannot be scored, {corpus/tokenizer/model: reason}: they are not fitted, and become rows.
     """
-    warnings, failures = [], {}
+    warnings, result = [], forecast(RUN)
     if workflow.local_exec:
-        warnings = resources.larger_than(resources.machine_megabytes(), RUN.configs())
-    if any(corpus.path is not None for corpus in RUN.corpora.values()):
-        from lmstages.corpora.forecast import forecast
-
-        result = forecast(RUN)
-        short = [f"text too short: {part}; its rows will fail, all others are made" for part in result.too_short]
-        warnings += result.slow + short
-        failures = {"/".join(entry): reason for entry, reason in result.failures.items()}
-    for warning in warnings:
+        warnings = resources.larger_than(resources.machine_megabytes(), RUN.configs(), RUN.drawn())
+    short = [f"text too short: {part}; its rows will fail, all others are made" for part in result.too_short]
+    for warning in warnings + result.warnings + short:
         print(shown(f"lmstages: {warning}"), file=sys.stderr)
-    return failures
+    return {"/".join(entry): reason for entry, reason in result.failures.items()}
 
 
 def own_config():

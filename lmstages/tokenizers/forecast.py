@@ -1,0 +1,38 @@
+"""Which vocabularies a text of one's own cannot fill, known before the first job: each is learnt as a job will do it.
+
+Reads texts and writes nothing.
+"""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from lmstages.config.jobs import Run
+from lmstages.config.sections import Corpus, chosen
+from lmstages.core.errors import UserError
+from lmstages.corpora.forecast import cleaned, texts_by_split
+from lmstages.tokenizers import learn
+
+LARGEST = 1 << 19  # bytes of a text that a vocabulary is learnt from in a second or less
+
+
+def unfilled(run: Run) -> list[str]:
+    """A sentence for every corpus and tokenizer whose experiments will fail for lack of different text."""
+    return [sentence for name, corpus in run.corpora.items() for sentence in _unfilled(run, name, corpus)]
+
+
+def _unfilled(run: Run, name: str, corpus: Corpus) -> Iterator[str]:
+    if corpus.path is None or not Path(corpus.path).is_file() or Path(corpus.path).stat().st_size > LARGEST:
+        return
+    learnt = [key for key in chosen(corpus.tokenizers, run.tokenizers) if run.tokenizers[key].vocab_size is not None]
+    if not learnt:
+        return
+    with cleaned(corpus) as path:
+        parts = texts_by_split(path, corpus)
+    for key in learnt:
+        record = run.tokenizers[key]
+        texts = [text for part in (parts if record.alphabet == "corpus" else ["train"]) for text in parts[part]]
+        is_stream = "stream" in (corpus.layout, corpus.read_as)
+        try:
+            learn(record.kind, record.vocab_size, texts, corpus.layout == "lines", is_stream, False)
+        except UserError as error:
+            yield f"{name}/{key} will fail: {error}"
