@@ -332,8 +332,8 @@ def test_a_setting_that_snakemake_drops_is_refused(folder):
 def test_a_quote_that_does_not_end_is_one_line(pairs):
     problems = []
     override({}, {"set": pairs}, [], problems)
-    allowed = "cannot be split (no closing quotation); allowed: such as models.gpt.width=128"
-    assert problems == [f"--config set: {pairs!r} {allowed}"]
+    remedy = "cannot be split into words (no closing quotation); close the quote, or write \\ before it"
+    assert problems == [f"--config set: {pairs!r} {remedy}"]
 
 
 def test_a_converted_value_that_nobody_typed_is_refused_with_the_way_to_quote_it():
