@@ -4,9 +4,11 @@ A derived model's record is completed with that of the LLaMA it is made from, so
 that its fit depends on. Knows records, no arrays, and of a library only whether it is installed.
 """
 
-from collections.abc import Iterator, Mapping
+import os
+import stat
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from importlib.util import find_spec
-from pathlib import Path
 from typing import Any
 
 from lmstages.config.hyperparameters.attention import Llama
@@ -14,6 +16,7 @@ from lmstages.config.hyperparameters.base import ModelConfig
 from lmstages.config.hyperparameters.quantized import DerivedLlama, LlamaCpp, LlamaQ4, LlamaQ8, QuantizedLlama
 from lmstages.config.sections import OWN, Model, chosen
 from lmstages.core.errors import did_you_mean
+from lmstages.core.system_errors import reason
 
 BLOCK = 32  # numbers that share a scale; rows must be whole blocks
 MADE_OF: dict[type[ModelConfig], tuple[type[ModelConfig], ...]] = {
@@ -77,6 +80,14 @@ def _completed(model: Model, models: Mapping[str, Model | None]) -> Model | None
     return model.model_copy(update={"config": config.model_copy(update=update)})
 
 
+def own_seeds(name: str, models: Mapping[str, Model | None]) -> list[int] | None:
+    """The seeds that a model's entry gives, those of its LLaMA for a derived one; None where they are the run's."""
+    model = models.get(name)
+    if model is not None and isinstance(model.config, DerivedLlama):
+        return own_seeds(model.config.of, models)
+    return model.seeds if model else None
+
+
 def missing_bases(sections: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
     """Corpora that run a derived model without the model it is made from."""
     for name, corpus in sections["corpora"].items():
@@ -102,11 +113,30 @@ def wrong_checkpoints(sections: Mapping[str, Mapping[str, Any]]) -> Iterator[str
                 yield f"{where}.corpora: {corpus!r} is not defined{did_you_mean(corpus, sections['corpora'])}"
         if record.engine == "llama.cpp" and find_spec("llama_cpp") is None:
             yield f"{where}.engine: {ENGINE}"
-        if record.path is not None and not Path(record.path).is_dir():
-            yield f"{where}.path: {record.path!r} no such folder{_beside(record.path)}"
-        if record.gguf is not None and not Path(record.gguf).is_file():
-            yield f"{where}.gguf: {record.gguf!r} no such file{_beside(record.gguf)}"
+        if record.path is not None and (problem := absent(record.path, "folder", stat.S_ISDIR)):
+            yield f"{where}.path: {problem}"
+        if record.gguf is not None and (problem := absent(record.gguf, "file", stat.S_ISREG)):
+            yield f"{where}.gguf: {problem}"
+
+
+def absent(path: str, noun: str, is_one: Callable[[int], bool]) -> str:
+    """Why there is no such ``noun`` at a path from outside, in words; empty where there is one.
+
+    ``is_one``: whether a file of this mode (``stat``) is one.
+    """
+    try:
+        if is_one(os.stat(path).st_mode):
+            return ""
+    except (FileNotFoundError, NotADirectoryError):
+        pass
+    except OSError as error:
+        return f"{path!r} cannot be read ({reason(error)})"
+    return f"{path!r} no such {noun}{_beside(path)}"
 
 
 def _beside(path: str) -> str:
-    return did_you_mean(path, [str(other) for other in Path(path).parent.glob("*")])
+    """A hint at a file with a similar name in the same folder, if there is one."""
+    folder, siblings = os.path.dirname(path), list[str]()
+    with suppress(OSError):
+        siblings = [os.path.join(folder, name) for name in os.listdir(folder or ".")]
+    return did_you_mean(path, siblings)

@@ -24,7 +24,7 @@ if (PROJECT / "lmstages").is_dir():  # jobs run this very code, wherever snakema
 os.environ["PYTHONPATH"] = os.pathsep.join(dict.fromkeys(filter(None, IMPORT_PATHS)))
 
 from lmstages.config import resources
-from lmstages.config.overrides import typed_settings, with_typed
+from lmstages.config.overrides import same, typed_settings, with_typed
 from lmstages.config.reading import read_run, text_run
 from lmstages.config.run_folders import claim, origin, stop_if_taken
 from lmstages.config.sections import NAME, OWN, SPLITS
@@ -108,13 +108,14 @@ def chosen_run():
     by_snakemake = {}
     for content in (*map(load_configfile, files), settings):
         update_config(by_snakemake, content)
-    if config != by_snakemake:
+    as_read = same(config, by_snakemake)
+    if not as_read:
         settings, files = dict(config), []
     settings = with_typed(settings, json.loads(os.environ.get("LMSTAGES_TYPED", "{}")))
     name, text = settings.pop("run", None), settings.pop("text", None)
     if name is not None:
         files = [run_file(name), *files]
-    elif not files and config == by_snakemake:
+    elif not files and as_read:
         files = [own_config()]
     if text is None:
         return read_run(files, settings), origin(files, None)

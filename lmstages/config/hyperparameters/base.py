@@ -37,9 +37,12 @@ FOR_READERS = ("name", "title", "source")  # constants of a model's record that 
 
 
 class Record(BaseModel):
-    """A part of the config: unknown keys are refused, nothing is converted silently, nothing changes afterwards."""
+    """A part of the config: unknown keys are refused, nothing is converted silently, nothing changes afterwards.
 
-    model_config = ConfigDict(frozen=True, strict=True, extra="forbid", protected_namespaces=())
+    NaN and infinities are refused.
+    """
+
+    model_config = ConfigDict(frozen=True, strict=True, extra="forbid", protected_namespaces=(), allow_inf_nan=False)
 
     def properties(self) -> dict[str, Any]:
         """What code derives from the keys, as JSON: every property and every constant that a result depends on."""
