@@ -344,8 +344,8 @@ KINDS = (("number", (int, float)), ("text", (str,)), ("list", (list,)), ("mappin
 class Mutation:
     """One change of a config's content; ``spellings`` are the contents that an accepted one may be equal to."""
 
-    def __init__(self, content, donor, values, draws):
-        self.content, self.draws = copy.deepcopy(content), draws
+    def __init__(self, content, donor, values, draws, of_program=False):
+        self.content, self.draws, self.of_program = copy.deepcopy(content), draws, of_program
         paths = [path for path in positions(content) if path]
         self.path = paths[draws.integers(len(paths))]
         self.before = at(content, self.path)
@@ -372,16 +372,14 @@ class Mutation:
             and not (is_sweep or is_several or type(new) is Raw)
         ):
             self.spellings = [self._with(*spelling) for spelling in ((), ({},))]
-            self.spellings += [self._with(str(new)), self._with([new]), *self._as_typed(new)]
+            self.spellings += list(map(self._with, self._as_typed(new))) if self.of_program else []
 
     def _as_typed(self, new):
-        """Text that another program hands over is the value that YAML would make of it."""
-        if not isinstance(new, str):
-            return []
-        try:
-            return [self._with(yaml.safe_load(new))] if new in ("", " ", "null", "~") else []
-        except yaml.YAMLError:
-            return []
+        """Text of a program is the value that YAML would make of it; a number is its text, one seed a list."""
+        if isinstance(new, str):
+            return [yaml.safe_load(new)] if new in ("", " ", "null", "~") else []
+        is_number = isinstance(new, int) and not isinstance(new, bool) and new.bit_length() < 1024
+        return [str(new), [new]] if is_number else [[new]]
 
     def _with(self, *value):
         """The content with this value in place, or without the key."""
@@ -486,7 +484,7 @@ def test_hostile_configs_of_another_program_are_one_line_or_a_run(fuzz, count):
         return read([], content)
 
     for _ in range(count):
-        mutation = Mutation(*begin(fuzz, draws), (*HOSTILE, *FROM_PROGRAMS), draws)
+        mutation = Mutation(*begin(fuzz, draws), (*HOSTILE, *FROM_PROGRAMS), draws, of_program=True)
         if mutation.name != "double":  # no mapping of a program has a key twice
             accepted += judged(fuzz, mutation, reader(mutation.content), reader)
     assert count // 20 < accepted < count // 2
@@ -650,7 +648,7 @@ def by_snakemake(rules, files, chosen):
     """The run that the Snakefile makes of files and settings, or the message of its refusal."""
     try:
         settings = parse_config(chosen)
-    except (ValueError, TypeError, AttributeError):  # Snakemake's own refusal, before it reads a Snakefile
+    except (ValueError, TypeError, AttributeError, AssertionError):  # Snakemake's own refusal
         return "refused by Snakemake"
     os.environ["LMSTAGES_TYPED"] = json.dumps(typed_settings(["--config", *chosen]))
     with at_most(SECONDS):

@@ -232,7 +232,7 @@ def _value(value: Any, known: Mapping[str, Any], wildcards: Mapping[str, str]) -
     if callable(value):
         names = list(get_function_params(value)) or list(inspect.signature(value).parameters)
         return value(*(known[name] for name in names[:1]), **{name: known[name] for name in names[1:]})
-    return value.format(**wildcards) if isinstance(value, str) and WILDCARD.search(value) else value
+    return WILDCARD.sub(lambda name: wildcards[name[1]], value) if isinstance(value, str) else value
 
 
 def _numbered(values: Mapping[Any, Any]) -> Iterator[tuple[Any, Any]]:

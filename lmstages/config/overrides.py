@@ -21,6 +21,7 @@ from lmstages.core.errors import UserError, did_you_mean, shortened
 CHOSEN_BY_NAME = ("corpora", "tokenizers", "models")
 OF_A_TEXT = ("documents", "newlines", "separator")  # keys that --config text=FILE alone takes
 AS_TYPED = ("run", "as", "text", "mirror", "set", *OF_A_TEXT)  # settings that are text, whatever they look like
+LARGEST_BITS = 1024  # of a number; a float has no more before its point
 Content = dict[str, Any]
 
 
@@ -109,6 +110,8 @@ def _no_content(value: Any, depth: int = 1) -> str:
     for key in value if isinstance(value, Mapping) else ():
         if not isinstance(key, str):
             return f"key {shortened(key)} is no word; put it in quotes"
+    if isinstance(value, int) and value.bit_length() > LARGEST_BITS:
+        return f"a whole number of {value.bit_length():,} bits is too large for a number"
     below = value.values() if isinstance(value, Mapping) else value if isinstance(value, list) else ()
     return next((problem for item in below if (problem := _no_content(item, depth + 1))), "")
 

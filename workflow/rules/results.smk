@@ -61,7 +61,7 @@ rule summarize:
         f"logs/{RUN.name}/summarize.benchmark.tsv"
     localrule: True
     params:
-        section=RUN.summary_section(),
+        section=section("summary"),  # a function, since Snakemake fills in what stands in braces in a text
         out=subpath(output.results, parent=True),
         code=code_hash("summarize"),
     shell:
