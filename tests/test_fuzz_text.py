@@ -13,13 +13,14 @@ import os
 import re
 import unicodedata
 import zipfile
+from functools import cache
 from itertools import accumulate, pairwise
 
 import numpy as np
 import pytest
 from fuzzing import at_most
 
-from lmstages.cli import main
+from lmstages import cli
 from lmstages.config.reading import read_run
 from lmstages.core import artifacts
 from lmstages.core.errors import UserError
@@ -67,7 +68,7 @@ NEWLINES = ("\n", "\n\n", "\r\n", "\r", "\x0b", "\x0c", "\x85", "\u2028", "")
 
 def characters(draws, count):
     """Characters of one to three alphabets, among which newlines of one to three kinds."""
-    alphabets = [list(ALPHABETS[index]) for index in draws.integers(len(ALPHABETS), size=draws.integers(1, 4))]
+    alphabets = [ALPHABETS[index] for index in draws.integers(len(ALPHABETS), size=draws.integers(1, 4))]
     newlines = [NEWLINES[index] for index in draws.integers(len(NEWLINES), size=draws.integers(1, 4))]
     points = [points[draws.integers(len(points))] for points in alphabets for _ in range(count // len(alphabets))]
     text = "".join(
@@ -206,6 +207,7 @@ SORTS += (normal_forms, one_line)
 def test_a_hostile_text_is_one_line_or_scored_and_given_back_whole(tmp_path, monkeypatch, capsys, count):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(os, "fsync", lambda handle: None)  # no power fails here
+    monkeypatch.setattr(cli, "parser", cache(cli.parser))  # made once for thousands of commands
     draws, scored, refused = np.random.default_rng(count), 0, 0
     for number in range(count):
         sort = SORTS[number % len(SORTS)]
@@ -273,7 +275,7 @@ def must_be_one_line(text):
 
 def done(capsys, *command):
     """Whether a command ends well; if not, it says so in one line that names the text or a tokenizer."""
-    code = main([str(argument) for argument in command])
+    code = cli.main([str(argument) for argument in command])
     lines = [line for line in capsys.readouterr().err.splitlines(keepends=True) if not line.startswith("[")]
     for line in lines:
         must_be_one_line(line)

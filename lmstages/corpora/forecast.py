@@ -67,7 +67,7 @@ def lengths(content: str, corpus: Corpus) -> dict[str, Lengths]:
 
 
 def _lengths_of_documents(content: bytes, corpus: Corpus) -> dict[str, Lengths]:
-    documents, parts = documents_by_split(Path(str(corpus.path)), corpus)
+    documents, parts = documents_by_split(content, corpus)
     parts["train"] = parts["train"][: used_count(len(parts["train"]), corpus)]
     sizes = {}
     for name, indices in parts.items():

@@ -137,8 +137,11 @@ def parts_of(total: int, corpus: Any) -> list[tuple[str, int, int]]:
     return list(zip(corpus.split.order, [0, *ends[:-1]], ends, strict=True))
 
 
-def documents_by_split(source: Path, corpus: Any) -> tuple[text.Documents, dict[str, list[int]]]:
-    """The documents of a text, and the indices of those of each split in their order, before any is left out."""
+def documents_by_split(source: Path | bytes, corpus: Any) -> tuple[text.Documents, dict[str, list[int]]]:
+    """The documents of a text, given by its file or content, and the indices of those of each split in their order.
+
+    Before any is left out.
+    """
     separator = SOURCES[corpus.source].separator if corpus.source in SOURCES else corpus.separator
     spans = text.document_offsets(source, corpus.layout, separator, corpus.path or corpus.source)
     order = list(range(len(spans.ends)))

@@ -15,7 +15,7 @@ import os
 import shlex
 import stat
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import BinaryIO, Literal, NamedTuple
 
@@ -210,21 +210,21 @@ class Documents(NamedTuple):
     terminators: np.ndarray  # (D,) bytes, 0 where the file ends without one
 
 
-def document_offsets(path: Path, layout: Layout, separator: str = "", original: object = None) -> Documents:
-    """A file -> its documents; an empty file has none. ``original`` is what errors call a file that is a copy.
+def document_offsets(source: Path | bytes, layout: Layout, separator: str = "", original: object = None) -> Documents:
+    """A file, or its content -> its documents; an empty one has none. ``original``: what errors call a copy.
 
     ``stream``     one document, the whole file, without terminator
     ``lines``      a document ends at ``\\n``; a blank line is a document without characters
     ``separator``  a document ends with a line that is ``separator``; the terminator is that line with the
                    line end before it, where the document has one: ``story\\n<|endoftext|>\\n`` ends in 15 bytes
     """
-    with _mapped(path) as content:
+    with _mapped(source) if isinstance(source, Path) else nullcontext(source) as content:
         if layout == "stream":
             return _documents(np.zeros(0, np.int64), np.zeros(0, np.int64), len(content))
         if layout == "lines":
             ends = _line_ends(content)
             return _documents(ends, np.ones_like(ends), len(content))
-        ends, terminators = _separated(original or path, content, separator)
+        ends, terminators = _separated(original or source, content, separator)
         return _documents(ends, terminators, len(content))
 
 
