@@ -378,7 +378,7 @@ class Mutation:
         """Text of a program is the value that YAML would make of it; a number is its text, one seed a list."""
         if isinstance(new, str):
             return [yaml.safe_load(new)] if new in ("", " ", "null", "~") else []
-        is_number = isinstance(new, int) and not isinstance(new, bool) and new.bit_length() < 1024
+        is_number = isinstance(new, int) and not isinstance(new, bool) and new.bit_length() < 14_000
         return [str(new), [new]] if is_number else [[new]]
 
     def _with(self, *value):

@@ -276,7 +276,9 @@ def must_be_one_line(text):
 def done(capsys, *command):
     """Whether a command ends well; if not, it says so in one line that names the text or a tokenizer."""
     code = cli.main([str(argument) for argument in command])
-    lines = [line for line in capsys.readouterr().err.splitlines(keepends=True) if not line.startswith("[")]
+    errors = capsys.readouterr().err
+    assert "Traceback" not in errors, errors
+    lines = [line for line in errors.splitlines(keepends=True) if not line.startswith("[")]
     for line in lines:
         must_be_one_line(line)
         assert re.search(r"my\.txt|tokenizer|text too short", line)
