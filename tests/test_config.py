@@ -737,11 +737,11 @@ def test_a_run_has_the_name_that_it_is_given(write, tmp_path):
         ({"seeds": [16**5000]}, "--config seeds: a whole number of 20,001 bits is too large for a number"),
         (
             {"sampling": {"prompt": True}},
-            "--config sampling: prompt was read as True, which is no text; put it in quotes",
+            "--config sampling: prompt: was read as True, which is no text; put it in quotes",
         ),
-        ({"mirror": 1e5}, "--config mirror: mirror was read as 100000.0, which is no text; put it in quotes"),
+        ({"mirror": 1e5}, "--config mirror: mirror: was read as 100000.0, which is no text; put it in quotes"),
         ({"models": {"mlp": {"clip": float("inf")}}}, "models.mlp.clip: inf found; input should be a finite number"),
-        ({"models": {"bigram": {"add": [1, 1.0]}}}, "models.bigram.add: [1.0, 1.0] found; 1 and 1.0 are one value"),
+        ({"models": {"bigram": {"add": [1, 1.0]}}}, "models.bigram.add: [1, 1.0] found; 1 and 1.0 are one value"),
     ],
 )
 def test_a_setting_that_is_no_content_of_a_config_is_named(refusal, settings, expected):
@@ -764,8 +764,10 @@ def test_a_key_cannot_forge_a_line_of_the_message(refusal):
 
 
 def test_a_long_value_is_shown_in_part(refusal):
-    message = refusal(models=f"{{{'x' * 9000}: {{type: {'y' * 9000}}}}}", corpora="z" * 9000)
+    message = refusal(models=f"{{{'x' * 900}: {{type: {'y' * 9000}}}}}", corpora="z" * 9000, sampling="t" * 9000)
     assert max(map(len, message.split("\n"))) < 3100 and "corpora: not a mapping" in message
+    message = refusal(overrides={"models": {"x" * 9000: {"type": "y" * 9000}}})
+    assert max(map(len, message.split("\n"))) < 3100 and message.count("xxx ... ") == 2
 
 
 @pytest.mark.parametrize(
@@ -791,9 +793,8 @@ def test_half_a_character_is_no_text(refusal):
     assert refusal(sampling='{prompt: "\\ud83d\\ude42"}').startswith(
         "sampling: prompt: '\\ud83d\\ude42' is no text in UTF-8"
     )
-    assert "tokenizers: ['\\ud800'] is no" in refusal(corpora='{coined: {tokenizers: ["\\ud800"]}}').replace(
-        "'\\ud800'", "['\\ud800']"
-    )
+    message = refusal(corpora='{coined: {tokenizers: ["\\ud800"]}}')
+    assert message.startswith("corpora.coined: tokenizers: '\\ud800' is no text in UTF-8")
 
 
 def test_an_embedded_corpus_draws_what_its_split_asks_for(refusal, write):
