@@ -16,11 +16,12 @@ from lmstages.config.forecast import Forecast
 from lmstages.config.hyperparameters.counts import Bigram
 from lmstages.config.jobs import Run
 from lmstages.config.ladder import LADDER, MODEL_TYPES, in_order
+from lmstages.config.overrides import same
 from lmstages.config.reading import read_run, safe_name, text_run
 from lmstages.config.sections import Corpus, Scoring, Tokenizer, config_of, from_section, to_section
 from lmstages.config.strict_yaml import load_yaml
 from lmstages.core.errors import UserError, did_you_mean
-from lmstages.corpora.forecast import forecast
+from lmstages.corpora.forecast import cleaned, forecast, lengths
 from lmstages.tokenizers.forecast import unfilled
 
 PROJECT = Path(__file__).resolve().parents[1]
@@ -179,7 +180,7 @@ WRONG = [
     ({"corpora": "{mine: {path: /dev}}"}, "corpora.mine.path: '/dev' is a folder; allowed: a file"),
     ({"corpora": "{mine: {path: /dev/null}}"}, "corpora.mine.path: '/dev/null' is no ordinary file; allowed: a file"),
     ({"corpora": f"{{mine: {{path: {'x' * 300}}}}}"}, "xxx' cannot be read (File name too long)"),
-    ({"corpora": '{mine: {path: "a\\0b"}}'}, "corpora.mine.path: 'a\\x00b' no such file"),
+    ({"corpora": '{mine: {path: "a\\0b"}}'}, "corpora.mine.path: 'a\\x00b' is no path"),
     ({"pretrained": "{theirs: {gguf: /dev}}"}, "pretrained.theirs.gguf: '/dev' is a folder; allowed: a file"),
     ({"pretrained": f"{{theirs: {{path: {__file__}}}}}"}, "test_config.py' is a file; allowed: a folder"),
     ({"corpora": "{coined: {models: []}}"}, "corpora.coined.models: names nothing; leave the key out for its default"),
@@ -323,6 +324,8 @@ REFUSED = [
     ("? [a]\n: x", "line 1: key ['a'] is no word"),
     ("a: 1\n---\nb: 2", "expected a single document"),
     ("a: \x00", "special characters are not allowed"),
+    ('a: "\\UFFFFFFFF"', "an escape or a version that stands for nothing"),
+    ('a: "\\U00110000"', "an escape or a version that stands for nothing"),
 ]
 
 
@@ -755,6 +758,105 @@ def test_a_run_has_the_name_that_it_is_given(write, tmp_path):
         read_run(write(), {"as": "Über"})
 
 
+# What a person types, or another program hands over
+
+
+@pytest.mark.parametrize(
+    ("settings", "expected"),
+    [
+        (
+            {"set": "models.bigram.add='1"},
+            '--config set: "models.bigram.add=\'1" cannot be split into words (no clos',
+        ),
+        ({"set": ["a." * 3000 + "b=1"]}, "is no KEY.KEY=VALUE; allowed: such as models.gpt.width=128"),
+        ({"models": {"bigram": {"add": "1e400"}}}, "--config models: line 1: 1e400 is too large for a number; a value"),
+        ({"set": "mirror.a.add='\"1e400\"'"}, "--config set: mirror.a.add: line 1: 1e400 is too large for a number"),
+        ({"models": {1: {"type": "bigram"}}}, "--config models: key 1 is no word; put it in quotes"),
+        ({"models": {"bigram": {None: 1}}}, "--config models: key None is no word; put it in quotes"),
+        (
+            {"seeds": [[[[]]]] * 2 + [json.loads("[" * 30 + "]" * 30)]},
+            "--config seeds: lists and mappings lie more than",
+        ),
+        ({"seeds": [16**5000]}, "--config seeds: a whole number of 20,001 bits is too large for a number"),
+        (
+            {"sampling": {"prompt": True}},
+            "--config sampling: prompt: was read as True, which is no text; put it in quotes",
+        ),
+        ({"mirror": 1e5}, "--config mirror: mirror: was read as 100000.0, which is no text; put it in quotes"),
+        ({"models": {"mlp": {"clip": float("inf")}}}, "models.mlp.clip: inf found; input should be a finite number"),
+        ({"models": {"bigram": {"add": [1, 1.0]}}}, "models.bigram.add: [1, 1.0] found; 1 and 1.0 are one value"),
+    ],
+)
+def test_a_setting_that_is_no_content_of_a_config_is_named(refusal, settings, expected):
+    assert expected in refusal(overrides=settings)
+
+
+@pytest.mark.parametrize("section", ["5", "[a]", "text", "true"])
+def test_names_choose_among_no_entries_of_a_section_that_is_none(refusal, section):
+    assert "corpora: not a mapping" in refusal(corpora=section, overrides={"models": ["bigram"]})
+    for key in ("mixtures", "pretrained"):
+        sections = {key: section, "published": "[{source: x, claim: y}]"}
+        assert refusal(overrides={"models": ["bigram"]}, **sections).startswith(f"{key}: not a mapping")
+
+
+def test_a_key_cannot_forge_a_line_of_the_message(refusal):
+    message = refusal(
+        '"corpora: fine\\n  models: fine": 1\n' + "corpora: {coined: }\ntokenizers: {char: {kind: char}}\n"
+    )
+    assert "corpora: fine\\n  models: fine: unknown key" in message and message.count("\n") == 2
+
+
+def test_a_long_value_is_shown_in_part(refusal):
+    message = refusal(models=f"{{{'x' * 900}: {{type: {'y' * 9000}}}}}", corpora="z" * 9000, sampling="t" * 9000)
+    assert max(map(len, message.split("\n"))) < 3100 and "corpora: not a mapping" in message
+    message = refusal(overrides={"models": {"x" * 9000: {"type": "y" * 9000}}})
+    assert max(map(len, message.split("\n"))) < 3100 and message.count("xxx ... ") == 2
+
+
+@pytest.mark.parametrize(
+    ("path", "expected"),
+    [
+        ('""', "corpora.own.path: is empty; leave the key out, or give a path"),
+        ('"a\\0b"', "corpora.own.path: 'a\\x00b' is no path"),
+        ("x" * 300, f"corpora.own.path: '{'x' * 300}' cannot be read (File name too long)"),
+        ("a/b/c.txt", "corpora.own.path: 'a/b/c.txt' no such file"),
+        ('"\\udcff.txt"', "corpora.own: path: '\\udcff.txt' is no text in UTF-8; a character beyond U+FFFF is one"),
+    ],
+)
+def test_a_path_that_is_none_is_refused(refusal, path, expected):
+    assert refusal(corpora=own(path)).startswith(expected)
+
+
+def test_a_mirror_that_is_no_path_is_refused(refusal):
+    assert refusal(mirror='"a\\0b"') == "mirror: 'a\\x00b' is no path"
+    assert refusal(mirror='""') == "mirror: is empty; leave the key out, or give a path"
+
+
+def test_half_a_character_is_no_text(refusal):
+    assert refusal(sampling='{prompt: "\\ud83d\\ude42"}').startswith(
+        "sampling: prompt: '\\ud83d\\ude42' is no text in UTF-8"
+    )
+    message = refusal(corpora='{coined: {tokenizers: ["\\ud800"]}}')
+    assert message.startswith("corpora.coined: tokenizers: '\\ud800' is no text in UTF-8")
+
+
+def test_an_embedded_corpus_draws_what_its_split_asks_for(refusal, write):
+    split = "split: {train: 8, valid: 2, test: 1}"
+    message = refusal(corpora=f"{{coined: {{count: 10, {split}}}}}")
+    problem = "corpora.coined: split asks for 11 documents in all, 10 are drawn"
+    assert message == f"{problem}; raise count, or lower the split"
+    assert read_run(write(corpora=f"{{coined: {{count: 11, {split}}}}}"))
+    assert "30,000 are drawn" in refusal(
+        corpora="{coined: {split: {train: 30001, valid: 0, test: 0}, evaluate: [train]}}"
+    )
+
+
+def test_contents_are_the_same_as_snakemake_reads_them():
+    nan = float("nan")
+    assert same({"a": [1, {"b": nan}], "c": None}, {"c": None, "a": [1, {"b": float("nan")}]})
+    assert not same({"a": 1}, {"a": True}) and not same({"a": 1}, {"a": 1, "b": None}) and not same([1], [1, 2])
+
+
 # Texts of one's own, before the first job
 
 NOTHING_TO_SAY = Forecast(warnings=[], too_short=[], failures={})
@@ -799,6 +901,18 @@ def test_skipped_tokens_and_documents_count_in_what_is_too_short(write, tmp_path
         forecast(read_run(write(corpora=lines, models=skipping)))
 
 
+@pytest.mark.parametrize("layout", ["lines", "separator"])
+def test_line_ends_that_are_converted_are_foreseen_as_converted(write, tmp_path, layout):
+    """By hand: 8 documents of two characters in train, one each in valid and test, and a boundary for each."""
+    (tmp_path / "my.txt").write_bytes("é🙂\r\n---\r\n".encode() * 10)
+    keys = {"documents": layout, "newlines": "unix", "separator": "'---'"}
+    corpus = read_run(write(corpora=own(tmp_path / "my.txt", **keys))).corpora["own"]
+    with cleaned(corpus) as path:
+        sizes = lengths(path, corpus)
+    assert sum(size.characters for size in sizes.values()) == 70
+    assert sizes["train"].documents == (16 if layout == "lines" else 8)
+
+
 def test_a_missing_separator_is_known_before_the_first_job(write, tmp_path):
     (tmp_path / "my.txt").write_text("abcdefghi\n" * 60)
     run = read_run(write(corpora=own(tmp_path / "my.txt", documents="separator", separator="'---'")))
@@ -814,11 +928,9 @@ def test_windows_line_ends_are_looked_at_as_they_will_be_cut(write, tmp_path, do
     keys = {"documents": documents, "separator": "'---'", "newlines": "unix"}
     short, long = (f"{{gpt: {{window: {window}, row_length: 8}}}}" for window in (53, 54))
     corpora = own(tmp_path / "my.txt", **keys)
-    if (
-        documents == "separator"
-    ):  # 6 documents in test: 6 ends, and in each 7 characters, a line end, 3 dashes, a line end
+    if documents == "separator":  # 6 ends of documents, and in each 7 characters, 3 dashes and two line ends
         short, long = (f"{{gpt: {{window: {window}, row_length: 8}}}}" for window in (77, 78))
-    assert forecast(read_run(write(corpora=corpora, models=short))) == []
+    assert forecast(read_run(write(corpora=corpora, models=short))) == NOTHING_TO_SAY
     with pytest.raises(UserError, match=r"the test part of \S+my\.txt has at most (54|78) tokens of char"):
         forecast(read_run(write(corpora=corpora, models=long)))
 

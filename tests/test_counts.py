@@ -72,6 +72,15 @@ def test_discounts_that_cannot_be_estimated_are_kenlms():
     assert np.array_equal(smoothing.closed_form("kneser_ney", np.array([4, 4])), [0.5, 0.5, 0.5])
 
 
+@pytest.mark.parametrize("add", [0.1, 0.0])
+@pytest.mark.parametrize("order", [2, 3])
+def test_documents_too_short_for_any_n_gram_leave_every_token_as_probable(order, add):
+    """Empty lines: each document is its boundary alone, and without padding nothing is counted."""
+    model = fitted([[0]] * 9, 4, smoothing="add", order=order, padded=False, add=add)
+    assert np.allclose(np.exp(model.next_log_probs(np.array([[1, 2, 3]]))), 1 / 4)
+    assert np.allclose(np.exp(model.score(np.array([[0, 1], [3, 0]]))), 1 / 4)
+
+
 # ---------------------------------------------------------------- by dictionaries
 
 

@@ -304,6 +304,18 @@ def test_a_mixture_has_the_seeds_of_its_networks(run_of):
     assert run.components("both", 1) == [("bigram", 0), ("mlp", 1)]
 
 
+def test_a_derived_model_is_mixed_by_the_seeds_of_its_llama(tmp_path):
+    path = tmp_path / "run.yaml"
+    llama = "llama: {width: 64, hidden: 64, seeds: [SEED]}, llama_q4: {of: llama}, mlp: "
+    text = "corpora: {coined: }\ntokenizers: {char: {kind: char}}\n"
+    text += f"models: {{{llama}}}\nmixtures: {{both: {{of: [llama_q4, mlp]}}}}\n"
+    path.write_text(text.replace("SEED", "5"))
+    with pytest.raises(UserError, match=r"its networks have different seeds \(llama_q4 \[5\], mlp \[0\]\); give them"):
+        read_run(path)
+    path.write_text(text.replace("SEED", "0"))
+    assert read_run(path).components("both", 0) == [("llama_q4", 0), ("mlp", 0)]
+
+
 def test_a_mixture_ranks_after_its_models_in_their_category(run_of):
     models = json.loads(run_of().summary_section())["models"]
     assert models["both"]["rank"] > max(models[name]["rank"] for name in ("bigram", "mlp"))

@@ -104,6 +104,13 @@ def test_a_mistake_ends_before_any_job(folder, content, settings, message):
     assert "Traceback" not in refused.stderr
 
 
+def test_braces_of_a_statement_are_no_wildcards(folder):
+    """Snakemake fills in what stands in braces in a text of ``params``, but not in what a function returns."""
+    published = 'published: [{source: x, claim: "a {corpus}, and {draft}"}]\n'
+    (folder / "claims.yaml").write_text(CORRECTED + published)
+    assert "a {corpus}, and {draft}" in planned(folder, "--configfile", "claims.yaml")
+
+
 # Another workflow uses this one
 
 

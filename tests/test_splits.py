@@ -208,6 +208,11 @@ def test_borders_are_in_order_and_within_the_text(total, percent):
     assert all(abs(end - sum(percent[: n + 1]) * total / 100) <= 1 for n, end in enumerate(ends))
 
 
+def test_sizes_beyond_64_bits_are_more_than_any_text_has(cut):
+    message = refusal(cut, "abcdefghij", split={"train": 1e19, "valid": 1, "test": 1})
+    assert message.endswith("asks for 10,000,000,000,000,000,002 in all, the text has 10; lower the counts")
+
+
 def test_more_than_the_text_has_is_refused(cut):
     message = refusal(cut, "abcdefghij", split={"train": 9, "valid": 1, "test": 1})
     assert message.endswith("text.txt: split: asks for 11 in all, the text has 10; lower the counts")

@@ -225,6 +225,11 @@ BMP = b"BM" + (70).to_bytes(4, "little") + bytes(4) + b"6\0\0\0"
             "is UTF-32 by its byte-order mark; text is UTF-8; convert it: iconv -f UTF-32 -t UTF-8",
         ),
         (b"\x00\x00\xfe\xff\0\0\0a", "is UTF-32 by its byte-order mark"),
+        (gzip.compress(TEXT)[:2], "is packed by gzip by its first bytes"),
+        (b"\x28\xb5\x2f\xfd", "is packed by zstd by its first bytes"),
+        (lzma.compress(TEXT)[:6], "is packed by xz by its first bytes"),
+        (b"\xff\xd8\xff\xe0", "is a JPEG image by its first bytes"),
+        (b"BZh and other letters: caf\xe9", "not UTF-8"),
         (TEXT + np.random.default_rng(1).bytes(2000), "not UTF-8"),
     ],
     ids=lambda value: value[:30] if isinstance(value, str) else "",  # packed bytes hold the time

@@ -15,12 +15,13 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Annotated, Any, Union, get_args, get_origin
 
 from lmstages.config.sections import Basics, Corpus, Pretrained, Published, Sampling
-from lmstages.config.strict_yaml import parse_scalar, parse_value
+from lmstages.config.strict_yaml import DEEPEST, parse_scalar, parse_value
 from lmstages.core.errors import UserError, did_you_mean, shortened
 
 CHOSEN_BY_NAME = ("corpora", "tokenizers", "models")
 OF_A_TEXT = ("documents", "newlines", "separator")  # keys that --config text=FILE alone takes
 AS_TYPED = ("run", "as", "text", "mirror", "set", *OF_A_TEXT)  # settings that are text, whatever they look like
+LARGEST_BITS = 14_000  # of a number; Python writes none of more than 4,300 digits
 Content = dict[str, Any]
 
 
@@ -72,7 +73,7 @@ def with_typed(settings: Mapping[str, Any], typed: Mapping[str, str]) -> dict[st
             continue
         if key in typed and not (key == "set" and isinstance(value, list)):
             restored[key] = typed[key]
-        elif not isinstance(value, str | list):
+        elif not isinstance(value, str) and not (key == "set" and isinstance(value, list)):
             remedy = f"put it in two pairs of quotes: {key}='\"VALUE\"'"
             raise UserError(f"--config {key}", f"was read as {value!r}, which is no text", "", remedy)
     return restored
@@ -86,7 +87,7 @@ def override(
     allowed = ["run", "text", "mirror", "set", *OF_A_TEXT, "as", *sections]
     updates = list(_by_path(settings.pop("set"), problems)) if settings.get("set") is not None else []
     problems.extend(_unknown_keys(settings, allowed))
-    updates.insert(0, typed({key: value for key, value in settings.items() if key in sections}))
+    updates[:0] = _typed_alone({key: value for key, value in settings.items() if key in sections}, problems)
     choices: dict[str, list[Any]] = {}
     for update in updates:
         choices |= {key: update.pop(key) for key in CHOSEN_BY_NAME if isinstance(update.get(key), list)}
@@ -103,47 +104,83 @@ def _unknown_keys(settings: Mapping[str, Any], allowed: list[str]) -> Iterator[s
             yield f"--config {key}: unknown key; allowed: {', '.join(allowed)}{did_you_mean(str(key), allowed)}"
 
 
+def _typed_alone(settings: Mapping[str, Any], problems: list[str]) -> Iterator[Content]:
+    """Each setting as the values that YAML would make of it; what is no content of a config goes to ``problems``."""
+    for key, value in settings.items():
+        if problem := _no_content(value):
+            problems.append(f"--config {key}: {problem}")
+            continue
+        try:
+            yield {key: typed(value, key, f"--config {key}")}
+        except UserError as error:
+            problems.append(str(error))
+
+
+def _no_content(value: Any, depth: int = 1) -> str:
+    """Why a value that another program made cannot be a part of a config; empty where it can."""
+    if depth > DEEPEST:
+        return f"lists and mappings lie more than {DEEPEST} deep"
+    for key in value if isinstance(value, Mapping) else ():
+        if not isinstance(key, str):
+            return f"key {shortened(key)} is no word; put it in quotes"
+    if isinstance(value, int) and value.bit_length() > LARGEST_BITS:
+        return f"a whole number of {value.bit_length():,} bits is too large for a number"
+    below = value.values() if isinstance(value, Mapping) else value if isinstance(value, list) else ()
+    return next((problem for item in below if (problem := _no_content(item, depth + 1))), "")
+
+
 def _by_path(pairs: Any, problems: list[str]) -> Iterator[Content]:
     """``"models.gpt.width=128 sampling.count=2"``, or a list of such pairs, as one nested mapping for each pair."""
     for pair in _split(pairs, problems):
         path, _, text = pair.partition("=")
-        if not path or "=" not in pair:
-            problems.append(f"--config set: {pair!r} is no KEY.KEY=VALUE; allowed: such as models.gpt.width=128")
-            continue
         keys = path.split(".")
+        if not path or "=" not in pair or len(keys) > DEEPEST:
+            wrong = shortened(pair, 200)
+            problems.append(f"--config set: {wrong} is no KEY.KEY=VALUE; allowed: such as models.gpt.width=128")
+            continue
+        where = f"--config set: {path}"
         try:
-            value: Any = text if keys[-1] in TEXT_KEYS else parse_value(text, f"--config set: {path}")
+            value: Any = text if keys[-1] in TEXT_KEYS else parse_value(text, where)
+            for key in reversed(keys):
+                value = {key: value}
+            yield typed(value, "", where)
         except UserError as error:
             problems.append(str(error))
-            continue
-        for key in reversed(keys):
-            value = {key: value}
-        yield typed(value)
 
 
 def _split(pairs: Any, problems: list[str]) -> list[str]:
     """A list as it is, a text in words as a shell reads it; a quote that is not closed is added to ``problems``."""
     if not isinstance(pairs, str):
-        return [str(pair) for pair in pairs] if isinstance(pairs, list) else [""]
+        return list(map(str, pairs)) if isinstance(pairs, list) else [""]
     try:
         return shlex.split(pairs)
     except ValueError as error:
-        problem = f"{shortened(pairs)} cannot be split into words ({str(error).lower()})"
+        problem = f"{shortened(pairs, 200)} cannot be split into words ({str(error).lower()})"
         problems.append(f"--config set: {problem}; close the quote, or write \\ before it")
         return []
 
 
-def typed(value: Any, key: str = "") -> Any:
-    """Text as the value that YAML would make of it; keys that hold text keep theirs."""
+def typed(value: Any, key: str = "", where: str = "--config") -> Any:
+    """Text as the value that YAML would make of it; keys that hold text keep theirs.
+
+    Raises UserError, which names ``where``, for text that is no value.
+    """
     if isinstance(value, Mapping):
-        return {name: typed(below, str(name)) for name, below in value.items()}
+        return {name: typed(below, str(name), where) for name, below in value.items()}
     if key == "seeds" and not isinstance(value, list):
         value = [value]
     if isinstance(value, list):
-        return [typed(entry) for entry in value]
+        return [typed(entry, "", where) for entry in value]
     if key in TEXT_KEYS:
-        return None if value is None else str(value)
-    return parse_scalar(value) if isinstance(value, str) else value
+        return _text(value, f"{where}: {key}")
+    return parse_scalar(value, where) if isinstance(value, str) else value
+
+
+def _text(value: Any, where: str) -> str | None:
+    """A value of a key that holds text; UserError for one that was converted and is not known as it was written."""
+    if value is not None and (isinstance(value, bool) or not isinstance(value, str | int)):
+        raise UserError(where, f"was read as {shortened(value)}, which is no text", "", "put it in quotes")
+    return None if value is None else str(value)
 
 
 def choose(content: Mapping[str, Any], choices: Mapping[str, list[Any]]) -> Content:
@@ -153,7 +190,8 @@ def choose(content: Mapping[str, Any], choices: Mapping[str, list[Any]]) -> Cont
         entries = content.get(key)
         if isinstance(entries, Mapping):
             chosen[key] = {name: entry for name, entry in entries.items() if name in names}
-        chosen["corpora"] = dict(_narrowed(chosen.get("corpora"), key, names))
+        if isinstance(chosen.get("corpora"), Mapping):
+            chosen["corpora"] = dict(_narrowed(chosen["corpora"], key, names))
     return _without_the_rest(chosen, choices) if choices else chosen
 
 
@@ -168,9 +206,9 @@ def _undefined(content: Mapping[str, Any], key: str, names: list[Any]) -> Iterat
         yield f"--config {key}: names nothing; leave it out for all of them"
 
 
-def _narrowed(corpora: Any, key: str, names: list[Any]) -> Iterator[tuple[str, Any]]:
+def _narrowed(corpora: Mapping[str, Any], key: str, names: list[Any]) -> Iterator[tuple[str, Any]]:
     """Each corpus with the models or tokenizers that are chosen; one that keeps none of them is left out."""
-    for name, corpus in (corpora or {}).items():
+    for name, corpus in corpora.items():
         listed = corpus.get(key) if isinstance(corpus, Mapping) else None
         if not isinstance(listed, list):
             yield name, corpus
@@ -187,9 +225,13 @@ def _without_the_rest(content: Content, choices: Mapping[str, list[Any]]) -> Con
     if "corpora" in choices and isinstance(pretrained, Mapping):
         kept["pretrained"] = dict(_narrowed(pretrained, "corpora", choices["corpora"]))
     if isinstance(content.get("published"), list):
-        defined = {key: [*(kept.get(key) or {})] for key in (*CHOSEN_BY_NAME, "mixtures", "pretrained")}
+        defined = {key: _names_of(kept.get(key)) for key in (*CHOSEN_BY_NAME, "mixtures", "pretrained")}
         kept["published"] = [figure for figure in content["published"] if _stands_beside(figure, defined)]
     return kept
+
+
+def _names_of(entries: Any) -> list[str]:
+    return list(entries) if isinstance(entries, Mapping) else []
 
 
 def _made_of(mixture: Any, names: list[Any]) -> bool:
@@ -203,6 +245,17 @@ def _stands_beside(figure: Any, defined: Mapping[str, list[str]]) -> bool:
     models = [*defined["models"], *defined["mixtures"], *defined["pretrained"]]
     allowed = {"corpus": defined["corpora"], "tokenizer": defined["tokenizers"], "model": models}
     return all(figure.get(key) is None or figure[key] in names for key, names in allowed.items())
+
+
+def same(content: Any, other: Any) -> bool:
+    """Whether two contents of configs are equal; a NaN, which equals nothing, is the same as another."""
+    return bool(_comparable(content) == _comparable(other))
+
+
+def _comparable(content: Any) -> Any:
+    if isinstance(content, Mapping):
+        return {key: _comparable(value) for key, value in content.items()}
+    return [_comparable(value) for value in content] if isinstance(content, list) else repr(content)
 
 
 def _holds_text(annotation: Any) -> bool:

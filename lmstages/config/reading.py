@@ -15,9 +15,10 @@ from lmstages.config.hyperparameters.base import ModelConfig
 from lmstages.config.jobs import MIXED_CATEGORIES, Run
 from lmstages.config.ladder import MODEL_TYPES
 from lmstages.config.overrides import merge, override
-from lmstages.config.references import missing_bases, not_a_file, with_bases, wrong_checkpoints
+from lmstages.config.references import missing_bases, not_a_file, own_seeds, with_bases, wrong_checkpoints
 from lmstages.config.resources import LARGEST_GIGABYTES, drawn_gigabytes, too_large
 from lmstages.config.sections import (
+    LONGEST_SHOWN,
     NAME,
     Basics,
     Corpus,
@@ -36,7 +37,7 @@ from lmstages.config.sections import (
 )
 from lmstages.config.strict_yaml import load_yaml
 from lmstages.config.sweeps import expanded
-from lmstages.core.errors import UserError, did_you_mean
+from lmstages.core.errors import UserError, did_you_mean, shortened
 
 SECTIONS = [field for field in Run.model_fields if field not in ("name", "sweeps")]
 
@@ -54,7 +55,7 @@ def read_run(paths: Path | Sequence[Path], overrides: Mapping[str, Any] | None =
     run = _parse_run(str(name), content, problems)
     if problems or run is None:
         where = " with ".join(map(str, files)) or "config"
-        raise UserError(where, "\n  ".join(["cannot be used:", *problems]) if len(problems) > 1 else problems[0])
+        raise _refusal(where, problems)
     return run
 
 
@@ -79,8 +80,15 @@ def text_run(paths: Path | Sequence[Path], text: str, overrides: Mapping[str, An
     problems: list[str] = []
     run = _parse_run(name, override(content, settings, SECTIONS, problems), problems)
     if problems or run is None:
-        raise UserError(text, "; ".join(problems))
+        raise _refusal(text, problems)
     return run
+
+
+def _refusal(where: str, problems: Sequence[str]) -> UserError:
+    """One error for all problems, each on a line of its own where there are several."""
+    if len(problems) == 1:
+        return UserError(where, problems[0])
+    return UserError(where, "cannot be used:", problems=problems)
 
 
 def _merged(files: Sequence[Path]) -> dict[str, Any]:
@@ -176,7 +184,7 @@ def _optional_section(raw: dict[str, Any], key: str, parse: Callable[..., Any], 
 
 def _published(entries: Any, problems: list[str]) -> list[Any]:
     if not isinstance(entries, list | None):
-        problems.append(f"published: {entries!r} is not a list")
+        problems.append(f"published: {shortened(entries, LONGEST_SHOWN)} is not a list")
         return []
     return [parsed(Published, entry, f"published[{n}]", problems) for n, entry in enumerate(entries or [])]
 
@@ -200,13 +208,15 @@ RENAMED = {"rung": "type", "learns": "online"}  # keys of a model in version 0.1
 def _parse_model(entry: Any, where: str, problems: list[str]) -> Model | None:
     name = where.rpartition(".")[2]
     if entry is not None and not isinstance(entry, dict):
-        problems.append(f"{where}: {entry!r} is not a mapping; allowed: the model's keys, or nothing for its defaults")
+        problem = f"{shortened(entry, LONGEST_SHOWN)} is not a mapping"
+        problems.append(f"{where}: {problem}; allowed: the model's keys, or nothing for its defaults")
         return None
     keys = _with_new_names(entry or {}, where, problems)
     type_name, scoring, seeds = keys.pop("type", name), keys.pop("scoring", {}), keys.pop("seeds", None)
     if not isinstance(type_name, str) or type_name not in MODEL_TYPES:
         hint = did_you_mean(str(type_name), MODEL_TYPES)
-        problems.append(f"{where}: unknown model {type_name!r}; allowed: {', '.join(MODEL_TYPES)}{hint}")
+        problem = f"unknown model {shortened(type_name, LONGEST_SHOWN)}"
+        problems.append(f"{where}: {problem}; allowed: {', '.join(MODEL_TYPES)}{hint}")
         return None
     config = parsed(MODEL_TYPES[type_name], keys, where, problems, other_keys=("type", "scoring", "seeds"))
     scored = parsed(Scoring, scoring, f"{where}.scoring", problems)
@@ -220,7 +230,7 @@ def _with_new_names(keys: Mapping[str, Any], where: str, problems: list[str]) ->
     """The keys of a model, with those of version 0.1 renamed: so their values are checked in the same message."""
     for old, new in RENAMED.items():
         if old in keys:
-            value = keys[old] if isinstance(keys[old], str) else json.dumps(keys[old])
+            value = keys[old] if isinstance(keys[old], str) else json.dumps(keys[old], default=str)
             problems.append(f"{where}.{old}: is called {new} since version 0.2; write {new}: {value}")
     return {RENAMED.get(key, key): value for key, value in keys.items()}
 
@@ -293,11 +303,12 @@ def _unmixable(sections: Mapping[str, dict[str, Any]], seeds: Any) -> Iterator[s
             yield f"{where}.of: {model!r} is not defined under models{hint}"
         if mixture and not unknown and all(models[model] for model in mixture.of):
             records = {model: models[model] for model in mixture.of}
-            yield from (f"{where}: {problem}" for problem in _mixing_problems(records, seeds))
+            own = {model: own_seeds(model, models) for model in records}
+            yield from (f"{where}: {problem}" for problem in _mixing_problems(records, own, seeds))
             yield from _nowhere_mixed(where, mixture, sections)
 
 
-def _mixing_problems(records: Mapping[str, Model], seeds: Any) -> Iterator[str]:
+def _mixing_problems(records: Mapping[str, Model], own: Mapping[str, Any], seeds: Any) -> Iterator[str]:
     """A mean needs probabilities of the same tokens, and a mixture fits of the same seed."""
     for model, record in records.items():
         if record.config.category not in MIXED_CATEGORIES:
@@ -306,8 +317,8 @@ def _mixing_problems(records: Mapping[str, Model], seeds: Any) -> Iterator[str]:
     if len(set(skips.values())) > 1:
         listed = ", ".join(f"{model} {skip}" for model, skip in skips.items())
         yield f"its models leave different tokens unscored (scoring.skip: {listed}); give them the same skip"
-    networks = {model: record for model, record in records.items() if record.config.family == "neural"}
-    seeds_by_model = {model: record.seeds or seeds or Basics(name="-").seeds for model, record in networks.items()}
+    networks = [model for model, record in records.items() if record.config.family == "neural"]
+    seeds_by_model = {model: own[model] or seeds or Basics(name="-").seeds for model in networks}
     if len({str(model_seeds) for model_seeds in seeds_by_model.values()}) > 1:
         listed = ", ".join(f"{model} {model_seeds}" for model, model_seeds in seeds_by_model.items())
         yield f"its networks have different seeds ({listed}); give them the same seeds"

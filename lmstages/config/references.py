@@ -7,8 +7,8 @@ that its fit depends on. Knows records, no arrays, and of a library only whether
 import os
 import stat
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from importlib.util import find_spec
-from pathlib import Path
 from typing import Any
 
 from lmstages.config.hyperparameters.attention import Llama
@@ -16,6 +16,7 @@ from lmstages.config.hyperparameters.base import ModelConfig
 from lmstages.config.hyperparameters.quantized import DerivedLlama, LlamaCpp, LlamaQ4, LlamaQ8, QuantizedLlama
 from lmstages.config.sections import OWN, Model, chosen
 from lmstages.core.errors import did_you_mean
+from lmstages.core.system_errors import reason
 
 BLOCK = 32  # numbers that share a scale; rows must be whole blocks
 MADE_OF: dict[type[ModelConfig], tuple[type[ModelConfig], ...]] = {
@@ -79,6 +80,14 @@ def _completed(model: Model, models: Mapping[str, Model | None]) -> Model | None
     return model.model_copy(update={"config": config.model_copy(update=update)})
 
 
+def own_seeds(name: str, models: Mapping[str, Model | None]) -> list[int] | None:
+    """The seeds that a model's entry gives, those of its LLaMA for a derived one; None where they are the run's."""
+    model = models.get(name)
+    if model is not None and isinstance(model.config, DerivedLlama):
+        return own_seeds(model.config.of, models)
+    return model.seeds if model else None
+
+
 def missing_bases(sections: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
     """Corpora that run a derived model without the model it is made from."""
     for name, corpus in sections["corpora"].items():
@@ -122,10 +131,14 @@ def not_a(is_it: Callable[[int], bool], name: str, path: str) -> str:
     except (FileNotFoundError, NotADirectoryError, ValueError):  # ValueError: a NUL byte
         return f"no such {name}{_beside(path)}"
     except OSError as error:
-        return f"cannot be read ({error.strerror})"
+        return f"cannot be read ({reason(error)})"
     present = "a folder" if stat.S_ISDIR(mode) else "a file" if stat.S_ISREG(mode) else "no ordinary file"
     return "" if is_it(mode) else f"is {present}; allowed: a {name}"
 
 
 def _beside(path: str) -> str:
-    return did_you_mean(path, [str(other) for other in Path(path).parent.glob("*")])
+    """A hint at a file with a similar name in the same folder, if there is one."""
+    folder, siblings = os.path.dirname(path), list[str]()
+    with suppress(OSError):
+        siblings = [os.path.join(folder, name) for name in os.listdir(folder or ".")]
+    return did_you_mean(path, siblings)

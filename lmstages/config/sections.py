@@ -22,22 +22,20 @@ from pydantic import (
 from lmstages.config.hyperparameters import base
 from lmstages.config.hyperparameters.base import ModelConfig, Seed, Width
 from lmstages.config.ladder import MODEL_TYPES
-from lmstages.config.sources import SOURCES, Layout
-from lmstages.core.errors import UserError, did_you_mean
+from lmstages.config.sources import DEFAULT_COUNT, SOURCES, Layout
+from lmstages.core.errors import UserError, did_you_mean, shortened
 
 UNBOUNDED_WINDOW = 256  # tokens, for a model without a longest context under a protocol that needs a window
 USES_OF_A_CORPUS = ("evaluate", "tokenizers", "models", "inspect")
 NAME = r"[a-z0-9][a-z0-9_-]{0,63}"
-EMBEDDED = ("coined", "fables")
+EMBEDDED = tuple(DEFAULT_COUNT)
 COUNTED = (*EMBEDDED, *(name for name, source in SOURCES.items() if source.hub))
 SPLITS = ("train", "valid", "test")
 SplitName = Literal["train", "valid", "test"]
 
 
 class Record(base.Record):
-    """A section of the config; NaN and infinities are refused."""
-
-    model_config = ConfigDict(allow_inf_nan=False)
+    """A section of the config."""
 
 
 def _unique(values: list[Any]) -> list[Any]:
@@ -52,7 +50,12 @@ UNIQUE = AfterValidator(_unique)
 
 
 def _with_home(path: str) -> str:
-    """``~/my.txt`` as a shell reads it, unless a file has that very name: in ``text=~/my.txt`` no shell does."""
+    """``~/my.txt`` as a shell reads it, unless a file has that very name: in ``text=~/my.txt`` no shell does.
+
+    Raises ValueError for text that is the path of nothing on any system.
+    """
+    if not path or "\0" in path:
+        raise ValueError(f"{path!r} is no path" if path else "is empty; leave the key out, or give a path")
     return path if os.path.lexists(path) else os.path.expanduser(path)
 
 
@@ -89,6 +92,11 @@ class Split(Record):
             raise ValueError("sizes mix fractions and counts; give three fractions or three counts")
         return self
 
+    def documents(self) -> int:
+        """How many documents or characters counts ask for in all; 0 where sizes are fractions."""
+        sizes = (self.train, self.valid, self.test)
+        return sum(map(int, sizes)) if max(sizes) > 1 else 0
+
 
 class Corpus(Record):
     """One text: embedded (``coined``, ``fables``), downloaded (``source``) or the user's own (``path``)."""
@@ -118,6 +126,9 @@ class Corpus(Record):
             raise ValueError(f"source {self.source!r} is unknown; known: {sources}{hint}")
         if self.count is not None and self.source not in COUNTED:
             raise ValueError(f"count belongs to the sources {', '.join(COUNTED)}; set the split's sizes instead")
+        if self.embedded and self.split.documents() > (drawn := self.count or DEFAULT_COUNT[str(self.source)]):
+            problem = f"split asks for {self.split.documents():,} documents in all, {drawn:,} are drawn"
+            raise ValueError(f"{problem}; raise count, or lower the split")
         if self.split.deduplicate and "stream" in (self.layout, self.read_as):
             raise ValueError("split.deduplicate leaves out documents, and a stream has none; say how documents lie")
         return self
@@ -368,7 +379,7 @@ def parsed(
 ) -> Any:
     """The record, or None with its mistakes appended to ``problems``; ``other_keys`` belong to the same section."""
     if not isinstance(entry, dict):
-        problems.append(f"{where}: {entry!r} is not a mapping")
+        problems.append(f"{where}: {shortened(entry, LONGEST_SHOWN)} is not a mapping")
         return None
     try:
         return record_type.model_validate(entry)
@@ -392,6 +403,6 @@ def mistake(allowed: list[str], where: str, detail: Mapping[str, Any]) -> str:
         return f"{path}: {detail['ctx']['error']}"
     if detail["type"] == "missing":
         return f"{path}: missing"
-    value = f"the text {detail['input']!r}" if isinstance(detail["input"], str) else repr(detail["input"])
-    value = value if len(value) <= LONGEST_SHOWN else f"{value[:LONGEST_SHOWN]}..."
+    value = shortened(detail["input"], LONGEST_SHOWN)
+    value = f"the text {value}" if isinstance(detail["input"], str) else value
     return f"{path}: {value} found; {detail['msg'][0].lower()}{detail['msg'][1:]}"

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 Layout = Literal["stream", "lines", "separator"]
+DEFAULT_COUNT = {"coined": 30000, "fables": 3000}  # documents of the corpora that are embedded and not downloaded
 
 
 @dataclass(frozen=True)

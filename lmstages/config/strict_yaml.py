@@ -74,7 +74,7 @@ def load_yaml(path: Path) -> dict[str, Any]:
     except UnicodeDecodeError as error:
         raise UserError(path, f"not UTF-8 at byte {error.start}") from error
     except yaml.YAMLError as error:
-        raise UserError(path, " ".join(str(error).split())) from error
+        raise UserError(path, _in_one_line(error)) from error
     if not isinstance(content, dict):
         raise UserError(path, "holds no mapping", "expected keys such as corpora, tokenizers, models")
     return content
@@ -85,16 +85,26 @@ def parse_value(text: str, where: str) -> Any:
     try:
         return _parse(text)
     except yaml.YAMLError as error:
-        raise UserError(where, " ".join(str(error).split()), "a value as YAML has it") from error
+        raise UserError(where, _in_one_line(error), "a value as YAML has it") from error
 
 
-def parse_scalar(text: str) -> Any:
+def parse_scalar(text: str, where: str) -> Any:
     """A number, true, false, null, or the text itself, by the same rules."""
     loader = StrictLoader("")
     mark = yaml.Mark("", 0, 0, 0, "", 0)
     tag = loader.resolve(yaml.ScalarNode, text, (True, False))
-    return loader.construct_object(yaml.ScalarNode(tag, text, mark, mark))
+    try:
+        return loader.construct_object(yaml.ScalarNode(tag, text, mark, mark))
+    except yaml.YAMLError as error:
+        raise UserError(where, _in_one_line(error), "a value as YAML has it") from error
 
 
 def _parse(text: str) -> Any:
-    return yaml.load(text, Loader=StrictLoader)  # noqa: S506 (our own SafeLoader)
+    try:
+        return yaml.load(text, Loader=StrictLoader)  # noqa: S506 (our own SafeLoader)
+    except (ValueError, OverflowError) as error:  # PyYAML's scanner computes before it checks: "\UFFFFFFFF"
+        raise yaml.YAMLError(f"an escape or a version that stands for nothing: {error}") from error
+
+
+def _in_one_line(error: yaml.YAMLError) -> str:
+    return " ".join(str(error).split())

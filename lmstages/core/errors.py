@@ -3,22 +3,31 @@
 Everything else that goes wrong is a bug and keeps its traceback.
 """
 
-import re
 from collections.abc import Iterable
 from difflib import get_close_matches
 
 from lmstages.core.terminal import shown
 
-FOREIGN_NEWLINE = re.compile(r"\n(?!  )")  # a list of problems has one on each line, indented
+LONGEST_LINE, LAST = 3000, 500  # characters of a message; of its end, where the remedy stands
 
 
 class UserError(ValueError):
-    """``where: found; allowed; remedy`` on one line; empty parts are left out, control characters written out."""
+    """``where: found; allowed; remedy`` on one line; empty parts are left out, control characters written out.
 
-    def __init__(self, where: object, found: str, allowed: str = "", remedy: str = "") -> None:
-        name = str(where).replace("\n", "\\n")
-        text = "; ".join(part for part in (f"{name}: {found}", allowed, remedy) if part)
-        super().__init__(shown(FOREIGN_NEWLINE.sub(r"\\n", text)))
+    Several ``problems`` follow it, each on a line of its own.
+    """
+
+    def __init__(
+        self, where: object, found: str, allowed: str = "", remedy: str = "", problems: Iterable[str] = ()
+    ) -> None:
+        text = "; ".join(part for part in (f"{where}: {found}", allowed, remedy) if part)
+        super().__init__("\n  ".join(map(_line, (text, *problems))))
+
+
+def _line(text: str) -> str:
+    """Foreign text as one line, whatever it holds; the middle of a very long one is left out."""
+    line = shown(text).replace("\n", "\\n")
+    return line if len(line) <= LONGEST_LINE else f"{line[: LONGEST_LINE - LAST]} ... {line[-LAST:]}"
 
 
 class FitError(UserError):
@@ -35,7 +44,10 @@ def did_you_mean(word: str, allowed: Iterable[str]) -> str:
     return f" (did you mean {nearest[0]!r}?)" if nearest else ""
 
 
-def shortened(value: object) -> str:
-    """A foreign value as a message shows it: as Python writes it, at most 60 characters."""
-    text = repr(value)
-    return text if len(text) <= 60 else f"{text[:57]}..."
+def shortened(value: object, longest: int = 60) -> str:
+    """A foreign value as a message shows it: as Python writes it, at most so many characters."""
+    try:
+        text = repr(value)
+    except ValueError:  # Python writes no number of more than 4,300 digits
+        text = f"a value of type {type(value).__name__} too long to be written"
+    return text if len(text) <= longest else f"{text[: longest - 3]}..."

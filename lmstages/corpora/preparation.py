@@ -7,12 +7,13 @@ an embedded corpus is generated. Knows no token.
 import hashlib
 import random
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import accumulate
 from pathlib import Path
 from typing import Any, BinaryIO, TextIO
 
 import numpy as np
 
-from lmstages.config.sources import SOURCES
+from lmstages.config.sources import DEFAULT_COUNT, SOURCES
 from lmstages.core import artifacts, contents, files
 from lmstages.core.artifacts import Made
 from lmstages.core.errors import UserError
@@ -23,7 +24,6 @@ EMBEDDED = {
     "coined": "names drawn from a grammar of syllables in five styles",
     "fables": "short stories drawn from a grammar with a hero, agreement, quotation and counting",
 }
-DEFAULT_COUNT = {"coined": 30000, "fables": 3000}
 OWN_LICENCE = "MIT, like this project"
 
 
@@ -122,10 +122,10 @@ def _cut(source: Path, corpus: Any, folder: Path, made: Made) -> dict[str, Any]:
 def borders(total: int, sizes: Sequence[float], where: str) -> list[int]:
     """Cumulative sizes of three splits of ``total``; fractions are rounded down, as ``int(0.9 * n)`` does."""
     if max(sizes) > 1:
-        ends = np.cumsum(sizes).astype(int).tolist()
+        ends = list(accumulate(map(int, sizes)))
         if ends[-1] > total:
             raise UserError(where, f"asks for {ends[-1]:,} in all, the text has {total:,}", "", "lower the counts")
-        return list(ends)
+        return ends
     sums = np.cumsum(sizes).round(9)  # 0.7 + 0.2 is a little less than 0.9
     return [int(part * total) for part in sums.tolist()]
 

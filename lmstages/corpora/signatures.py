@@ -89,9 +89,16 @@ def format_of(head: bytes) -> Format | None:
     may_be_text = not any(byte in CONTROLS or byte == 0 for byte in head)
     for known in FORMATS:
         is_it = head[known.at :].startswith(known.magic) and head.startswith(OUTER.get(known.name, b""))
-        if is_it and (known.name in SPELLED or not may_be_text):
+        if is_it and (known.name in SPELLED or not may_be_text or not _is_utf8(known.magic)):
             return known
     return None
+
+
+def _is_utf8(magic: bytes) -> bool:
+    try:
+        return bool(magic.decode())
+    except UnicodeDecodeError:
+        return False
 
 
 def controls_in(head: bytes) -> int:

@@ -25,7 +25,7 @@ os.environ["PYTHONPATH"] = os.pathsep.join(dict.fromkeys(filter(None, IMPORT_PAT
 
 from lmstages import figures
 from lmstages.config import resources
-from lmstages.config.overrides import settings_on, stop_if_dropped, typed_settings, with_typed
+from lmstages.config.overrides import same, settings_on, stop_if_dropped, typed_settings, with_typed
 from lmstages.config.reading import read_run, text_run
 from lmstages.config.run_folders import claim, origin, stop_if_taken
 from lmstages.config.sections import NAME, OWN, SPLITS
@@ -115,13 +115,14 @@ def chosen_run():
     by_snakemake = {}
     for content in (*map(load_configfile, files), settings):
         update_config(by_snakemake, content)
-    if config != by_snakemake:
+    as_read = same(config, by_snakemake)
+    if not as_read:
         settings, files = dict(config), []
     settings = with_typed(settings, json.loads(os.environ.get("LMSTAGES_TYPED", "{}")))
     name, text, typed = settings.pop("run", None), settings.pop("text", None), settings_on(sys.argv[1:])
     if name is not None:
         files = [run_file(name), *files]
-    elif not files and config == by_snakemake:
+    elif not files and as_read:
         files = [own_config()]
     if text is None:
         return read_run(files, settings), origin(files, None, typed)

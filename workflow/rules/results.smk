@@ -61,7 +61,7 @@ rule summarize:
         f"logs/{RUN.name}/summarize.benchmark.tsv"
     localrule: True
     params:
-        section=lambda wildcards: RUN.summary_section(),  # a function: braces in it are no wildcards
+        section=section("summary"),  # a function, since Snakemake fills in what stands in braces in a text
         out=subpath(output.results, parent=True),
         code=code_hash("summarize"),
     shell:

@@ -47,7 +47,10 @@ def _value_or_list(adapter: TypeAdapter[Any], noun: str) -> WrapValidator:
         if not value or len(set(map(str, value))) < len(value):
             allowed = f"a list of {noun}, from which valid chooses, has no duplicates and is not empty"
             raise ValueError(f"{value} found; {allowed}")
-        return [adapter.validate_python(item) for item in value]
+        values = [adapter.validate_python(item) for item in value]
+        if len(set(values)) < len(values):
+            raise ValueError(f"{value} found; 1 and 1.0 are one value, which valid would choose from twice")
+        return values
 
     return WrapValidator(read)
 

@@ -121,7 +121,12 @@ class NgramModel:
         return self._log_probs(contexts, np.arange(self.vocab_size)[None, :])
 
     def _log_probs(self, contexts: np.ndarray, tokens: np.ndarray) -> np.ndarray:
-        """Ranks of contexts, -1 where they do not occur in train, and tokens, broadcast -> nats."""
+        """Ranks of contexts, -1 where they do not occur in train, and tokens, broadcast -> nats.
+
+        Without any n-gram, as where every document is shorter than one, every token is as probable as any other.
+        """
+        if not len(self.keys):
+            return np.full(np.broadcast_shapes(contexts.shape, tokens.shape), -np.log(self.vocab_size))
         keys = contexts * self.vocab_size + tokens
         indices = np.minimum(np.searchsorted(self.keys, keys), len(self.keys) - 1)
         seen = (self.keys[indices] == keys) & (contexts >= 0)
@@ -361,5 +366,7 @@ def _counted(keys: np.ndarray, bound: int) -> tuple[np.ndarray, np.ndarray]:
 
 def _rank_of(level: np.ndarray, keys: np.ndarray, parents: np.ndarray) -> np.ndarray:
     """The rank of every key in ``level``, -1 where it or its parent is absent."""
+    if not len(level):
+        return np.full(keys.shape, -1)
     indices = np.minimum(np.searchsorted(level, keys), len(level) - 1)
     return np.where((level[indices] == keys) & (parents >= 0), indices, -1)
