@@ -100,15 +100,15 @@ def _rows(frame: pd.DataFrame, results: pd.DataFrame) -> pd.DataFrame:
 
 
 def _matrices(frame: pd.DataFrame, members: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
-    index = {key: number for number, key in enumerate(members[KEY].itertuples(index=False, name=None))}
+    members_index = pd.MultiIndex.from_frame(members[KEY])
+    sides = (frame[[f"{side}_{name}" for name in KEY]] for side in "ab")
+    a, b = (members_index.get_indexer(pd.MultiIndex.from_frame(side)) for side in sides)
+    drawn = (a >= 0) & (b >= 0)
+    a, b, sign = a[drawn], b[drawn], np.where(a > b, 1, -1)[drawn]
     values, p = np.full((2, len(members), len(members)), np.nan)
-    columns = [[*frame[[f"{side}_{name}" for name in KEY]].itertuples(index=False, name=None)] for side in "ab"]
-    for a, b, difference, chance in zip(
-        *columns, as_floats(frame["difference"]), as_floats(frame["p_holm"]), strict=True
-    ):
-        if a in index and b in index:
-            row, column, sign = (index[a], index[b], 1) if index[a] > index[b] else (index[b], index[a], -1)
-            values[row, column], p[row, column] = sign * difference, chance
+    below_diagonal = np.maximum(a, b), np.minimum(a, b)
+    values[below_diagonal] = sign * as_floats(frame["difference"])[drawn]
+    p[below_diagonal] = as_floats(frame["p_holm"])[drawn]
     return values, p
 
 

@@ -14,7 +14,8 @@ made here, from arrays of numbers alone.
 """
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
@@ -29,6 +30,8 @@ FEWEST_DOCUMENTS = 20  # below that blocks are cut by length
 FEWEST_BLOCKS = 6  # below that no interval is given
 MOST_BLOCKS = 2000
 DRAWN_AT_ONCE = 1 << 21  # random numbers, bounds memory
+COMPARED_AT_ONCE = 1 << 19  # resampled differences of pairs, so that they stay in the processor's cache
+COUNTED_AT_ONCE = 128  # flips, so that a count of them fits into 8 bits
 
 
 class PairedDifference(NamedTuple):
@@ -41,6 +44,18 @@ class PairedDifference(NamedTuple):
     high: float
     p: float
     p_holm: float
+
+
+class PairedDifferences(NamedTuple):
+    """``PairedDifference`` of every pair of a table's rows as columns (P,), in the order of ``np.triu_indices``."""
+
+    a: np.ndarray
+    b: np.ndarray
+    difference: np.ndarray
+    low: np.ndarray
+    high: np.ndarray
+    p: np.ndarray
+    p_holm: np.ndarray
 
 
 # ---------------------------------------------------------------- blocks
@@ -131,13 +146,13 @@ def _counts(resamples: int, blocks: int, draws: np.random.Generator) -> Iterator
 
 
 def interval(ratios: np.ndarray, blocks: int) -> np.ndarray:
-    """(R, ...) resampled figures -> (2, ...) the ends of a 95 % percentile interval.
+    """(R, ...) resampled figures, whose order is lost -> (2, ...) the ends of a 95 % percentile interval.
 
     Percentiles over K blocks are too narrow by sqrt(1 - 1/K), and by as much as the normal is narrower than Student's
     t; wider percentiles make up for both (Hesterberg 2015, section 5.3).
     """
     outer = float(ndtr(math.sqrt(blocks / (blocks - 1)) * stdtrit(blocks - 1, LEVEL / 2)))
-    return np.quantile(ratios, [outer, 1 - outer], axis=0)
+    return np.quantile(ratios, [outer, 1 - outer], axis=0, overwrite_input=True)
 
 
 def row_intervals(nats: np.ndarray, sizes: np.ndarray) -> np.ndarray:
@@ -151,19 +166,31 @@ def row_intervals(nats: np.ndarray, sizes: np.ndarray) -> np.ndarray:
 
 
 def differences(nats: np.ndarray, sizes: np.ndarray) -> list[PairedDifference]:
+    """``paired_differences`` as one tuple a pair, for few rows."""
+    columns = (column.tolist() for column in paired_differences(nats, sizes))
+    return [PairedDifference(*pair) for pair in zip(*columns, strict=True)]
+
+
+def paired_differences(nats: np.ndarray, sizes: np.ndarray) -> PairedDifferences:
     """(M, K), (M, K) -> every pair of M rows, over the blocks of which all rows scored the same bytes."""
     shared = (sizes == sizes[0]).all(0) & (sizes[0] > 0)
     nats, sizes = nats[:, shared], sizes[:, shared]
     blocks = nats.shape[1]
     if len(nats) < 2 or blocks < FEWEST_BLOCKS:
-        return []
-    ratios, means = resampled(nats, sizes), nats.sum(1) / sizes.sum(1) / math.log(2)
+        return PairedDifferences(*np.zeros((2, 0), dtype=np.int64), *np.zeros((5, 0)))
+    means = nats.sum(1) / sizes.sum(1) / math.log(2)
     first, second = np.triu_indices(len(nats), 1)
-    ends = [interval(ratios[:, [a]] - ratios[:, a + 1 :], blocks) for a in range(len(nats) - 1)]
-    low, high = np.concatenate(ends, axis=1)
+    low, high = _paired_intervals(resampled(nats, sizes), blocks)
     p = sign_flips(nats)
-    rows = zip(first, second, means[first] - means[second], low, high, p, holm(p), strict=True)
-    return [PairedDifference(int(a), int(b), *map(float, rest)) for a, b, *rest in rows]
+    return PairedDifferences(first, second, means[first] - means[second], low, high, p, holm(p))
+
+
+def _paired_intervals(ratios: np.ndarray, blocks: int) -> np.ndarray:
+    """(R, M) resampled figures of rows -> (2, P) ends of the interval of every pair's difference."""
+    by_row, rows = np.ascontiguousarray(ratios.T), ratios.shape[1]
+    step = max(1, COMPARED_AT_ONCE // len(ratios))
+    pieces = ((a, slice(b, b + step)) for a in range(rows - 1) for b in range(a + 1, rows, step))
+    return np.concatenate([interval((by_row[a] - by_row[others]).T, blocks) for a, others in pieces], axis=1)
 
 
 def sign_flips(nats: np.ndarray, seed: int = 0, flips: int = FLIPS) -> np.ndarray:
@@ -174,16 +201,28 @@ def sign_flips(nats: np.ndarray, seed: int = 0, flips: int = FLIPS) -> np.ndarra
     """
     first, second = np.triu_indices(len(nats), 1)
     observed = np.abs(nats.sum(1)[first] - nats.sum(1)[second])
-    reached, least = np.zeros(len(first), dtype=np.int64), observed * (1 - 1e-12) - 1e-12
+    least, ends = observed * (1 - 1e-12) - 1e-12, np.searchsorted(first, np.arange(len(nats)))
+    pairs = [slice(*bounds) for bounds in pairwise(ends.tolist())]  # those of each row with the ones after it
+    reached = np.zeros(len(first), dtype=np.int64)
     for signs in _signs(flips, nats.shape[1], np.random.default_rng([seed, 1])):
-        sums = (signs @ nats.T).T
-        for a in range(len(nats) - 1):
-            pairs = slice(int(np.searchsorted(first, a)), int(np.searchsorted(first, a + 1)))
-            reached[pairs] += (np.abs(sums[a] - sums[a + 1 :]) >= least[pairs, None]).sum(1)
+        sums = signs @ nats.T
+        for start in range(0, len(sums), COUNTED_AT_ONCE):
+            _count_reached(reached, sums[start : start + COUNTED_AT_ONCE], least, pairs)
     p = (1 + reached) / (1 + flips)
-    squares = np.array([((nats[a] - nats[b]) ** 2).sum() for a, b in zip(first, second, strict=True)])
+    squares = np.concatenate([((nats[a] - nats[a + 1 :]) ** 2).sum(1) for a in range(len(nats) - 1)])
     bound = 2 * np.exp(-(observed**2) / np.maximum(2 * squares, 1e-300))
     return np.where(reached == 0, np.minimum(p, bound), p)
+
+
+def _count_reached(reached: np.ndarray, sums: np.ndarray, least: np.ndarray, pairs: Sequence[slice]) -> None:
+    """Add to (P,) counts in how many of at most 255 flips (F, M) the sums of a pair are (P,) ``least`` apart."""
+    apart, is_far = np.empty_like(sums), np.empty(sums.shape, dtype=bool)
+    for a, of_row in enumerate(pairs):
+        b = slice(a + 1, None)
+        np.subtract(sums[:, b], sums[:, [a]], out=apart[:, b])
+        np.abs(apart[:, b], out=apart[:, b])
+        np.greater_equal(apart[:, b], least[of_row], out=is_far[:, b])
+        reached[of_row] += is_far[:, b].view(np.uint8).sum(0, dtype=np.uint8)
 
 
 def _signs(flips: int, blocks: int, draws: np.random.Generator) -> Iterator[np.ndarray]:
