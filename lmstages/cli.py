@@ -682,7 +682,7 @@ def _add_stage_options(subparser: argparse.ArgumentParser) -> None:
 
 
 def _section_parser(command_name: str, keys: Sequence[str]) -> Callable[[str], Any]:
-    """A function: text, or ``-`` for what stdin holds -> JSON with these keys, each of its kind, or argparse's own error."""
+    """A function: JSON, or ``-`` for that of stdin -> what it holds, each key of its kind, or argparse's own error."""
 
     def parse(text: str) -> Any:
         from lmstages.config.job_sections import problems

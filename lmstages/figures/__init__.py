@@ -59,7 +59,11 @@ def registry() -> dict[str, Figure]:
 
 
 def _declared(name: str, module: Any) -> Figure:
-    optional = {"also": ("ALSO", {}), "only_if": ("ONLY_IF", None), "a_line_a_row": ("A_LINE_A_ROW", False)}
+    optional: dict[str, tuple[str, Any]] = {
+        "also": ("ALSO", {}),
+        "only_if": ("ONLY_IF", None),
+        "a_line_a_row": ("A_LINE_A_ROW", False),
+    }
     given: Any = {key: getattr(module, constant, default) for key, (constant, default) in optional.items()}
     split = {"table": module.TABLE, "by": module.BY, "columns": module.COLUMNS}
     functions = {"caption": module.caption, "draw": module.draw}

@@ -10,6 +10,8 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from lmstages.core import artifacts
 from lmstages.core.visible import visible
 from lmstages.figures import Figure, registry
@@ -81,7 +83,7 @@ def of_experiments(data: "pd.DataFrame", kept: Collection[Experiment] | None) ->
     if kept is None or not {"corpus", "tokenizer", "model"} <= {*data}:
         return data
     keys = zip(data["corpus"], data["tokenizer"], data["model"], strict=True)
-    return data[[key in kept or key[2] == "" for key in keys]]
+    return data[np.fromiter((key in kept or key[2] == "" for key in keys), dtype=bool, count=len(data))]
 
 
 def groups(

@@ -8,7 +8,7 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
@@ -92,7 +92,8 @@ def attach(
             by_text.setdefault((texts[row.corpus, row.split].sha256, row.split), []).append(row)
     tables = [_of_one_text(same, profiles).columns() for same in by_text.values()]
     empty = {column.name: np.zeros(0, object if column.dtype == "string" else float) for column in columns(Difference)}
-    return Columns(Difference, {name: np.concatenate([empty[name], *(table[name] for table in tables)]) for name in empty})
+    joined = {name: np.concatenate([none, *(table[name] for table in tables)]) for name, none in empty.items()}
+    return Columns(Difference, joined)
 
 
 def _of_one_text(rows: list[Result], profiles: Mapping[Key, Profile]) -> "Pairs":

@@ -14,8 +14,7 @@ made here, from arrays of numbers alone.
 """
 
 import math
-from collections.abc import Iterator, Sequence
-from itertools import pairwise
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import numpy as np
@@ -30,8 +29,8 @@ FEWEST_DOCUMENTS = 20  # below that blocks are cut by length
 FEWEST_BLOCKS = 6  # below that no interval is given
 MOST_BLOCKS = 2000
 DRAWN_AT_ONCE = 1 << 21  # random numbers, bounds memory
-COMPARED_AT_ONCE = 1 << 19  # resampled differences of pairs, so that they stay in the processor's cache
-COUNTED_AT_ONCE = 128  # flips, so that a count of them fits into 8 bits
+MANY_PAIRS = 10_000  # from here on compiled code saves more time than it takes to load
+COUNTED_AT_ONCE = 512  # flips, whose sums of all rows stay in the processor's cache
 
 
 class PairedDifference(NamedTuple):
@@ -151,8 +150,12 @@ def interval(ratios: np.ndarray, blocks: int) -> np.ndarray:
     Percentiles over K blocks are too narrow by sqrt(1 - 1/K), and by as much as the normal is narrower than Student's
     t; wider percentiles make up for both (Hesterberg 2015, section 5.3).
     """
-    outer = float(ndtr(math.sqrt(blocks / (blocks - 1)) * stdtrit(blocks - 1, LEVEL / 2)))
+    outer = _outer(blocks)
     return np.quantile(ratios, [outer, 1 - outer], axis=0, overwrite_input=True)
+
+
+def _outer(blocks: int) -> float:
+    return float(ndtr(math.sqrt(blocks / (blocks - 1)) * stdtrit(blocks - 1, LEVEL / 2)))
 
 
 def row_intervals(nats: np.ndarray, sizes: np.ndarray) -> np.ndarray:
@@ -187,10 +190,38 @@ def paired_differences(nats: np.ndarray, sizes: np.ndarray) -> PairedDifferences
 
 def _paired_intervals(ratios: np.ndarray, blocks: int) -> np.ndarray:
     """(R, M) resampled figures of rows -> (2, P) ends of the interval of every pair's difference."""
-    by_row, rows = np.ascontiguousarray(ratios.T), ratios.shape[1]
-    step = max(1, COMPARED_AT_ONCE // len(ratios))
-    pieces = ((a, slice(b, b + step)) for a in range(rows - 1) for b in range(a + 1, rows, step))
-    return np.concatenate([interval((by_row[a] - by_row[others]).T, blocks) for a, others in pieces], axis=1)
+    by_row, rows = np.ascontiguousarray(ratios.T), range(ratios.shape[1] - 1)
+    if _are_many(len(by_row)):
+        return np.concatenate([_compiled_intervals(by_row, a, _outer(blocks)) for a in rows], axis=1)
+    return np.concatenate([interval((by_row[a] - by_row[a + 1 :]).T, blocks) for a in rows], axis=1)
+
+
+def _are_many(rows: int) -> bool:
+    return rows * (rows - 1) // 2 >= MANY_PAIRS
+
+
+def _compiled_intervals(by_row: np.ndarray, a: int, outer: float) -> np.ndarray:
+    """(M, R) resampled figures -> (2, M - a - 1) ends of the intervals of row a less each row after it.
+
+    As ``np.quantile`` has them, from the few smallest and largest of a pair's R differences.
+    """
+    from lmstages.results import pairwise
+
+    last, others = by_row.shape[1] - 1, len(by_row) - a - 1
+    low, high = last * outer, last * (1 - outer)  # between which of the sorted differences the ends lie
+    smallest, largest = np.empty((others, int(low) + 2)), np.empty((others, last - int(high) + 1))
+    pairwise.smallest_and_largest(by_row, a, smallest, largest)
+    ends = [
+        _between(smallest[:, -2], smallest[:, -1], low - int(low)),
+        _between(largest[:, -1], largest[:, -2], high - int(high)),
+    ]
+    return np.stack(ends)
+
+
+def _between(lower: np.ndarray, upper: np.ndarray, fraction: float) -> np.ndarray:
+    """Linear interpolation from the nearer end, as ``np.quantile`` does it."""
+    step = upper - lower
+    return lower + step * fraction if fraction < 0.5 else upper - step * (1 - fraction)
 
 
 def sign_flips(nats: np.ndarray, seed: int = 0, flips: int = FLIPS) -> np.ndarray:
@@ -201,28 +232,34 @@ def sign_flips(nats: np.ndarray, seed: int = 0, flips: int = FLIPS) -> np.ndarra
     """
     first, second = np.triu_indices(len(nats), 1)
     observed = np.abs(nats.sum(1)[first] - nats.sum(1)[second])
-    least, ends = observed * (1 - 1e-12) - 1e-12, np.searchsorted(first, np.arange(len(nats)))
-    pairs = [slice(*bounds) for bounds in pairwise(ends.tolist())]  # those of each row with the ones after it
-    reached = np.zeros(len(first), dtype=np.int64)
+    reached, least = np.zeros(len(first), dtype=np.int64), observed * (1 - 1e-12) - 1e-12
+    count = _count_compiled if _are_many(len(nats)) else _count_reached
     for signs in _signs(flips, nats.shape[1], np.random.default_rng([seed, 1])):
-        sums = signs @ nats.T
-        for start in range(0, len(sums), COUNTED_AT_ONCE):
-            _count_reached(reached, sums[start : start + COUNTED_AT_ONCE], least, pairs)
+        count((signs @ nats.T).T, least, reached)
     p = (1 + reached) / (1 + flips)
-    squares = np.concatenate([((nats[a] - nats[a + 1 :]) ** 2).sum(1) for a in range(len(nats) - 1)])
+    squares = np.concatenate([_squared_distances(nats[a], nats[a + 1 :]) for a in range(len(nats) - 1)])
     bound = 2 * np.exp(-(observed**2) / np.maximum(2 * squares, 1e-300))
     return np.where(reached == 0, np.minimum(p, bound), p)
 
 
-def _count_reached(reached: np.ndarray, sums: np.ndarray, least: np.ndarray, pairs: Sequence[slice]) -> None:
-    """Add to (P,) counts in how many of at most 255 flips (F, M) the sums of a pair are (P,) ``least`` apart."""
-    apart, is_far = np.empty_like(sums), np.empty(sums.shape, dtype=bool)
-    for a, of_row in enumerate(pairs):
-        b = slice(a + 1, None)
-        np.subtract(sums[:, b], sums[:, [a]], out=apart[:, b])
-        np.abs(apart[:, b], out=apart[:, b])
-        np.greater_equal(apart[:, b], least[of_row], out=is_far[:, b])
-        reached[of_row] += is_far[:, b].view(np.uint8).sum(0, dtype=np.uint8)
+def _count_reached(sums: np.ndarray, least: np.ndarray, reached: np.ndarray) -> None:
+    """(M, F) sums of M rows under F flips, (P,) distances -> adds to (P,) counts in how many a pair is so far apart."""
+    begin = 0
+    for a in range(len(sums) - 1):
+        pairs = slice(begin, begin := begin + len(sums) - a - 1)
+        reached[pairs] += (np.abs(sums[a] - sums[a + 1 :]) >= least[pairs, None]).sum(1)
+
+
+def _count_compiled(sums: np.ndarray, least: np.ndarray, reached: np.ndarray) -> None:
+    from lmstages.results import pairwise
+
+    for start in range(0, sums.shape[1], COUNTED_AT_ONCE):
+        pairwise.count_reached(np.ascontiguousarray(sums[:, start : start + COUNTED_AT_ONCE]), least, reached)
+
+
+def _squared_distances(row: np.ndarray, others: np.ndarray) -> np.ndarray:
+    """(K,), (N, K) -> (N,), each the sum over contiguous numbers that two rows alone give, to the last bit."""
+    return (np.subtract(row, others, order="C") ** 2).sum(1)
 
 
 def _signs(flips: int, blocks: int, draws: np.random.Generator) -> Iterator[np.ndarray]:
