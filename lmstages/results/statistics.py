@@ -203,25 +203,18 @@ def _are_many(rows: int) -> bool:
 def _compiled_intervals(by_row: np.ndarray, a: int, outer: float) -> np.ndarray:
     """(M, R) resampled figures -> (2, M - a - 1) ends of the intervals of row a less each row after it.
 
-    As ``np.quantile`` has them, from the few smallest and largest of a pair's R differences.
+    As ``np.quantile`` has them: a straight line between the two sorted differences that are next to an end.
     """
     from lmstages.results import pairwise
 
-    last, others = by_row.shape[1] - 1, len(by_row) - a - 1
-    low, high = last * outer, last * (1 - outer)  # between which of the sorted differences the ends lie
-    smallest, largest = np.empty((others, int(low) + 2)), np.empty((others, last - int(high) + 1))
-    pairwise.smallest_and_largest(by_row, a, smallest, largest)
-    ends = [
-        _between(smallest[:, -2], smallest[:, -1], low - int(low)),
-        _between(largest[:, -1], largest[:, -2], high - int(high)),
-    ]
-    return np.stack(ends)
-
-
-def _between(lower: np.ndarray, upper: np.ndarray, fraction: float) -> np.ndarray:
-    """Linear interpolation from the nearer end, as ``np.quantile`` does it."""
+    last = by_row.shape[1] - 1
+    positions = last * outer, last * (1 - outer)
+    sorted_differences = np.empty((len(by_row) - a - 1, 4))
+    pairwise.order_statistics(by_row, a, int(positions[0]), int(positions[1]), sorted_differences)
+    lower, upper = sorted_differences.T[[0, 2]], sorted_differences.T[[1, 3]]
+    fraction = np.array([[position - int(position)] for position in positions])
     step = upper - lower
-    return lower + step * fraction if fraction < 0.5 else upper - step * (1 - fraction)
+    return np.where(fraction < 0.5, lower + step * fraction, upper - step * (1 - fraction))
 
 
 def sign_flips(nats: np.ndarray, seed: int = 0, flips: int = FLIPS) -> np.ndarray:
