@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 BY = ("corpus", "split")
 COLUMNS = ("tokenizer", "model", "title", "family", "category", "rank", "bits_per_byte", "made_of")
-MOST_NAMES = 120  # points that are named, with a key below where there is no room; of more those on the front
+MOST_NAMES = 100  # points that are named, with a key below where there is no room; of more those on the front
 FAMILIES = ("counts", "neural", "mixture", "pretrained")
 
 

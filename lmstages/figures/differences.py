@@ -74,16 +74,18 @@ def _draw_key(figure: "Figure", most: float) -> None:
     axes.set_title("row less column, bits per byte", fontsize=SMALL, loc="left", pad=3)
 
 
-def by_category(frame: pd.DataFrame, results: pd.DataFrame) -> dict[str, tuple[list[str], np.ndarray, np.ndarray]]:
+def by_category(
+    frame: pd.DataFrame, results: pd.DataFrame, most: int = MOST
+) -> dict[str, tuple[list[str], np.ndarray, np.ndarray]]:
     """(K labels, (K, K) differences, (K, K) p-values) of each category with two rows or more, static first.
 
-    Only what lies below the diagonal is filled; all else is NaN.
+    Only what lies below the diagonal is filled; all else is NaN. K is no more than ``most``: the best rows.
     """
     rows = _rows(frame, results)
     groups = {}
     for category in sorted({*rows["category"]}, key=lambda category: (category != "static", category)):
         members = rows[rows["category"] == category]
-        best = members.assign(bits=as_floats(members["bits_per_byte"])).nsmallest(MOST, "bits").index
+        best = members.assign(bits=as_floats(members["bits_per_byte"])).nsmallest(most, "bits").index
         members = members[members.index.isin(best)].reset_index(drop=True)
         values, p = _matrices(frame, members)
         if np.isfinite(values).any():
@@ -114,7 +116,7 @@ def _matrices(frame: pd.DataFrame, members: pd.DataFrame) -> tuple[np.ndarray, n
 
 def caption(frame: pd.DataFrame, results: pd.DataFrame) -> str:
     """What colours and dots are, and how many pairs differ."""
-    groups = by_category(frame, results).values()
+    groups = by_category(frame, results, len(results)).values()
     pairs = sum(int(np.isfinite(values).sum()) for _, values, _ in groups)
     different = sum(int((p < LEVEL).sum()) for _, _, p in groups)
     largest = _rows(frame, results)["category"].value_counts().max()
