@@ -16,7 +16,7 @@ import tempfile
 import time
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -41,8 +41,16 @@ def config_of(rows: int) -> dict[str, Any]:
     return {**CONFIG, "models": models}
 
 
-def call(*arguments: object, section: str | None = None) -> tuple[float, float]:
-    """Run a command -> (seconds, MB of peak memory); its section goes through stdin."""
+class Cost(NamedTuple):
+    """Seconds by the clock and of the processor, and MB of peak memory."""
+
+    seconds: float
+    processor: float
+    memory: float
+
+
+def call(*arguments: object, section: str | None = None) -> Cost:
+    """Run a command; its section goes through stdin."""
     words = [sys.executable, "-m", "lmstages", *map(str, arguments), *(["--section", "-"] if section else [])]
     started = time.perf_counter()
     with tempfile.TemporaryFile() as file:
@@ -53,7 +61,7 @@ def call(*arguments: object, section: str | None = None) -> tuple[float, float]:
         process.returncode = os.waitstatus_to_exitcode(status)
     if process.returncode:
         sys.exit(f"{' '.join(words)} ended with {process.returncode}")
-    return time.perf_counter() - started, used.ru_maxrss * 1024 / MB
+    return Cost(time.perf_counter() - started, used.ru_utime + used.ru_stime, used.ru_maxrss * 1024 / MB)
 
 
 def fit_one(run: Run, corpus: Path) -> Path:
@@ -131,8 +139,9 @@ def measure(folder: Path, rows: int) -> None:
         "diff": ([results, results, "--out", folder / "diff"], None),
     }
     for name, (arguments, section) in commands.items():
-        seconds, peak = call(name, *arguments, section=section)
-        print(f"{name:<10} {seconds:7.1f} s {peak:7.0f} MB of memory", flush=True)
+        cost = call(name, *arguments, section=section)
+        seconds = f"{cost.seconds:7.1f} s {cost.processor:7.1f} s of the processor"
+        print(f"{name:<10} {seconds} {cost.memory:7.0f} MB of memory", flush=True)
     print(sizes(results))
 
 
