@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from lmstages.core.errors import UserError
 
 MOST_THREADS = 1024
+STDIN = "-"  # in place of a section that may be longer than the system lets an argument be (Linux: 128 KiB)
 TEMPORARY_FAILURE = 75  # of sysexits.h: start it again
 INTERRUPTED = 128 + signal.SIGINT  # as shells report it
 DESCRIPTION = "Fits every classic language model on the same text and compares them on the same held-out bytes."
@@ -667,7 +668,7 @@ def _add(subparsers: Any, entry: Command) -> None:
     for path in entry.paths:
         subparser.add_argument(f"--{path}", type=Path, required=True, help=PATHS[path])
     if entry.section:
-        section = f"its part of the config, as JSON with {', '.join(entry.section)}"
+        section = f"its part of the config, as JSON with {', '.join(entry.section)}; {STDIN} reads it from stdin"
         parse = _section_parser(function.__name__, entry.section)
         subparser.add_argument("--section", type=parse, required=True, help=section)
     if entry.is_stage:
@@ -685,11 +686,12 @@ def _add_stage_options(subparser: argparse.ArgumentParser) -> None:
 
 
 def _section_parser(command_name: str, keys: Sequence[str]) -> Callable[[str], Any]:
-    """A function: text -> JSON with these keys, each of its kind, or argparse's own error."""
+    """A function: JSON, or ``-`` for that of stdin -> what it holds, each key of its kind, or argparse's own error."""
 
     def parse(text: str) -> Any:
         from lmstages.config.job_sections import problems
 
+        text = sys.stdin.read() if text == STDIN else text
         try:
             section = json.loads(text)
         except (ValueError, RecursionError) as error:

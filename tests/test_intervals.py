@@ -75,7 +75,7 @@ def test_a_row_with_an_impossible_token_is_infinite_and_has_no_interval():
     impossible_token.log_probs[5] = -np.inf
     rows, differences = tabled((row("a", 1), impossible_token), (row("b", 2), scored(1.0)))
     assert rows[0].bits_per_byte == rows[0].perplexity == math.inf and rows[0].bits_per_byte_low is None
-    assert rows[1].bits_per_byte_low is not None and rows[1].below_model is None and differences == []
+    assert rows[1].bits_per_byte_low is not None and rows[1].below_model is None and list(differences) == []
 
 
 def test_a_perplexity_beyond_all_numbers_is_infinite():

@@ -85,10 +85,14 @@ class HeldOut:
             self.window_seen[indices[self.window_hashes[indices] == hashes]] = True
 
     def _mark_near(self, train_shingles: np.ndarray) -> None:
-        candidates = {number for band in signature(train_shingles) for number in self.bands.get(band, ())}
-        for number in candidates:
-            if not self.texts_near[number]:
-                self.texts_near[number] = jaccard(self.shingles[number], train_shingles) >= NEAR
+        """Mark the documents that are nearly this one; they leave their bands, so that none is compared any more."""
+        bands = [band for band in signature(train_shingles) if band in self.bands]
+        candidates = {number for band in bands for number in self.bands[band]}
+        left = [number for number in candidates if not self.texts_near[number]]
+        near = [number for number in left if jaccard(self.shingles[number], train_shingles) >= NEAR]
+        self.texts_near[near] = True
+        for band in bands if near or len(left) < len(candidates) else ():
+            self.bands[band] = [number for number in self.bands[band] if not self.texts_near[number]]
 
     @property
     def seen(self) -> np.ndarray:

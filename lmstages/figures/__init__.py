@@ -2,12 +2,13 @@
 
 A module of this folder that has ``draw`` is a figure. It declares
 
-    TITLE     "Bits per byte on {corpus}, {split}", filled from the columns of the group's first row
-    TABLE     the table of ``results.schema.TABLES`` that it reads; None for a figure that reads no table
-    BY        columns by whose values the table is split: one drawing for each combination; () for one drawing
-    COLUMNS   columns that it reads of the table
-    ALSO      optional: further tables that it reads, each with its columns; they are passed whole, by name
-    ONLY_IF   optional: the fact of ``run.json`` that must be true for the figure to be drawn
+    TITLE         "Bits per byte on {corpus}, {split}", filled from the columns of the group's first row
+    TABLE         the table of ``results.schema.TABLES`` that it reads; None for a figure that reads no table
+    BY            columns by whose values the table is split: one drawing for each combination; () for one drawing
+    COLUMNS       columns that it reads of the table
+    ALSO          optional: further tables that it reads, each with its columns; they are passed whole, by name
+    A_LINE_A_ROW  optional: True where a drawing grows with the models; of a large run it gets those that a page shows
+    ONLY_IF       optional: the fact of ``run.json`` that must be true for the figure to be drawn
 
     caption(frame, **also) -> str               what to see; every claim follows from the frame that is drawn
     draw(frame, **also) -> Figure | None        None where the group has nothing to draw
@@ -39,6 +40,7 @@ class Figure:
     draw: Callable[..., Any]
     also: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     only_if: str | None = None
+    a_line_a_row: bool = False
 
     def reads(self) -> dict[str, tuple[str, ...]]:
         """Every table that the figure reads, with the columns it reads of it."""
@@ -72,10 +74,15 @@ def registry() -> dict[str, Figure]:
 
 
 def _declared(name: str, module: Any) -> Figure:
-    also, only_if = getattr(module, "ALSO", {}), getattr(module, "ONLY_IF", None)
+    optional: dict[str, tuple[str, Any]] = {
+        "also": ("ALSO", {}),
+        "only_if": ("ONLY_IF", None),
+        "a_line_a_row": ("A_LINE_A_ROW", False),
+    }
+    given: Any = {key: getattr(module, constant, default) for key, (constant, default) in optional.items()}
     split = {"table": module.TABLE, "by": module.BY, "columns": module.COLUMNS}
     functions = {"caption": module.caption, "draw": module.draw}
-    return Figure(name=name, title=module.TITLE, also=also, only_if=only_if, **split, **functions)
+    return Figure(name=name, title=module.TITLE, **given, **split, **functions)
 
 
 def _check(figure: Figure) -> None:

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 BY = ("corpus", "split")
 COLUMNS = ("tokenizer", "model", "title", "family", "category", "rank", "bits_per_byte", "made_of")
+MOST_NAMES = 100  # points that are named, with a key below where there is no room; of more those on the front
 FAMILIES = ("counts", "neural", "mixture", "pretrained")
 
 
@@ -110,7 +111,8 @@ def _draw_front(axes: "Axes", line: pd.DataFrame, cost: str) -> Sequence[Any]:
 
 def _label(axes: "Axes", rows: pd.DataFrame, cost: str, handles: list[Any]) -> None:
     """A name beside each point; where there is no room for all names, numbers with a key below."""
-    points = [(float(row[cost]), float(row["bits_per_byte"]), row["name"]) for row in rows.to_dict("records")]
+    named = rows if len(rows) <= MOST_NAMES else on_front(rows, cost)
+    points = [(float(row[cost]), float(row["bits_per_byte"]), row["name"]) for row in named.to_dict("records")]
     if label_points(axes, points, axes.lines[-2:]):
         return
     key = [sample_of("", f"{number} {name}") for number, (_, _, name) in enumerate(points, start=1)]
@@ -127,6 +129,8 @@ def front_caption(frame: pd.DataFrame, cost: str, axis: str) -> str:
     sentences = [f"On the line nobody is better for less: {listed(line['name'], 12)}."] if len(line) else []
     if len(line) < len(static):
         sentences.append("Above it something cheaper predicts as well.")
+    if len(rows) > MOST_NAMES:
+        sentences.append("Only marks on the line have names.")
     if len(static) < len(rows):
         sentences.append("Hollow marks are not ranked with it.")
     return " ".join([*sentences, *_absent(frame, rows, axis)])

@@ -74,16 +74,18 @@ def _draw_key(figure: "Figure", most: float) -> None:
     axes.set_title("row less column, bits per byte", fontsize=SMALL, loc="left", pad=3)
 
 
-def by_category(frame: pd.DataFrame, results: pd.DataFrame) -> dict[str, tuple[list[str], np.ndarray, np.ndarray]]:
+def by_category(
+    frame: pd.DataFrame, results: pd.DataFrame, most: int = MOST
+) -> dict[str, tuple[list[str], np.ndarray, np.ndarray]]:
     """(K labels, (K, K) differences, (K, K) p-values) of each category with two rows or more, static first.
 
-    Only what lies below the diagonal is filled; all else is NaN.
+    Only what lies below the diagonal is filled; all else is NaN. K is no more than ``most``: the best rows.
     """
     rows = _rows(frame, results)
     groups = {}
     for category in sorted({*rows["category"]}, key=lambda category: (category != "static", category)):
         members = rows[rows["category"] == category]
-        best = members.assign(bits=as_floats(members["bits_per_byte"])).nsmallest(MOST, "bits").index
+        best = members.assign(bits=as_floats(members["bits_per_byte"])).nsmallest(most, "bits").index
         members = members[members.index.isin(best)].reset_index(drop=True)
         values, p = _matrices(frame, members)
         if np.isfinite(values).any():
@@ -100,21 +102,21 @@ def _rows(frame: pd.DataFrame, results: pd.DataFrame) -> pd.DataFrame:
 
 
 def _matrices(frame: pd.DataFrame, members: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
-    index = {key: number for number, key in enumerate(members[KEY].itertuples(index=False, name=None))}
+    members_index = pd.MultiIndex.from_frame(members[KEY])
+    sides = (frame[[f"{side}_{name}" for name in KEY]] for side in "ab")
+    a, b = (members_index.get_indexer(pd.MultiIndex.from_frame(side)) for side in sides)
+    drawn = (a >= 0) & (b >= 0)
+    a, b, sign = a[drawn], b[drawn], np.where(a > b, 1, -1)[drawn]
     values, p = np.full((2, len(members), len(members)), np.nan)
-    columns = [[*frame[[f"{side}_{name}" for name in KEY]].itertuples(index=False, name=None)] for side in "ab"]
-    for a, b, difference, chance in zip(
-        *columns, as_floats(frame["difference"]), as_floats(frame["p_holm"]), strict=True
-    ):
-        if a in index and b in index:
-            row, column, sign = (index[a], index[b], 1) if index[a] > index[b] else (index[b], index[a], -1)
-            values[row, column], p[row, column] = sign * difference, chance
+    below_diagonal = np.maximum(a, b), np.minimum(a, b)
+    values[below_diagonal] = sign * as_floats(frame["difference"])[drawn]
+    p[below_diagonal] = as_floats(frame["p_holm"])[drawn]
     return values, p
 
 
 def caption(frame: pd.DataFrame, results: pd.DataFrame) -> str:
     """What colours and dots are, and how many pairs differ."""
-    groups = by_category(frame, results).values()
+    groups = by_category(frame, results, len(results)).values()
     pairs = sum(int(np.isfinite(values).sum()) for _, values, _ in groups)
     different = sum(int((p < LEVEL).sum()) for _, _, p in groups)
     largest = _rows(frame, results)["category"].value_counts().max()

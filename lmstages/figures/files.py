@@ -4,11 +4,13 @@ figures/NAME/GROUP.svg, .png, .pdf      GROUP: the values of BY, joined by "."; 
 figures/index.json                      [{figure, group, title, caption, svg}], in the order of the registry
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from lmstages.core import artifacts
 from lmstages.core.visible import visible
@@ -16,6 +18,7 @@ from lmstages.figures import Figure, registry
 from lmstages.figures.drawing import Drawing, settings
 from lmstages.results import frame
 from lmstages.results.frame import Results
+from lmstages.results.selection import Experiment, Limit, experiments, shown_rows
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -63,16 +66,32 @@ def drawings(results: Results) -> Iterator[Drawn]:
     def table(name: str) -> "pd.DataFrame":
         return results.table(name)
 
+    rows = shown_rows(results.rows)
+    limit = Limit(len(rows), len(results.rows))
     for figure in registry().values():
         if figure.only_if is None or results.facts.get(figure.only_if):
-            also = {name: shown(table(name)[list(columns)]) for name, columns in figure.also.items()}
-            yield from groups(figure, table(figure.table) if figure.table else None, also)
+            kept = experiments(rows) if figure.a_line_a_row and limit.is_reached else None
+            tables = {name: of_experiments(table(name), kept) for name in figure.reads()}
+            also = {name: shown(tables[name][list(columns)]) for name, columns in figure.also.items()}
+            fewer = any(len(tables[name]) < len(table(name)) for name in tables)
+            note = f" Drawn are the {limit.shown:,} rows that the report shows, of {limit.total:,}." if fewer else ""
+            yield from groups(figure, tables[figure.table] if figure.table else None, also, note)
 
 
-def groups(figure: Figure, data: "pd.DataFrame | None", also: Mapping[str, "pd.DataFrame"]) -> Iterator[Drawn]:
-    """The drawings of one figure: one for each combination of BY in its table."""
+def of_experiments(data: "pd.DataFrame", kept: Collection[Experiment] | None) -> "pd.DataFrame":
+    """The rows of some experiments, and of no model; all of them for None or in a table that names none."""
+    if kept is None or not {"corpus", "tokenizer", "model"} <= {*data}:
+        return data
+    keys = zip(data["corpus"], data["tokenizer"], data["model"], strict=True)
+    return data[np.fromiter((key in kept or key[2] == "" for key in keys), dtype=bool, count=len(data))]
+
+
+def groups(
+    figure: Figure, data: "pd.DataFrame | None", also: Mapping[str, "pd.DataFrame"], note: str = ""
+) -> Iterator[Drawn]:
+    """The drawings of one figure: one for each combination of BY in its table; ``note`` closes their captions."""
     if data is None:
-        yield from _drawn(figure, {}, (), {}, also)
+        yield from _drawn(figure, {}, (), {}, also, note)
         return
     data = data[list(figure.reads()[str(figure.table)])]
     parts = data.groupby(list(figure.by), sort=False) if figure.by else [((), data)]
@@ -80,14 +99,14 @@ def groups(figure: Figure, data: "pd.DataFrame | None", also: Mapping[str, "pd.D
         group = dict(zip(figure.by, map(str, values), strict=True))
         visible_part = shown(part.reset_index(drop=True))
         if len(visible_part):
-            yield from _drawn(figure, group, (visible_part,), visible_part.iloc[0].to_dict(), also)
+            yield from _drawn(figure, group, (visible_part,), visible_part.iloc[0].to_dict(), also, note)
 
 
-def _drawn(figure: Figure, group: Any, frames: Any, facts: Any, also: Any) -> Iterator[Drawn]:
+def _drawn(figure: Figure, group: Any, frames: Any, facts: Any, also: Any, note: str) -> Iterator[Drawn]:
     with settings():
         if (sheet := figure.draw(*frames, **also)) is not None:
-            title = figure.title.format(**facts)
-            yield Drawn(figure.name, group, Drawing(title, figure.caption(*frames, **also), sheet))
+            title, caption = figure.title.format(**facts), figure.caption(*frames, **also) + note
+            yield Drawn(figure.name, group, Drawing(title, caption, sheet))
 
 
 def shown(data: "pd.DataFrame") -> "pd.DataFrame":

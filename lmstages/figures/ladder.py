@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 TITLE = "Bits per byte on {corpus}, {split}"
 TABLE = "results"
 BY = ("corpus", "split")
+A_LINE_A_ROW = True
 COLUMNS = (
     *("tokenizer", "model", "title", "family", "category", "rank", "tokens", "bytes", "characters"),
     *("bits_per_byte", "bits_per_byte_low", "bits_per_byte_high", "bits_per_byte_std"),

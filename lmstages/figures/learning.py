@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 TITLE = "Learning on {corpus}, tokens: {tokenizer}"
 TABLE = "curves"
 BY = ("corpus", "tokenizer")
+A_LINE_A_ROW = True
 COLUMNS = ("model", "title", "rank", "seed", "step", "train", "valid")
 STEPS = "steps of gradient descent"
 

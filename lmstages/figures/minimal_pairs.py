@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 TITLE = "Minimal pairs decided rightly: {corpus}, tokens: {tokenizer}"
 TABLE = "minimal_pairs"
 BY = ("corpus", "tokenizer")
+A_LINE_A_ROW = True
 COLUMNS = ("model", "title", "rank", "contrast", "accuracy", "pairs")
 ALL = "all"  # the contrast that holds all others
 HALF = 0.5  # accuracy of a model that guesses

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 TITLE = "Which token follows which: {corpus}, tokens: {tokenizer}"
 TABLE = "pairs"
 BY = ("corpus", "tokenizer")
+A_LINE_A_ROW = True
 COLUMNS = ("model", "first", "second", "count")
 PANEL = 5.65  # inches of height of a matrix with its labels
 COUNTED = ""  # the model of the rows that were counted in train

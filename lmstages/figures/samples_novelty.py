@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 TITLE = "How new samples are: {corpus}, tokens: {tokenizer}"
 TABLE = "novelty"
 BY = ("corpus", "tokenizer")
+A_LINE_A_ROW = True
 DISTINCT = ("distinct_1", "distinct_2", "distinct_3")
 COLUMNS = (
     *("model", "title", "rank", "samples", "unit", "copy_mean", "copy_max", "copy_mean_of_test"),

@@ -23,6 +23,7 @@ COLUMNS = (
     *("section", "keys", "values", "corpus", "split", "tokenizer", "model"),
     *("bits_per_byte", "bits_per_byte_low", "bits_per_byte_high", "bits_per_byte_std"),
 )
+MOST_LINES = MOST_TICKS = 40  # that can be told apart
 SWEPT = {"corpora": "corpus", "tokenizers": "tokenizer", "models": "model"}  # the column that varies with the keys
 
 
@@ -34,7 +35,7 @@ def draw(frame: pd.DataFrame) -> "Figure | None":
     key, values = keys_of(rows)[0], _values(rows)
     figure, axes = canvas(3.6)
     positions, ordered = _value_axis(axes, [row[key] for row in values])
-    lines = _lines(rows, values)
+    lines = lowest_lines(_lines(rows, values), rows)
     for index, (label, members) in enumerate(lines.items()):
         places = [positions[written(values[member][key])] for member in members]
         _draw_line(axes, index, label, places, rows.loc[members], ordered)
@@ -71,6 +72,13 @@ def _lines(rows: pd.DataFrame, values: Sequence[Mapping[str, Any]]) -> dict[str,
     return lines
 
 
+def lowest_lines(lines: Mapping[str, list[int]], rows: pd.DataFrame) -> dict[str, list[int]]:
+    """Those with the lowest points, no more than can be told apart, in their order."""
+    bits = as_floats(rows["bits_per_byte"])
+    lowest = sorted(lines, key=lambda label: bits[lines[label]].min())[:MOST_LINES]
+    return {label: members for label, members in lines.items() if label in lowest}
+
+
 def _value_axis(axes: "Axes", values: Sequence[Any]) -> tuple[dict[str, float], bool]:
     """The position of each value, and whether values have an order: numbers stand by size, words side by side.
 
@@ -81,7 +89,8 @@ def _value_axis(axes: "Axes", values: Sequence[Any]) -> tuple[dict[str, float], 
     if ordered and min(values) > 0 and max(values) > 10 * min(values):
         axes.set_xscale("log")
     positions = {word: float(value if ordered else index) for index, (word, value) in enumerate(once.items())}
-    axes.set_xticks(list(positions.values()), list(positions))
+    ticks = dict([*positions.items()][:: -(-len(positions) // MOST_TICKS)])
+    axes.set_xticks(list(ticks.values()), list(ticks))
     axes.set_xticks([], minor=True)
     axes.margins(x=0.06)
     return positions, ordered
@@ -110,7 +119,9 @@ def caption(frame: pd.DataFrame) -> str:
     lowest = f"the lowest point is {row['bits_per_byte']:.3f} at {visible(where)}"
     text = ", ".join(row[name] for name in ("corpus", "tokenizer", "split"))
     ends = f", the highest is {rows.loc[worst, 'bits_per_byte']:.3f}" if len(rows) > 1 else ""
+    count = len(_lines(rows, _values(rows)))
+    left = f" Drawn are the {MOST_LINES} lines of {count:,} with the lowest points." if count > MOST_LINES else ""
     return (
         f"The same entry of the config, one key changed at a time: {lowest} ({text}){ends}. "
-        "The vertical axis begins near the lowest point, not at zero."
+        f"The vertical axis begins near the lowest point, not at zero.{left}"
     )

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 TITLE = "One text under several tokenizers: {corpus}, {split}"
 TABLE = "differences"
 BY = ("corpus", "split")
+A_LINE_A_ROW = True
 COLUMNS = (
     *("a_corpus", "a_tokenizer", "a_model", "b_corpus", "b_tokenizer", "b_model"),
     *("difference", "p_holm"),

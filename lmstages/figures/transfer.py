@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 TITLE = "Withheld couples of words: {corpus}, {split}"
 TABLE = "transfer"
 BY = ("corpus", "split")
+A_LINE_A_ROW = True
 COLUMNS = (
     *("tokenizer", "model", "title", "rank", "couples", "withheld", "sees"),
     *("gap_bits", "gap_bits_low", "gap_bits_high", "reference_bits"),

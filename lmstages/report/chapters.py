@@ -12,6 +12,7 @@ from lmstages.report.entries import Entry, best_static
 from lmstages.report.grids import SUBJECTS, Topic, measured, topics
 from lmstages.results.frame import Results, groups
 from lmstages.results.schema import Corpora, Result
+from lmstages.results.selection import Limit
 
 Tables = Mapping[str, Sequence[Any]]
 COSTS = ("parameters", "compute", "fit_time")
@@ -61,18 +62,21 @@ class Chapter:
     others: Sequence[EmbeddedFigure]
 
 
-def chapters(results: Results, entries: Sequence[Entry], figures: Figures) -> list[Chapter]:
-    """One for each corpus of the run, also where no row has a score."""
+def chapters(results: Results, entries: Sequence[Entry], figures: Figures, limit: Limit) -> list[Chapter]:
+    """One for each corpus of the run, also where no row has a score; of too many corpora those with rows to show."""
     corpora: Mapping[str, list[Corpora]]
     corpora = {name: same for (name,), same in groups(results.records("corpora"), "corpus").items()}
     rows = {entry.row.corpus for entry in entries}
     assert rows <= {*corpora}, f"every row's corpus is described; not so: {sorted(rows - {*corpora})}"
     tables = measured(results)
-    ordered = [sorted(sizes, key=lambda size: NAMES.index(size.split)) for sizes in corpora.values()]
-    return [_chapter(tables, sizes, entries, figures) for sizes in ordered]
+    shown = [sizes for name, sizes in corpora.items() if name in rows or not limit.is_reached]
+    ordered = [sorted(sizes, key=lambda size: NAMES.index(size.split)) for sizes in shown]
+    return [_chapter(tables, sizes, entries, figures, limit) for sizes in ordered]
 
 
-def _chapter(tables: Tables, sizes: Sequence[Corpora], entries: Sequence[Entry], figures: Figures) -> Chapter:
+def _chapter(
+    tables: Tables, sizes: Sequence[Corpora], entries: Sequence[Entry], figures: Figures, limit: Limit
+) -> Chapter:
     corpus = sizes[0].corpus
     own = [entry for entry in entries if entry.row.corpus == corpus]
     splits = dict.fromkeys(entry.row.split for entry in own)
@@ -84,7 +88,7 @@ def _chapter(tables: Tables, sizes: Sequence[Corpora], entries: Sequence[Entry],
         [_split(corpus, name, [entry for entry in own if entry.row.split == name], figures) for name in splits],
         figures.of("learning", corpus=corpus),
         [figure for figure in figures.of(*COUNTS, corpus=corpus) if "model" not in figure.group],
-        topics(tables, corpus, names, figures),
+        topics(tables, corpus, names, figures, limit),
         others,
     )
 

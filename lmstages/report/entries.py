@@ -55,10 +55,10 @@ class Entry:
         return texts
 
 
-def entries(results: Results) -> list[Entry]:
-    """Every row of a run, in the order of the results."""
+def entries(results: Results, rows: Sequence[Result] | None = None) -> list[Entry]:
+    """Every row of a run, or those that are given, in the order of the results."""
     published = published_by_row(results)
-    return [_entry(results, row, published.get(row.key, [])) for row in results.rows]
+    return [_entry(results, row, published.get(row.key, [])) for row in (results.rows if rows is None else rows)]
 
 
 def _entry(results: Results, row: Result, published: Sequence[PublishedFigure]) -> Entry:

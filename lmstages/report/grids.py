@@ -14,6 +14,7 @@ from lmstages.report.embedded import EmbeddedFigure, Figures
 from lmstages.results.formatting import DASH, count, decimal, interval, significant
 from lmstages.results.frame import Results, groups
 from lmstages.results.schema import TABLES, MinimalPairs, columns
+from lmstages.results.selection import EVERY_ROW, Limit
 
 
 @dataclass(frozen=True)
@@ -43,6 +44,7 @@ class Topic:
     sentence: str
     figures: Sequence[EmbeddedFigure]
     grid: Grid | None
+    limit: Limit
 
 
 @dataclass(frozen=True)
@@ -176,19 +178,30 @@ def measured(results: Results) -> dict[str, list[Any]]:
     return {name: results.rows if name == "results" else results.records(name) for name in names}
 
 
-def topics(tables: Mapping[str, Sequence[Any]], corpus: str, names: Names, figures: Figures) -> list[Topic]:
-    """Everything that was measured of a corpus besides scores, in a fixed order."""
-    every = (_topic(subject, tables[subject.table], corpus, names, figures) for subject in SUBJECTS)
+def topics(
+    tables: Mapping[str, Sequence[Any]], corpus: str, names: Names, figures: Figures, limit: Limit
+) -> list[Topic]:
+    """Everything that was measured of a corpus besides scores, in a fixed order; ``names`` of the rows to show."""
+    kept = names if limit.is_reached else None
+    every = (_topic(subject, tables[subject.table], corpus, names, kept, figures) for subject in SUBJECTS)
     return [topic for topic in every if topic.grid or topic.figures]
 
 
-def _topic(subject: Subject, records: Sequence[Any], corpus: str, names: Names, figures: Figures) -> Topic:
-    rows = [row for row in records if row.corpus == corpus and subject.says_something(row)]
+def _topic(
+    subject: Subject, records: Sequence[Any], corpus: str, names: Names, kept: Names | None, figures: Figures
+) -> Topic:
+    every = [row for row in records if row.corpus == corpus and subject.says_something(row)]
+    rows = every if kept is None else [row for row in every if _model(row) in kept or not hasattr(row, "model")]
     rows = sorted(rows, key=lambda row: (row.split if hasattr(row, "split") else "", getattr(row, "rank", 0)))
+    limit = Limit(len(rows), len(every), EVERY_ROW if subject.table == "results" else f"tables/{subject.table}.parquet")
     drawn = figures.of(*subject.figures, corpus=corpus)
     if subject.table == "minimal_pairs":
-        return Topic(subject.title, PAIRS, drawn, pairs_grid(rows, names) if rows else None)
-    return Topic(subject.title, subject.sentence, drawn, grid(subject, rows, names) if rows else None)
+        return Topic(subject.title, PAIRS, drawn, pairs_grid(rows, names) if rows else None, limit)
+    return Topic(subject.title, subject.sentence, drawn, grid(subject, rows, names) if rows else None, limit)
+
+
+def _model(row: Any) -> tuple[str, str]:
+    return getattr(row, "tokenizer", ""), getattr(row, "model", "")
 
 
 def grid(subject: Subject, rows: Sequence[Any], names: Names) -> Grid:

@@ -23,20 +23,23 @@ from lmstages.report.entries import differs_from_below, entries
 from lmstages.results import formatting
 from lmstages.results.formatting import DASH, MINUS
 from lmstages.results.frame import Results
+from lmstages.results.selection import EVERY_ROW, Limit, shown_rows
 
 
 def render(results: Results, figures: Figures) -> str:
     """The whole page: no address, no network, the same bytes for the same results."""
-    rows, run = entries(results), visible(results.facts["run"])
+    rows, run = entries(results, shown_rows(results.rows)), visible(results.facts["run"])
+    limit = Limit(len(rows), len(results.rows))
     parts: dict[str, Any] = {
-        "chapters": chapters.chapters(results, rows, figures),
+        "limit": limit,
+        "chapters": chapters.chapters(results, rows, figures, limit),
         "table": columns.table(run, rows),
         "models": sections.models(rows, figures),
         "sweeps": sections.sweeps(results, figures),
         "printed": [all_visible(figure) for figure in results.records("published")],
         "estimation": sections.estimated(figures) if results.facts.get("estimation") else None,
-        "downloads": _downloads(results),
-        "failed": [entry for entry in rows if entry.row.status != "ok"],
+        "downloads": BESIDE_THE_PAGE if limit.is_reached else _downloads(results),
+        "failed": sum(row.status != "ok" for row in results.rows),
         "has_samples": any(entry.samples for entry in rows),
     }
     constants = {"filters": columns.FILTERS, "legend": passages.legend(), "DASH": DASH, "MINUS": MINUS}
@@ -81,6 +84,7 @@ def _sorted_by(value: float | None) -> str:
     return str(value) if math.isfinite(value) else f"{'-' if value < 0 else ''}Infinity"
 
 
+BESIDE_THE_PAGE = [("", "CSV", EVERY_ROW), ("", "Markdown", "table.md"), ("", "LaTeX", "table.tex")]
 FILTERS: dict[str, Any] = {
     "decimal": formatting.decimal,
     "count": formatting.count,
@@ -99,7 +103,10 @@ FILTERS: dict[str, Any] = {
 
 
 def _downloads(results: Results) -> list[tuple[str, str, str]]:
-    """The tables to take away: file name, what it is, and the file itself as an address of its own."""
+    """The tables to take away: file name, what it is, and the file itself as an address of its own.
+
+    Of a run with more rows than a page shows they are the files beside the page, which it need not hold once more.
+    """
     files = (
         ("table.csv", "CSV", "text/csv", tables.table_csv(results)),
         ("table.md", "Markdown", "text/markdown", tables.table_markdown(results)),

@@ -14,6 +14,7 @@ from lmstages.report.entries import Entry
 from lmstages.results.formatting import in_words
 from lmstages.results.frame import Results, groups
 from lmstages.results.schema import SweepPoint
+from lmstages.results.selection import Limit, fewest_bits
 
 CURVE = "learning_of_model"
 
@@ -85,6 +86,7 @@ class Sweep:
     lines: Sequence[tuple[Sequence[str], SweepPoint]]
     lowest: float | None
     figures: Sequence[EmbeddedFigure]
+    limit: Limit
 
 
 def sweeps(results: Results, figures: Figures) -> list[Sweep]:
@@ -95,11 +97,13 @@ def sweeps(results: Results, figures: Figures) -> list[Sweep]:
 
 def _sweep(name: str, points: Sequence[SweepPoint], figures: Figures) -> Sweep:
     keys = [visible(key).replace("_", " ") for key in json.loads(points[0].keys)]
-    values = [[visible(in_words(value)) for value in json.loads(point.values)] for point in points]
-    lines = list(zip(values, map(all_visible, points), strict=True))
     lowest = min((point.bits_per_byte for point in points if point.bits_per_byte is not None), default=None)
+    shown = fewest_bits(points)
+    values = [[visible(in_words(value)) for value in json.loads(point.values)] for point in shown]
+    lines = list(zip(values, map(all_visible, shown), strict=True))
+    limit = Limit(len(shown), len(points), "tables/sweeps.parquet")
     title = f"{visible(name)}: bits per byte over {' and '.join(keys)}"
-    return Sweep(visible(name), title, keys, lines, lowest, figures.besides((), sweep=name))
+    return Sweep(visible(name), title, keys, lines, lowest, figures.besides((), sweep=name), limit)
 
 
 # Estimation

@@ -20,17 +20,21 @@ import pandas as pd
 from lmstages.core import artifacts
 from lmstages.core.errors import UserError, did_you_mean
 from lmstages.results.formatting import spreadsheet_text
-from lmstages.results.schema import OUTPUTS, Result, columns
+from lmstages.results.schema import OUTPUTS, Columns, Result, columns
 
 Row = TypeVar("Row")
 
 
 def frame(table: str, rows: Iterable[Any]) -> pd.DataFrame:
     """Rows of one table -> a frame whose columns have the declared types, also where there is no row."""
-    records, declared = list(rows), columns(OUTPUTS[table])
-    assert all(type(row) is OUTPUTS[table] for row in records), f"rows of {table} are {OUTPUTS[table].__name__}"
-    data = {column.name: [getattr(row, column.name) for row in records] for column in declared}
+    declared = columns(OUTPUTS[table])
+    data = rows.columns if isinstance(rows, Columns) else _by_column(table, list(rows))
     return pd.DataFrame({c.name: pd.Series(data[c.name], dtype=c.dtype) for c in declared})
+
+
+def _by_column(table: str, records: Sequence[Any]) -> dict[str, list[Any]]:
+    assert all(type(row) is OUTPUTS[table] for row in records), f"rows of {table} are {OUTPUTS[table].__name__}"
+    return {column.name: [getattr(row, column.name) for row in records] for column in columns(OUTPUTS[table])}
 
 
 def rows(table: str, data: pd.DataFrame) -> list[Any]:

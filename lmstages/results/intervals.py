@@ -8,7 +8,7 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
@@ -17,7 +17,7 @@ from lmstages.core.errors import UserError
 from lmstages.corpora import splits
 from lmstages.evaluation.score_files import Scores
 from lmstages.results import statistics
-from lmstages.results.schema import Difference, Result
+from lmstages.results.schema import Columns, Difference, Result, columns
 
 Key = tuple[str, str, str, str]  # corpus, tokenizer, model, split
 BETTER_THAN_THE_SOURCE = "better than the source"
@@ -83,17 +83,20 @@ def must_cover(scores: Scores, text: Text, where: str) -> None:
 
 def attach(
     rows: Sequence[Result], profiles: Mapping[Key, Profile], texts: Mapping[tuple[str, str], Text]
-) -> list[Difference]:
+) -> Columns[Difference]:
     """Give every row its interval, the row below it and its flag; returns the differences of all pairs."""
     by_text: dict[tuple[str, str], list[Result]] = {}
     for row in rows:
         blocks = profiles.get(row.key)
         if blocks and np.isfinite(blocks.nats).all():
             by_text.setdefault((texts[row.corpus, row.split].sha256, row.split), []).append(row)
-    return [difference for same in by_text.values() for difference in _of_one_text(same, profiles)]
+    tables = [_of_one_text(same, profiles).columns() for same in by_text.values()]
+    empty = {column.name: np.zeros(0, object if column.dtype == "string" else float) for column in columns(Difference)}
+    joined = {name: np.concatenate([none, *(table[name] for table in tables)]) for name, none in empty.items()}
+    return Columns(Difference, joined)
 
 
-def _of_one_text(rows: list[Result], profiles: Mapping[Key, Profile]) -> list[Difference]:
+def _of_one_text(rows: list[Result], profiles: Mapping[Key, Profile]) -> "Pairs":
     """All rows over one text: the longest correlation among them decides the blocks of all."""
     nats, sizes = in_blocks([profiles[row.key] for row in rows])
     for row, (low, high) in zip(rows, statistics.row_intervals(nats, sizes).tolist(), strict=True):
@@ -101,11 +104,32 @@ def _of_one_text(rows: list[Result], profiles: Mapping[Key, Profile]) -> list[Di
     order = sorted(range(len(rows)), key=lambda index: rows[index].family == "oracle")
     oracles = sum(row.family == "oracle" for row in rows)
     kept = order[: len(rows) - max(0, oracles - 1)]  # corpora that share a text have one source
-    tested = statistics.differences(nats[kept], sizes[kept])
-    differences = [_difference(rows[kept[pair.a]], rows[kept[pair.b]], pair) for pair in tested]
-    _set_below(rows, differences)
-    _flag_better(rows, differences)
-    return differences
+    pairs = Pairs([rows[index] for index in kept], statistics.paired_differences(nats[kept], sizes[kept]))
+    _set_below(rows, pairs)
+    _flag_better(pairs)
+    return pairs
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """The rows of one text that were compared, and the difference of every two of them."""
+
+    rows: Sequence[Result]
+    tested: statistics.PairedDifferences
+
+    def columns(self) -> dict[str, np.ndarray]:
+        """Those of ``schema.Difference``."""
+        names = ("corpus", "tokenizer", "model")
+        texts = {name: np.array([getattr(row, name) for row in self.rows], dtype=object) for name in (*names, "split")}
+        sides = {f"a_{name}": texts[name][self.tested.a] for name in names}
+        sides |= {f"b_{name}": texts[name][self.tested.b] for name in names}
+        numbers = {name: getattr(self.tested, name) for name in ("difference", "low", "high", "p", "p_holm")}
+        return {**{name: texts[name][self.tested.a] for name in ("corpus", "split")}, **sides, **numbers}
+
+    def between(self, a: int, b: int) -> statistics.PairedDifference:
+        """The pair of two rows, by their indices a < b."""
+        pair = a * (2 * len(self.rows) - a - 1) // 2 + b - a - 1
+        return statistics.PairedDifference(*(column[pair].item() for column in self.tested))
 
 
 def in_blocks(profiles: Sequence[Profile]) -> tuple[np.ndarray, np.ndarray]:
@@ -140,52 +164,37 @@ def perplexity(nats_per_token: float) -> float:
     return math.exp(nats_per_token) if nats_per_token < LARGEST else math.inf
 
 
-def _difference(a: Result, b: Result, pair: statistics.PairedDifference) -> Difference:
-    sides: dict[str, Any] = {f"a_{name}": getattr(a, name) for name in ("corpus", "tokenizer", "model")}
-    sides |= {f"b_{name}": getattr(b, name) for name in ("corpus", "tokenizer", "model")}
-    tested: dict[str, Any] = {name: getattr(pair, name) for name in ("difference", "low", "high", "p", "p_holm")}
-    return Difference(corpus=a.corpus, split=a.split, **sides, **tested)
-
-
-def _set_below(rows: Sequence[Result], differences: Iterable[Difference]) -> None:
+def _set_below(rows: Sequence[Result], pairs: Pairs) -> None:
     """Each row against the one before it on the ladder: of its own tokenizer, or else the last of a lower rank.
 
     An ensemble stands beside the ladder, above its members: it is no other row's neighbour.
     """
-    tested = {(_side_a(pair), _side_b(pair)): pair for pair in differences}
-    for index, row in enumerate(rows):
-        if row.family == "oracle":
-            continue
-        ladder = [other for other in rows if other.corpus == row.corpus and not other.ensemble_of]
-        before = {id(other) for other in rows[:index]}
-        same = [other for other in ladder if other.tokenizer == row.tokenizer and id(other) in before]
-        others = sorted((other for other in ladder if other.rank < row.rank), key=lambda other: other.rank)
-        for below in (same or others)[-1:]:
-            _compare(row, below, tested)
+    indices = {row.key: index for index, row in enumerate(pairs.rows)} if len(pairs.tested.a) else {}
+    ladders: dict[str, list[Result]] = {}
+    for row in rows:
+        ladders.setdefault(row.corpus, []).extend([] if row.ensemble_of else [row])
+    before: dict[tuple[str, str], Result] = {}
+    for row in rows:
+        if row.family != "oracle":
+            below = before.get((row.corpus, row.tokenizer)) or _last_of_lower_rank(row, ladders[row.corpus])
+            if below is not None and row.key in indices and below.key in indices:
+                _compare(row, below, indices, pairs)
+        if not row.ensemble_of:
+            before[row.corpus, row.tokenizer] = row
 
 
-def _compare(row: Result, below: Result, tested: Mapping[tuple[Any, Any], Difference]) -> None:
+def _last_of_lower_rank(row: Result, ladder: Iterable[Result]) -> Result | None:
+    lower = sorted((other for other in ladder if other.rank < row.rank), key=lambda other: other.rank)
+    return lower[-1] if lower else None
+
+
+def _compare(row: Result, below: Result, indices: Mapping[Key, int], pairs: Pairs) -> None:
     """Row less the row below it; negative where it is better."""
-    forward, backward = (_side(row), _side(below)), (_side(below), _side(row))
-    pair = tested.get(forward) or tested.get(backward)
-    if pair is None:
-        return
-    sign = 1 if forward in tested else -1
+    forward = indices[row.key] < indices[below.key]
+    pair, sign = pairs.between(*sorted((indices[row.key], indices[below.key]))), 1 if forward else -1
     row.below_model, row.below_tokenizer, row.below_difference = below.model, below.tokenizer, sign * pair.difference
     row.below_low, row.below_high = sorted((sign * pair.low, sign * pair.high))
     row.below_p, row.below_p_holm = pair.p, pair.p_holm
-
-
-def _side(row: Result) -> tuple[str, str, str]:
-    return row.corpus, row.tokenizer, row.model
-
-
-def _side_a(pair: Difference) -> tuple[str, str, str]:
-    return pair.a_corpus, pair.a_tokenizer, pair.a_model
-
-
-def _side_b(pair: Difference) -> tuple[str, str, str]:
-    return pair.b_corpus, pair.b_tokenizer, pair.b_model
 
 
 # ---------------------------------------------------------------- flags
@@ -219,17 +228,17 @@ def flag_beyond(row: Result) -> None:
         row.flag = f"perplexity beyond e^{LARGEST}: {row.nats_per_token:.4g} nats per token, yet no token is impossible"
 
 
-def _flag_better(rows: Sequence[Result], differences: Iterable[Difference]) -> None:
+def _flag_better(pairs: Pairs) -> None:
     """No model can beat the source of a text on average, but on the text it was fitted on."""
-    by_side = {_side(row): row for row in rows}
-    for pair in differences:
-        against_oracle = pair.b_model == "oracle" and by_side[_side_b(pair)].family == "oracle"
-        if pair.split != "train" and against_oracle and pair.high < 0:
-            by_side[_side_a(pair)].flag = (
-                f"{BETTER_THAN_THE_SOURCE}: {pair.difference:.4f} bits per byte against the oracle, interval"
-                f" {pair.low:.4f} to {pair.high:.4f}; a probability or a byte count is wrong, or held-out text was"
-                " learned"
-            )
+    rows, tested = pairs.rows, pairs.tested
+    source = np.array([row.family == row.model == "oracle" and row.split != "train" for row in rows], dtype=bool)
+    for pair in np.flatnonzero(source[tested.b] & (tested.high < 0)).tolist():
+        difference, low, high = (float(column[pair]) for column in (tested.difference, tested.low, tested.high))
+        rows[tested.a[pair]].flag = (
+            f"{BETTER_THAN_THE_SOURCE}: {difference:.4f} bits per byte against the oracle, interval"
+            f" {low:.4f} to {high:.4f}; a probability or a byte count is wrong, or held-out text was"
+            " learned"
+        )
 
 
 def impossible(rows: Iterable[Result]) -> list[str]:

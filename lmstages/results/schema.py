@@ -10,8 +10,11 @@ of columns in the documentation is generated from this file.
 Imports no pandas: ``frame`` makes data frames of these rows.
 """
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
-from typing import Annotated, Any, NamedTuple, get_args, get_type_hints
+from typing import Annotated, Any, NamedTuple, TypeVar, get_args, get_type_hints, overload
+
+Row = TypeVar("Row")
 
 NOT_ON_THE_LADDER = ("compressor", "oracle")  # families that are no models: they close a table, in this order
 
@@ -553,6 +556,31 @@ TABLES: dict[str, type[Any]] = {  # by the name of the file; ``results`` lies at
     "attention": AttentionWeight,
 }
 OUTPUTS: dict[str, type[Any]] = TABLES | {"changes": Change}  # with what commands write besides
+
+
+@dataclass(frozen=True, eq=False)
+class Columns(Sequence[Row]):
+    """Rows of a table held as numpy arrays by column, since a thousand models are half a million pairs.
+
+    A row is made when it is asked for; ``frame`` takes the columns as they are.
+    """
+
+    row: type[Row]
+    columns: Mapping[str, Any]
+
+    def __len__(self) -> int:
+        return len(next(iter(self.columns.values())))
+
+    @overload
+    def __getitem__(self, index: int) -> Row: ...
+    @overload
+    def __getitem__(self, index: slice) -> "Columns[Row]": ...
+    def __getitem__(self, index: int | slice) -> "Row | Columns[Row]":
+        if isinstance(index, slice):
+            return Columns(self.row, {name: column[index] for name, column in self.columns.items()})
+        return self.row(**{name: column[[index]].tolist()[0] for name, column in self.columns.items()})
+
+
 DTYPES = {str: "string", int: "Int64", float: "float64", bool: "boolean"}
 
 

@@ -29,6 +29,8 @@ FEWEST_DOCUMENTS = 20  # below that blocks are cut by length
 FEWEST_BLOCKS = 6  # below that no interval is given
 MOST_BLOCKS = 2000
 DRAWN_AT_ONCE = 1 << 21  # random numbers, bounds memory
+MANY_PAIRS = 10_000  # from here on compiled code saves more time than it takes to load
+COUNTED_AT_ONCE = 512  # flips, whose sums of all rows stay in the processor's cache
 
 
 class PairedDifference(NamedTuple):
@@ -41,6 +43,18 @@ class PairedDifference(NamedTuple):
     high: float
     p: float
     p_holm: float
+
+
+class PairedDifferences(NamedTuple):
+    """``PairedDifference`` of every pair of a table's rows as columns (P,), in the order of ``np.triu_indices``."""
+
+    a: np.ndarray
+    b: np.ndarray
+    difference: np.ndarray
+    low: np.ndarray
+    high: np.ndarray
+    p: np.ndarray
+    p_holm: np.ndarray
 
 
 # ---------------------------------------------------------------- blocks
@@ -131,13 +145,17 @@ def _counts(resamples: int, blocks: int, draws: np.random.Generator) -> Iterator
 
 
 def interval(ratios: np.ndarray, blocks: int) -> np.ndarray:
-    """(R, ...) resampled figures -> (2, ...) the ends of a 95 % percentile interval.
+    """(R, ...) resampled figures, whose order is lost -> (2, ...) the ends of a 95 % percentile interval.
 
     Percentiles over K blocks are too narrow by sqrt(1 - 1/K), and by as much as the normal is narrower than Student's
     t; wider percentiles make up for both (Hesterberg 2015, section 5.3).
     """
-    outer = float(ndtr(math.sqrt(blocks / (blocks - 1)) * stdtrit(blocks - 1, LEVEL / 2)))
-    return np.quantile(ratios, [outer, 1 - outer], axis=0)
+    outer = _outer(blocks)
+    return np.quantile(ratios, [outer, 1 - outer], axis=0, overwrite_input=True)
+
+
+def _outer(blocks: int) -> float:
+    return float(ndtr(math.sqrt(blocks / (blocks - 1)) * stdtrit(blocks - 1, LEVEL / 2)))
 
 
 def row_intervals(nats: np.ndarray, sizes: np.ndarray) -> np.ndarray:
@@ -151,19 +169,52 @@ def row_intervals(nats: np.ndarray, sizes: np.ndarray) -> np.ndarray:
 
 
 def differences(nats: np.ndarray, sizes: np.ndarray) -> list[PairedDifference]:
+    """``paired_differences`` as one tuple a pair, for few rows."""
+    columns = (column.tolist() for column in paired_differences(nats, sizes))
+    return [PairedDifference(*pair) for pair in zip(*columns, strict=True)]
+
+
+def paired_differences(nats: np.ndarray, sizes: np.ndarray) -> PairedDifferences:
     """(M, K), (M, K) -> every pair of M rows, over the blocks of which all rows scored the same bytes."""
     shared = (sizes == sizes[0]).all(0) & (sizes[0] > 0)
     nats, sizes = nats[:, shared], sizes[:, shared]
     blocks = nats.shape[1]
     if len(nats) < 2 or blocks < FEWEST_BLOCKS:
-        return []
-    ratios, means = resampled(nats, sizes), nats.sum(1) / sizes.sum(1) / math.log(2)
+        return PairedDifferences(*np.zeros((2, 0), dtype=np.int64), *np.zeros((5, 0)))
+    means = nats.sum(1) / sizes.sum(1) / math.log(2)
     first, second = np.triu_indices(len(nats), 1)
-    ends = [interval(ratios[:, [a]] - ratios[:, a + 1 :], blocks) for a in range(len(nats) - 1)]
-    low, high = np.concatenate(ends, axis=1)
+    low, high = _paired_intervals(resampled(nats, sizes), blocks)
     p = sign_flips(nats)
-    rows = zip(first, second, means[first] - means[second], low, high, p, holm(p), strict=True)
-    return [PairedDifference(int(a), int(b), *map(float, rest)) for a, b, *rest in rows]
+    return PairedDifferences(first, second, means[first] - means[second], low, high, p, holm(p))
+
+
+def _paired_intervals(ratios: np.ndarray, blocks: int) -> np.ndarray:
+    """(R, M) resampled figures of rows -> (2, P) ends of the interval of every pair's difference."""
+    by_row, rows = np.ascontiguousarray(ratios.T), range(ratios.shape[1] - 1)
+    if _are_many(len(by_row)):
+        return np.concatenate([_compiled_intervals(by_row, a, _outer(blocks)) for a in rows], axis=1)
+    return np.concatenate([interval((by_row[a] - by_row[a + 1 :]).T, blocks) for a in rows], axis=1)
+
+
+def _are_many(rows: int) -> bool:
+    return rows * (rows - 1) // 2 >= MANY_PAIRS
+
+
+def _compiled_intervals(by_row: np.ndarray, a: int, outer: float) -> np.ndarray:
+    """(M, R) resampled figures -> (2, M - a - 1) ends of the intervals of row a less each row after it.
+
+    As ``np.quantile`` has them: a straight line between the two sorted differences that are next to an end.
+    """
+    from lmstages.results import pairwise
+
+    last = by_row.shape[1] - 1
+    positions = last * outer, last * (1 - outer)
+    sorted_differences = np.empty((len(by_row) - a - 1, 4))
+    pairwise.order_statistics(by_row, a, int(positions[0]), int(positions[1]), sorted_differences)
+    lower, upper = sorted_differences.T[[0, 2]], sorted_differences.T[[1, 3]]
+    fraction = np.array([[position - int(position)] for position in positions])
+    step = upper - lower
+    return np.where(fraction < 0.5, lower + step * fraction, upper - step * (1 - fraction))
 
 
 def sign_flips(nats: np.ndarray, seed: int = 0, flips: int = FLIPS) -> np.ndarray:
@@ -175,15 +226,33 @@ def sign_flips(nats: np.ndarray, seed: int = 0, flips: int = FLIPS) -> np.ndarra
     first, second = np.triu_indices(len(nats), 1)
     observed = np.abs(nats.sum(1)[first] - nats.sum(1)[second])
     reached, least = np.zeros(len(first), dtype=np.int64), observed * (1 - 1e-12) - 1e-12
+    count = _count_compiled if _are_many(len(nats)) else _count_reached
     for signs in _signs(flips, nats.shape[1], np.random.default_rng([seed, 1])):
-        sums = (signs @ nats.T).T
-        for a in range(len(nats) - 1):
-            pairs = slice(int(np.searchsorted(first, a)), int(np.searchsorted(first, a + 1)))
-            reached[pairs] += (np.abs(sums[a] - sums[a + 1 :]) >= least[pairs, None]).sum(1)
+        count((signs @ nats.T).T, least, reached)
     p = (1 + reached) / (1 + flips)
-    squares = np.array([((nats[a] - nats[b]) ** 2).sum() for a, b in zip(first, second, strict=True)])
+    squares = np.concatenate([_squared_distances(nats[a], nats[a + 1 :]) for a in range(len(nats) - 1)])
     bound = 2 * np.exp(-(observed**2) / np.maximum(2 * squares, 1e-300))
     return np.where(reached == 0, np.minimum(p, bound), p)
+
+
+def _count_reached(sums: np.ndarray, least: np.ndarray, reached: np.ndarray) -> None:
+    """(M, F) sums of M rows under F flips, (P,) distances -> adds to (P,) counts in how many a pair is so far apart."""
+    begin = 0
+    for a in range(len(sums) - 1):
+        pairs = slice(begin, begin := begin + len(sums) - a - 1)
+        reached[pairs] += (np.abs(sums[a] - sums[a + 1 :]) >= least[pairs, None]).sum(1)
+
+
+def _count_compiled(sums: np.ndarray, least: np.ndarray, reached: np.ndarray) -> None:
+    from lmstages.results import pairwise
+
+    for start in range(0, sums.shape[1], COUNTED_AT_ONCE):
+        pairwise.count_reached(np.ascontiguousarray(sums[:, start : start + COUNTED_AT_ONCE]), least, reached)
+
+
+def _squared_distances(row: np.ndarray, others: np.ndarray) -> np.ndarray:
+    """(K,), (N, K) -> (N,), each the sum over contiguous numbers that two rows alone give, to the last bit."""
+    return (np.subtract(row, others, order="C") ** 2).sum(1)
 
 
 def _signs(flips: int, blocks: int, draws: np.random.Generator) -> Iterator[np.ndarray]:

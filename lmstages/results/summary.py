@@ -18,7 +18,7 @@ from lmstages.results.inspections import Inspections
 from lmstages.results.intervals import Key, Profile, Text, profile
 from lmstages.results.published import set_beside
 from lmstages.results.rows import Scored, compressor_rows, measures, model_rows, oracle_rows
-from lmstages.results.schema import NOT_ON_THE_LADDER, TABLES, Corpora, CurvePoint, Result, Seed
+from lmstages.results.schema import NOT_ON_THE_LADDER, TABLES, Corpora, CurvePoint, Difference, Result, Seed
 
 Section = Mapping[str, Any]
 
@@ -112,7 +112,7 @@ class _Compared:
 
     rows: list[Result]
     seeds: list[Seed]
-    differences: list[Any]
+    differences: Sequence[Difference]
 
     @classmethod
     def of(cls, root: Path, section: Section, corpora: Sequence[Corpora]) -> "_Compared":

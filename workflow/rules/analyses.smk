@@ -86,6 +86,6 @@ rule analyse:
         corpus=subpath(output.rows, parent=True),
         code=code_hash("analyse"),
     shell:
-        '"${{LMSTAGES_PYTHON:-python}}" -m lmstages analyse --corpus {params.corpus:q} --out {output.rows:q} --section {params.section:q}'
+        'printf %s {params.section:q} | "${{LMSTAGES_PYTHON:-python}}" -m lmstages analyse --corpus {params.corpus:q} --out {output.rows:q} --section -'
         " --code {params.code:q}"
         " 2>&1 | tee -i {log:q} >&2"

@@ -7,6 +7,7 @@ import os
 import shlex
 import sys
 from contextlib import redirect_stderr
+from functools import cache
 from io import StringIO
 from pathlib import Path
 
@@ -213,6 +214,9 @@ wildcard_constraints:
     part=NAME,
     stories="all|[1-9][0-9]*",
     seed="[0-9]+",
+
+
+code_hash = cache(code_hash)  # asked for every job, and the same for all of a command and a model's type
 
 
 def section(job):

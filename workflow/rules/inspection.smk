@@ -20,6 +20,6 @@ rule inspect:
         out=subpath(output.inspection, parent=True),
         code=inspect_code,
     shell:
-        '"${{LMSTAGES_PYTHON:-python}}" -m lmstages inspect --tokens {params.tokens:q} --out {params.out:q} --section {params.section:q}'
+        'printf %s {params.section:q} | "${{LMSTAGES_PYTHON:-python}}" -m lmstages inspect --tokens {params.tokens:q} --out {params.out:q} --section -'
         " --threads {threads} --code {params.code:q}"
         " 2>&1 | tee -i {log:q} >&2"

@@ -65,7 +65,7 @@ rule summarize:
         out=subpath(output.results, parent=True),
         code=code_hash("summarize"),
     shell:
-        '"${{LMSTAGES_PYTHON:-python}}" -m lmstages summarize --out {params.out:q} --section {params.section:q}'
+        'printf %s {params.section:q} | "${{LMSTAGES_PYTHON:-python}}" -m lmstages summarize --out {params.out:q} --section -'
         " --code {params.code:q}"
         " 2>&1 | tee -i {log:q} >&2"
 

@@ -13,8 +13,8 @@ from collections.abc import Mapping
 import numpy as np
 
 from lmstages.config.hyperparameters.counts import Cache
+from lmstages.core.compiled import compiled
 from lmstages.core.documents import Arrays, Curve, Documents, history
-from lmstages.models.counts.compiled import compiled
 
 
 @compiled

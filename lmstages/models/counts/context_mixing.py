@@ -27,8 +27,8 @@ from typing import NamedTuple
 import numpy as np
 
 from lmstages.config.hyperparameters.counts import ContextMixing
+from lmstages.core.compiled import compiled
 from lmstages.core.documents import BOUNDARY, Arrays, Documents
-from lmstages.models.counts.compiled import compiled
 from lmstages.models.counts.sequential import PAGE, SequentialModel
 
 # All constants were chosen on parts of tiny Shakespeare's train, learning from other parts of it.

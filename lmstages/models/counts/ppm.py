@@ -18,8 +18,8 @@ followers lead to.
 import numpy as np
 
 from lmstages.config.hyperparameters.counts import PPM
+from lmstages.core.compiled import compiled
 from lmstages.core.documents import BOUNDARY, Documents
-from lmstages.models.counts.compiled import compiled
 from lmstages.models.counts.sequential import PAGE, SequentialModel
 
 # Columns of a node; TOTAL and DISTINCT are n(h) and d(h) of the node as a context.
