@@ -9,9 +9,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from lmstages.analyses.facts import Analyses
 from lmstages.core import artifacts
 from lmstages.core.errors import UserError
-from lmstages.evaluation.score_files import load_scores
+from lmstages.corpora.splits import CorpusFacts, text_path
+from lmstages.evaluation.facts import Oracle, load_fit
+from lmstages.evaluation.score_files import load_oracle
 from lmstages.results import frame, intervals, sweeps
 from lmstages.results.findings import Findings
 from lmstages.results.inspections import Inspections
@@ -68,25 +71,33 @@ def all_tables(root: Path, section: Section) -> dict[str, Sequence[Any]]:
 
 def _corpora(root: Path, corpus: str, splits: Sequence[str], section: Section) -> Iterator[Corpora]:
     """Every split of a corpus; what only the evaluated ones have is empty for the others."""
-    facts = artifacts.load_json(root / corpus / "text" / "corpus.json")
+    facts = _corpus_facts(root / corpus)
     described = {"corpus": corpus, **{name: facts[name] for name in ("description", "origin", "licence")}}
-    oracle, overlap = _oracle(root / corpus, splits), {}
+    oracle, overlap = _oracle(root / corpus, splits, facts), {}
     if section["analyses"]:
-        overlap = artifacts.load_json(root / corpus / "analyses.json")["overlap"]
+        overlap = artifacts.load_json(root / corpus / "analyses.json", Analyses)["overlap"]
     for split, size in facts["splits"].items():
         sizes = {name: size[name] for name in ("documents", "characters", "bytes")}
         yield Corpora(**described, split=split, **sizes, **oracle.get(split, NO_ORACLE), **_overlap(overlap.get(split)))
 
 
+def _corpus_facts(folder: Path) -> dict[str, Any]:
+    """``corpus.json``; a UserError where it is not of the text beside it."""
+    path = folder / "text" / "corpus.json"
+    facts: dict[str, Any] = artifacts.load_json(path, CorpusFacts)
+    artifacts.must_be_of_one_call(path, *(text_path(path.parent, split) for split in facts["splits"]))
+    return facts
+
+
 NO_ORACLE = dict.fromkeys(["oracle_bits_per_byte", "oracle_nats_per_character", "expected_bits_per_byte"])
 
 
-def _oracle(folder: Path, splits: Sequence[str]) -> dict[str, dict[str, float | None]]:
+def _oracle(folder: Path, splits: Sequence[str], facts: Mapping[str, Any]) -> dict[str, dict[str, float | None]]:
     """The entropy of an embedded text; nothing where the source is not known."""
-    if not (folder / "oracle" / "oracle.json").is_file():
+    if facts["origin"] != "embedded":
         return {}
-    expected = artifacts.load_json(folder / "oracle" / "oracle.json")["expected_bits_per_byte"]
-    scores = load_scores(folder / "oracle" / "scores.safetensors")
+    expected = artifacts.load_json(folder / "oracle" / "oracle.json", Oracle)["expected_bits_per_byte"]
+    scores = load_oracle(folder / "oracle", splits)
     measured = {split: measures(scores[split]) for split in splits}
     return {
         split: {
@@ -136,9 +147,10 @@ class _Compared:
 def _scored(root: Path, section: Section) -> Iterator[Scored]:
     """Every row, with the scores that it was made of."""
     for corpus, splits in section["evaluate"].items():
-        yield from oracle_rows(root / corpus, splits)
+        facts = _corpus_facts(root / corpus)
+        if facts["origin"] == "embedded":
+            yield from oracle_rows(root / corpus, splits)
         if section["compressors"]:
-            facts = artifacts.load_json(root / corpus / "text" / "corpus.json")
             yield from compressor_rows(root / corpus, facts)
     for corpus, tokenizer, model, seeds in section["experiments"]:
         folders = [root / corpus / tokenizer / model / f"seed{seed}" for seed in seeds]
@@ -173,7 +185,7 @@ def _curves(root: Path, rows: Sequence[Result]) -> Iterator[CurvePoint]:
     for row in reversed(experiments.values()):
         for seed in row.seeds.split() if not row.ensemble_of else ():
             where: dict[str, Any] = {"corpus": row.corpus, "tokenizer": row.tokenizer, "model": row.model}
-            fit = artifacts.load_json(root.joinpath(*where.values(), f"seed{seed}", "fit.json"))
+            fit = load_fit(root.joinpath(*where.values(), f"seed{seed}"), ["curve"])
             for point in fit["curve"]:
                 yield CurvePoint(**where, title=row.title, rank=row.rank, seed=int(seed), **point)
 
