@@ -23,7 +23,7 @@ class Shape(BaseModel):
 
 
 def problem_of(shape: Any, content: bytes) -> str | None:
-    """Where JSON is not of a shape, and why: ``splits.test.bytes: Input should be a valid integer``; None where it is."""
+    """Where JSON is not of a shape, and why, as ``test.bytes: Input should be a valid integer``; None where it is."""
     try:
         _adapter(shape).validate_json(content)
     except ValidationError as error:

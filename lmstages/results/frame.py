@@ -8,6 +8,7 @@ Text lies by experiment: samples and the highlighted passage in ``evaluation.jso
 """
 
 import json
+import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -64,7 +65,8 @@ def write(folder: Path, table: str, data: pd.DataFrame, made: artifacts.Made) ->
 def read(folder: Path, table: str) -> pd.DataFrame:
     """A table of a results folder; a UserError where it is damaged, of another run, or of another version."""
     path = artifacts.verified(path_of(folder, table))
-    artifacts.must_be_of_one_call(path, folder / FACTS)
+    if os.path.lexists(folder / FACTS):
+        artifacts.must_be_of_one_call(path, folder / FACTS)
     data = _of_parquet(path)
     if problem := _problem(data, columns(OUTPUTS[table])):
         raise UserError(path, f"no table {table} of this version: {problem}", "", artifacts.make_again(path))
@@ -104,7 +106,7 @@ def read_results(path: str | Path) -> pd.DataFrame:
     path = Path(path)
     if path.is_file():
         folder = path.parent if path.name == "results.parquet" else path.parent.parent
-        if path == path_of(folder, path.stem) and path.stem in OUTPUTS and (folder / FACTS).is_file():
+        if path.stem in OUTPUTS and path == path_of(folder, path.stem):
             return read(folder, path.stem)
         return _of_parquet(artifacts.verified(path))
     return read(finished(path), "results")

@@ -4,6 +4,7 @@ Walks the experiments that the run's section names; ``rows`` makes a row of each
 ``findings``, ``inspections``, ``sweeps`` and ``published`` add what else is known. Never loads a model or a text.
 """
 
+import hashlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,12 +30,23 @@ Section = Mapping[str, Any]
 def summarize(root: Path, section: Section, made: artifacts.Made) -> None:
     """Write ``results.parquet``, ``results.csv``, ``tables/`` and ``run.json`` below ``root``."""
     tables = all_tables(root, section)
+    made = {**made, "contents": contents(root, section)}
     for name in TABLES:
         data = frame.frame(name, tables.get(name, ()))
         frame.write(root, name, data, made)
         if name == "results":
             artifacts.save_bytes(root / "results.csv", frame.csv_text(data).encode(), made)
     artifacts.save_json(root / "run.json", {name: section[name] for name in ("run", "estimation")}, made)
+
+
+def contents(root: Path, section: Section) -> str:
+    """A hash of every score file and its facts: what tells the tables of two runs with one config apart."""
+    names = ("fit.json", "scores.safetensors", "evaluation.json")
+    folders = [root.joinpath(*where, f"seed{seed}") for *where, seeds in section["experiments"] for seed in seeds]
+    paths = [root / corpus / "text" / "corpus.json" for corpus in section["evaluate"]]
+    paths += [folder / name for folder in folders for name in names]
+    hashes = "".join(f"{path.relative_to(root)} {artifacts.made_of(path)['sha256']}\n" for path in paths)
+    return hashlib.sha256(hashes.encode()).hexdigest()
 
 
 def all_tables(root: Path, section: Section) -> dict[str, Sequence[Any]]:
