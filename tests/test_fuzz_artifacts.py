@@ -11,14 +11,14 @@ import os
 import shutil
 import signal
 from collections.abc import Callable
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, is_dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from fuzzing import damaged, outcome, positions, replaced
+from fuzzing import at_most, damaged, outcome, positions, replaced
 
 from lmstages.analyses import scores as analyses
 from lmstages.analyses.facts import Probe, Samples
@@ -205,8 +205,8 @@ def _sha256(content: bytes) -> str:
 
 
 def sealed(record: Any) -> bytes:
-    """A record as its writer would leave it; what is no record stays as it is."""
-    if isinstance(record, dict):
+    """A record as its writer would leave it; what no writer can seal stays as it is."""
+    with suppress(ValueError, TypeError, AttributeError):
         record = {key: value for key, value in record.items() if key != artifacts.SEAL}
         record[artifacts.SEAL] = artifacts._seal(record)
     return json.dumps(record).encode()
@@ -389,3 +389,199 @@ def test_damaged_bytes_are_one_line_or_change_nothing(reading, name, count):
             refused += same(reader, expected)
     assert refused > count * 3 // 4
     assert comparable(reader()) == expected
+
+
+# Damage that the record does not show
+
+
+def redrawn(files: Files, draws: np.random.Generator) -> bytes:
+    """Another content of a file: a value of JSON replaced, or bytes of what says how the rest is to be read."""
+    content = files.content
+    if files.path.suffix == ".json":
+        paths = list(positions(json.loads(content)))
+        return json.dumps(replaced(json.loads(content), paths[draws.integers(len(paths))], draws)).encode()
+    heads = {".safetensors": 8 + int.from_bytes(content[:8], "little"), ".npy": artifacts.NPY_HEADER}
+    begin = max(0, len(content) - 4000) if files.path.suffix == ".parquet" else 0
+    return damaged(content, draws, begin, heads.get(files.path.suffix, len(content)))[0]
+
+
+@pytest.mark.parametrize("name", [name for name in READERS if name not in VERIFIED])
+@pytest.mark.parametrize("count", COUNTS)
+def test_another_content_with_a_record_that_fits_is_never_a_traceback(reading, name, count):
+    reader, draws, refused = READERS[name], np.random.default_rng(1), 0
+    with restored(RUN / name) as files:
+        for trial in range(count):
+            if trial % 4:
+                content = redrawn(files, draws)
+                files.write(content, files.fitting(content))
+            else:
+                record = json.loads(files.recorded)
+                paths = list(positions(record))
+                files.write(files.content, sealed(replaced(record, paths[draws.integers(len(paths))], draws)))
+            refused += outcome(lambda: [reader()]) is None
+    assert refused > 0
+
+
+# Every command, with every kind of damage to every kind of file it reads
+
+
+def shown_in_one_line(capsys, command) -> tuple[int, str]:
+    """Exit code and last line of a command; asserts that a refusal is one line and no traceback."""
+    capsys.readouterr()
+    with at_most(60):
+        code = main(list(command))
+    out, error = capsys.readouterr()
+    assert "Traceback" not in error and "bug of lmstages" not in error
+    assert code in (0, 1) and (code == 0 or error.splitlines()[-1].startswith("lmstages: error: "))
+    assert all(line.isprintable() for line in (out + error).splitlines())
+    return code, error.splitlines()[-1] if code else out
+
+
+def tree() -> dict[str, bytes]:
+    return {str(path): path.read_bytes() for path in sorted(RUN.rglob("*")) if path.is_file()}
+
+
+def without_timings(files: dict[str, bytes]) -> dict[str, Any]:
+    return {name: _stripped(name, content, files) for name, content in files.items()}
+
+
+def _stripped(name: str, content: bytes, files: dict[str, bytes]) -> Any:
+    path = Path(name)
+    if path.suffix != ".json":
+        return content
+    if path.parent.name != artifacts.RECORDS:
+        return _timeless(json.loads(content))
+    beside = files.get(str(path.parents[1] / path.stem), b"")
+    timed = any(timing.encode() in beside for timing in TIMINGS)
+    return json.loads(content)["made"] if timed else content
+
+
+def _timeless(content: Any) -> Any:
+    if isinstance(content, dict):
+        return {key: _timeless(value) for key, value in content.items() if key not in TIMINGS}
+    return [_timeless(item) for item in content] if isinstance(content, list) else content
+
+
+MLP, TEXT = "coined/char/mlp/seed0", ("coined/text/test.txt", "coined/text/test.documents.safetensors")
+STREAM = tuple(f"coined/char/tokens/test.{name}" for name in ("npy", "bytes.npy", "starts.npy"))
+FIT = (f"{MLP}/model.safetensors", f"{MLP}/fit.json")
+SCORED = (f"{MLP}/scores.safetensors", f"{MLP}/evaluation.json")
+TABLES = ("results.parquet", "tables/curves.parquet", "run.json")
+READ_BY = {
+    "tokenize": TEXT,
+    "oracle": TEXT,
+    "compress": TEXT[:1],
+    "overlap": TEXT,
+    "contrast": TEXT,
+    "derive": ("coined/char/llama/seed0/model.safetensors", "coined/char/llama/seed0/fit.json"),
+    "quantization_error": ("coined/char/llama_q8/seed0/model.safetensors", "coined/char/llama/seed0/model.safetensors"),
+    "evaluate mlp": (*FIT, *STREAM, *TEXT, "coined/char/tokens/tokenizer.json", "coined/char/tokens/train.npy"),
+    "probe mlp": (*FIT, "coined/char/tokens/train.npy", "coined/char/tokens/tokenizer.json", "coined/contrasts.json"),
+    "mix": (f"{MLP}/fit.json", *SCORED, TEXT[0]),
+    "analyse": (
+        *SCORED,
+        f"{MLP}/samples.json",
+        f"{MLP}/probe.json",
+        "coined/overlap.json",
+        "coined/overlap.safetensors",
+    )
+    + ("coined/contrasts.json", "coined/oracle/scores.safetensors", *TEXT),
+    "inspect": (*FIT, "coined/char/tokens/train.npy", STREAM[0], "coined/char/tokens/tokenizer.json"),
+    "summarize": (FIT[1], *SCORED, "coined/char/both/seed0/scores.safetensors", "coined/own/exported/seed0/fit.json")
+    + ("coined/char/llama_q8/seed0/quantization_error.json", "coined/oracle/oracle.json", "coined/compressors.json")
+    + ("coined/oracle/scores.safetensors", "coined/analyses.json", "coined/transfer.safetensors", *TEXT)
+    + ("coined/char/inspection.json", "coined/text/corpus.json"),
+    "figures": TABLES,
+    "report": (*TABLES, "figures/index.json", "figures/ladder/coined.test.svg", SCORED[1]),
+    "verdict": (TABLES[0], TABLES[2]),
+    "table": (TABLES[0], TABLES[2]),
+    "diff": (TABLES[0], TABLES[2], SCORED[0], *TEXT),
+    "explain": (*FIT, *SCORED, TABLES[0]),
+    "verify": (*FIT, *SCORED, *STREAM, *TEXT, *TABLES, "report.html", "figures/index.json"),
+    "export": ("coined/char/llama/seed0/model.safetensors", "coined/char/tokens/tokenizer.json"),
+}
+CASES = [(command, name) for command, names in READ_BY.items() for name in names]
+OF_THE_SAME_KIND = {f"{MLP}/": "coined/char/bigram/seed0/", "coined/char/llama/": "coined/char/llama_q8/"}
+OF_THE_SAME_KIND |= {"tokens/test": "tokens/valid", "text/test": "text/valid", "tables/curves": "tables/seeds"}
+OF_THE_SAME_KIND |= {"figures/ladder/coined.test.svg": "figures/fit_time/coined.test.svg"}
+
+
+def another_place(name: str) -> Path | None:
+    """A file of the same kind that lies elsewhere in the run."""
+    for part, other in OF_THE_SAME_KIND.items():
+        if part in name and (RUN / name.replace(part, other)).is_file():
+            return RUN / name.replace(part, other)
+    return None
+
+
+def damages(files: Files, other: Path, draws: np.random.Generator):
+    """A name for each damage, and a function that does it; what keeps the content is ``harmless``."""
+    path, content = files.path, files.content
+    record = json.loads(files.recorded)
+    yield "a bit", lambda: files.write(damaged(content, draws, 0, len(content))[0])
+    yield "cut", lambda: files.write(content[: len(content) // 2])
+    yield "empty", lambda: files.write(b"")
+    yield "doubled", lambda: files.write(content * 2)
+    yield "gone", files.remove
+    yield "no record", lambda: files.record.unlink()
+    yield "an empty record", lambda: files.write(content, b"")
+    yield "a record of another hash", lambda: files.write(content, sealed(record | {"sha256": "0" * 64}))
+    yield "another version", lambda: files.write(content, sealed({"sha256": record["sha256"]}))
+    yield "a folder", lambda: (path.unlink(), path.mkdir())
+    yield "a link to nothing", lambda: (path.unlink(), path.symlink_to("nothing"))
+    yield "a link to itself", lambda: (path.unlink(), path.symlink_to(path.name))
+    yield "a pipe", lambda: (path.unlink(), os.mkfifo(path))
+    if (elsewhere := another_place(str(path.relative_to(RUN)))) is not None:
+        sources = (elsewhere.read_bytes(), artifacts.sidecar(elsewhere).read_bytes())
+        yield "another file", lambda: files.write(*sources)
+    if other.is_file() and other.read_bytes() != content:
+        foreign = (other.read_bytes(), artifacts.sidecar(other).read_bytes())
+        yield "another run's file", lambda: files.write(*foreign)
+
+
+@pytest.mark.parametrize("command", [pytest.param(name, marks=pytest.mark.slow) for name in READ_BY])
+def test_every_command_refuses_damage_or_does_as_if_there_were_none(reading, other, capsys, command):
+    arguments, draws = jobs(read_run(Path("quick.yaml")))[BASES.get(command, command)], np.random.default_rng(2)
+    before = tree()
+    expected, code = without_timings(before), None
+    for name in READ_BY[command]:
+        files = Files(RUN / name)
+        for damage, do in damages(files, other / RUN / name, draws):
+            do()
+            damaged_tree = tree()
+            code, shown = shown_in_one_line(capsys, arguments)
+            after = tree()
+            files.restore()
+            if code:
+                assert changed(damaged_tree, after, name) == set(), (name, damage, shown)
+                assert Path(name).name in shown or command == "verify", (name, damage, shown)
+            else:
+                left = without_timings({**after, **{key: before[key] for key in own(name) if key in before}})
+                assert left == expected or command == "explain", (name, damage)
+                assert damage not in ("a bit", "cut", "doubled", "empty") or UNREAD.get((command, name)), (name, damage)
+            put_back(before)
+    assert tree() == before
+
+
+BASES = {"derive": "fit llama_q8"}
+UNREAD: dict[tuple[str, str], bool] = {}
+
+
+def own(name: str) -> tuple[str, str]:
+    """A file and its record."""
+    return str(RUN / name), str(artifacts.sidecar(RUN / name))
+
+
+def changed(before: dict[str, bytes], after: dict[str, bytes], name: str) -> set[str]:
+    return {key for key in before.keys() | after.keys() if before.get(key) != after.get(key)}
+
+
+def put_back(files: dict[str, bytes]) -> None:
+    """The run's folder as it was."""
+    now = tree()
+    for name in now.keys() - files.keys():
+        Path(name).unlink()
+    for name, content in files.items():
+        if now.get(name) != content:
+            Path(name).unlink(missing_ok=True)
+            Path(name).write_bytes(content)
