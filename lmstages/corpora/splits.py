@@ -72,6 +72,12 @@ class SplitText:
 
     def batches(self) -> Iterator[list[Piece]]:
         """All text in order, about PIECE bytes at a time; only a stream is cut within a document."""
+        try:
+            yield from self._batches()
+        except UnicodeDecodeError as error:
+            raise UserError(self.path, "is not UTF-8", "", artifacts.make_again(self.path)) from error
+
+    def _batches(self) -> Iterator[list[Piece]]:
         with open(self.path, "rb") as file:
             if self.stream:
                 yield from ([Piece(text, None)] for text in _stream_pieces(file))

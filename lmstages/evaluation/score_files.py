@@ -96,6 +96,9 @@ def load_experiment(folder: Path, splits: Sequence[str] = ()) -> dict[str, Score
     for made in (path, folder / "evaluation.json"):
         artifacts.must_be_made_from(made, *inputs)
         artifacts.must_be_current(made)
+    for stream in streams:
+        if stream.is_file():
+            artifacts.must_be_current(stream)
     artifacts.must_be_of_one_call(path, folder / "evaluation.json")
     must_hold(path, scores, splits)
     return scores
