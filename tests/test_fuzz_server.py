@@ -382,5 +382,11 @@ def test_https_to_what_speaks_no_tls_is_one_line(folder, caplog, name):
     assert not fetched(folder, caplog, FIXED[name], scheme="https")
 
 
+def test_a_retry_after_that_cannot_be_read_is_called_so(folder):
+    with serving(*FIXED["retry after 'inf'"]) as server, pytest.raises(UserError) as refused:
+        fetch(source(CONTENT, f"http://127.0.0.1:{server.port}/x"), folder / "text.txt", None, {}, limits=LIMITS)
+    assert ": an answer that cannot be read (Invalid Retry-After header: inf); " in str(refused.value)
+
+
 def test_there_are_more_than_a_hundred_answers():
     assert len(FIXED) > 100 and len({hashlib.sha256(name.encode()).digest() for name in FIXED}) == len(FIXED)
