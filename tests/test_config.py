@@ -10,8 +10,9 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from lmstages.config import resources
+from lmstages.config.hyperparameters.counts import Bigram
 from lmstages.config.jobs import Run
-from lmstages.config.ladder import LADDER, MODEL_TYPES
+from lmstages.config.ladder import LADDER, MODEL_TYPES, in_order
 from lmstages.config.reading import read_run, safe_name, text_run
 from lmstages.config.sections import Corpus, Scoring, Tokenizer, config_of, from_section, to_section
 from lmstages.config.strict_yaml import load_yaml
@@ -440,6 +441,24 @@ def test_how_a_model_is_scored_is_no_part_of_its_fit(write):
 
 def test_a_ladder_has_every_name_once():
     assert len({config.name for config in LADDER}) == len({config.title for config in LADDER}) == len(LADDER)
+
+
+def test_a_record_stands_after_another_wherever_it_is_defined():
+    assert in_order(reversed(LADDER)) == LADDER
+    assert [config.name for config in LADDER[:3]] == ["uniform", "unigram", "bigram"]
+
+
+def test_two_records_after_the_same_one_and_one_after_none_are_errors():
+    class Trigram(Bigram):
+        name, after = "trigram", "unigram"
+
+    class Lost(Bigram):
+        name, after = "lost", "bigramm"
+
+    with pytest.raises(AssertionError, match="bigram and trigram both stand after unigram"):
+        in_order([*LADDER, Trigram])
+    with pytest.raises(AssertionError, match="lost: after no model of the ladder"):
+        in_order([*LADDER, Lost])
 
 
 def test_records_do_not_change():

@@ -14,7 +14,7 @@ from importlib import metadata
 from pathlib import Path
 
 PACKAGE = Path(__file__).parents[1]
-RECORDS = ("base", "counts", "neural", "attention", "quantized")
+RECORDS = tuple(sorted(path.stem for path in (PACKAGE / "config" / "hyperparameters").glob("*.py")))
 SECTIONS = frozenset(
     {
         *("lmstages.config.ladder", "lmstages.config.sections", "lmstages.config.run", "lmstages.config.reading"),

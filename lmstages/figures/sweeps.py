@@ -1,4 +1,4 @@
-"""Sweeps: the same entry of a config with one or two of its keys at several values."""
+"""Bits per byte with one or two keys of the config at several values, all else as it is."""
 
 import json
 from collections.abc import Mapping, Sequence

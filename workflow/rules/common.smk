@@ -33,7 +33,7 @@ from lmstages.core.contents import Contents
 from lmstages.core.errors import UserError, did_you_mean
 from lmstages.core.provenance import code_hash, package_hash
 from lmstages.core.run_lock import hold_folder
-from lmstages.figures import modules as figure_modules
+from lmstages import figures
 from lmstages.results.schema import TABLES
 
 LOOKS_ONLY = ("dryrun", "lint", "list_rules", "list_target_rules", "print_compilation", "dag", "rulegraph")

@@ -108,7 +108,8 @@ rule figures:
     localrule: True
     params:
         folder=subpath(output[0], parent=True),
-        code=code_hash("figures", *figure_modules()),
+        descriptions=figures.descriptions(),
+        code=code_hash("figures", *figures.modules()),
     shell:
         '"${{LMSTAGES_PYTHON:-python}}" -m lmstages figures --results {params.folder:q} --out {output:q}'
         " --code {params.code:q} 2>&1 | tee -i {log:q} >&2"

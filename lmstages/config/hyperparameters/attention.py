@@ -18,7 +18,7 @@ class GPT(Neural):
     ``attention_bias`` that of queries, keys and values.
     """
 
-    name, title = "gpt", "GPT"
+    name, title, after = "gpt", "GPT", "lstm"
     module, model = "lmstages.models.neural.gpt", "GPTModel"
     protocol = "stride"
     source = "Vaswani et al. 2017; Radford et al. 2019"
@@ -62,7 +62,7 @@ class Llama(Neural):
     With ``key_value_heads`` below ``heads`` several query heads share a key and value head (Ainslie et al. 2023).
     """
 
-    name, title = "llama", "LLaMA"
+    name, title, after = "llama", "LLaMA", "gpt"
     module, model = "lmstages.models.neural.llama", "LlamaModel"
     protocol = "stride"
     source = "Touvron et al. 2023"
@@ -105,7 +105,7 @@ class ModernGPT(Neural):
     ``ngram_buckets`` additional embedding vectors.
     """
 
-    name, title = "modern_gpt", "Modern GPT"
+    name, title, after = "modern_gpt", "Modern GPT", "llama_cpp"
     module, model = "lmstages.models.neural.modern_gpt", "ModernModel"
     protocol = "stride"
     source = "Jordan et al. 2024, modded-nanogpt; each part in models/neural/modern_gpt.py"
@@ -158,7 +158,7 @@ class Residual(ModernGPT):
     other keys are the network's.
     """
 
-    name, title = "residual", "Residual on Kneser-Ney"
+    name, title, after = "residual", "Residual on Kneser-Ney", "modern_gpt"
     module, model = "lmstages.models.neural.residual", "ResidualModel"
     source = "Hinton 2002, products of experts; Wolpert 1992, cross-fitting"
     order: Annotated[int, Field(ge=1, le=24)] = 6

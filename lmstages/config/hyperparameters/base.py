@@ -33,7 +33,7 @@ Schedule = Literal["constant", "cosine", "linear", "step", "stable"]
 Category = Literal["static", "online", "bound", "compressor", "pretrained"]
 
 
-FOR_READERS = ("name", "title", "source")  # constants of a model's record that no fit depends on
+FOR_READERS = ("name", "title", "after", "source")  # constants of a model's record that no fit depends on
 
 
 class Record(BaseModel):
@@ -50,10 +50,14 @@ class Record(BaseModel):
 
 
 class ModelConfig(Record):
-    """Hyperparameters of one model; ``module`` and ``model`` name the class that fits it; ``source`` cites it."""
+    """Hyperparameters of one model; ``module`` and ``model`` name the class that fits it; ``source`` cites it.
+
+    ``after`` names the model behind which it stands on the ladder, None for the first.
+    """
 
     name: ClassVar[str]
     title: ClassVar[str]
+    after: ClassVar[str | None]
     module: ClassVar[str]
     model: ClassVar[str]
     source: ClassVar[str]

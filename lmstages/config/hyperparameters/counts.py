@@ -16,7 +16,7 @@ class Counts(ModelConfig):
 class Uniform(Counts):
     """Predicts every token of the vocabulary with the same probability, 1 / V: the baseline of every other model."""
 
-    name, title = "uniform", "Uniform"
+    name, title, after = "uniform", "Uniform", None
     module, model = "lmstages.models.counts.ngram", "UniformModel"
     source = "Shannon 1951"
 
@@ -90,14 +90,14 @@ class Smoothed(Counts):
 class Unigram(Smoothed):
     """Adds token frequencies: each token has its relative frequency in train as probability, whatever precedes it."""
 
-    name, title, order = "unigram", "Unigram", 1
+    name, title, after, order = "unigram", "Unigram", "uniform", 1
     source = "Shannon 1948, first-order approximation"
 
 
 class Bigram(Smoothed):
     """Adds a context of one token: the next token's distribution depends on the token before it."""
 
-    name, title, order = "bigram", "Bigram", 2
+    name, title, after, order = "bigram", "Bigram", "unigram", 2
     source = "Markov 1913"
 
 
@@ -131,7 +131,7 @@ class Ngram(AnyOrder):
     counts only n-grams within a document, the others use shorter contexts at a document's start.
     """
 
-    name, title = "ngram", "N-gram"
+    name, title, after = "ngram", "N-gram", "bigram"
     model = "NgramModel"
     source = "Shannon 1948; Lidstone 1920 for the constant; Chen & Goodman 1999 for the others"
     order: Orders = 4
@@ -175,7 +175,7 @@ class KneserNey(AnyOrder):
     ``order`` 6. The discounts are those of Chen & Goodman (``closed_form``) or ``tuned`` on a held-out part of train.
     """
 
-    name, title = "kneser_ney", "Kneser-Ney, modified"
+    name, title, after = "kneser_ney", "Kneser-Ney, modified", "ngram"
     model = "InterpolatedModel"
     source = "Kneser & Ney 1995; Chen & Goodman 1999, section 3"
     smoothing: ClassVar[str] = "modified_kneser_ney"
@@ -192,7 +192,7 @@ class Cache(Counts):
     memory of the text at hand.
     """
 
-    name, title = "cache", "Unigram cache"
+    name, title, after = "cache", "Unigram cache", "kneser_ney"
     module, model = "lmstages.models.counts.cache", "CacheModel"
     source = "Kuhn & De Mori 1990; Grave et al. 2017"
     window: Annotated[int, Field(ge=1, le=1 << 24)] = 1000
@@ -231,7 +231,7 @@ class PPM(OnlineCounts):
     Developed for compression, before Kneser-Ney. With ``online`` it is updated with every token after scoring it.
     """
 
-    name, title = "ppm", "PPM-D"
+    name, title, after = "ppm", "PPM-D", "cache"
     module, model = "lmstages.models.counts.ppm", "PPMModel"
     source = "Cleary & Witten 1984; Moffat 1990; Howard 1993 for method D"
     order: Annotated[int, Field(ge=0, le=32)] = 5  # tokens of the longest context
@@ -250,7 +250,7 @@ class ContextMixing(OnlineCounts):
     counts and weights are updated with every token after scoring it.
     """
 
-    name, title = "context_mixing", "Context mixing"
+    name, title, after = "context_mixing", "Context mixing", "ppm"
     module, model = "lmstages.models.counts.context_mixing", "ContextMixingModel"
     source = "Mahoney 2005, PAQ"
     order: Annotated[int, Field(ge=1, le=16)] = 6

@@ -68,7 +68,7 @@ class NeuralBigram(Perceptron):
     and projection; ``layers`` adds hidden layers between the two.
     """
 
-    name, title = "neural_bigram", "Neural bigram"
+    name, title, after = "neural_bigram", "Neural bigram", "context_mixing"
     source = "Bengio et al. 2003 with a window of one"
     width: Width | None = 32
     layers: Annotated[int, Field(ge=0, le=1 << 12)] = 0
@@ -101,7 +101,7 @@ class Autograd(ModelConfig):
     on the rest. ``clip`` bounds the absolute value of each gradient component; 0 turns clipping off.
     """
 
-    name, title = "autograd", "Scalar autograd"
+    name, title, after = "autograd", "Scalar autograd", "neural_bigram"
     module, model = "lmstages.models.neural.autograd", "AutogradModel"
     source = "Linnainmaa 1970; Karpathy 2020, micrograd"
     family = "neural"
@@ -138,7 +138,7 @@ class Autograd(ModelConfig):
 class MLP(Perceptron):
     """Adds a window of several tokens: their embeddings are concatenated in order and passed through hidden layers."""
 
-    name, title = "mlp", "MLP"
+    name, title, after = "mlp", "MLP", "autograd"
     source = "Bengio et al. 2003, equation 1 without direct connections"
     window: Width = 8
     embedding: Width = 24
@@ -158,7 +158,7 @@ class WaveNet(Neural):
     ``bias`` adds a bias to the fusing layers, although the BatchNorm after each of them subtracts it again.
     """
 
-    name, title = "wavenet", "WaveNet"
+    name, title, after = "wavenet", "WaveNet", "mlp"
     module, model = "lmstages.models.neural.wavenet", "WaveNetModel"
     source = "van den Oord et al. 2016, dilated causal convolutions"
     layers: Annotated[int, Field(ge=1, le=12)] = 3
@@ -203,14 +203,14 @@ class Recurrent(Neural):
 class RNN(Recurrent):
     """Adds memory: a hidden state that is updated at every token takes the place of the fixed window."""
 
-    name, title = "rnn", "RNN"
+    name, title, after = "rnn", "RNN", "wavenet"
     source = "Elman 1990; Mikolov et al. 2010"
 
 
 class GRU(Recurrent):
     """Adds gates: at every token the network computes which parts of its state to keep and which to overwrite."""
 
-    name, title = "gru", "GRU"
+    name, title, after = "gru", "GRU", "rnn"
     source = "Cho et al. 2014"
 
 
@@ -218,5 +218,5 @@ class LSTM(Recurrent):
     """Adds a cell state, changed only by multiplication with a forget gate and by addition, so that information and
     gradients survive many tokens."""
 
-    name, title = "lstm", "LSTM"
+    name, title, after = "lstm", "LSTM", "gru"
     source = "Hochreiter & Schmidhuber 1997; Gers et al. 2000 for the forget gate"

@@ -58,7 +58,7 @@ class LlamaQ8(QuantizedLlama):
     """Quantizes every matrix of a fitted LLaMA to 8 bits per weight, with one scale per 32 weights: about a quarter of
     the bytes."""
 
-    name, title, format = "llama_q8", "LLaMA, 8 bits", "q8_0"
+    name, title, after, format = "llama_q8", "LLaMA, 8 bits", "llama", "q8_0"
     source = "Gerganov et al. 2023, llama.cpp's Q8_0"
     rounding: Literal["nearest"] = "nearest"
 
@@ -70,7 +70,7 @@ class LlamaQ4(QuantizedLlama):
     moments of the layer's inputs on ``calibration`` windows of train (Frantar et al. 2023).
     """
 
-    name, title, format = "llama_q4", "LLaMA, 4 bits", "q4_0"
+    name, title, after, format = "llama_q4", "LLaMA, 4 bits", "llama_q8", "q4_0"
     source = "Gerganov et al. 2023, llama.cpp's Q4_0"
     calibration: Annotated[int, Field(ge=1, le=100000)] = 128  # windows of train; of rounding gptq
 
@@ -81,7 +81,7 @@ class LlamaCpp(DerivedLlama):
     ``weights`` is the record of the quantized model that ``of`` names; the config reader fills it in, like ``base``.
     """
 
-    name, title = "llama_cpp", "LLaMA through llama.cpp"
+    name, title, after = "llama_cpp", "LLaMA through llama.cpp", "llama_q4"
     module, model = "lmstages.models.external.llama_cpp", "LlamaCppModel"
     source = "Gerganov et al. 2023, llama.cpp"
     weights: LlamaQ8 | LlamaQ4 | None = None
