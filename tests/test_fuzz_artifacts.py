@@ -478,18 +478,16 @@ READ_BY = {
     "probe mlp": (*FIT, "coined/char/tokens/train.npy", "coined/char/tokens/tokenizer.json", "coined/contrasts.json"),
     "mix": (f"{MLP}/fit.json", *SCORED, TEXT[0]),
     "analyse": (
-        *SCORED,
-        f"{MLP}/samples.json",
-        f"{MLP}/probe.json",
-        "coined/overlap.json",
-        "coined/overlap.safetensors",
-    )
-    + ("coined/contrasts.json", "coined/oracle/scores.safetensors", *TEXT),
+        *(*SCORED, f"{MLP}/samples.json", f"{MLP}/probe.json", "coined/overlap.json", "coined/overlap.safetensors"),
+        *("coined/contrasts.json", "coined/oracle/scores.safetensors", *TEXT),
+    ),
     "inspect": (*FIT, "coined/char/tokens/train.npy", STREAM[0], "coined/char/tokens/tokenizer.json"),
-    "summarize": (FIT[1], *SCORED, "coined/char/both/seed0/scores.safetensors", "coined/own/exported/seed0/fit.json")
-    + ("coined/char/llama_q8/seed0/quantization_error.json", "coined/oracle/oracle.json", "coined/compressors.json")
-    + ("coined/oracle/scores.safetensors", "coined/analyses.json", "coined/transfer.safetensors", *TEXT)
-    + ("coined/char/inspection.json", "coined/text/corpus.json"),
+    "summarize": (
+        *(FIT[1], *SCORED, "coined/char/both/seed0/scores.safetensors", "coined/own/exported/seed0/fit.json"),
+        *("coined/char/llama_q8/seed0/quantization_error.json", "coined/oracle/oracle.json", "coined/compressors.json"),
+        *("coined/oracle/scores.safetensors", "coined/analyses.json", "coined/transfer.safetensors", *TEXT),
+        *("coined/char/inspection.json", "coined/text/corpus.json"),
+    ),
     "figures": TABLES,
     "report": (
         TABLES[0],

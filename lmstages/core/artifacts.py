@@ -228,7 +228,7 @@ def made_of(path: Path) -> dict[str, Any]:
     try:
         record = json.loads(content)
         _must_be_a_record(record)
-        return record  # type: ignore[no-any-return]  # checked above
+        return dict(record)
     except (ValueError, KeyError, AssertionError, TypeError, AttributeError, RecursionError) as error:
         remedy = f"delete the file and run snakemake again: rm {shlex.quote(str(path))}"
         allowed = "every file has a record of its sha256"
