@@ -18,8 +18,7 @@ from lmstages.analyses import projections
 from lmstages.analyses.probing import EMBEDDINGS, token_categories
 from lmstages.core import artifacts
 from lmstages.core.documents import BOUNDARY, Arrays, Documents
-from lmstages.evaluation.experiment import facts_of_fit
-from lmstages.models import storage as model_storage
+from lmstages.evaluation.experiment import facts_of_fit, load_fitted
 from lmstages.models.base import Initialised, LanguageModel
 from lmstages.tokenizers import TextTokenizer, streams
 
@@ -51,7 +50,7 @@ def inspect(tokens: Path, out: Path, section: Mapping[str, Any], made: artifacts
         folder = tokens.parent / name / f"seed{seed}"
         if facts_of_fit(folder / "model.safetensors", tokens)["status"] != "ok":
             continue
-        model = model_storage.load_model(folder / "model.safetensors")
+        model, _ = load_fitted(folder / "model.safetensors", tokens)
         models[name], more = inspect_model(model, seed, frequent, categories, passage, tokenizer)
         arrays |= {f"{name}.{key}": array for key, array in more.items()}
     facts = {"labels": frequent.labels, "unigrams": frequent.single.tolist(), "bigrams": frequent.pairs.tolist()}

@@ -15,10 +15,10 @@ import numpy as np
 
 from lmstages.core import artifacts
 from lmstages.core.documents import Documents
+from lmstages.corpora.contrasts import Contrasts
 from lmstages.corpora.grammar import Grammar
 from lmstages.evaluation import sampling, scoring
-from lmstages.evaluation.experiment import facts_of_fit
-from lmstages.models import storage as model_storage
+from lmstages.evaluation.experiment import facts_of_fit, load_fitted
 from lmstages.models.base import LanguageModel
 from lmstages.tokenizers import TextTokenizer, streams
 
@@ -35,15 +35,22 @@ def probe(model: Path, tokens: Path, pairs: Path | None, out: Path, section: Sec
         for name in ("samples.json", "probe.json"):
             artifacts.save_json(out / name, {"status": fit["status"]}, made)
         return
-    fitted, tokenizer = model_storage.load_model(model), streams.read_tokenizer(tokens)
+    minimal_pairs = _minimal_pairs(pairs) if pairs else []  # first, so that nothing is written where they are damaged
+    fitted, tokenizer = load_fitted(model, tokens)
     drawn = samples(fitted, tokenizer, streams.read_tokens(tokens, "train")[0], section)
     artifacts.save_json(out / "samples.json", {"status": "ok", **drawn}, made)
-    minimal_pairs = artifacts.load_json(pairs)["pairs"] if pairs else []
     results = {
         "minimal_pairs": accuracies(fitted, tokenizer, minimal_pairs, section["scoring"]),
         "neighbours": neighbours(fitted.arrays(), token_categories(tokenizer, section["source"])),
     }
     artifacts.save_json(out / "probe.json", {"status": "ok", **results}, made)
+
+
+def _minimal_pairs(path: Path) -> list[dict[str, str]]:
+    content = artifacts.load_json(path, Contrasts)
+    artifacts.must_be_current(path)
+    pairs: list[dict[str, str]] = content["pairs"]
+    return pairs
 
 
 # ---------------------------------------------------------------- samples

@@ -16,11 +16,14 @@ from typing import Any
 import numpy as np
 
 from lmstages.analyses import transfer
+from lmstages.analyses.facts import Probe, Samples
 from lmstages.analyses.novelty import Reference
 from lmstages.core import artifacts
-from lmstages.corpora.overlap import facts_of
+from lmstages.core.errors import UserError
+from lmstages.corpora.contrasts import Contrasts
+from lmstages.corpora.overlap import OverlapFacts, facts_of
 from lmstages.corpora.splits import SplitText
-from lmstages.evaluation.score_files import Scores, load_experiment, load_scores, mean_of
+from lmstages.evaluation.score_files import Scores, load_experiment, load_oracle, mean_of, must_hold
 
 Facts = dict[str, Any]
 ORACLE: Facts = {"tokenizer": "-", "model": "oracle", "seeds": [], "context": None, "fitted": False}
@@ -28,8 +31,8 @@ ORACLE: Facts = {"tokenizer": "-", "model": "oracle", "seeds": [], "context": No
 
 def analyse(root: Path, section: Mapping[str, Any], out: Path, made: artifacts.Made) -> None:
     """All experiments of the corpus in ``root`` -> ``analyses.json``, beside it ``transfer.safetensors``."""
-    overlap, masks = artifacts.load_json(root / "overlap.json"), artifacts.load_arrays(root / "overlap.safetensors")[0]
-    contrasts = artifacts.load_json(root / "contrasts.json") if section["source"] else None
+    overlap, masks = _overlap(root, section["splits"])
+    contrasts = _contrasts(root / "contrasts.json", section["splits"]) if section["source"] else None
     reference = _reference(root / "text", section)
     rows: list[Facts] = []
     couples = transfer.Costs()
@@ -49,6 +52,28 @@ def analyse(root: Path, section: Mapping[str, Any], out: Path, made: artifacts.M
     artifacts.save_json(out, content, made)
 
 
+def _overlap(root: Path, splits: Sequence[str]) -> tuple[Any, Mapping[str, np.ndarray]]:
+    """``overlap.json`` and its masks; a UserError where they do not belong together, or to the text."""
+    paths = [root / f"overlap.{extension}" for extension in ("json", "safetensors")]
+    facts, (masks, _) = artifacts.load_json(paths[0], OverlapFacts), artifacts.load_arrays(paths[1])
+    artifacts.must_be_of_one_call(*paths)
+    artifacts.must_be_current(paths[0])
+    for split in splits:
+        seen, characters = (masks.get(f"{split}.{name}") for name in ("seen", "characters"))
+        right = seen is not None and characters is not None and (seen.dtype, characters.dtype.kind) == (bool, "i")
+        if split not in facts["splits"] or not right:
+            raise UserError(paths[1], f"is not of the documents of {split}", "", artifacts.make_again(paths[1]))
+    return facts, masks
+
+
+def _contrasts(path: Path, splits: Sequence[str]) -> Any:
+    content = artifacts.load_json(path, Contrasts)
+    artifacts.must_be_current(path)
+    if lacking := [split for split in splits if split not in content["combinations"]]:
+        raise UserError(path, f"lacks {', '.join(lacking)}", "", artifacts.make_again(path))
+    return content
+
+
 def _reference(text: Path, section: Mapping[str, Any]) -> Reference:
     held_out = next((split for split in ("test", "valid") if split in section["splits"]), section["splits"][0])
     train, test = (SplitText.open(text, split) for split in ("train", held_out))
@@ -62,9 +87,9 @@ def _probed(root: Path, experiment: Mapping[str, Any], reference: Reference) -> 
         return nothing
     folder = root / experiment["tokenizer"] / experiment["model"] / f"seed{experiment['seeds'][0]}"
     paths = [folder / name for name in ("samples.json", "probe.json")]
-    samples, probed = map(artifacts.load_json, paths)
+    samples, probed = (artifacts.load_json(*pair) for pair in zip(paths, (Samples, Probe), strict=True))
     artifacts.must_be_made_together(*paths)
-    artifacts.must_be_made_from(paths[0], folder / "model.safetensors")
+    artifacts.must_be_current(paths[0])
     if samples["status"] != "ok":
         return nothing
     novelty = reference.measure(samples["texts"], samples["ended"])
@@ -74,7 +99,9 @@ def _probed(root: Path, experiment: Mapping[str, Any], reference: Reference) -> 
 def _mean_scores(root: Path, experiment: Mapping[str, Any], splits: Sequence[str]) -> Iterator[tuple[str, Scores]]:
     """The score files of an experiment's seeds as one; nothing where a fit failed."""
     seeds = [root / experiment["tokenizer"] / experiment["model"] / f"seed{seed}" for seed in experiment["seeds"]]
-    loaded = [load_experiment(folder) for folder in seeds] or [load_scores(root / "oracle" / "scores.safetensors")]
+    loaded = [load_experiment(folder) for folder in seeds] or [load_oracle(root / "oracle", splits)]
+    for folder, scores in zip(seeds, loaded, strict=False):
+        must_hold(folder / "scores.safetensors", scores, splits if all(loaded) else ())
     for split in splits if all(loaded) else ():
         yield split, mean_of([scores[split] for scores in loaded])
 

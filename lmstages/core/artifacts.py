@@ -3,16 +3,18 @@
 A file appears complete or not at all (``files``). The hidden folder ``.made`` beside it holds its record,
 ``.made/<name>.json``, with its sha256, the path it was written to within its run, and what made it (config section,
 inputs, code); every reader compares file and record first, so that a flipped bit, a half-copied folder or another
-experiment's file is an error and never a number in a table.
+experiment's file is an error and never a number in a table. The record holds a hash of itself, too. A JSON file is
+read with its ``shape``, the types of its content.
 
 Knows nothing of what the files mean.
 """
 
+import hashlib
 import json
 import math
 import os
 import shlex
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -23,10 +25,13 @@ from safetensors.numpy import save as safetensors_bytes
 
 from lmstages.core.errors import UserError
 from lmstages.core.files import atomic_write, flush, naming, partial_of, reading, sha256_of, sha256_of_open, sync_folder
+from lmstages.core.shapes import problem_of
 
 Made = Mapping[str, Any]
 METADATA = "lmstages"
 RECORDS = ".made"
+SEAL = "record_sha256"  # of all else that a record holds
+OF_A_COMMAND = ("command", "section", "inputs", "code", "lmstages")
 NPY_HEADER = 128  # bytes of the header that numpy writes for one dimension
 
 
@@ -43,11 +48,16 @@ def saving(path: Path, made: Made) -> Iterator[BinaryIO]:
         flush(file)
         record = {"sha256": sha256_of_open(file), "bytes": file.seek(0, os.SEEK_END), "made": made}
         if "levels" in made:
-            record["path"] = path_in_run(path, made["levels"])
+            record["path"] = path_in_run(path, made["levels"] + made.get("below", 0))
         with partial_of(sidecar(path)) as record_file:
-            record_file.write(to_json(record))
+            record_file.write(to_json({**record, SEAL: _seal(json.loads(to_json(record)))}))
             flush(record_file)
             _rename_both(file.name, path, record_file.name)
+
+
+def _seal(record: Mapping[str, Any]) -> str:
+    """The sha256 of a record as it is read, without its seal."""
+    return hashlib.sha256(to_json({key: value for key, value in record.items() if key != SEAL})).hexdigest()
 
 
 def _rename_both(partial: str, path: Path, record_partial: str) -> None:
@@ -156,18 +166,52 @@ def must_be_made_from(path: Path, *inputs: Path) -> None:
             raise UserError(path, problem, f"{file} has sha256 {now[:12]}...", make_again(path))
 
 
+def must_be_current(path: Path) -> None:
+    """Raises UserError where an input that the record of ``path`` names lies in the run with another content now."""
+    made = made_of(path)["made"]
+    for name, recorded in made.get("inputs", {}).items():
+        file = input_path(path.parent, name, made)
+        if file is not None and made_of(file)["sha256"] != recorded:
+            problem = f"was made from another {file} (sha256 {recorded[:12]}...)"
+            raise UserError(path, problem, "", make_again(path))
+
+
+def input_path(folder: Path, name: str, made: Mapping[str, Any]) -> Path | None:
+    """Where the input ``name`` of a file in ``folder`` lies: at the path that its record names; None where it is gone.
+
+    A path is within the run, whose folder is ``levels`` above ``folder``; files of the run itself name no folders.
+    """
+    path, levels = made.get("paths", {}).get(name, name), made.get("levels", 0)
+    folders = [folder.joinpath(*[".."] * levels)] if levels else [folder, *folder.parents[:2]]
+    beside = [folder.parent, *(above / part for above in folders for part in ("tables", "figures"))]
+    candidates = (Path(os.path.normpath(base / path)) for base in (*folders, *beside))
+    return next((candidate for candidate in candidates if candidate.is_file()), None)
+
+
 def must_be_made_together(*paths: Path) -> None:
     """Raises UserError unless one call of one command wrote all files: same section, inputs and code."""
     records = {path: made_of(path) for path in paths}
     for path, record in records.items():
         must_be_in_its_place(path, record)
-    first = records[paths[0]]["made"]
+    first = _call(records[paths[0]])
     for path in paths[1:]:
-        made = records[path]["made"]
+        made = _call(records[path])
         if made != first:
             different = sorted(key for key in {*made, *first} if made.get(key) != first.get(key))
             problem = f"was not made together with {paths[0]}: another {', '.join(different)}"
             raise UserError(path, problem, "both come from one call of one command", make_again(path))
+
+
+def must_be_of_one_call(*paths: Path) -> None:
+    """``must_be_made_together`` of those files that a command of a run wrote; others say nothing of their call."""
+    of_commands = [path for path in paths if "levels" in made_of(path)["made"]]
+    if of_commands:
+        must_be_made_together(*of_commands)
+
+
+def _call(record: Mapping[str, Any]) -> dict[str, Any]:
+    """What all files of one call of a command share."""
+    return {key: value for key, value in record["made"].items() if key != "below"}
 
 
 def make_again(path: Path) -> str:
@@ -179,22 +223,65 @@ def made_of(path: Path) -> dict[str, Any]:
     """The record of ``path``: ``{sha256, bytes, made}``; a UserError where the file or its record is missing."""
     with reading(path):
         if not path.is_file():
-            raise UserError(path, "no such file", "", "run snakemake to make it")
+            raise _no_file(path)
         content = sidecar(path).read_bytes() if sidecar(path).is_file() else b""
     try:
         record = json.loads(content)
-        assert isinstance(record["sha256"], str) and isinstance(record["made"], dict)
-        return record
-    except (ValueError, KeyError, AssertionError, TypeError) as error:
+        _must_be_a_record(record)
+        return dict(record)
+    except (ValueError, KeyError, AssertionError, TypeError, AttributeError, RecursionError) as error:
         remedy = f"delete the file and run snakemake again: rm {shlex.quote(str(path))}"
         allowed = "every file has a record of its sha256"
         raise UserError(sidecar(path), "missing or unreadable", allowed, remedy) from error
 
 
-def load_json(path: Path) -> Any:
-    """The content of a JSON file, verified first."""
+def _no_file(path: Path) -> UserError:
+    if path.is_dir():
+        remedy = f"remove it and run snakemake again: rm -r {shlex.quote(str(path))}"
+        return UserError(path, "is a folder", "a file belongs here", remedy)
+    return UserError(path, "no such file", "", "run snakemake to make it")
+
+
+def _must_be_a_record(record: Any) -> None:
+    """Raises an error of any kind where a record is damaged, or holds what no writer writes."""
+    made, path = record["made"], record.get("path")
+    assert record.get(SEAL) in (None, _seal(record)), "the record is as it was written"
+    assert isinstance(record["sha256"], str) and isinstance(made, dict), "what every record holds"
+    assert path is None or isinstance(path, str), "a path is text"
+    assert made.get("levels") is None or (type(made["levels"]) is int and path), "a level is a number of folders"
+    inputs, paths = made.get("inputs", {}), made.get("paths", {})
+    texts = [*inputs.values(), *paths.values(), *(made.get(key, "") for key in ("command", "code", "lmstages"))]
+    assert all(isinstance(text, str) for text in texts), "hashes, paths, names and versions are text"
+
+
+def provenance_of(path: Path) -> dict[str, Any]:
+    """Command, section, inputs and code of a file that a command wrote; a UserError where its record lacks any."""
+    made: dict[str, Any] = made_of(path)["made"]
+    if lacking := [key for key in OF_A_COMMAND if key not in made]:
+        raise UserError(sidecar(path), f"lacks {', '.join(lacking)}", "", make_again(path))
+    return made
+
+
+def load_json(path: Path, shape: Any = None, needs: Collection[str] = ()) -> Any:
+    """The content of a JSON file, verified first.
+
+    A UserError where it is not of the type ``shape``, or lacks a key that the caller ``needs``.
+    """
     with reading(path):
-        return json.loads(verified(path).read_bytes())
+        content = verified(path).read_bytes()
+    try:
+        parsed = json.loads(content, parse_constant=_no_number)
+    except (ValueError, RecursionError) as error:
+        raise UserError(path, "no JSON", "", make_again(path)) from error
+    problem = problem_of(shape, content) if shape is not None else None
+    if problem or any(key not in parsed for key in needs):
+        lacking = ", ".join(key for key in needs if problem is None and key not in parsed)
+        raise UserError(path, problem or f"lacks {lacking}", "", make_again(path))
+    return parsed
+
+
+def _no_number(name: str) -> Any:
+    raise ValueError(f"{name} is no number of JSON")
 
 
 def load_arrays(path: Path) -> tuple[dict[str, np.ndarray], dict[str, str]]:

@@ -184,6 +184,8 @@ def _response(
 
 
 def _no_response(error: Exception, limits: TimeLimits) -> OriginError:
+    if isinstance(error, requests.exceptions.InvalidHeader):  # as Retry-After that is neither a number nor a date
+        return OriginError(f"an answer that cannot be read ({_one_line(str(error))})")
     if isinstance(error, requests.TooManyRedirects):
         return OriginError(f"more than {REDIRECTS} redirects")
     if isinstance(error, requests.ConnectTimeout):

@@ -209,6 +209,14 @@ def _facts(corpus: Any, raw_files: Sequence[Path]) -> dict[str, str]:
         return {"description": EMBEDDED[corpus.source], "origin": "embedded", "licence": OWN_LICENCE}
     if corpus.source in SOURCES:
         source = SOURCES[corpus.source]
-        variants = sorted({artifacts.made_of(raw)["made"]["download"]["variant"] for raw in raw_files})
+        variants = sorted({_variant(raw) for raw in raw_files})
         return {"description": source.provenance, "origin": ", ".join(variants), "licence": source.licence}
     return {"description": f"the user's own text, {Path(corpus.path).name}", "origin": "own", "licence": "not stated"}
+
+
+def _variant(raw: Path) -> str:
+    """Which variant of its source a downloaded file is, by its record."""
+    download = artifacts.made_of(raw)["made"].get("download")
+    if not isinstance(download, dict) or not isinstance(download.get("variant"), str):
+        raise UserError(artifacts.sidecar(raw), "does not say what was downloaded", "", artifacts.make_again(raw))
+    return download["variant"]

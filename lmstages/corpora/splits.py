@@ -15,6 +15,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from lmstages.core import artifacts
+from lmstages.core.errors import UserError
+from lmstages.core.shapes import Count, Shape
 
 NAMES = ("train", "valid", "test")
 PIECE = 1 << 22  # bytes of text handled at a time
@@ -25,6 +27,32 @@ class Piece(NamedTuple):
 
     text: str
     terminator: int | None
+
+
+class SplitFacts(Shape):
+    """Sizes of one split."""
+
+    documents: Count
+    bytes: Count
+    characters: Count
+    left_out: Count = 0
+
+
+class Splits(Shape):
+    """All three."""
+
+    train: SplitFacts
+    valid: SplitFacts
+    test: SplitFacts
+
+
+class CorpusFacts(Shape):
+    """``corpus.json``."""
+
+    description: str
+    origin: str
+    licence: str
+    splits: Splits
 
 
 @dataclass(frozen=True)
@@ -38,13 +66,18 @@ class SplitText:
 
     @classmethod
     def open(cls, folder: Path, name: str) -> "SplitText":
-        """Open a split, verified against its sha256."""
-        arrays, metadata = artifacts.load_arrays(documents_path(folder, name))
-        path = artifacts.verified(text_path(folder, name))
-        return cls(path, arrays["ends"], arrays["terminators"], metadata["stream"] == "true")
+        """Open a split, verified against its sha256; a UserError where text and documents do not belong together."""
+        ends, terminators, stream = read_documents(folder, name)
+        return cls(artifacts.verified(text_path(folder, name)), ends, terminators, stream)
 
     def batches(self) -> Iterator[list[Piece]]:
         """All text in order, about PIECE bytes at a time; only a stream is cut within a document."""
+        try:
+            yield from self._batches()
+        except UnicodeDecodeError as error:
+            raise UserError(self.path, "is not UTF-8", "", artifacts.make_again(self.path)) from error
+
+    def _batches(self) -> Iterator[list[Piece]]:
         with open(self.path, "rb") as file:
             if self.stream:
                 yield from ([Piece(text, None)] for text in _stream_pieces(file))
@@ -96,6 +129,30 @@ def _character_end(content: bytes) -> int:
     while cut > 0 and content[cut] & 0xC0 == 0x80:
         cut -= 1
     return cut
+
+
+def read_documents(folder: Path, name: str) -> tuple[np.ndarray, np.ndarray, bool]:
+    """Ends (D,) and separators (D,) of the documents of a split, and whether it is a stream; its text is not read.
+
+    Raises UserError where they are not those of the text beside them.
+    """
+    path, text = documents_path(folder, name), text_path(folder, name)
+    arrays, metadata = artifacts.load_arrays(path)
+    artifacts.must_be_of_one_call(path, text)
+    ends, terminators = arrays.get("ends"), arrays.get("terminators")
+    if ends is None or terminators is None or not _are_ends(ends, terminators, text.stat().st_size):
+        raise UserError(path, f"not where the documents of {text.name} end", "", artifacts.make_again(path))
+    if metadata.get("stream") not in ("true", "false"):
+        raise UserError(path, "does not say whether its text is a stream", "", artifacts.make_again(path))
+    return ends, terminators, metadata["stream"] == "true"
+
+
+def _are_ends(ends: np.ndarray, terminators: np.ndarray, size: int) -> bool:
+    """Whether (D,) are the ends of documents that fill so many bytes, and (D,) lengths of their separators."""
+    if ends.dtype != np.int64 or terminators.dtype != np.int64 or ends.ndim != 1 or ends.shape != terminators.shape:
+        return False
+    lengths = np.diff(ends, prepend=0)
+    return bool((lengths >= terminators).all() and (terminators >= 0).all() and (ends[-1] if len(ends) else 0) == size)
 
 
 def text_path(folder: Path, name: str) -> Path:

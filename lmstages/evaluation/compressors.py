@@ -52,6 +52,7 @@ COMPRESSORS: Mapping[str, tuple[Callable[[], Compressor], str, str]] = {  # cons
 def code_lengths(text: Path, names: Sequence[str], splits: Sequence[str], out: Path, made: artifacts.Made) -> None:
     """Write {split: {compressor: {alone, given_train, setting, sees}}}, sizes in bytes."""
     train = text_path(text, "train")
+    artifacts.must_be_of_one_call(train, *(text_path(text, split) for split in splits))
     trained = {name: size(name, [train]) for name in names}
     sizes = {}
     for split in splits:

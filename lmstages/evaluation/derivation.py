@@ -9,7 +9,7 @@ from lmstages.config.sections import config_of
 from lmstages.core import artifacts
 from lmstages.core.errors import FitError, UserError
 from lmstages.core.progress import LOGGER
-from lmstages.evaluation.experiment import facts_of_fit
+from lmstages.evaluation.experiment import facts_of_fit, load_fitted
 from lmstages.models import storage as model_storage
 from lmstages.models.base import build
 from lmstages.models.fitting import describe
@@ -28,7 +28,7 @@ def derive(base: Path, tokens: Path, out: Path, section: Mapping[str, Any], thre
     if fit["status"] != "ok":
         model_storage.save_fit(out, None, {**section, "status": fit["status"]}, made)
         return
-    fitted: Any = model_storage.load_model(base)
+    fitted: Any = load_fitted(base, tokens)[0]
     train, _ = streams.read_tokens(tokens, "train")
     started = time.perf_counter()
     model = build(config_of(section), fitted.vocab_size)

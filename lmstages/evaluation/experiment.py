@@ -12,10 +12,11 @@ import numpy as np
 
 from lmstages.core import artifacts
 from lmstages.core.documents import Documents
-from lmstages.core.errors import FitError
+from lmstages.core.errors import FitError, UserError
 from lmstages.core.progress import LOGGER
 from lmstages.corpora import splits
 from lmstages.evaluation import checks, sampling, score_files, scoring
+from lmstages.evaluation.facts import Fit
 from lmstages.evaluation.passages import shown_passage
 from lmstages.models import storage as model_storage
 from lmstages.models.base import LanguageModel
@@ -37,7 +38,7 @@ def evaluate(
     if fit["status"] != "ok":
         save_failure(out, fit["status"], made)
         return
-    fitted, tokenizer = model_storage.load_model(model, device), streams.read_tokenizer(tokens)
+    fitted, tokenizer = load_fitted(model, tokens, device)
     try:
         evaluate_model(fitted, tokenizer, (tokens, text, out), section, made, "/".join(model.parts[-5:-1]))
     except FitError as error:
@@ -54,10 +55,20 @@ def save_failure(out: Path, status: str, made: artifacts.Made) -> None:
 def facts_of_fit(model: Path, tokens: Path) -> dict[str, Any]:
     """``fit.json`` beside a model; a UserError where one of both is of another fit, or of a fit on other tokens."""
     path = model.with_name("fit.json")
-    facts: dict[str, Any] = artifacts.load_json(path)
+    facts: dict[str, Any] = artifacts.load_json(path, Fit)
     artifacts.must_be_made_together(path, model)
     artifacts.must_be_made_from(model, tokens / "train.npy")
+    artifacts.must_be_of_one_call(tokens / "train.npy", tokens / streams.TOKENIZER)
     return facts
+
+
+def load_fitted(model: Path, tokens: Path, device: str = "cpu") -> tuple[LanguageModel, TextTokenizer]:
+    """A fitted model with the tokenizer of its tokens; a UserError where it was fitted on other tokens."""
+    fitted, tokenizer = model_storage.load_model(model, device), streams.read_tokenizer(tokens)
+    if fitted.vocab_size != tokenizer.vocab_size:
+        problem = f"is of {fitted.vocab_size:,} tokens, {tokens / streams.TOKENIZER} has {tokenizer.vocab_size:,}"
+        raise UserError(model, problem, "", artifacts.make_again(model))
+    return fitted, tokenizer
 
 
 def evaluate_model(
@@ -72,6 +83,7 @@ def evaluate_model(
     (tokens, text, out), scores, seconds, guessing = folders, {}, {}, {}
     for split in section["splits"]:
         split_tokens = streams.read_tokens(tokens, split)
+        artifacts.must_be_made_from(tokens / f"{split}.npy", splits.text_path(text, split))
         checks.check_model(fitted, split_tokens[0], f"{experiment} on {split}")
         started = time.perf_counter()
         scores[split] = score_split(

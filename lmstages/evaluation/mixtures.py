@@ -18,6 +18,7 @@ from lmstages.core import artifacts
 from lmstages.core.errors import UserError
 from lmstages.core.provenance import versions
 from lmstages.evaluation import score_files
+from lmstages.evaluation.facts import Evaluation, load_fit
 from lmstages.evaluation.passages import shown_passage
 from lmstages.evaluation.score_files import Scores
 
@@ -74,14 +75,15 @@ def inputs_of(folders: Sequence[Path], section: Mapping[str, Any]) -> dict[str, 
 def mix(folders: Sequence[Path], text: Path, out: Path, section: Mapping[str, Any], made: artifacts.Made) -> None:
     """Write the files of an experiment: weights and facts of the fits, scores, and an evaluation without samples."""
     started = time.perf_counter()
-    fits = [artifacts.load_json(folder / "fit.json") for folder in folders]
-    evaluations = [artifacts.load_json(folder / "evaluation.json") for folder in folders]
+    fits = [load_fit(folder) for folder in folders]
+    evaluations = [artifacts.load_json(folder / "evaluation.json", Evaluation, ["status"]) for folder in folders]
     statuses = [*zip(section["of"], fits, strict=True), *zip(section["of"], evaluations, strict=True)]
     failed = [f"failed: {name} {facts['status']}" for name, facts in statuses if facts["status"] != "ok"]
     if failed:
         _write(out, {"status": failed[0], **_model_facts(section, None, [])}, {}, {"status": failed[0]}, made)
         return
     scores = [score_files.load_experiment(folder) for folder in folders]
+    _must_be_timed(folders, evaluations, section["splits"])
     weights, on_valid = _weights(folders, scores, section)
     facts = {
         "status": "ok",
@@ -99,6 +101,13 @@ def mix(folders: Sequence[Path], text: Path, out: Path, section: Mapping[str, An
     total = {split: seconds[split] + sum(part[split] for part in parts) for split in mixture}
     evaluation = {"score_seconds": total, "samples": [], "passage": shown_passage(mixture, text)}
     _write(out, facts, mixture, {"status": "ok", **evaluation}, made)
+
+
+def _must_be_timed(folders: Sequence[Path], evaluations: Sequence[Facts], splits: Sequence[str]) -> None:
+    for folder, evaluation in zip(folders, evaluations, strict=True):
+        if lacking := [split for split in splits if split not in evaluation.get("score_seconds", {})]:
+            path = folder / "evaluation.json"
+            raise UserError(path, f"lacks score_seconds of {', '.join(lacking)}", "", artifacts.make_again(path))
 
 
 def _weights(

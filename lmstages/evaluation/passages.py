@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from lmstages.core import artifacts
 from lmstages.core.artifacts import finite_or_none
 from lmstages.corpora.splits import text_path
 from lmstages.evaluation.score_files import Scores
@@ -25,7 +26,7 @@ LONGEST = 4  # bytes of a character in UTF-8
 def shown_passage(scores: Mapping[str, Scores], text: Path) -> dict[str, Any]:
     """The passage that the report shows: of test where it is scored, else of the first split; pieces [text, nats]."""
     split = "test" if "test" in scores else next(iter(scores))
-    return {"split": split, "pieces": passage(scores[split], text_path(text, split))}
+    return {"split": split, "pieces": passage(scores[split], artifacts.verified(text_path(text, split)))}
 
 
 def passage(scores: Scores, path: Path, characters: int = CHARACTERS) -> list[list[Any]]:

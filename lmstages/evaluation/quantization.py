@@ -18,8 +18,7 @@ from lmstages.core import artifacts
 from lmstages.core.documents import Documents, history
 from lmstages.core.files import scratch
 from lmstages.evaluation import scoring
-from lmstages.evaluation.experiment import facts_of_fit
-from lmstages.models import storage as model_storage
+from lmstages.evaluation.experiment import facts_of_fit, load_fitted
 from lmstages.models.external import gguf_file
 from lmstages.models.neural.base import LOGITS_AT_ONCE, NeuralModel
 from lmstages.models.quantized.derived import DerivedModel
@@ -37,8 +36,8 @@ def quantization_error(model: Path, base: Path, tokens: Path, splits: list[str])
     if facts_of_fit(model, tokens)["status"] != "ok":
         return {}
     artifacts.must_be_made_from(model, base)
-    derived: Any = model_storage.load_model(model)
-    fitted: Any = model_storage.load_model(base)
+    derived: Any = load_fitted(model, tokens)[0]
+    fitted: Any = load_fitted(base, tokens)[0]
     size = {"of": base.parts[-3], "bits_per_weight": derived.bits_per_weight()}
     size["file_bytes"] = _file_bytes(derived, tokens)
     return {split: {**size, **_error(derived, fitted, tokens, split)} for split in splits}

@@ -5,13 +5,15 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
+from pydantic import Field
 
 from lmstages.core import artifacts
 from lmstages.core.artifacts import Made
 from lmstages.core.errors import UserError
+from lmstages.core.shapes import Count, Shape, problem_of
 
 
 @dataclass(frozen=True)
@@ -28,6 +30,14 @@ class Scores:
     characters: int
     protocol: str
     skipped: int = 0
+
+
+class Fields(Shape):
+    """What a score file holds of a split beside its arrays."""
+
+    characters: Annotated[int, Field(ge=1, lt=1 << 53)]
+    protocol: str
+    skipped: Count = 0
 
 
 SCORE_TYPES = {"log_probs": np.float32, "lengths": np.uint16, "documents": np.int32}
@@ -52,14 +62,32 @@ def load_scores(path: Path) -> dict[str, Scores]:
             log_probs, lengths, documents = (arrays[f"{split}.{name}"] for name in SCORE_TYPES)
             if not log_probs.shape == lengths.shape == documents.shape == (len(log_probs),):
                 raise ValueError(f"arrays of {split} have different lengths")
+            if problem := _problem(log_probs, lengths, documents) or problem_of(Fields, fields.encode()):
+                raise ValueError(problem)
             scores[split] = Scores(log_probs, lengths, documents, **json.loads(fields))
-    except (KeyError, TypeError, ValueError, RecursionError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
         raise UserError(path, "no score file of lmstages", "", artifacts.make_again(path)) from error
     return scores
 
 
-def load_experiment(folder: Path) -> dict[str, Scores]:
-    """The scores of an experiment; a UserError where they are not those of the model, tokens and text beside them."""
+def _problem(log_probs: np.ndarray, lengths: np.ndarray, documents: np.ndarray) -> str | None:
+    """What is wrong with the arrays of a split, beside their lengths; None where nothing is."""
+    types = [array.dtype for array in (log_probs, lengths, documents)]
+    if types != list(SCORE_TYPES.values()):
+        return f"arrays of {', '.join(map(str, types))}"
+    if (log_probs > 1e-3).any() or np.isnan(log_probs).any():
+        return "a probability above 1, or none"
+    if len(documents) and (documents[0] < 0 or (np.diff(documents) < 0).any()):
+        return "documents out of order"
+    return None
+
+
+def load_experiment(folder: Path, splits: Sequence[str] = ()) -> dict[str, Scores]:
+    """The scores of an experiment, none where it failed.
+
+    A UserError where they are not those of the model, tokens and text beside them, or where one of the ``splits`` is
+    missing.
+    """
     path, model = folder / "scores.safetensors", folder / "model.safetensors"
     scores = load_scores(path)
     streams = [folder.parents[1] / "tokens" / f"{split}.npy" for split in scores]
@@ -67,7 +95,29 @@ def load_experiment(folder: Path) -> dict[str, Scores]:
     inputs = [file for file in (model, *streams, *texts) if file.is_file()]
     for made in (path, folder / "evaluation.json"):
         artifacts.must_be_made_from(made, *inputs)
+        artifacts.must_be_current(made)
+    for stream in streams:
+        if stream.is_file():
+            artifacts.must_be_current(stream)
+    artifacts.must_be_of_one_call(path, folder / "evaluation.json")
+    must_hold(path, scores, splits)
     return scores
+
+
+def load_oracle(folder: Path, splits: Sequence[str]) -> dict[str, Scores]:
+    """The scores of a text's source; a UserError where they are of another text, or a split is missing."""
+    path = folder / "scores.safetensors"
+    scores = load_scores(path)
+    artifacts.must_be_current(path)
+    artifacts.must_be_of_one_call(path, folder / "oracle.json")
+    must_hold(path, scores, splits)
+    return scores
+
+
+def must_hold(path: Path, scores: Mapping[str, Scores], splits: Sequence[str]) -> None:
+    """Raises UserError where a split is missing, or has no token."""
+    if lacking := [split for split in splits if split not in scores or not len(scores[split].log_probs)]:
+        raise UserError(path, f"holds no scores of {', '.join(lacking)}", "", artifacts.make_again(path))
 
 
 def mean_of(scores: Sequence[Scores]) -> Scores:

@@ -45,18 +45,23 @@ class Drawn:
 
 def write(results: Results, out: Path, made: artifacts.Made) -> None:
     """Every figure of the results that has something to draw."""
-    index = []
+    index, below = [], {**made, "below": 1}  # the folder of a drawing says of which figure it is
+    for table in _tables():  # so that nothing is written where one of them is damaged
+        results.table(table)
     for drawn in drawings(results):
         for extension, content in drawn.drawing.files():
-            artifacts.save_bytes(out / f"{drawn.name}.{extension}", content, made)
+            artifacts.save_bytes(out / f"{drawn.name}.{extension}", content, below)
         index.append(drawn.entry())
     artifacts.save_json(out / "index.json", index, made)
 
 
 def inputs(folder: Path) -> list[Path]:
     """The files of all tables that figures read."""
-    tables = {table for figure in registry().values() for table in figure.reads()}
-    return [frame.path_of(folder, table) for table in sorted(tables)]
+    return [frame.path_of(folder, table) for table in _tables()]
+
+
+def _tables() -> list[str]:
+    return sorted({table for figure in registry().values() for table in figure.reads()})
 
 
 def drawings(results: Results) -> Iterator[Drawn]:

@@ -8,6 +8,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from lmstages.config.ladder import MODEL_TYPES
 from lmstages.core import artifacts
 from lmstages.core.artifacts import Made
@@ -45,7 +47,17 @@ def load_model(path: Path, device: str = "cpu") -> LanguageModel:
     model = build(config, vocab_size, Runtime(device))
     try:
         model.restore(arrays)
+        _must_be_as_stored(model, arrays)
     except (KeyError, IndexError, TypeError, ValueError, RuntimeError, AttributeError) as error:
         problem = f"its arrays are not those of its hyperparameters ({' '.join(str(error).split())[:120]})"
         raise UserError(path, problem, "", "run snakemake to fit it again") from error
     return model
+
+
+def _must_be_as_stored(model: LanguageModel, arrays: Mapping[str, np.ndarray]) -> None:
+    """Raises ValueError where the model stores arrays of other names, shapes or types than it was given."""
+    stored = {name: (np.shape(array), np.asarray(array).dtype) for name, array in model.arrays().items()}
+    for name in stored.keys() | arrays.keys():
+        given = (arrays[name].shape, arrays[name].dtype) if name in arrays else None
+        if stored.get(name) != given:
+            raise ValueError(f"{name} is {given}, not {stored.get(name)}")

@@ -5,6 +5,7 @@ al. 2020). Knows a model only as ``LanguageModel``, by the files of its experime
 """
 
 import logging
+import os
 from functools import lru_cache
 from pathlib import Path
 from typing import Annotated, Any
@@ -19,10 +20,11 @@ from lmstages.core import artifacts
 from lmstages.core.errors import UserError, did_you_mean
 from lmstages.core.visible import visible
 from lmstages.evaluation import sampling
-from lmstages.models import storage as model_storage
+from lmstages.evaluation.experiment import facts_of_fit, load_fitted
+from lmstages.evaluation.facts import load_fit
 from lmstages.models.base import LanguageModel
 from lmstages.results.explaining import existing
-from lmstages.tokenizers import TextTokenizer, streams
+from lmstages.tokenizers import TextTokenizer
 
 MOST_CHARACTERS = 8192  # of a prompt, counted from its end, before it becomes tokens
 MOST_TOKENS = 1024  # of a prompt, counted from its end
@@ -73,11 +75,13 @@ class Playground:
     def _load(self, name: str) -> tuple[LanguageModel, TextTokenizer, bool]:
         """A model, its tokenizer, and whether its text is divided into documents."""
         experiment = self.folder / name
-        model = model_storage.load_model(experiment / "model.safetensors")
+        tokens = experiment.parents[1] / "tokens"
+        facts_of_fit(experiment / "model.safetensors", tokens)
+        model, tokenizer = load_fitted(experiment / "model.safetensors", tokens)
         evaluation, documents = experiment / "evaluation.json", True
-        if evaluation.is_file():
-            documents = artifacts.made_of(evaluation)["made"].get("section", {}).get("documents", True)
-        return model, streams.read_tokenizer(experiment.parents[1] / "tokens"), documents
+        if os.path.lexists(evaluation):
+            documents = artifacts.provenance_of(evaluation)["section"].get("documents", True)
+        return model, tokenizer, documents
 
     def models(self) -> list[dict[str, Any]]:
         """Every model as the page lists it ``{id, text, title, type, adds}``, in the order of the ladder."""
@@ -103,7 +107,7 @@ def _experiments(folder: Path) -> dict[str, dict[str, Any]]:
     experiments = {}
     for path in sorted(folder.glob("*/*/*/seed*/model.safetensors")):
         try:
-            fit = artifacts.load_json(path.with_name("fit.json"))
+            fit = load_fit(path.parent)
         except UserError as error:
             logging.getLogger("lmstages").warning("left out: %s", error)
             continue

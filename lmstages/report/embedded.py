@@ -7,13 +7,27 @@ figure appears in the page without an edit of the page. Draws nothing.
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Annotated, Any
 
 from markupsafe import Markup
+from pydantic import Field
 
 from lmstages.core import artifacts
+from lmstages.core.errors import UserError
+from lmstages.core.shapes import Shape
 from lmstages.core.visible import visible
 
 NAMESPACE = ' xmlns="http://www.w3.org/2000/svg"'  # an address, which an SVG inside a page does not need
+
+
+class Entry(Shape):
+    """A line of the index."""
+
+    figure: str
+    group: dict[str, str]
+    title: str
+    caption: str
+    svg: Annotated[str, Field(pattern=r"^[^/.][^/]*/[^/]+\.svg$")]
 
 
 @dataclass(frozen=True)
@@ -36,7 +50,11 @@ class Figures:
     @classmethod
     def open(cls, folder: Path) -> "Figures":
         """The figures that ``lmstages figures`` wrote below ``folder``."""
-        index = artifacts.load_json(folder / "index.json")
+        path = folder / "index.json"
+        index = artifacts.load_json(path, list[Entry])
+        artifacts.must_be_current(path)
+        for record in index:
+            artifacts.must_be_of_one_call(path, folder / record["svg"])
         return cls([_embedded(folder, record) for record in index])
 
     def of(self, *names: str, **group: str) -> list[EmbeddedFigure]:
@@ -52,10 +70,12 @@ def _within(figure: EmbeddedFigure, group: Mapping[str, str]) -> bool:
     return all(figure.group.get(key) == value for key, value in group.items())
 
 
-def _embedded(folder: Path, record: Mapping[str, object]) -> EmbeddedFigure:
-    svg = artifacts.verified(folder / str(record["svg"])).read_text("utf-8").replace(NAMESPACE, "", 1)
-    group = record["group"]
-    assert isinstance(group, Mapping), "the group of a figure is a mapping of column to value"
-    name, title, caption = (visible(str(record[key])) for key in ("figure", "title", "caption"))
+def _embedded(folder: Path, record: Mapping[str, Any]) -> EmbeddedFigure:
+    path = artifacts.verified(folder / record["svg"])
+    try:
+        svg = path.read_text("utf-8").replace(NAMESPACE, "", 1)
+    except UnicodeDecodeError as error:
+        raise UserError(path, "no drawing of lmstages", "", artifacts.make_again(path)) from error
+    name, title, caption = (visible(record[key]) for key in ("figure", "title", "caption"))
     markup = Markup(svg)  # noqa: S704 - made and escaped by figures, its sha256 verified
-    return EmbeddedFigure(name, {key: str(value) for key, value in group.items()}, title, caption, markup)
+    return EmbeddedFigure(name, record["group"], title, caption, markup)

@@ -14,8 +14,10 @@ from typing import Any
 from lmstages.config.ladder import MODEL_TYPES
 from lmstages.config.run_folders import recorded as recorded_run
 from lmstages.core import artifacts
+from lmstages.core.artifacts import input_path
 from lmstages.core.errors import UserError, did_you_mean
 from lmstages.core.provenance import code_hash
+from lmstages.evaluation.facts import Fit
 from lmstages.results.formatting import decimal
 from lmstages.results.frame import Results
 from lmstages.training.flops import FORMULA
@@ -59,9 +61,8 @@ def existing(path: Path) -> Path:
 
 
 def _lines(experiment: Path) -> Iterator[str]:
-    identity = dict(zip(PARTS, experiment.parts[-5:], strict=True))
-    record = artifacts.made_of(experiment / "fit.json")
-    fit, made = artifacts.load_json(experiment / "fit.json"), record["made"]
+    identity = dict(zip(PARTS, experiment.absolute().parts[-5:], strict=True))
+    fit, made = artifacts.load_json(experiment / "fit.json", Fit), artifacts.provenance_of(experiment / "fit.json")
     yield str(experiment)
     yield from ("", "what")
     yield from (f"  {key:<12} {value}" for key, value in identity.items())
@@ -96,18 +97,6 @@ def _inputs(experiment: Path, made: Mapping[str, Any]) -> Iterator[str]:
         now = artifacts.made_of(path)["sha256"]
         state = _verdict(path) if now == recorded else f"CHANGED since, now {now[:12]}"
         yield f"{recorded[:12]} {path}: {state}"
-
-
-def input_path(folder: Path, name: str, made: Mapping[str, Any]) -> Path | None:
-    """Where the input ``name`` of a file in ``folder`` lies: at the path that its record names; None where it is gone.
-
-    A path is within the run, whose folder is ``levels`` above ``folder``; files of the run itself name no folders.
-    """
-    path, levels = made.get("paths", {}).get(name, name), made.get("levels", 0)
-    folders = [folder.joinpath(*[".."] * levels)] if levels else [folder, *folder.parents[:2]]
-    beside = [folder.parent, *(above / part for above in folders for part in ("tables", "figures"))]
-    candidates = (Path(os.path.normpath(base / path)) for base in (*folders, *beside))
-    return next((candidate for candidate in candidates if candidate.is_file()), None)
 
 
 def _verdict(path: Path) -> str:
@@ -150,8 +139,8 @@ def _figures(experiment: Path, identity: Mapping[str, str]) -> Iterator[str]:
 
 def commands(experiment: Path) -> list[str]:
     """The two ways: through the workflow, and the one job by itself, whose output is the same bytes."""
-    record = artifacts.made_of(experiment / "fit.json")["made"]
-    fit, seed = artifacts.load_json(experiment / "fit.json"), experiment.name.removeprefix("seed")
+    record = artifacts.provenance_of(experiment / "fit.json")
+    fit, seed = artifacts.load_json(experiment / "fit.json", Fit), experiment.name.removeprefix("seed")
     workflow = call_of(experiment.parents[3], [experiment / "fit.json"])
     if record["command"] != "fit":
         return [workflow]

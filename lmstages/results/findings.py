@@ -14,8 +14,10 @@ from typing import Any
 
 import numpy as np
 
+from lmstages.analyses.facts import Analyses
 from lmstages.core import artifacts
 from lmstages.core.artifacts import finite_or_none, infinite_if_none
+from lmstages.core.errors import UserError
 from lmstages.results import statistics
 from lmstages.results.schema import MinimalPairs, Neighbours, Novelty, Position, Result, Transfer
 
@@ -36,7 +38,10 @@ class Findings:
 
     def add(self, root: Path, corpus: str, rows: Mapping[Where, Result]) -> None:
         """``analyses.json`` of one corpus; ``rows`` get what is a column of theirs."""
-        content = artifacts.load_json(root / corpus / "analyses.json")
+        paths = [root / corpus / name for name in ("analyses.json", "transfer.safetensors")]
+        content, sums = artifacts.load_json(paths[0], Analyses), artifacts.load_arrays(paths[1])[0]
+        artifacts.must_be_of_one_call(*paths)
+        artifacts.must_be_current(paths[0])
         sampled: set[tuple[str, str]] = set()
         for analysed in content["rows"]:
             row = rows.get((corpus, analysed["tokenizer"], analysed["model"], analysed["split"]))
@@ -49,12 +54,13 @@ class Findings:
             if (row.tokenizer, row.model) not in sampled:
                 sampled.add((row.tokenizer, row.model))
                 self._add_probed(model, analysed)
-        sums = artifacts.load_arrays(root / corpus / "transfer.safetensors")[0]
         for couples in content["transfer"]:
             row = rows.get((corpus, couples["tokenizer"], couples["model"], couples["split"]))
             if row is not None:
                 key = f"{row.tokenizer}/{row.model}/{row.split}"
                 reference = content["reference"][row.split]["gap_bits"]
+                if key not in sums or sums[key].dtype != np.float64 or sums[key].shape[1:] != (2, 3):
+                    raise UserError(paths[1], f"lacks the sums of {key}", "", artifacts.make_again(paths[1]))
                 self.transfer.append(transfer(row, couples, sums[key], reference))
 
     def _add_probed(self, model: Mapping[str, Any], analysed: Mapping[str, Any]) -> None:

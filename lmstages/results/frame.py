@@ -8,6 +8,7 @@ Text lies by experiment: samples and the highlighted passage in ``evaluation.jso
 """
 
 import json
+import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -17,12 +18,22 @@ from typing import Any, TypeVar
 
 import pandas as pd
 
-from lmstages.core import artifacts
+from lmstages.core import artifacts, files
 from lmstages.core.errors import UserError, did_you_mean
+from lmstages.core.shapes import Shape
+from lmstages.evaluation.facts import Evaluation
 from lmstages.results.formatting import spreadsheet_text
 from lmstages.results.schema import OUTPUTS, Columns, Result, columns
 
 Row = TypeVar("Row")
+FACTS = "run.json"  # written last, by the call that writes all tables
+
+
+class RunFacts(Shape):
+    """``run.json``."""
+
+    run: str
+    estimation: bool
 
 
 def frame(table: str, rows: Iterable[Any]) -> pd.DataFrame:
@@ -56,9 +67,39 @@ def write(folder: Path, table: str, data: pd.DataFrame, made: artifacts.Made) ->
 
 
 def read(folder: Path, table: str) -> pd.DataFrame:
-    """A table of a results folder, its bytes verified."""
+    """A table of a results folder; a UserError where it is damaged, of another run, or of another version."""
     path = artifacts.verified(path_of(folder, table))
-    return pd.read_parquet(path)
+    if os.path.lexists(folder / FACTS):
+        artifacts.must_be_of_one_call(path, folder / FACTS)
+    data = _of_parquet(path)
+    if problem := _problem(data, columns(OUTPUTS[table])):
+        raise UserError(path, f"no table {table} of this version: {problem}", "", artifacts.make_again(path))
+    return data
+
+
+def _of_parquet(path: Path) -> pd.DataFrame:
+    try:
+        with files.reading(path):
+            return pd.read_parquet(path)
+    except UserError:
+        raise
+    except Exception as error:  # pyarrow passes on what its parsers raise
+        raise UserError(path, "no table of lmstages", "", artifacts.make_again(path)) from error
+
+
+def _problem(data: pd.DataFrame, declared: Sequence[Any]) -> str | None:
+    """Where a frame is not as its table is declared; None where it is."""
+    names = [column.name for column in declared]
+    if list(data.columns) != names:
+        different = sorted({*names} ^ {*map(str, data.columns)})
+        return f"another {', '.join(different)}" if different else "its columns have another order"
+    for column in declared:
+        values = data[column.name]
+        if str(values.dtype) != column.dtype:
+            return f"{column.name} is {values.dtype}, not {column.dtype}"
+        if not column.optional and values.isna().any():
+            return f"{column.name} is empty in a row"
+    return None
 
 
 def read_results(path: str | Path) -> pd.DataFrame:
@@ -68,7 +109,10 @@ def read_results(path: str | Path) -> pd.DataFrame:
     """
     path = Path(path)
     if path.is_file():
-        return pd.read_parquet(artifacts.verified(path))
+        folder = path.parent if path.name == "results.parquet" else path.parent.parent
+        if path.stem in OUTPUTS and path == path_of(folder, path.stem):
+            return read(folder, path.stem)
+        return _of_parquet(artifacts.verified(path))
     return read(finished(path), "results")
 
 
@@ -94,7 +138,7 @@ class Results:
     @classmethod
     def open(cls, folder: Path) -> "Results":
         """The results of a finished run."""
-        return cls(finished(folder), artifacts.load_json(folder / "run.json"))
+        return cls(finished(folder), artifacts.load_json(folder / FACTS, RunFacts))
 
     @cached_property
     def rows(self) -> list[Result]:
@@ -127,7 +171,8 @@ class Results:
         folders = self.experiments(row)
         if row.status != "ok" or row.ensemble_of or not folders:
             return {}
-        content: Mapping[str, Any] = artifacts.load_json(folders[0] / "evaluation.json")
+        content: Mapping[str, Any] = artifacts.load_json(folders[0] / "evaluation.json", Evaluation)
+        artifacts.must_be_current(folders[0] / "evaluation.json")
         return content
 
 

@@ -5,7 +5,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from lmstages.analyses.facts import Inspection
 from lmstages.core import artifacts
+from lmstages.core.errors import UserError
 from lmstages.results.schema import (
     AttentionWeight,
     Cosine,
@@ -31,7 +33,13 @@ class Inspections:
 
     def add(self, root: Path, corpus: str, tokenizer: str, models: Models) -> None:
         """``inspection.json`` of one corpus under one tokenizer."""
-        content = artifacts.load_json(root / corpus / tokenizer / "inspection.json")
+        path = root / corpus / tokenizer / "inspection.json"
+        content = artifacts.load_json(path, Inspection)
+        artifacts.must_be_current(path)
+        if unknown := content["models"].keys() - models.keys():
+            raise UserError(
+                path, f"inspects {', '.join(sorted(unknown))}, no model here", "", artifacts.make_again(path)
+            )
         where, labels = {"corpus": corpus, "tokenizer": tokenizer}, content["labels"]
         counts = zip(labels, content["unigrams"], strict=True)
         self.frequencies += [Frequency(**where, token=token, count=count) for token, count in counts]

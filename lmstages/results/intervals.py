@@ -37,9 +37,13 @@ class Text:
     @classmethod
     def open(cls, folder: Path, split: str) -> "Text":
         """From the folder with a corpus's splits."""
-        ends = artifacts.load_arrays(splits.documents_path(folder, split))[0]["ends"]
-        characters = artifacts.load_json(folder / "corpus.json")["splits"][split]["characters"]
-        sha256 = artifacts.made_of(splits.text_path(folder, split))["sha256"]
+        path, text = folder / "corpus.json", splits.text_path(folder, split)
+        ends, _, _ = splits.read_documents(folder, split)
+        facts = artifacts.load_json(path, splits.CorpusFacts)["splits"][split]
+        artifacts.must_be_of_one_call(path, text)
+        characters, sha256 = facts["characters"], artifacts.made_of(artifacts.verified(text))["sha256"]
+        if not len(ends) or not characters or (facts["documents"], facts["bytes"]) != (len(ends), int(ends[-1])):
+            raise UserError(path, f"is not of {text}", "", artifacts.make_again(path))
         return cls(sha256, ends, statistics.block_ends(ends, characters), characters)
 
 

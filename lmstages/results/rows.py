@@ -19,7 +19,9 @@ import numpy as np
 
 from lmstages.core import artifacts
 from lmstages.core.artifacts import finite_or_none
-from lmstages.evaluation.score_files import Scores, ensemble_of, load_experiment, load_scores, mean_of
+from lmstages.core.errors import UserError
+from lmstages.evaluation.facts import Compressors, Evaluation, QuantizationError, load_fit
+from lmstages.evaluation.score_files import Scores, ensemble_of, load_experiment, load_oracle, mean_of
 from lmstages.results.intervals import flag_beyond, flag_impossible_tokens, flag_worse, perplexity
 from lmstages.results.schema import Result, Seed
 
@@ -72,11 +74,11 @@ def model_rows(
     folders: Sequence[Path], seeds: Sequence[int], splits: Sequence[str], facts: Mapping[str, Any]
 ) -> Iterator[Scored]:
     """A row for each split: a model, the mean over its seeds; ``facts``: what the ladder says of it."""
-    fits = [artifacts.load_json(folder / "fit.json") for folder in folders]
+    fits = [load_fit(folder, ["hyperparameters"]) for folder in folders]
     base = _base(folders[0], seeds, fits[0], facts)
-    evaluations = [artifacts.load_json(folder / "evaluation.json") for folder in folders]
-    scores = [load_experiment(folder) for folder in folders]
+    evaluations = [artifacts.load_json(folder / "evaluation.json", Evaluation, ["status"]) for folder in folders]
     failed = [content["status"] for content in (*fits, *evaluations) if content["status"] != "ok"]
+    scores = [load_experiment(folder, () if failed else splits) for folder in folders]
     if failed:
         yield from (Scored(replace(base, split=split, status=failed[0]), None) for split in splits)
         return
@@ -85,11 +87,18 @@ def model_rows(
     for split in splits:
         by_seed = [seed[split] for seed in scores]
         row = replace(base, split=split)
-        row.score_seconds = _mean([evaluation["score_seconds"][split] for evaluation in evaluations])
+        row.score_seconds = _mean([_seconds(*pair, split) for pair in zip(folders, evaluations, strict=True)])
         guessing = evaluations[0].get("guessing", {}).get(split)
         yield _scored(row, mean_of(by_seed), by_seed, guessing, folders, facts)
         if len(seeds) > 1 and row.family == "neural" and row.category in PREDICTS:
             yield _scored(_ensemble(row, fits, evaluations), ensemble_of(by_seed), [], guessing, [], {})
+
+
+def _seconds(folder: Path, evaluation: Mapping[str, Any], split: str) -> float:
+    if split in evaluation.get("score_seconds", {}):
+        return float(evaluation["score_seconds"][split])
+    path = folder / "evaluation.json"
+    raise UserError(path, f"lacks score_seconds of {split}", "", artifacts.make_again(path))
 
 
 def _base(folder: Path, seeds: Sequence[int], fit: Mapping[str, Any], facts: Mapping[str, Any]) -> Result:
@@ -108,7 +117,7 @@ def _base(folder: Path, seeds: Sequence[int], fit: Mapping[str, Any], facts: Map
 
 def _inputs(folder: Path) -> str:
     """Short hashes of what the first fit was made from."""
-    made = artifacts.made_of(folder / "fit.json")["made"]
+    made = artifacts.provenance_of(folder / "fit.json")
     hashes = {name: sha256[:12] for name, sha256 in made["inputs"].items()}
     return json.dumps({**hashes, "code": made["code"][:12], "lmstages": made["lmstages"]}, sort_keys=True)
 
@@ -137,7 +146,7 @@ def _scored(
 
 def _set_quantization(row: Result, folders: Sequence[Path]) -> None:
     """Size of a derived model, and how far it is from what it was made of: means over its seeds."""
-    errors = [artifacts.load_json(folder / "quantization_error.json")[row.split] for folder in folders]
+    errors = [_quantization_error(folder / "quantization_error.json", row.split) for folder in folders]
     row.made_of = errors[0]["of"]
     row.file_bytes = _mean([error["file_bytes"] for error in errors])
     row.bits_per_weight = _mean([error["bits_per_weight"] for error in errors])
@@ -145,6 +154,12 @@ def _set_quantization(row: Result, folders: Sequence[Path]) -> None:
     row.top1_agreement = _mean([error["top1"] for error in errors])
     if row.score_seconds and row.tokens:
         row.tokens_per_second = row.tokens / row.score_seconds
+
+
+def _quantization_error(path: Path, split: str) -> Mapping[str, Any]:
+    errors: Mapping[str, Mapping[str, Any]] = artifacts.load_json(path, QuantizationError, [split])
+    artifacts.must_be_current(path)
+    return errors[split]
 
 
 def _ensemble(row: Result, fits: Sequence[Mapping[str, Any]], evaluations: Sequence[Mapping[str, Any]]) -> Result:
@@ -178,10 +193,9 @@ def _beside(**facts: Any) -> Result:
 
 
 def oracle_rows(folder: Path, splits: Sequence[str]) -> Iterator[Scored]:
-    """The source of a text as a row for each split; none where it is not known."""
-    path = folder / "oracle" / "scores.safetensors"
-    scores = load_scores(path) if path.is_file() else {}
-    for split in splits if scores else ():
+    """The source of an embedded text as a row for each split."""
+    scores = load_oracle(folder / "oracle", splits)
+    for split in splits:
         row = _beside(
             corpus=folder.name,
             split=split,
@@ -199,7 +213,9 @@ def oracle_rows(folder: Path, splits: Sequence[str]) -> Iterator[Scored]:
 
 def compressor_rows(folder: Path, corpus_facts: Mapping[str, Any]) -> Iterator[Scored]:
     """Two rows for each compressor, alone and given train: code lengths without probabilities."""
-    for split, sizes in artifacts.load_json(folder / "compressors.json").items():
+    path = folder / "compressors.json"
+    artifacts.must_be_current(path)
+    for split, sizes in artifacts.load_json(path, Compressors).items():
         size, characters = (corpus_facts["splits"][split][name] for name in ("bytes", "characters"))
         for rank, (name, lengths) in enumerate(sizes.items()):
             row = _beside(

@@ -4,14 +4,18 @@ Walks the experiments that the run's section names; ``rows`` makes a row of each
 ``findings``, ``inspections``, ``sweeps`` and ``published`` add what else is known. Never loads a model or a text.
 """
 
+import hashlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from lmstages.analyses.facts import Analyses
 from lmstages.core import artifacts
 from lmstages.core.errors import UserError
-from lmstages.evaluation.score_files import load_scores
+from lmstages.corpora.splits import CorpusFacts, text_path
+from lmstages.evaluation.facts import Oracle, load_fit
+from lmstages.evaluation.score_files import load_oracle
 from lmstages.results import frame, intervals, sweeps
 from lmstages.results.findings import Findings
 from lmstages.results.inspections import Inspections
@@ -26,12 +30,23 @@ Section = Mapping[str, Any]
 def summarize(root: Path, section: Section, made: artifacts.Made) -> None:
     """Write ``results.parquet``, ``results.csv``, ``tables/`` and ``run.json`` below ``root``."""
     tables = all_tables(root, section)
+    made = {**made, "contents": contents(root, section)}
     for name in TABLES:
         data = frame.frame(name, tables.get(name, ()))
         frame.write(root, name, data, made)
         if name == "results":
             artifacts.save_bytes(root / "results.csv", frame.csv_text(data).encode(), made)
     artifacts.save_json(root / "run.json", {name: section[name] for name in ("run", "estimation")}, made)
+
+
+def contents(root: Path, section: Section) -> str:
+    """A hash of every score file and its facts: what tells the tables of two runs with one config apart."""
+    names = ("fit.json", "scores.safetensors", "evaluation.json")
+    folders = [root.joinpath(*where, f"seed{seed}") for *where, seeds in section["experiments"] for seed in seeds]
+    paths = [root / corpus / "text" / "corpus.json" for corpus in section["evaluate"]]
+    paths += [folder / name for folder in folders for name in names]
+    hashes = "".join(f"{path.relative_to(root)} {artifacts.made_of(path)['sha256']}\n" for path in paths)
+    return hashlib.sha256(hashes.encode()).hexdigest()
 
 
 def all_tables(root: Path, section: Section) -> dict[str, Sequence[Any]]:
@@ -68,25 +83,33 @@ def all_tables(root: Path, section: Section) -> dict[str, Sequence[Any]]:
 
 def _corpora(root: Path, corpus: str, splits: Sequence[str], section: Section) -> Iterator[Corpora]:
     """Every split of a corpus; what only the evaluated ones have is empty for the others."""
-    facts = artifacts.load_json(root / corpus / "text" / "corpus.json")
+    facts = _corpus_facts(root / corpus)
     described = {"corpus": corpus, **{name: facts[name] for name in ("description", "origin", "licence")}}
-    oracle, overlap = _oracle(root / corpus, splits), {}
+    oracle, overlap = _oracle(root / corpus, splits, facts), {}
     if section["analyses"]:
-        overlap = artifacts.load_json(root / corpus / "analyses.json")["overlap"]
+        overlap = artifacts.load_json(root / corpus / "analyses.json", Analyses)["overlap"]
     for split, size in facts["splits"].items():
         sizes = {name: size[name] for name in ("documents", "characters", "bytes")}
         yield Corpora(**described, split=split, **sizes, **oracle.get(split, NO_ORACLE), **_overlap(overlap.get(split)))
 
 
+def _corpus_facts(folder: Path) -> dict[str, Any]:
+    """``corpus.json``; a UserError where it is not of the text beside it."""
+    path = folder / "text" / "corpus.json"
+    facts: dict[str, Any] = artifacts.load_json(path, CorpusFacts)
+    artifacts.must_be_of_one_call(path, *(text_path(path.parent, split) for split in facts["splits"]))
+    return facts
+
+
 NO_ORACLE = dict.fromkeys(["oracle_bits_per_byte", "oracle_nats_per_character", "expected_bits_per_byte"])
 
 
-def _oracle(folder: Path, splits: Sequence[str]) -> dict[str, dict[str, float | None]]:
+def _oracle(folder: Path, splits: Sequence[str], facts: Mapping[str, Any]) -> dict[str, dict[str, float | None]]:
     """The entropy of an embedded text; nothing where the source is not known."""
-    if not (folder / "oracle" / "oracle.json").is_file():
+    if facts["origin"] != "embedded":
         return {}
-    expected = artifacts.load_json(folder / "oracle" / "oracle.json")["expected_bits_per_byte"]
-    scores = load_scores(folder / "oracle" / "scores.safetensors")
+    expected = artifacts.load_json(folder / "oracle" / "oracle.json", Oracle)["expected_bits_per_byte"]
+    scores = load_oracle(folder / "oracle", splits)
     measured = {split: measures(scores[split]) for split in splits}
     return {
         split: {
@@ -136,9 +159,10 @@ class _Compared:
 def _scored(root: Path, section: Section) -> Iterator[Scored]:
     """Every row, with the scores that it was made of."""
     for corpus, splits in section["evaluate"].items():
-        yield from oracle_rows(root / corpus, splits)
+        facts = _corpus_facts(root / corpus)
+        if facts["origin"] == "embedded":
+            yield from oracle_rows(root / corpus, splits)
         if section["compressors"]:
-            facts = artifacts.load_json(root / corpus / "text" / "corpus.json")
             yield from compressor_rows(root / corpus, facts)
     for corpus, tokenizer, model, seeds in section["experiments"]:
         folders = [root / corpus / tokenizer / model / f"seed{seed}" for seed in seeds]
@@ -173,7 +197,7 @@ def _curves(root: Path, rows: Sequence[Result]) -> Iterator[CurvePoint]:
     for row in reversed(experiments.values()):
         for seed in row.seeds.split() if not row.ensemble_of else ():
             where: dict[str, Any] = {"corpus": row.corpus, "tokenizer": row.tokenizer, "model": row.model}
-            fit = artifacts.load_json(root.joinpath(*where.values(), f"seed{seed}", "fit.json"))
+            fit = load_fit(root.joinpath(*where.values(), f"seed{seed}"), ["curve"])
             for point in fit["curve"]:
                 yield CurvePoint(**where, title=row.title, rank=row.rank, seed=int(seed), **point)
 

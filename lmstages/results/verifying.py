@@ -10,7 +10,7 @@ from pathlib import Path
 
 from lmstages.core import artifacts
 from lmstages.core.errors import UserError
-from lmstages.results.explaining import call_of, input_path
+from lmstages.results.explaining import call_of
 from lmstages.results.frame import finished
 
 DIFF = "diff"  # the folder of ``lmstages diff``, which no rule makes
@@ -53,12 +53,7 @@ def _missing(run: Path) -> Iterator[Path]:
 def _problem(path: Path) -> str | None:
     """Why a file is not what was written, or not from the inputs that lie in the run now; None for one that is."""
     try:
-        artifacts.verified(path)
-        made = artifacts.made_of(path)["made"]
-        for name, recorded in made.get("inputs", {}).items():
-            file = input_path(path.parent, name, made)
-            if file is not None and artifacts.made_of(file)["sha256"] != recorded:
-                return f"was made from another {file}"
+        artifacts.must_be_current(artifacts.verified(path))
     except UserError as error:
         return str(error).partition("; delete")[0].removeprefix(f"{path}: ")
     return None

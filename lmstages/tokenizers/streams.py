@@ -66,6 +66,7 @@ def read_tokens(folder: Path, name: str) -> tuple[Documents, np.ndarray]:
     """
     paths = _token_paths(folder, name)
     tokens, lengths, starts = (artifacts.load_array(path) for path in paths)
+    artifacts.must_be_of_one_call(*paths)
     remedy = artifacts.make_again(paths[0])
     if len(lengths) != len(tokens):
         problem = f"{len(tokens):,} tokens, {len(lengths):,} lengths in {paths[1].name}"
@@ -74,6 +75,7 @@ def read_tokens(folder: Path, name: str) -> tuple[Documents, np.ndarray]:
         problem = f"{len(tokens):,} tokens, not where the documents in {paths[2].name} begin and end"
         raise UserError(paths[0], problem, "", remedy)
     if (folder / TOKENIZER).is_file() and len(tokens):
+        artifacts.must_be_of_one_call(paths[0], folder / TOKENIZER)
         size, largest = _vocab_size(folder / TOKENIZER), int(tokens.max())
         if largest >= size or tokens.min() < 0:
             raise UserError(paths[0], f"token {largest:,}", f"{TOKENIZER} has {size:,} tokens", remedy)
@@ -97,7 +99,23 @@ def read_tokenizer(folder: Path) -> TextTokenizer:
     if failure := _failure(saved):
         raise UserError(folder / TOKENIZER, failure)
     with _reading(folder / TOKENIZER):
-        return from_json(saved)
+        tokenizer = from_json(saved)
+        _must_work(tokenizer)
+    return tokenizer
+
+
+PROBE = "A cat, née in 1999:\n\t語 ends."
+
+
+def _must_work(tokenizer: TextTokenizer) -> None:
+    """Raises an error of any kind where a saved tokenizer does not encode and decode as one of this package."""
+    known = "".join(c for c in PROBE if tokenizer.escape is not None or c in getattr(tokenizer, "alphabet", PROBE))
+    [(tokens, lengths)] = tokenizer.encode([known])
+    assert isinstance(tokenizer.decode(range(tokenizer.vocab_size)), str), "every token has a text"
+    assert len(tokens) == len(lengths) and lengths.sum() == len(known.encode()), "the tokens cover the text"
+    escape = tokenizer.escape
+    assert escape is None or (type(escape) is int and 0 <= escape < tokenizer.vocab_size), "the escape is a token"
+    assert tokenizer.escape in tokens.tolist() or tokenizer.decode(tokens.tolist()) == known, "the text comes back"
 
 
 @contextmanager
@@ -125,4 +143,5 @@ def failure_of(folder: Path) -> str | None:
 
 
 def _failure(saved: Any) -> str | None:
-    return saved.get("status") if isinstance(saved, dict) else None
+    status = saved.get("status") if isinstance(saved, dict) else None
+    return status if isinstance(status, str) and status.startswith("failed: ") else None

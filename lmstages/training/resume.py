@@ -90,10 +90,21 @@ class ResumePoints:
     def _load(self, path: Path) -> dict[str, Any]:
         """A verified point's state; a UserError where the file is damaged or of another fit."""
         arrays, metadata = artifacts.load_arrays(path)
+        try:
+            return self._state(path, arrays, metadata)
+        except UserError:
+            raise
+        except Exception as error:  # what is no state fails anywhere, as pairs that are none, or a missing array
+            raise UserError(path, "no resume point of this version") from error
+
+    def _state(self, path: Path, arrays: Mapping[str, np.ndarray], metadata: Mapping[str, str]) -> dict[str, Any]:
         if differing := difference(json.loads(metadata["identity"]), json.loads(json.dumps(self.identity))):
             raise UserError(path, f"of another fit: {differing}")
-        self.seconds_before = float(json.loads(metadata["seconds"]))
-        return unpacked(json.loads(metadata["state"]), arrays)
+        seconds, state = float(json.loads(metadata["seconds"])), unpacked(json.loads(metadata["state"]), arrays)
+        if not (isinstance(state, dict) and 0 <= seconds < math.inf):
+            raise UserError(path, "no resume point of this version")
+        self.seconds_before = seconds
+        return state
 
     def save(self, step: int, state: Mapping[str, Any]) -> None:
         """Write a point durably beside the one before it, then remove what is older."""

@@ -35,7 +35,14 @@ def export(model: Path, tokens: Path, out: Path, section: Mapping[str, Any], mad
     config = fitted.config.bottom if isinstance(fitted.config, DerivedLlama) else fitted.config
     if not isinstance(config, Llama):
         raise UserError(model, f"is of model {fitted.config.name}", "allowed: llama, llama_q8, llama_q4")
-    saved = streams.read_tokenizer(tokens).to_json()
+    tokenizer = streams.read_tokenizer(tokens)
+    if tokenizer.vocab_size != fitted.vocab_size:
+        problem = f"is of {fitted.vocab_size:,} tokens, {tokens / streams.TOKENIZER} has {tokenizer.vocab_size:,}"
+        raise UserError(model, problem, "", "give the tokens of its experiment, --tokens FOLDER")
+    if (tokens / "train.npy").is_file():
+        artifacts.must_be_made_from(model, tokens / "train.npy")
+        artifacts.must_be_of_one_call(tokens / "train.npy", tokens / streams.TOKENIZER)
+    saved = tokenizer.to_json()
     if section["to"] == "gguf":
         vocabulary = of_tokenizer(saved)
         _warn_without_vocabulary(vocabulary.kind == "none", saved["kind"], "GGUF")

@@ -1,0 +1,133 @@
+"""What the JSON files of an experiment hold, and those of the rows that no model made, as shapes.
+
+    fit.json                  Fit                  written by fitting, deriving, mixing, scoring a checkpoint
+    evaluation.json           Evaluation
+    quantization_error.json   QuantizationError
+    oracle/oracle.json        Oracle
+    compressors.json          Compressors
+
+A model that failed has its status alone: ``failed: why``.
+"""
+
+from collections.abc import Collection
+from pathlib import Path
+from typing import Annotated, Any, Self
+
+from pydantic import Field, model_validator
+
+from lmstages.core import artifacts
+from lmstages.core.shapes import Count, Fraction, NotNegative, Number, Shape, Split
+
+Status = Annotated[str, Field(pattern=r"^(ok$|failed: )")]
+
+
+class WithStatus(Shape):
+    """Facts that are complete where ``status`` is ok."""
+
+    status: Status
+
+    def must_have(self, *names: str) -> None:
+        """Raises ValueError where the status is ok and a fact was not given."""
+        if self.status == "ok" and (lacking := [name for name in names if name not in self.model_fields_set]):
+            raise ValueError(f"lacks {', '.join(lacking)}")
+
+
+class CurvePoint(Shape):
+    """A point of a learning curve."""
+
+    step: Count
+    tokens: Count
+    train: Number
+    valid: Number | None
+    learning_rate: Number
+
+
+class Fit(WithStatus):
+    """Facts of a fit, of a mixture, or of a checkpoint."""
+
+    type: str = ""
+    hyperparameters: dict[str, Any] = {}
+    properties: dict[str, Any] = {}
+    parameters: Count = 0
+    free_weights: Count = 0
+    tokens_seen: Count | None = None
+    flops: NotNegative | None = None
+    fit_seconds: NotNegative = 0
+    curve: list[CurvePoint] = []
+    device: str = ""
+    precision: str = ""
+    machines: list[str] = []
+    threads: Count = 1
+    vocab_size: Count = 0
+    environment: dict[str, str] = {}
+    mixture: dict[str, Number] = {}
+    valid: dict[str, Any] = {}
+
+    @model_validator(mode="after")
+    def _complete(self) -> Self:
+        self.must_have("parameters", "tokens_seen", "fit_seconds", "device", "threads", "vocab_size")
+        return self
+
+
+def load_fit(folder: Path, needs: Collection[str] = ()) -> dict[str, Any]:
+    """``fit.json`` of an experiment; a UserError where it is not of the model, or of the scores, beside it."""
+    path = folder / "fit.json"
+    facts: dict[str, Any] = artifacts.load_json(path, Fit, needs)
+    beside = (folder / name for name in ("model.safetensors", "scores.safetensors"))
+    artifacts.must_be_of_one_call(path, *[file for file in beside if file.is_file()][:1])
+    return facts
+
+
+class Sample(Shape):
+    """A sampled text."""
+
+    temperature: NotNegative
+    text: str
+
+
+class Passage(Shape):
+    """The beginning of a held-out text: pieces [text, nats or None]."""
+
+    split: Split
+    pieces: list[tuple[str, Number | None]]
+
+
+class Evaluation(WithStatus):
+    """What scoring gave beside the scores; ``status`` is that of the fit, or why it could not be scored."""
+
+    status: Status = "ok"
+    guessing: dict[Split, Number] = {}
+    score_seconds: dict[Split, NotNegative] = {}
+    samples: list[Sample] = []
+    passage: Passage | None = None
+
+
+class QuantizationErrorOfSplit(Shape):
+    """Size and error of a derived model."""
+
+    of: str
+    bits_per_weight: NotNegative
+    file_bytes: Count
+    kl: Number
+    top1: Fraction
+
+
+QuantizationError = Annotated[dict[Split, QuantizationErrorOfSplit], Field(min_length=1)]
+
+
+class Oracle(Shape):
+    """The entropy of an embedded text's grammar."""
+
+    expected_bits_per_byte: NotNegative
+
+
+class CompressedSizes(Shape):
+    """Sizes in bytes under one compressor."""
+
+    alone: Count
+    given_train: Annotated[int, Field(gt=-(1 << 53), lt=1 << 53)]
+    setting: str
+    sees: str
+
+
+Compressors = dict[Split, dict[str, CompressedSizes]]
