@@ -126,8 +126,11 @@ class Rules:
         snakemake.ioflags.register_in_globals(self.names)
         head = translated(HEAD)
         exec(compile(head, HEAD, "exec"), self.names)
-        for slow in ("code_hash", "figure_modules"):
-            self.names[slow] = cache(self.names[slow])
+        self.names["code_hash"] = cache(self.names["code_hash"])
+        figures = self.names["figures"]
+        self.names["figures"] = SimpleNamespace(
+            modules=cache(figures.modules), descriptions=cache(figures.descriptions)
+        )
         constraints = [node for node in ast.parse(head).body if "global_wildcard_constraints" in ast.dump(node)]
         self.files = [compile(ast.Module(constraints, []), HEAD, "exec")]
         self.files += [compile(translated(name), name, "exec") for name in RULES]
