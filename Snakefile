@@ -32,4 +32,5 @@ rule all:
         figures=f"results/{RUN.name}/figures",
         samples=f"results/{RUN.name}/samples.md",
         verdict=f"results/{RUN.name}/verdict.txt",
+        lost=lost_files,
     localrule: True

@@ -10,6 +10,7 @@ from contextlib import redirect_stderr
 from functools import cache
 from io import StringIO
 from pathlib import Path
+from types import SimpleNamespace
 
 from snakemake.cli import get_argument_parser
 from snakemake.common.configfile import load_configfile
@@ -317,9 +318,6 @@ def small_experiment(wildcards):
     return None if separate else "small_experiments"
 
 
-# Whatever a rule writes is an input of another or of the target: Snakemake makes no file again that nobody asks for.
-
-
 def text_files():
     """The texts of all splits, and where their documents end."""
     suffixes = ("txt", "documents.safetensors")
@@ -432,3 +430,32 @@ def oracles(wildcards):
     """The oracle of every corpus that has one."""
     embedded = [name for name, corpus in RUN.corpora.items() if corpus.embedded]
     return [f"{ROOT}/{name}/oracle/{file}" for name in embedded for file in ("oracle.json", "scores.safetensors")]
+
+
+def intermediate_files():
+    """Every file of the run that others are made from."""
+    files = [
+        file
+        for rule_files in (experiment_files, analyses, inspections, oracles, compressed)
+        for file in rule_files(None)
+    ]
+    files += [*table_files(), f"{ROOT}/run.json", f"{ROOT}/figures/index.json"]
+    for corpus in RUN.corpora:
+        files += [path.format(corpus=corpus) for path in (f"{ROOT}/{{corpus}}/text/corpus.json", *text_files())]
+        files += [f"{ROOT}/{corpus}/overlap.json", f"{ROOT}/{corpus}/overlap.safetensors"]
+        files += analysed_files(SimpleNamespace(corpus=corpus))
+    for corpus, tokenizer, model, seed in RUN.experiments():
+        if model in RUN.models:
+            files += [path.format(corpus=corpus, tokenizer=tokenizer) for path in token_files(*SPLITS)]
+            files += [f"{ROOT}/{corpus}/{tokenizer}/tokens/tokenizer.json"]
+            files += [f"{ROOT}/{corpus}/{tokenizer}/{model}/seed{seed}/model.safetensors"]
+    return list(dict.fromkeys(files))
+
+
+def lost_files(wildcards):
+    """What is gone of a run that was finished before, for the target to ask for.
+
+    Snakemake makes no missing file again where what was made from it is there. Of a new run there is nothing to list.
+    """
+    was_finished = Path(ROOT, ".made").is_dir() and not workflow.storage_settings.default_storage_provider
+    return [file for file in intermediate_files() if not Path(file).exists()] if was_finished else []
