@@ -13,7 +13,7 @@ from test_workflow import PROJECT, copy_of
 RUN = """
 corpora:
   coined: {count: 600, tokenizers: [char], models: [bigram, gpt]}
-  short: {path: short.txt, tokenizers: [char], models: [bigram_too_long]}
+  short: {path: short.txt, tokenizers: [char], models: [bigram, bigram_too_long]}
 tokenizers:
   char: {kind: char}
 models:
@@ -56,7 +56,7 @@ def fit(folder, environment, steps, out):
 def written(folder, steps):
     """The run with a GPT of so many steps."""
     (folder / "runs" / "cluster.yaml").write_text(RUN.replace("STEPS", str(steps)))
-    (folder / "short.txt").write_text("too short\n")
+    (folder / "short.txt").write_text("too short\n" * 8)
 
 
 def locally(folder, environment, *arguments):
