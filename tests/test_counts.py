@@ -1,6 +1,7 @@
 """Interpolated n-grams against numbers worked by hand, against dictionaries, and against one another."""
 
-from collections import defaultdict
+import os
+from collections import Counter, defaultdict
 
 import numpy as np
 import pytest
@@ -190,6 +191,17 @@ def test_a_text_counted_in_pieces_is_counted_the_same(monkeypatch, padded, piece
         assert all(
             np.array_equal(getattr(one, f), getattr(other, f)) for f in ("keys", "counts", "totals", "type_counts")
         )
+
+
+def test_however_many_pieces_there_are_one_file_is_open():
+    runs, before = merging.Runs(), len(os.listdir("/dev/fd"))
+    for piece in range(300):
+        runs.add(np.array([piece % 7, 3, piece], dtype=np.uint64))
+    assert len(os.listdir("/dev/fd")) == before + 1
+    keys, counts = runs.merged()
+    assert len(os.listdir("/dev/fd")) == before
+    expected = Counter(key for piece in range(300) for key in (piece % 7, 3, piece))
+    assert dict(zip(keys.tolist(), counts.tolist(), strict=True)) == expected
 
 
 @pytest.mark.parametrize("padded", [False, True])

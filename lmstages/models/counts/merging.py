@@ -1,8 +1,8 @@
 """Distinct keys and their frequencies, of more keys than memory holds: external merge sort (Knuth 1973, section 5.4).
 
-Each piece of the keys is sorted and counted by itself, and its sorted run written to a temporary file; then the runs
+Each piece of the keys is sorted and counted by itself, and its sorted run appended to a temporary file; then the runs
 are merged one range of keys at a time, so that memory holds one piece, or one range, and the result. A single piece is
-never written to disk. Temporary files lie in TMPDIR and disappear with the process, however it ends. Knows no n-gram.
+never written to disk. The file lies in TMPDIR and disappears with the process, however it ends. Knows no n-gram.
 """
 
 import tempfile
@@ -12,6 +12,7 @@ from typing import IO
 import numpy as np
 
 MERGED_AT_ONCE = 1 << 24  # keys of all runs that are merged at once
+ALIGNED = 8  # bytes; where a run begins in the file
 SAMPLED = 1 << 12  # one key in so many is sampled to cut the range evenly
 Run = tuple[np.ndarray, np.ndarray]  # distinct keys, sorted (U,), and their frequencies (U,)
 
@@ -25,16 +26,17 @@ def run_starts(values: np.ndarray) -> np.ndarray:
 
 
 class Runs:
-    """Sorted runs of keys: the latest in memory, all earlier ones on disk."""
+    """Sorted runs of keys: the latest in memory, all earlier ones one after the other in an unnamed file."""
 
     def __init__(self) -> None:
-        self.files: list[tuple[IO[bytes], np.dtype, int]] = []
+        self.file: IO[bytes] | None = None
+        self.stored: list[tuple[int, int]] = []  # where in the file a run begins, and how many keys it has
         self.latest: Run | None = None
 
     def add(self, keys: np.ndarray) -> None:
         """Add a piece (M,), which is sorted in place."""
-        if self.latest is not None:
-            self.files.append(_written(self.latest))
+        if self.latest is not None and len(self.latest[0]):
+            self._store(*self.latest)
         keys.sort()
         begins = run_starts(keys)
         self.latest = keys[begins], np.diff(begins, append=len(keys))
@@ -42,28 +44,29 @@ class Runs:
     def merged(self) -> Run:
         """All distinct keys, sorted, and their frequencies."""
         assert self.latest is not None, "a text has at least one piece"
-        if not self.files:
+        if self.file is None:
             return self.latest
-        runs = [*map(_mapped, self.files), self.latest]
+        runs = [*self._mapped(self.file, self.latest[0].dtype), self.latest]
         parts = [_merged(part) for part in _ranges(runs)]
+        self.file.close()
         return np.concatenate([keys for keys, _ in parts]), np.concatenate([counts for _, counts in parts])
 
+    def _store(self, keys: np.ndarray, counts: np.ndarray) -> None:
+        if self.file is None:
+            self.file = tempfile.TemporaryFile(prefix="lmstages-runs-")  # noqa: SIM115 - open until the runs are merged
+        self.stored.append((self.file.tell(), len(keys)))
+        self.file.write(np.ascontiguousarray(keys).data)
+        self.file.write(counts.astype(np.uint32).data)
+        self.file.write(bytes(-self.file.tell() % ALIGNED))
 
-def _written(run: Run) -> tuple[IO[bytes], np.dtype, int]:
-    """A run, written to an unnamed file."""
-    file = tempfile.TemporaryFile(prefix="lmstages-run-")  # noqa: SIM115 - open until the runs are merged
-    keys, counts = run
-    file.write(np.ascontiguousarray(keys).data)
-    file.write(counts.astype(np.uint32).data)
-    file.flush()
-    return file, keys.dtype, len(keys)
-
-
-def _mapped(stored: tuple[IO[bytes], np.dtype, int]) -> Run:
-    """A written run, memory-mapped."""
-    file, dtype, length = stored
-    keys = np.memmap(file, dtype, "r", shape=(length,))
-    return keys, np.memmap(file, np.uint32, "r", offset=length * dtype.itemsize, shape=(length,))
+    def _mapped(self, file: IO[bytes], dtype: np.dtype) -> Iterator[Run]:
+        """The runs of the file, which is memory-mapped once, however many there are."""
+        file.flush()
+        content = np.memmap(file, np.uint8, "r")
+        for begin, length in self.stored:
+            middle = begin + length * dtype.itemsize
+            end = middle + length * np.dtype(np.uint32).itemsize
+            yield content[begin:middle].view(dtype), content[middle:end].view(np.uint32)
 
 
 def _ranges(runs: list[Run]) -> Iterator[list[Run]]:
