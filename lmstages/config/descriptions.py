@@ -51,7 +51,7 @@ def type_of(schema: Schema) -> str:
         return " | ".join(map(value, schema.get("enum", [schema.get("const")])))
     if schema["type"] == "array":
         return "list of " + type_of(schema["items"]).replace("number", "numbers", 1)
-    nouns = {"integer": "whole number", "number": "number", "boolean": "true | false", "string": "text"}
+    nouns = {"integer": "whole number", "number": "number", "boolean": "true | false", "string": "text", "null": "null"}
     return nouns[schema["type"]] + _range(schema)
 
 
