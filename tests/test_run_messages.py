@@ -3,6 +3,7 @@
 import json
 import math
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -11,10 +12,11 @@ from pathlib import Path
 import pytest
 
 from lmstages.config import resources
+from lmstages.config import workload as workload_module
 from lmstages.config.hyperparameters.attention import GPT
 from lmstages.config.hyperparameters.counts import Bigram
 from lmstages.config.hyperparameters.quantized import LlamaQ4
-from lmstages.config.sections import Corpus
+from lmstages.config.sections import COUNTED, EMBEDDED, Corpus
 from lmstages.config.workload import Job, in_order, text_bytes, workload
 from lmstages.results import run_messages
 
@@ -146,6 +148,14 @@ def test_the_time_left_follows_the_pace_so_far():
 )
 def test_the_size_of_a_text_is_known_before_it_is_there(corpus, size):
     assert text_bytes(corpus) == size
+
+
+def test_estimates_are_of_rules_and_sources_that_exist():
+    rules = "".join(path.read_text() for path in (PROJECT / "workflow/rules").glob("*.smk"))
+    known = set(re.findall(r"^rule (\w+):", rules, re.MULTILINE))
+    assert {*workload_module.SECONDS, *workload_module.BYTES, *run_messages.NOUNS} <= known
+    assert set(workload_module.DOCUMENT_BYTES) == set(COUNTED)
+    assert set(workload_module.EMBEDDED_BYTES) == set(EMBEDDED)
 
 
 def test_the_size_of_an_own_text_is_that_of_its_file(tmp_path):
