@@ -125,7 +125,8 @@ def subject_of(wildcards):
     """CORPUS/TOKENIZER/MODEL/seedN, or its beginning; of a download its source and part."""
     names = ("corpus", "tokenizer", "model", "mixture", "pretrained", "source", "part")
     parts = [wildcards[name] for name in names if name in wildcards.keys()]
-    return "/".join([*parts, *([f"seed{wildcards.seed}"] if "seed" in wildcards.keys() else [])])
+    parts += [f"seed{wildcards.seed}"] if "seed" in wildcards.keys() else []
+    return Path(*parts).as_posix() if parts else ""
 
 
 def of_model(wildcards):
