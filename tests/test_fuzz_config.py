@@ -35,7 +35,7 @@ from lmstages.config.sweeps import listed
 from lmstages.core.errors import UserError
 from lmstages.core.terminal import shown
 
-SECONDS = 20  # one config, on a busy machine
+SECONDS = 60  # one config, on a busy machine
 COUNT = int(os.environ.get("LMSTAGES_FUZZ_CONFIGS", "20000"))  # configs that all channels together try
 FAST = COUNT // 20
 COUNTS = [FAST, pytest.param(COUNT - FAST, marks=pytest.mark.slow)]
@@ -232,7 +232,9 @@ def fuzz(tmp_path_factory):
         content = smaller(whole[len(small) % len(whole)], draws)
         if isinstance(read([], content), Run):
             small.append(content)
-    yield Fuzz(folder, whole, small, Rules())
+    rules = Rules()
+    rules.jobs(read([], whole[0]))  # hashes the code of every job, which takes long and is remembered
+    yield Fuzz(folder, whole, small, rules)
     os.chdir(here)
     sys.argv = arguments
     sys.path[:] = path
