@@ -355,7 +355,7 @@ def test_a_run_killed_by_any_signal_is_completed_by_make_report_and_by_plain_sna
             shutil.rmtree(folder / name)
         for trial, (number, target) in enumerate(kinds):
             call = BY_TURNS[(chain + trial) % len(BY_TURNS)]
-            runs.append(killed_run(folder, call, number, target, moments.uniform(1, 12)))
+            runs.append(killed_run(folder, call, number, target, moments.uniform(1, 8)))
         must_succeed(folder, CALLS[BY_TURNS[(chain + len(kinds)) % len(BY_TURNS)]])
         for run in runs:
             run.wait(300)
