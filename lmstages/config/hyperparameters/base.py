@@ -33,13 +33,21 @@ Schedule = Literal["constant", "cosine", "linear", "step", "stable"]
 Category = Literal["static", "online", "bound", "compressor", "pretrained"]
 
 
-FOR_READERS = ("name", "title", "after", "source")  # constants of a model's record that no fit depends on
+FOR_READERS = ("name", "title", "after", "source", "formula")  # constants of a model's record that no fit depends on
 
 
 class Record(BaseModel):
     """A part of the config: unknown keys are refused, nothing is converted silently, nothing changes afterwards."""
 
     model_config = ConfigDict(frozen=True, strict=True, extra="forbid", protected_namespaces=())
+
+    @classmethod
+    def __pydantic_init_subclass__(cls, **_: Any) -> None:
+        """A key for which a subclass gives another default keeps its description."""
+        for name, field in cls.model_fields.items():
+            bases = [record.model_fields for record in cls.__mro__[1:] if issubclass(record, Record)]
+            described = [fields[name].description for fields in bases if name in fields]
+            field.description = field.description or next(iter(described), None)
 
     def properties(self) -> dict[str, Any]:
         """What code derives from the keys, as JSON: every property and every constant that a result depends on."""
@@ -52,7 +60,8 @@ class Record(BaseModel):
 class ModelConfig(Record):
     """Hyperparameters of one model; ``module`` and ``model`` name the class that fits it; ``source`` cites it.
 
-    ``after`` names the model behind which it stands on the ladder, None for the first.
+    ``after`` names the model behind which it stands on the ladder, None for the first. ``formula`` is what the
+    documentation prints of it, one equation a line.
     """
 
     name: ClassVar[str]
@@ -61,6 +70,7 @@ class ModelConfig(Record):
     module: ClassVar[str]
     model: ClassVar[str]
     source: ClassVar[str]
+    formula: ClassVar[str]
     family: ClassVar[Literal["counts", "neural"]]
     protocol: ClassVar[Literal["stream", "stride"]] = "stream"  # the default; a config may choose another
 
