@@ -29,16 +29,15 @@ INTERRUPTED = 128 + signal.SIGINT  # as shells report it
 DESCRIPTION = "Fits every classic language model on the same text and compares them on the same held-out bytes."
 EXAMPLES = """\
 examples:
-  lmstages check runs/published.yaml      is this config right? every mistake at once
-  lmstages table results/default          the results of a finished run, in the terminal
-  lmstages diff results/a results/b       what changed from one run to another, row by row
-  lmstages play results/default           type, and see what each model expects and writes
-  lmstages explain results/default        where its figures come from, experiment by experiment
-  lmstages verify results/default         is every file still what was written?
-  snakemake --cores all                   make results/default/report.html from config.yaml
+  snakemake --cores all                make results/default/report.html
   snakemake --cores all --config text=my.txt
-                                          the ladder on a text of your own
+                                       the ladder on a text of your own
+  lmstages check runs/published.yaml   is this config right?
+  lmstages models gpt                  what gpt is, and each of its keys
+  lmstages table results/default       a finished run's results, here
+  lmstages COMMAND --help              the options of a command, and an example
 """
+EXPERIMENT = "results/default/fables/char/gpt/seed0"
 PATHS = {  # options that mean the same for every command that has them
     "text": "folder with the splits of a corpus",
     "tokens": "folder with token streams",
@@ -47,6 +46,15 @@ PATHS = {  # options that mean the same for every command that has them
     "corpus": "the corpus's folder of a run",
     "results": "the run's folder",
 }
+PATH_EXAMPLES = {
+    "text": "results/default/fables/text",
+    "tokens": "results/default/fables/char/tokens",
+    "model": f"{EXPERIMENT}/model.safetensors",
+    "base": "results/default/fables/char/llama/seed0/model.safetensors",
+    "corpus": "results/default/fables",
+    "results": "results/default",
+}
+NAME_WIDTH = 20  # of the list of commands
 
 
 @dataclass(frozen=True)
@@ -60,6 +68,7 @@ class Command:
     for_people: bool
     is_stage: bool  # writes files, and so has --out, --threads, --code and --log
     levels: int  # folders of its output's path that say of what it is
+    example: str  # arguments, besides paths and section, of a line that works
 
 
 COMMANDS: dict[str, Command] = {}
@@ -72,6 +81,7 @@ def command(
     for_people: bool = False,
     is_stage: bool = True,
     levels: int = 0,
+    example: str = "",
 ) -> Callable[[Callable[[argparse.Namespace], None]], Callable[[argparse.Namespace], None]]:
     """Register a function as the command of its name; ``options`` adds those that are its own.
 
@@ -80,7 +90,7 @@ def command(
     """
 
     def register(function: Callable[[argparse.Namespace], None]) -> Callable[[argparse.Namespace], None]:
-        COMMANDS[function.__name__] = Command(function, section, paths, options, for_people, is_stage, levels)
+        COMMANDS[function.__name__] = Command(function, section, paths, options, for_people, is_stage, levels, example)
         return function
 
     return register
@@ -93,7 +103,7 @@ def _check_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("config", type=Path, help="a config file, such as config.yaml")
 
 
-@command(options=_check_options, for_people=True, is_stage=False)
+@command(options=_check_options, for_people=True, is_stage=False, example="runs/published.yaml")
 def check(args: argparse.Namespace) -> None:
     """Read a config and list the experiments that it would run."""
     from lmstages.config import resources
@@ -112,12 +122,29 @@ def check(args: argparse.Namespace) -> None:
         show(f"{corpus}/{tokenizer}/{model}/seed{seed}")
 
 
+def _models_options(parser: argparse.ArgumentParser) -> None:
+    names = "models whose keys are printed; without any, the whole ladder"
+    parser.add_argument("names", nargs="*", metavar="MODEL", help=names)
+
+
+@command(options=_models_options, for_people=True, is_stage=False, example="gpt")
+def models(args: argparse.Namespace) -> None:
+    """List the models of the ladder, or the keys of one.
+
+    Each key of a model comes with its type, range, default and meaning.
+    """
+    from lmstages.config import descriptions
+    from lmstages.core.terminal import show
+
+    show("\n\n".join(map(descriptions.described, args.names)) or descriptions.all_models())
+
+
 def _table_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("results", type=Path, help="a run's folder, such as results/default")
     parser.add_argument("--log", type=Path, help="a file that gets the same lines as the terminal")
 
 
-@command(options=_table_options, for_people=True, is_stage=False)
+@command(options=_table_options, for_people=True, is_stage=False, example="results/default")
 def table(args: argparse.Namespace) -> None:
     """Print a finished run's results and the path of its report."""
     from lmstages.core.terminal import show
@@ -128,15 +155,51 @@ def table(args: argparse.Namespace) -> None:
     show(f"report: {args.results / 'report.html'}")
 
 
+def _explain_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("experiment", type=Path, help="results/RUN/CORPUS/TOKENIZER/MODEL/seedN, or its beginning")
+
+
+@command(options=_explain_options, for_people=True, is_stage=False, example=f"{EXPERIMENT}")
+def explain(args: argparse.Namespace) -> None:
+    """Print how an experiment was made, and how to repeat it.
+
+    Its config, the hashes of its inputs and code, and the commands that make it again.
+    """
+    from lmstages.core.terminal import show
+    from lmstages.results.explaining import explained
+
+    show(explained(args.experiment))
+
+
+def _verify_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("results", type=Path, help="a run's folder, such as results/default")
+
+
+@command(options=_verify_options, for_people=True, is_stage=False, example="results/default")
+def verify(args: argparse.Namespace) -> None:
+    """Read every file of a run again: is it as it was written?
+
+    Compares each file with its hash and says what to make again.
+    """
+    from lmstages.core.terminal import show
+    from lmstages.results.verifying import verify as run
+
+    for line in run(args.results):
+        show(line)
+
+
 def _diff_options(parser: argparse.ArgumentParser) -> None:
     runs = "folders of finished runs, such as results/default; the first is compared with each of the others"
     parser.add_argument("runs", type=Path, nargs="+", metavar="RUN", help=runs)
     parser.add_argument("--out", type=Path, help="folder for changes.md and changes.csv; by default in the last run's")
 
 
-@command(options=_diff_options, for_people=True, is_stage=False)
+@command(options=_diff_options, for_people=True, is_stage=False, example="results/default results/other")
 def diff(args: argparse.Namespace) -> None:
-    """Print and write what changed from one finished run to others, row by row."""
+    """Print and write what changed from one run to others.
+
+    Row by row, with paired intervals; all runs are finished ones.
+    """
     from lmstages.core import artifacts
     from lmstages.core.terminal import show
     from lmstages.results import diff as differences
@@ -157,9 +220,12 @@ def _play_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--port", type=_whole_number(0, 65535), default=0, help="of 127.0.0.1; by default any free one")
 
 
-@command(options=_play_options, for_people=True, is_stage=False)
+@command(options=_play_options, for_people=True, is_stage=False, example="results/default")
 def play(args: argparse.Namespace) -> None:
-    """Serve a page, to this machine alone, where the models of a finished run continue what you type."""
+    """Type, and see what each model of a run expects and writes.
+
+    Serves a page, to this machine alone, where the models of a finished run continue what you type.
+    """
     from lmstages.core.errors import UserError
 
     try:
@@ -172,33 +238,6 @@ def play(args: argparse.Namespace) -> None:
     run(args.results, args.port)
 
 
-def _explain_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("experiment", type=Path, help="results/RUN/CORPUS/TOKENIZER/MODEL/seedN, or its beginning")
-
-
-@command(options=_explain_options, for_people=True, is_stage=False)
-def explain(args: argparse.Namespace) -> None:
-    """Print which config, inputs and code an experiment was made from, and the commands that make it again."""
-    from lmstages.core.terminal import show
-    from lmstages.results.explaining import explained
-
-    show(explained(args.experiment))
-
-
-def _verify_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("results", type=Path, help="a run's folder, such as results/default")
-
-
-@command(options=_verify_options, for_people=True, is_stage=False)
-def verify(args: argparse.Namespace) -> None:
-    """Read every file of a finished run again, compare it with its hash, and say what to make again."""
-    from lmstages.core.terminal import show
-    from lmstages.results.verifying import verify as run
-
-    for line in run(args.results):
-        show(line)
-
-
 def _export_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("model", type=Path, help="model.safetensors of a LLaMA, or a Hugging Face folder")
     parser.add_argument("--to", choices=("gguf", "hf"), required=True, help="one GGUF file, or a folder of files")
@@ -209,9 +248,16 @@ def _export_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--tokens", type=Path, help=tokens)
 
 
-@command(options=_export_options, for_people=True)
+@command(
+    options=_export_options,
+    for_people=True,
+    example="results/default/fables/char/llama/seed0/model.safetensors --to gguf --out llama.gguf",
+)
 def export(args: argparse.Namespace) -> None:
-    """Write a LLaMA, fitted here or in a Hugging Face folder, as a GGUF file or in the Hugging Face layout."""
+    """Write a LLaMA as a GGUF or in the Hugging Face layout.
+
+    It may be fitted here, or lie in a Hugging Face folder.
+    """
     from lmstages.models.external.exporting import export as run
     from lmstages.models.external.exporting import export_checkpoint
 
@@ -223,9 +269,6 @@ def export(args: argparse.Namespace) -> None:
     run(args.model, tokens, args.out, section, _made(args, section, [args.model, tokens / "tokenizer.json"]))
 
 
-# ---------------------------------------------------------------- text
-
-
 def _download_options(parser: argparse.ArgumentParser) -> None:
     from lmstages.config.sources import SOURCES
 
@@ -235,6 +278,26 @@ def _download_options(parser: argparse.ArgumentParser) -> None:
     stories = "how many documents of a data set of the hub: a number, or all"
     parser.add_argument("--stories", type=_number_or_all, help=stories)
     _mirror_option(parser, "the network")
+
+
+@command(options=_download_options, for_people=True, example="--source names --out names.txt")
+def download(args: argparse.Namespace) -> None:
+    """Fetch one part of a source, verified.
+
+    From its upstream or from a mirror; the rules call it, too.
+    """
+    from lmstages.config.sources import SOURCES
+    from lmstages.core.errors import UserError
+    from lmstages.corpora.download import fetch
+
+    parts = [part.name for part in SOURCES[args.source].parts]
+    if args.part not in parts:
+        raise UserError("--part", f"{args.part!r} is no part of {args.source}", f"allowed: {', '.join(parts)}")
+    made = _made(args, {"source": args.source, "stories": args.stories}, [])
+    fetch(SOURCES[args.source], args.out, args.mirror, made, part=args.part, stories=args.stories)
+
+
+# ---------------------------------------------------------------- text
 
 
 def _number_or_all(text: str) -> int | None:
@@ -269,27 +332,13 @@ def _mirror_option(parser: argparse.ArgumentParser, upstream: str) -> None:
     parser.add_argument("--mirror", default=mirror, help=f"folder or base URL that replaces {upstream}")
 
 
-@command(options=_download_options)
-def download(args: argparse.Namespace) -> None:
-    """Fetch one part of a source, verified, from its upstream or from a mirror."""
-    from lmstages.config.sources import SOURCES
-    from lmstages.core.errors import UserError
-    from lmstages.corpora.download import fetch
-
-    parts = [part.name for part in SOURCES[args.source].parts]
-    if args.part not in parts:
-        raise UserError("--part", f"{args.part!r} is no part of {args.source}", f"allowed: {', '.join(parts)}")
-    made = _made(args, {"source": args.source, "stories": args.stories}, [])
-    fetch(SOURCES[args.source], args.out, args.mirror, made, part=args.part, stories=args.stories)
-
-
 def _prepare_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--raw", type=Path, nargs="*", default=[], help="downloaded files, or the user's own")
     content = "hash of the user's file when the run began, so that one that changed since is refused"
     parser.add_argument("--content", default="", help=content)
 
 
-@command("split", options=_prepare_options, levels=2)
+@command("split", options=_prepare_options, levels=2, example="--raw names.txt --out my/text")
 def prepare(args: argparse.Namespace) -> None:
     """Cut or draw a corpus into train, valid and test."""
     from lmstages.config.sections import Corpus, from_section
@@ -324,9 +373,12 @@ def _tokenize_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--layout", default="stream", help="how documents are separated: stream, lines, separator")
 
 
-@command("kind", paths=["text"], options=_tokenize_options, levels=3)
+@command("kind", paths=["text"], options=_tokenize_options, levels=3, example="--out my/tokens")
 def tokenize(args: argparse.Namespace) -> None:
-    """Learn a tokenizer from train and write the token streams of all splits."""
+    """Learn a tokenizer and write the tokens of all splits.
+
+    It learns from train alone.
+    """
     from lmstages.config.sections import Tokenizer, from_section
     from lmstages.core import artifacts
     from lmstages.corpora.splits import NAMES, SplitText, text_path
@@ -346,9 +398,12 @@ def tokenize(args: argparse.Namespace) -> None:
             logging.getLogger("lmstages").info("%s: %s tokens of %s", name, f"{count:,}", f"{tokenizer.vocab_size:,}")
 
 
-@command("source", "splits", paths=["text"], levels=2)
+@command("source", "splits", paths=["text"], levels=2, example="--out my/oracle")
 def oracle(args: argparse.Namespace) -> None:
-    """Score the splits of an embedded corpus by the grammar that generated them."""
+    """Score the splits of a grammar's corpus by that grammar.
+
+    The score of the distribution that generated the text: no model is better on average.
+    """
     from lmstages.corpora.splits import text_path
     from lmstages.evaluation.oracle import score_by_source
 
@@ -357,9 +412,12 @@ def oracle(args: argparse.Namespace) -> None:
     score_by_source(args.section["source"], args.text, args.out, splits, made)
 
 
-@command("compressors", "splits", paths=["text"], levels=1)
+@command("compressors", "splits", paths=["text"], levels=1, example="--out my/compressors.json")
 def compress(args: argparse.Namespace) -> None:
-    """Measure how many bytes compressors need for held-out text, alone and after train."""
+    """Measure how many bytes compressors need for held-out text.
+
+    Alone, and after train.
+    """
     from lmstages.corpora.splits import text_path
     from lmstages.evaluation.compressors import code_lengths
 
@@ -368,7 +426,7 @@ def compress(args: argparse.Namespace) -> None:
     code_lengths(args.text, args.section["compressors"], splits, args.out, made)
 
 
-@command("splits", paths=["text"], levels=1)
+@command("splits", paths=["text"], levels=1, example="--out my")
 def overlap(args: argparse.Namespace) -> None:
     """Measure how much of the held-out text occurs in train."""
     from lmstages.corpora.overlap import audit
@@ -378,9 +436,12 @@ def overlap(args: argparse.Namespace) -> None:
     audit(args.text, splits, args.out, _made(args, args.section, [text_path(args.text, split) for split in splits]))
 
 
-@command("corpus", "splits", paths=["text"], levels=1)
+@command("corpus", "splits", paths=["text"], levels=1, example="--out my/contrasts.json")
 def contrast(args: argparse.Namespace) -> None:
-    """List the combinations that train lacks in an embedded corpus, and make minimal pairs of texts."""
+    """Make minimal pairs of texts for a grammar's corpus.
+
+    Lists the combinations that train lacks, and makes pairs of texts that differ in one of them.
+    """
     from lmstages.config.sections import Corpus, from_section
     from lmstages.corpora.contrasts import write
     from lmstages.corpora.splits import text_path
@@ -398,8 +459,13 @@ def _fit_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--seed", type=_whole_number(0, (1 << 63) - 1), default=0, help="of all random draws")
     folder = "folder of resume points; the same command continues from them, and removes them when it is done"
     parser.add_argument("--resume", type=Path, metavar="FOLDER", help=folder)
-    parser.add_argument("--save-seconds", type=_duration, default=60.0, help="between two resume points (60),")
-    parser.add_argument("--save-steps", type=_whole_number(1), default=sys.maxsize, help="or so many steps, if sooner")
+    parser.add_argument("--save-seconds", type=_duration, default=60.0, help="between two resume points (60)")
+    parser.add_argument(
+        "--save-steps",
+        type=_whole_number(1),
+        default=sys.maxsize,
+        help="steps between two resume points, where they are done sooner",
+    )
     limit = "the job's time limit, from its start: shortly before it the fit saves and exits with 75; 0 is no limit"
     parser.add_argument("--minutes", type=_duration, default=0.0, help=limit)
     compiled = "torch.compile: auto is for long fits on a GPU"
@@ -412,9 +478,12 @@ def _device_option(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--device", choices=devices, default="cpu", help="auto: a GPU where there is one")
 
 
-@command("type", "hyperparameters", paths=["tokens"], options=_fit_options, levels=4)
+@command("type", "hyperparameters", paths=["tokens"], options=_fit_options, levels=4, example="--seed 0 --out my/gpt")
 def fit(args: argparse.Namespace) -> None:
-    """Fit one model on train; valid may choose hyperparameters or stop early."""
+    """Fit one model on train.
+
+    valid may choose hyperparameters or stop early.
+    """
     from lmstages.core.runtime import Runtime, deadline, rank
     from lmstages.models import storage as model_storage
     from lmstages.models.fitting import identity, outcome
@@ -438,18 +507,24 @@ def fit(args: argparse.Namespace) -> None:
             runtime.done()
 
 
-@command("type", "hyperparameters", paths=["base", "tokens"], levels=4)
+@command("type", "hyperparameters", paths=["base", "tokens"], levels=4, example="--out my/llama_q4")
 def derive(args: argparse.Namespace) -> None:
-    """Derive a model from a fitted one without training: quantized, or run by another engine."""
+    """Derive a model from a fitted one without training.
+
+    Quantized, or run by another engine.
+    """
     from lmstages.evaluation.derivation import derive as run
 
     made = _made(args, args.section, [args.base, args.tokens / "train.npy"])
     run(args.base, args.tokens, args.out, args.section, args.threads, made)
 
 
-@command("splits", paths=["model", "base", "tokens"], levels=4)
+@command("splits", paths=["model", "base", "tokens"], levels=4, example="--out my/error.json")
 def quantization_error(args: argparse.Namespace) -> None:
-    """Measure a derived model's size and its quantization error against the model that it is derived from."""
+    """Measure a derived model's size and error.
+
+    The error is its distance from the model that it is derived from.
+    """
     from lmstages.core import artifacts
     from lmstages.evaluation.quantization import quantization_error as run
 
@@ -466,10 +541,17 @@ def _score_pretrained_options(parser: argparse.ArgumentParser) -> None:
 
 
 @command(
-    *("pretrained", "splits", "sampling", "documents"), paths=["text"], options=_score_pretrained_options, levels=4
+    *("pretrained", "splits", "sampling", "documents"),
+    paths=["text"],
+    options=_score_pretrained_options,
+    levels=4,
+    example="--out my/pretrained",
 )
 def score_pretrained(args: argparse.Namespace) -> None:
-    """Score a LLaMA from elsewhere on held-out splits, and draw text from it."""
+    """Score a LLaMA from elsewhere, and draw text from it.
+
+    On held-out splits, with its own vocabulary.
+    """
     from lmstages.config.sections import Pretrained, from_section
     from lmstages.corpora.splits import text_path
     from lmstages.evaluation.pretrained import save_failure
@@ -489,9 +571,10 @@ def score_pretrained(args: argparse.Namespace) -> None:
     paths=["model", "tokens", "text"],
     options=_device_option,
     levels=4,
+    example="--out my/gpt",
 )
 def evaluate(args: argparse.Namespace) -> None:
-    """Score a fitted model on held-out splits, and draw text from it."""
+    """Score a fitted model on held-out text; draw samples."""
     from lmstages.evaluation.experiment import evaluate as run
 
     inputs = [args.model, *(args.tokens / f"{split}.npy" for split in args.section["splits"])]
@@ -504,9 +587,20 @@ def _mix_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--components", type=Path, nargs="+", required=True, help=components)
 
 
-@command("of", "weights", "splits", paths=["text"], options=_mix_options, levels=4)
+@command(
+    "of",
+    "weights",
+    "splits",
+    paths=["text"],
+    options=_mix_options,
+    levels=4,
+    example=f"--components {EXPERIMENT} results/default/fables/char/kneser_ney/seed0 --out my/mixture",
+)
 def mix(args: argparse.Namespace) -> None:
-    """Mix the scores of several experiments into those of one, its weights fitted on valid or equal."""
+    """Mix the scores of several experiments into those of one.
+
+    The weights are fitted on valid, or equal.
+    """
     from lmstages.evaluation.mixtures import inputs_of
     from lmstages.evaluation.mixtures import mix as run
 
@@ -519,27 +613,45 @@ def _probe_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--contrasts", type=Path, nargs="*", default=[], help=contrasts)
 
 
-@command("scoring", "sampling", "documents", "source", paths=["model", "tokens"], options=_probe_options, levels=4)
+@command(
+    "scoring",
+    "sampling",
+    "documents",
+    "source",
+    paths=["model", "tokens"],
+    options=_probe_options,
+    levels=4,
+    example="--out my/gpt",
+)
 def probe(args: argparse.Namespace) -> None:
-    """Draw samples of a fitted model for statistics, score minimal pairs, and probe its embedding."""
+    """Draw samples for statistics; probe a model's embedding.
+
+    Scores minimal pairs, too, where the corpus has them.
+    """
     from lmstages.analyses.probing import probe as run
 
     made = _made(args, args.section, [args.model, *args.contrasts])
     run(args.model, args.tokens, next(iter(args.contrasts), None), args.out, args.section, made)
 
 
-@command("experiments", "splits", "documents", "source", paths=["corpus"], levels=1)
+@command("experiments", "splits", "documents", "source", paths=["corpus"], levels=1, example="--out my/analyses.json")
 def analyse(args: argparse.Namespace) -> None:
-    """Analyse the scores and samples of all experiments of a corpus beyond their average."""
+    """Analyse all scores of a corpus beyond their average.
+
+    And the samples of its experiments.
+    """
     from lmstages.analyses.scores import analyse as run
 
     made = _made(args, args.section, [args.corpus / name for name in ("overlap.json", "overlap.safetensors")])
     run(args.corpus, args.section, args.out, made)
 
 
-@command("experiments", "split", paths=["tokens"], levels=2)
+@command("experiments", "split", paths=["tokens"], levels=2, example="--out my")
 def inspect(args: argparse.Namespace) -> None:
-    """Show the parameters of a corpus's models: embeddings before and after training, counts, attention."""
+    """Read the parameters of a corpus's models, for figures.
+
+    Embeddings before and after training, counts, attention.
+    """
     from lmstages.analyses.inspection import inspect as run
 
     inputs = {path.name: path for path in (args.tokens / "train.npy", args.tokens / f"{args.section['split']}.npy")}
@@ -551,17 +663,20 @@ def inspect(args: argparse.Namespace) -> None:
 # ---------------------------------------------------------------- runs
 
 
-@command("run", "experiments", "evaluate", "published", "sweeps")
+@command("run", "experiments", "evaluate", "published", "sweeps", example="--out results/default")
 def summarize(args: argparse.Namespace) -> None:
-    """Summarize the score files of a run as its tables of results."""
+    """Summarize the score files of a run as its tables."""
     from lmstages.results.summary import summarize as run
 
     run(args.out, args.section, _made(args, args.section, []))
 
 
-@command(paths=["results"])
+@command(paths=["results"], example="--out results/default")
 def report(args: argparse.Namespace) -> None:
-    """Write a run's results as report.html, table.md, table.tex and samples.md."""
+    """Write the report, and the tables and samples as text.
+
+    report.html, table.md, table.tex and samples.md.
+    """
     from lmstages.core import artifacts
     from lmstages.report.files import files
     from lmstages.results.frame import Results
@@ -572,9 +687,12 @@ def report(args: argparse.Namespace) -> None:
         artifacts.save_bytes(args.out / name, content.encode(), made)
 
 
-@command(paths=["results"])
+@command(paths=["results"], example="--out results/default/figures")
 def figures(args: argparse.Namespace) -> None:
-    """Draw every figure of a run once, as SVG, PNG and PDF, with an index of titles and captions."""
+    """Draw every figure of a run as SVG, PNG and PDF.
+
+    Each once, with an index of titles and captions.
+    """
     from lmstages.figures import files
     from lmstages.results.frame import Results
 
@@ -583,9 +701,12 @@ def figures(args: argparse.Namespace) -> None:
     files.write(results, args.out, made)
 
 
-@command(paths=["results"])
+@command(paths=["results"], example="--out results/default/verdict.txt")
 def verdict(args: argparse.Namespace) -> None:
-    """Fail, after the report is written, where a model failed; log the path of the report."""
+    """Fail, after the report is written, where a model failed.
+
+    Logs the path of the report.
+    """
     from lmstages.core import artifacts
     from lmstages.results.frame import Results
     from lmstages.results.summary import verdict as run
@@ -635,7 +756,7 @@ class _Parser(argparse.ArgumentParser):
 def parser() -> argparse.ArgumentParser:
     """All commands with their options."""
     raw, epilog = argparse.RawDescriptionHelpFormatter, f"{_listing()}\n\n{EXAMPLES}"
-    whole = _Parser("lmstages", description=DESCRIPTION, epilog=epilog, formatter_class=raw)
+    whole = _Parser("lmstages", description=textwrap.fill(DESCRIPTION, 80), epilog=epilog, formatter_class=raw)
     whole.add_argument("--version", action="version", version=__version__)
     subparsers = whole.add_subparsers(required=True, metavar="COMMAND", help="one of those below")
     for entry in COMMANDS.values():
@@ -644,21 +765,36 @@ def parser() -> argparse.ArgumentParser:
 
 
 def _listing() -> str:
-    """Every command with its sentence, those for people first."""
+    """Every command in one line, those for people first."""
     lines = []
-    for heading, for_people in (("commands for people:", True), ("commands of jobs, as the rules call them:", False)):
+    for heading, for_people in (("commands for people:", True), ("commands that jobs call:", False)):
         lines += ["", heading]
         for name, entry in COMMANDS.items():
             if entry.for_people is for_people:
-                sentence = f"    {name:<20}{entry.function.__doc__}"
-                lines += textwrap.wrap(sentence, 100, subsequent_indent=" " * 24)
+                lines.append(f"  {name:<{NAME_WIDTH}}{_summary(entry)}")
     return "\n".join(lines[1:])
+
+
+def _summary(entry: Command) -> str:
+    return (entry.function.__doc__ or "").partition("\n")[0]
+
+
+def _example(entry: Command) -> str:
+    """A line to type. A section is long: ``explain`` prints it with each command."""
+    options = [part for path in entry.paths for part in (f"--{path}", PATH_EXAMPLES[path])]
+    section = ['--section "$(cat section.json)"'] if entry.section else []
+    line = " ".join(["lmstages", entry.function.__name__, *options, *section, entry.example])
+    note = f"\nwhole lines with their sections:\n  lmstages explain {EXPERIMENT}" if section else ""
+    return f"example:\n  {line}{note}"
 
 
 def _add(subparsers: Any, entry: Command) -> None:
     """One command: the paths it reads, its section of the config, and its own options."""
-    function = entry.function
-    subparser: argparse.ArgumentParser = subparsers.add_parser(function.__name__, description=function.__doc__)
+    function, raw = entry.function, argparse.RawDescriptionHelpFormatter
+    text = "\n".join(textwrap.fill(" ".join(part.split()), 80) for part in (function.__doc__ or "").split("\n\n"))
+    subparser: argparse.ArgumentParser = subparsers.add_parser(
+        function.__name__, description=text, epilog=_example(entry), formatter_class=raw
+    )
     subparser.set_defaults(command=function, log=None, threads=1, code="")
     for path in entry.paths:
         subparser.add_argument(f"--{path}", type=Path, required=True, help=PATHS[path])

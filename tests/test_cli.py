@@ -6,7 +6,9 @@ import io
 import json
 import logging
 import os
+import re
 import resource
+import shlex
 import shutil
 import signal
 import subprocess
@@ -15,8 +17,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from pydantic import Field
 
+from lmstages import cli
 from lmstages.cli import COMMANDS, main, parser
+from lmstages.config import descriptions
+from lmstages.config.hyperparameters.base import ModelConfig
+from lmstages.config.ladder import LADDER, MODEL_TYPES
 from lmstages.config.reading import read_run
 from lmstages.config.sections import to_section
 from lmstages.core import artifacts
@@ -544,12 +551,79 @@ def test_the_help_of_every_command_says_what_it_does_and_what_each_option_is(com
     assert all(action.help for action in SUBPARSERS[command]._actions)
 
 
-def test_the_help_lists_every_command_those_for_people_first_and_says_what_to_type():
+def test_the_help_lists_every_command_in_a_line_those_for_people_first_and_says_what_to_type():
     text = parser().format_help()
-    listed = [line.split()[0] for line in text.splitlines() if line.startswith("    ") and line[4] != " "]
+    listing = text[text.index("commands for people:") : text.index("examples:")]
+    listed = [line.split()[0] for line in listing.splitlines() if line.startswith("  ")]
     assert sorted(listed) == sorted(COMMANDS) == sorted(SUBPARSERS)
-    assert set(listed[: len(PEOPLE)]) == PEOPLE == {"check", "table", "diff", "play", "explain", "verify", "export"}
+    people = ["check", "models", "table", "explain", "verify", "diff", "play", "export", "download"]
+    assert listed[: len(PEOPLE)] == people and set(people) == PEOPLE
     assert "examples:" in text and "snakemake --cores all" in text
+    assert all(len(line) <= 80 for line in text.splitlines())
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_the_help_of_every_command_ends_with_an_example_that_its_parser_takes(command, monkeypatch):
+    monkeypatch.setattr(cli, "_section_parser", lambda name, keys: str)
+    line = SUBPARSERS[command].format_help().split("\nexample:\n  ")[1].splitlines()[0]
+    program, *arguments = shlex.split(line)
+    args = parser().parse_args(arguments)
+    assert program == "lmstages" and args.command is COMMANDS[command].function
+
+
+def test_the_ladder_is_listed_in_lines_of_a_terminal(capsys):
+    assert call("models") == 0
+    head, *lines = capsys.readouterr().out.splitlines()
+    assert "lmstages models NAME" in head and max(map(len, lines)) <= 80
+    assert [line.split()[0] for line in lines] == [config.name for config in LADDER]
+    assert "gpt             GPT                      static  Adds attention" in lines
+    assert "cache           Unigram cache            online  Adds recency" in lines
+
+
+@pytest.mark.parametrize("name", [config.name for config in LADDER])
+def test_a_model_is_listed_with_every_key_that_a_config_may_give(name, capsys):
+    assert call("models", name) == 0
+    text = capsys.readouterr().out
+    listed = re.findall(r"^  (\w+):", text, re.MULTILINE)
+    assert set(listed) == set(MODEL_TYPES[name].model_fields) - {"base", "weights"}
+    assert text.startswith(f"{name}: {MODEL_TYPES[name].title}, ") and max(map(len, text.splitlines())) <= 80
+
+
+def test_a_key_is_listed_with_its_default_type_and_range(capsys):
+    call("models", "gpt", "kneser_ney")
+    text = capsys.readouterr().out
+    for line in (
+        "  width: 128                    whole number, 1 to 131,072\n",
+        "  batch_size: 12                whole number, 1 to 2^40 | null\n",
+        "  dropout: 0.0                  number, at least 0, below 1\n",
+        "  norms: true                   true | false\n",
+        "  optimizer: adamw              adamw | sgd | muon\n",
+        "  order: 6                      whole number, 1 to 24 | list of whole numbers, 1\n",
+    ):
+        assert line in text
+
+
+def test_a_key_is_listed_with_its_meaning_where_its_record_has_one():
+    class Described(ModelConfig):
+        """Adds a key."""
+
+        width: int = Field(3, ge=1, description="Numbers of a vector.")
+        plain: bool = True
+
+    width, plain = descriptions.keys(Described)
+    assert width == descriptions.Key("width", "whole number, at least 1", "3", "Numbers of a vector.")
+    assert plain == descriptions.Key("plain", "true | false", "true", "")
+    assert list(descriptions.key_lines(width)) == [
+        "  width: 3                      whole number, at least 1",
+        "      Numbers of a vector.",
+    ]
+
+
+def test_an_unknown_model_is_refused_with_the_nearest_name_and_all_of_them(capsys):
+    assert call("models", "gtp") == 1
+    names = ", ".join(config.name for config in LADDER)
+    message = f"lmstages: error: models: 'gtp' is no model of the ladder (did you mean 'gpt'?); allowed: {names}\n"
+    assert capsys.readouterr().err == message
 
 
 def test_without_a_command_it_says_how_to_call_it(capsys):
@@ -561,7 +635,7 @@ def test_without_a_command_it_says_how_to_call_it(capsys):
 def test_every_rule_calls_a_command_that_exists_and_every_command_of_jobs_is_called():
     rules = "".join(path.read_text() for path in (PROJECT / "workflow" / "rules").glob("*.smk"))
     called = {part.split()[0] for part in rules.split('"${{LMSTAGES_PYTHON:-python}}" -m lmstages ')[1:]}
-    assert called == set(COMMANDS) - PEOPLE | {"table"}
+    assert called == set(COMMANDS) - PEOPLE | {"table", "download"}
 
 
 def test_it_runs_as_a_module():

@@ -2,7 +2,7 @@
 
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import ConfigDict, Field, TypeAdapter, WrapValidator, model_validator
+from pydantic import ConfigDict, Field, TypeAdapter, WithJsonSchema, WrapValidator, model_validator
 
 from lmstages.config.hyperparameters.base import Category, ModelConfig, as_tuple
 
@@ -53,10 +53,16 @@ def _value_or_list(adapter: TypeAdapter[Any], noun: str) -> WrapValidator:
     return WrapValidator(read)
 
 
-Orders = Annotated[int | list[int], _value_or_list(ONE_ORDER, "orders")]
+def _schema(adapter: TypeAdapter[Any]) -> WithJsonSchema:
+    """Of the same: validators that are functions do not say in a JSON schema what they allow."""
+    single = adapter.json_schema()
+    return WithJsonSchema({"anyOf": [single, {"type": "array", "items": single, "minItems": 1, "uniqueItems": True}]})
 
 
-Constants = Annotated[float | list[float], _value_or_list(ONE_CONSTANT, "constants")]
+Orders = Annotated[int | list[int], _value_or_list(ONE_ORDER, "orders"), _schema(ONE_ORDER)]
+
+
+Constants = Annotated[float | list[float], _value_or_list(ONE_CONSTANT, "constants"), _schema(ONE_CONSTANT)]
 
 
 class Smoothed(Counts):
