@@ -7,6 +7,7 @@ record re-fits exactly the models it changes. Knows nothing of tokens, arrays or
 from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
+from pydantic.fields import FieldInfo
 from pydantic_core import to_jsonable_python
 
 Positive = Annotated[int, Field(ge=1, le=1 << 40)]
@@ -41,13 +42,13 @@ class Record(BaseModel):
 
     model_config = ConfigDict(frozen=True, strict=True, extra="forbid", protected_namespaces=())
 
-    @classmethod
-    def __pydantic_init_subclass__(cls, **_: Any) -> None:
+    def __init_subclass__(cls, **options: Any) -> None:
         """A key for which a subclass gives another default keeps its description."""
-        for name, field in cls.model_fields.items():
-            bases = [record.model_fields for record in cls.__mro__[1:] if issubclass(record, Record)]
-            described = [fields[name].description for fields in bases if name in fields]
-            field.description = field.description or next(iter(described), None)
+        super().__init_subclass__(**options)
+        inherited: dict[str, FieldInfo] = getattr(cls.__base__, "model_fields", {})
+        for name in inherited.keys() & vars(cls).keys():
+            if not isinstance(default := vars(cls)[name], FieldInfo):
+                setattr(cls, name, Field(default, description=inherited[name].description))
 
     def properties(self) -> dict[str, Any]:
         """What code derives from the keys, as JSON: every property and every constant that a result depends on."""
