@@ -13,9 +13,10 @@ PAGES = {"README.md": "index.md", "CONTRIBUTING.md": "contributing.md", "CHANGEL
 GLOSSARY = "glossary.md"
 TERM = re.compile(r"^\*\*(.+?)\*\* — ", re.MULTILINE)  # of the glossary
 # Terms that are everyday words, too: where one stands it is mostly the word, and a link would promise more
-EVERYDAY = set(
-    "before block bound category check checks command document escape fit frame inspection law layer mirror model "
-    "overlap profile record reported row rule run sample schema score section type whole".split()
+EVERYDAY = re.compile(
+    "before|block|bound|category|checks?|command|discount|document|escape|fit|frame|inspection|law|layer|mirror|model|"
+    "overlap|probe|profile|recompute|record|reported|row|rule|run|sample|schema|score|section|type|whole",
+    re.IGNORECASE,
 )
 SKIPPED = re.compile(r"<(a|code|pre|h\d|script|svg)\b.*?</\1>|<[^>]*>", re.DOTALL)  # text of these is left as it is
 LINK = re.compile(r"(?<!!)\[([^\]]*)\]\((?!https?:|#)([^)#]*)(#[^)]*)?\)")
@@ -62,7 +63,7 @@ def on_page_content(html: str, page: Any, config: Any, files: Files) -> str:
 def terms() -> list[str]:
     """The terms of the glossary that are linked, the longest first."""
     names = TERM.findall((ROOT / "docs" / GLOSSARY).read_text("utf-8"))
-    return sorted({name for name in names if name.lower() not in EVERYDAY}, key=lambda name: (-len(name), name))
+    return sorted({name for name in names if not EVERYDAY.fullmatch(name)}, key=lambda name: (-len(name), name))
 
 
 def with_terms(html: str, names: list[str], target: str) -> str:

@@ -281,7 +281,7 @@ def api() -> str:
     return page(
         [
             *parts,
-            "[Tables and columns](columns.md) has every column, a [tutorial](tutorials/notebook.md) plots from a frame.",
+            "[Tables and columns](columns.md) has all columns, a [tutorial](tutorials/notebook.md) plots from a frame.",
         ]
     )
 

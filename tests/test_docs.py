@@ -175,3 +175,35 @@ def test_the_schema_refuses_what_the_reader_refuses(content, tmp_path):
 @pytest.mark.parametrize("models", [{"gpt": None}, {"gpt": {"width": {"sweep": [8, 16]}}}, {"gpt": {"type": "bigram"}}])
 def test_the_schema_accepts_defaults_sweeps_and_other_names(models):
     assert not list(VALIDATOR.iter_errors({"models": models}))
+
+
+# Figures and terms
+
+MADE_BY = re.compile(r"\b(make (report|readme)|snakemake|pytest|python (docs|benchmarks)/|tests/\w+\.py)")
+WITH_FIGURES = [
+    PROJECT / "README.md",
+    *(PROJECT / f"docs/{name}.md" for name in ("results", "published", "benchmarks")),
+]
+
+
+@pytest.mark.parametrize("path", WITH_FIGURES, ids=[path.name for path in WITH_FIGURES])
+def test_every_section_with_figures_names_the_command_that_makes_them(path):
+    sections = re.split(r"^(?=#+ )", path.read_text("utf-8"), flags=re.MULTILINE)
+    with_figures = [text for text in sections if re.search(r"!\[|^\|.*\d\.\d", text, re.MULTILINE)]
+    assert with_figures and not [text.splitlines()[0] for text in with_figures if not MADE_BY.search(text)]
+
+
+HOOKS = runpy.run_path(str(PROJECT / "docs/hooks.py"))
+
+
+def test_the_first_use_of_a_term_leads_to_the_glossary():
+    html = "<h2>A token</h2><p>A <code>token</code> or two tokens, one <a href='x'>token</a>, a token.</p>"
+    linked = HOOKS["with_terms"](html, ["token"], "glossary.html")
+    assert linked == html.replace("two tokens", 'two <a class="term" href="glossary.html#term-token">tokens</a>')
+
+
+def test_the_longest_term_is_linked_and_words_of_everyday_are_not():
+    terms = HOOKS["terms"]()
+    assert terms.index("block bootstrap") < terms.index("token") and "row" not in terms and len(terms) > 60
+    linked = HOOKS["with_terms"]("<p>The block bootstrap of a row, bits-per-byte.</p>", terms, "glossary.html")
+    assert linked.count("<a") == 1 and "#term-block-bootstrap" in linked

@@ -60,9 +60,7 @@ def test_the_model_of_the_tutorial_has_twenty_lines_and_keeps_all_laws(copy):
         (copy / path).write_text(code)
     text = (copy / laws).read_text("utf-8")
     (copy / laws).write_text(text.replace("SMALL = {\n", f"SMALL = {{\n{line}", 1))
-    printed = run(
-        copy, "-m", "pytest", laws, "-q", "-p", "no:cacheprovider", "-k", "average or every_model_of_the_ladder"
-    )
+    printed = run(copy, *PYTEST, laws, "-k", "average or every_model_of_the_ladder")
     assert int(re.search(r"(\d+) passed", printed)[1]) > 15
     assert "window: 8" in run(copy, "-m", "lmstages", "models", "average")
 
