@@ -38,8 +38,9 @@ WALKS = re.findall(r"^### (.+): (\d) files?\n\n((?:.|\n(?!\n))+)", ARCHITECTURE,
 
 
 def test_the_table_and_the_picture_of_the_layers_are_those_of_the_imports():
-    page = runpy.run_path(str(PROJECT / "docs/layers.py"))["page"]
-    assert page(ARCHITECTURE) == ARCHITECTURE, "python docs/layers.py draws them anew"
+    layers = runpy.run_path(str(PROJECT / "docs/layers.py"))
+    assert layers["page"](ARCHITECTURE) == ARCHITECTURE, "python docs/layers.py draws them anew"
+    assert (PROJECT / "docs/layers.svg").read_text("utf-8") == layers["picture"](), "python docs/layers.py"
 
 
 @pytest.mark.parametrize(("question", "count", "steps"), WALKS, ids=[question for question, *_ in WALKS])
