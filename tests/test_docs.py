@@ -4,6 +4,8 @@ import json
 import os
 import re
 import runpy
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -208,3 +210,36 @@ def test_the_longest_term_is_linked_and_words_of_everyday_are_not():
     assert terms.index("block bootstrap") < terms.index("token") and "row" not in terms and len(terms) > 60
     linked = HOOKS["with_terms"]("<p>The block bootstrap of a row, bits-per-byte.</p>", terms, "glossary.html")
     assert linked.count("<a") == 1 and "#term-block-bootstrap" in linked
+
+
+# The site
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory):
+    """The documentation as `make docs` builds it."""
+    folder = tmp_path_factory.mktemp("docs") / "site"
+    command = [sys.executable, "-m", "mkdocs", "build", "--quiet", "--site-dir", str(folder)]
+    environment = {**os.environ, "NO_MKDOCS_2_WARNING": "1"}
+    done = subprocess.run(command, cwd=PROJECT, env=environment, capture_output=True, text=True, timeout=600)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+    return folder
+
+
+@pytest.mark.slow
+def test_no_page_of_the_site_loads_anything_from_the_network(site):
+    pages = list(site.rglob("*.html"))
+    assert len(pages) > 20
+    loaded = re.compile(r"""<(?:script|img|iframe|link)\b[^>]*?(?:src|href)=["']?(https?:|//)[^>]*""")
+    assert not [(page.name, use[0]) for page in pages for use in loaded.finditer(page.read_text("utf-8"))]
+
+
+@pytest.mark.slow
+@pytest.mark.needs("browser")
+def test_the_search_works_from_disk_without_an_error(site, tmp_path):
+    url = f"{(site / 'index.html').as_uri()}?q=perplexity"
+    options = ["--headless", "--no-sandbox", "--disable-gpu", "--enable-logging=stderr", f"--user-data-dir={tmp_path}"]
+    command = ["chromium", *options, "--virtual-time-budget=20000", "--dump-dom", url]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300)
+    assert int(re.search(r"(\d+) matching documents", done.stdout)[1]) > 3
+    assert "CONSOLE" not in done.stderr
