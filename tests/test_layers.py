@@ -89,7 +89,7 @@ def loaded_by(script):
 
 
 PARSED = [".".join(path.with_suffix("").parts) for path in FILES if folder_of(path) == "config"]
-PARSED += ["core.provenance", "core.errors", "core.runtime"]
+PARSED += ["core.provenance", "core.errors", "core.runtime", "results.run_messages"]
 
 
 @pytest.mark.parametrize("module", PARSED)

@@ -35,10 +35,10 @@ class Key:
 
 def keys(record: type[ModelConfig]) -> list[Key]:
     """The keys of a model that a config may give; records that the config reader fills in are none."""
-    schema = record.model_json_schema()
+    fields = record.model_fields
     return [
-        Key(name, type_of(key), value(key["default"]) if "default" in key else "", key.get("description", ""))
-        for name, key in schema["properties"].items()
+        Key(name, type_of(key), value(key["default"]) if "default" in key else "", fields[name].description or "")
+        for name, key in record.model_json_schema()["properties"].items()
         if "$ref" not in str(key)
     ]
 

@@ -55,13 +55,17 @@ def cores(config: ModelConfig, vocab_size: int) -> int:
     return CORES if training_flops(config, vocab_size) >= PARALLEL_FLOPS else 1
 
 
+def fit_seconds(config: ModelConfig, vocab_size: int) -> float:
+    """About how long a network is fitted, without margin; 0 for counting models."""
+    if isinstance(config, Autograd):
+        return config.seconds(vocab_size, config.examples)
+    speed = PER_GPU if gpus(config, vocab_size) else PER_CORE * cores(config, vocab_size)
+    return training_flops(config, vocab_size) / speed
+
+
 def minutes(config: ModelConfig, vocab_size: int) -> int:
     """A time limit; a fit that reaches it resumes in the next attempt."""
-    if isinstance(config, Autograd):
-        return LEAST_MINUTES + round(MARGIN * config.seconds(vocab_size, config.examples) / 60)
-    flops, on_gpu = training_flops(config, vocab_size), gpus(config, vocab_size)
-    speed = PER_GPU if on_gpu else PER_CORE * cores(config, vocab_size)
-    return LEAST_MINUTES + round(MARGIN * flops / speed / 60)
+    return LEAST_MINUTES + round(MARGIN * fit_seconds(config, vocab_size) / 60)
 
 
 def megabytes(config: ModelConfig, vocab_size: int, tokens_megabytes: float) -> int:
