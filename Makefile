@@ -5,7 +5,7 @@
 #   make test        the tests, under ten minutes on two cores
 #   make test-slow   the others, as CI does
 #   make lint        ruff, mypy, snakefmt, snakemake --lint
-#   make readme      the tables and pictures of README.md and docs/, from finished runs below results/
+#   make readme      the tables and pictures of README.md and docs/, from finished runs below results/ and from the code
 #   make docs        the documentation as pages that open from disk: site/index.html
 
 PYTHON ?= python3
@@ -51,6 +51,8 @@ format: $(READY)
 
 readme: $(READY)
 	python docs/readme.py
+	python docs/columns.py
+	python docs/reference.py
 
 docs: $(READY)
 	NO_MKDOCS_2_WARNING=1 mkdocs build

@@ -1,7 +1,7 @@
 """Writes the table and the picture of docs/architecture.md from the imports of the package:  python docs/layers.py
 
-The picture is a Mermaid chart of folders, the lowest layer at the bottom. An arrow that follows from others (the reader
-imports the read one through a third folder, too) is left out.
+The picture, docs/layers.svg, has the lowest layer at the bottom. An arrow that follows from others (the folder imports
+the other through a third one, too) is left out.
 """
 
 import ast
@@ -11,7 +11,13 @@ from pathlib import Path
 from lmstages.core.files import atomic_write
 
 PROJECT = Path(__file__).resolve().parents[1]
-PACKAGE, PAGE = PROJECT / "lmstages", PROJECT / "docs" / "architecture.md"
+PACKAGE, PAGE, PICTURE = PROJECT / "lmstages", PROJECT / "docs/architecture.md", PROJECT / "docs/layers.svg"
+SHOWN = "![the folders of each layer, joined by arrows to those that they import](layers.svg)"
+GREY = "#808080"  # legible on a white page and on a black one
+WIDTH, STEP, BOX = 640, 68, 124  # pixels: of the picture, from layer to layer, of a folder
+HEAD = f'<path d="M 0 0 L 8 4 L 0 8 z" fill="{GREY}"/>'
+ACROSS = {"report": 0.25, "playground": 0.8, "results": 0.8, "analyses": 0.25, "evaluation": 0.8, "models": 0.8}
+ACROSS |= {"corpora": 0.25, "tokenizers": 0.8}  # fraction of the width at which a folder stands; others in the middle
 LAYERS = [  # from the top: folders, what they hold, what they know nothing of
     (("cli",), "commands, one for each stage; beside it `__init__.py`, the public Python API", "-"),
     (("report", "figures", "playground"), "pages and pictures made from results", "score files"),
@@ -53,15 +59,40 @@ def reduced(edges: set[tuple[str, str]]) -> list[tuple[str, str]]:
     return sorted((a, b) for a, b in edges if not any((a, c) in edges and b in below[c] for c in NUMBER if c != b))
 
 
-def chart() -> str:
-    """The folders of each layer, joined by their imports."""
-    edges = {(a, b) for a, b in imports() if a != b}
-    lines = ["```mermaid", "flowchart TD"]
-    for folders, *_ in LAYERS:
-        number = NUMBER[folders[0]]
-        lines += [f'    subgraph layer{number}["{number}"]', "        direction LR"]
-        lines += [f"        {folder}" for folder in folders] + ["    end"]
-    return "\n".join([*lines, *(f"    {a} --> {b}" for a, b in reduced(edges)), "```"])
+def picture() -> str:
+    """The folders of each layer as boxes, joined by their imports, as SVG: grey, to be read on white and on black."""
+    lines = [line(a, b) for a, b in reduced({(a, b) for a, b in imports() if a != b})]
+    boxes = [box(folder) for folder in NUMBER]
+    numbers = [f'<text x="14" y="{middle(folders[0])[1] + 5}">{NUMBER[folders[0]]}</text>' for folders, *_ in LAYERS]
+    size = f'viewBox="0 0 {WIDTH} {STEP * len(LAYERS)}" width="{WIDTH}" height="{STEP * len(LAYERS)}"'
+    style = f'fill="{GREY}" stroke-width="1.2" font-family="sans-serif" font-size="15"'
+    size_of_head = 'viewBox="0 0 8 8" refX="8" refY="4" markerWidth="8" markerHeight="8"'
+    arrow = f'<marker id="end" {size_of_head} orient="auto">{HEAD}</marker>'
+    head = f'<svg xmlns="http://www.w3.org/2000/svg" {size} {style}><title>Imports between folders</title>{arrow}'
+    return "\n".join([head, *lines, *boxes, *numbers, "</svg>"]) + "\n"
+
+
+def middle(folder: str) -> tuple[int, int]:
+    """x and y of the middle of a folder's box."""
+    return int(WIDTH * ACROSS.get(folder, 0.5)), STEP * (len(LAYERS) - NUMBER[folder]) + STEP // 2
+
+
+def box(folder: str) -> str:
+    """A folder's box with its name."""
+    x, y = middle(folder)
+    outline = f'<rect x="{x - BOX // 2}" y="{y - 15}" width="{BOX}" height="30" rx="5" fill="none" stroke="{GREY}"/>'
+    return f'{outline}<text x="{x}" y="{y + 5}" text-anchor="middle">{folder}</text>'
+
+
+def line(source: str, target: str) -> str:
+    """An arrow from the importing folder to the one it imports: downwards, or sideways within a layer."""
+    (x1, y1), (x2, y2) = middle(source), middle(target)
+    if y1 == y2:
+        side = BOX // 2 if x2 > x1 else -BOX // 2
+        x1, x2 = x1 + side, x2 - side
+    else:
+        y1, y2 = y1 + 15, y2 - 15
+    return f'<line x1="{x1}" y1="{y1}" x2="{x2}" y2="{y2}" stroke="{GREY}" marker-end="url(#end)"/>'
 
 
 def table() -> str:
@@ -75,7 +106,7 @@ def table() -> str:
 
 def page(text: str) -> str:
     """The page with both in their places, between ``<!-- name -->`` and ``<!-- /name -->``."""
-    for name, content in (("layers", table()), ("imports", chart())):
+    for name, content in (("layers", table()), ("imports", SHOWN)):
         begin, end = f"<!-- {name} -->\n", f"<!-- /{name} -->"
         before, rest = text.split(begin)
         text = before + begin + content + "\n" + end + rest.split(end)[1]
@@ -83,6 +114,6 @@ def page(text: str) -> str:
 
 
 if __name__ == "__main__":
-    drawn = page(PAGE.read_text("utf-8"))
-    with atomic_write(PAGE) as file:
-        file.write(drawn.encode())
+    for path, content in ((PAGE, page(PAGE.read_text("utf-8"))), (PICTURE, picture())):
+        with atomic_write(path) as file:
+            file.write(content.encode())

@@ -24,6 +24,7 @@ from lmstages.results.frame import Results, groups
 from lmstages.results.schema import NOT_ON_THE_LADDER, Difference, Result
 
 README, RESULTS = Path("README.md"), Path("docs", "results.md")  # the pages with tables that a run gives
+PUBLISHED = Path("docs", "published.md")
 GREY = "#808080"  # legible on a white page and on a black one
 LARGEST = "fables"  # the corpus whose parameters and fit times are shown
 
@@ -148,7 +149,7 @@ TABLES: dict[str, tuple[Path, str, Callable[[Results], str]]] = {  # by the name
     "results": (README, "default", results_table),
     "strongest": (RESULTS, "strongest", strongest_table),
     "quantized": (RESULTS, "quantized", quantized_table),
-    "published": (RESULTS, "published", published_table),
+    "published": (PUBLISHED, "published", published_table),
 }
 
 

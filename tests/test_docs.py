@@ -1,6 +1,8 @@
 """The pages say what is so: paths exist, counts are right, the picture is that of the imports, terms are in order."""
 
 import functools
+import json
+import os
 import re
 import resource
 import runpy
@@ -10,6 +12,28 @@ import sys
 from pathlib import Path
 
 import pytest
+from jsonschema import Draft7Validator
+
+import lmstages
+from lmstages.cli import COMMANDS, parser
+from lmstages.config.descriptions import keys
+from lmstages.config.ladder import LADDER, MODEL_TYPES
+from lmstages.config.reading import read_run
+from lmstages.config.run import Experiments
+from lmstages.config.sections import (
+    Basics,
+    Corpus,
+    Mixture,
+    OwnSeeds,
+    Pretrained,
+    Published,
+    Sampling,
+    Scoring,
+    Split,
+    Tokenizer,
+)
+from lmstages.config.strict_yaml import load_yaml
+from lmstages.core.errors import UserError
 
 PROJECT = Path(__file__).resolve().parents[1]
 ARCHITECTURE = (PROJECT / "docs/architecture.md").read_text("utf-8")
@@ -19,8 +43,9 @@ WALKS = re.findall(r"^### (.+): (\d) files?\n\n((?:.|\n(?!\n))+)", ARCHITECTURE,
 
 
 def test_the_table_and_the_picture_of_the_layers_are_those_of_the_imports():
-    page = runpy.run_path(str(PROJECT / "docs/layers.py"))["page"]
-    assert page(ARCHITECTURE) == ARCHITECTURE, "python docs/layers.py draws them anew"
+    layers = runpy.run_path(str(PROJECT / "docs/layers.py"))
+    assert layers["page"](ARCHITECTURE) == ARCHITECTURE, "python docs/layers.py draws them anew"
+    assert (PROJECT / "docs/layers.svg").read_text("utf-8") == layers["picture"](), "python docs/layers.py"
 
 
 @pytest.mark.parametrize(("question", "count", "steps"), WALKS, ids=[question for question, *_ in WALKS])
@@ -72,3 +97,169 @@ def test_terms_are_in_alphabetical_order():
 def test_a_term_is_explained_in_two_sentences(name, text):
     sentences = re.findall(r"[.!?](?=\s|$)", re.sub(r"\b(?:et al|e\.g|i\.e|vs)\.", "", re.sub(r"`[^`]*`", "", text)))
     assert len(sentences) == 2
+
+
+# Reference pages, generated from the code
+
+REFERENCE = runpy.run_path(str(PROJECT / "docs/reference.py"))
+
+
+@pytest.mark.parametrize("name", REFERENCE["PAGES"])
+def test_a_generated_page_is_that_of_the_code(name):
+    assert (PROJECT / "docs" / name).read_text("utf-8") == REFERENCE["PAGES"][name](), "run python docs/reference.py"
+
+
+def test_every_model_and_each_of_its_keys_is_on_the_page_of_models():
+    page = (PROJECT / "docs/models.md").read_text("utf-8")
+    sections = dict(re.findall(r"^`type: (\w+)`((?:.|\n(?!## ))+)", page, re.MULTILINE))
+    assert [*sections] == [config.name for config in LADDER]
+    shared = page.partition("## Keys of every network")[2]
+    for config in LADDER:
+        text = sections[config.name] + (shared if "(#keys-of-every-network)" in sections[config.name] else "")
+        assert not [key.name for key in keys(config) if f"| `{key.name}` |" not in text]
+
+
+def test_every_key_of_a_config_has_a_meaning_on_the_page_of_the_config():
+    page = (PROJECT / "docs/config.md").read_text("utf-8")
+    records = [Basics, Corpus, Split, Tokenizer, OwnSeeds, Scoring, Mixture, Pretrained, Sampling, Published]
+    names = {name for record in records for name in record.model_fields} - {"name"} | {"type", "scoring"}
+    assert len(names) > 50 and all(re.search(rf"^\| `{name}` \|.*\| [A-Z][^|]+\.", page, re.M) for name in names)
+    sections = set(Experiments.model_fields) - set(Basics.model_fields) - {"sweeps"}
+    assert all(f"\n## {section.capitalize()}\n" in page for section in sections)
+
+
+def test_every_key_of_a_record_has_a_description_and_every_model_a_formula():
+    records = [*LADDER, Basics, Corpus, Split, Tokenizer, OwnSeeds, Scoring, Mixture, Pretrained, Sampling, Published]
+    assert not [(r.__name__, name) for r in records for name, key in r.model_fields.items() if not key.description]
+    assert all(config.formula.strip() for config in LADDER)
+
+
+def test_a_subclass_with_another_default_keeps_the_meaning_of_a_key():
+    assert MODEL_TYPES["gpt"].model_fields["batch_size"].default == 12
+    described = [MODEL_TYPES[name].model_fields["batch_size"].description for name in ("gpt", "lstm", "residual")]
+    assert described == ["Rows of tokens per step; null takes all rows at every step."] * 3
+
+
+def test_every_command_and_each_of_its_options_is_on_the_page_of_commands():
+    page = (PROJECT / "docs/commands.md").read_text("utf-8")
+    subparsers = next(action for action in parser()._actions if hasattr(action, "choices") and action.choices)
+    assert set(COMMANDS) == set(subparsers.choices)
+    for name in COMMANDS:
+        section = page.partition(f"\n### {name}\n")[2].partition("\n##")[0]
+        options = {option for action in subparsers.choices[name]._actions for option in action.option_strings}
+        assert not [option for option in options - {"-h", "--help"} if f"`{option}" not in section]
+
+
+def test_every_public_function_is_on_the_page_of_the_api():
+    page = (PROJECT / "docs/api.md").read_text("utf-8")
+    assert set(lmstages.PUBLIC) == {*lmstages.__all__} and lmstages.PUBLIC
+    assert all(f"\n## {name}\n" in page and f"    lmstages.{name}(" in page for name in lmstages.PUBLIC)
+
+
+# The schema of a config, for editors
+
+VALIDATOR = Draft7Validator(json.loads((PROJECT / "docs/config.schema.json").read_text("utf-8")))
+CONFIGS = [PROJECT / "config.yaml", *sorted((PROJECT / "runs").glob("*.yaml"))]
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=[path.name for path in CONFIGS])
+def test_the_schema_accepts_every_config_of_the_project_and_each_names_it(path):
+    assert not list(VALIDATOR.iter_errors(load_yaml(path)))
+    first = path.read_text("utf-8").splitlines()[0]
+    assert (
+        first == f"# yaml-language-server: $schema={os.path.relpath(PROJECT / 'docs/config.schema.json', path.parent)}"
+    )
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        {"modles": {}},
+        {"models": {"gpt": {"widht": 3}}},
+        {"models": {"gpt": {"width": "wide"}}},
+        {"models": {"gpt": {"width": 0}}},
+        {"models": {"mine": {"width": 3}}},
+        {"models": {"gpt": {"type": "bigram", "width": 3}}},
+        {"models": {"A model": {"type": "gpt"}}},
+        {"corpora": {"fables": {"split": {"train": -1}}}},
+        {"models": {"gpt": {"width": {"sweep": []}}}},
+        {"sampling": {"temperature": "hot"}},
+    ],
+    ids=str,
+)
+def test_the_schema_refuses_what_the_reader_refuses(content, tmp_path):
+    assert list(VALIDATOR.iter_errors(content))
+    whole = {"corpora": {"fables": None}, "tokenizers": {"char": {"kind": "char"}}, "models": {"bigram": None}}
+    (tmp_path / "a.yaml").write_text(json.dumps({**whole, **content}))
+    with pytest.raises(UserError):
+        read_run(tmp_path / "a.yaml")
+
+
+@pytest.mark.parametrize("models", [{"gpt": None}, {"gpt": {"width": {"sweep": [8, 16]}}}, {"gpt": {"type": "bigram"}}])
+def test_the_schema_accepts_defaults_sweeps_and_other_names(models):
+    assert not list(VALIDATOR.iter_errors({"models": models}))
+
+
+# Figures and terms
+
+MADE_BY = re.compile(r"\b(make (report|readme)|snakemake|pytest|python (docs|benchmarks)/|tests/\w+\.py)")
+WITH_FIGURES = [
+    PROJECT / "README.md",
+    *(PROJECT / f"docs/{name}.md" for name in ("results", "published", "benchmarks")),
+]
+
+
+@pytest.mark.parametrize("path", WITH_FIGURES, ids=[path.name for path in WITH_FIGURES])
+def test_every_section_with_figures_names_the_command_that_makes_them(path):
+    sections = re.split(r"^(?=#+ )", path.read_text("utf-8"), flags=re.MULTILINE)
+    with_figures = [text for text in sections if re.search(r"!\[|^\|.*\d\.\d", text, re.MULTILINE)]
+    assert with_figures and not [text.splitlines()[0] for text in with_figures if not MADE_BY.search(text)]
+
+
+HOOKS = runpy.run_path(str(PROJECT / "docs/hooks.py"))
+
+
+def test_the_first_use_of_a_term_leads_to_the_glossary():
+    html = "<h2>A token</h2><p>A <code>token</code> or two tokens, one <a href='x'>token</a>, a token.</p>"
+    linked = HOOKS["with_terms"](html, ["token"], "glossary.html")
+    assert linked == html.replace("two tokens", 'two <a class="term" href="glossary.html#term-token">tokens</a>')
+
+
+def test_the_longest_term_is_linked_and_words_of_everyday_are_not():
+    terms = HOOKS["terms"]()
+    assert terms.index("block bootstrap") < terms.index("token") and "row" not in terms and len(terms) > 60
+    linked = HOOKS["with_terms"]("<p>The block bootstrap of a row, bits-per-byte.</p>", terms, "glossary.html")
+    assert linked.count("<a") == 1 and "#term-block-bootstrap" in linked
+
+
+# The site
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory):
+    """The documentation as `make docs` builds it."""
+    folder = tmp_path_factory.mktemp("docs") / "site"
+    command = [sys.executable, "-m", "mkdocs", "build", "--quiet", "--site-dir", str(folder)]
+    environment = {**os.environ, "NO_MKDOCS_2_WARNING": "1"}
+    done = subprocess.run(command, cwd=PROJECT, env=environment, capture_output=True, text=True, timeout=600)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+    return folder
+
+
+@pytest.mark.slow
+def test_no_page_of_the_site_loads_anything_from_the_network(site):
+    pages = list(site.rglob("*.html"))
+    assert len(pages) > 20
+    loaded = re.compile(r"""<(?:script|img|iframe|link)\b[^>]*?(?:src|href)=["']?(https?:|//)[^>]*""")
+    assert not [(page.name, use[0]) for page in pages for use in loaded.finditer(page.read_text("utf-8"))]
+
+
+@pytest.mark.slow
+@pytest.mark.needs("browser")
+def test_the_search_works_from_disk_without_an_error(site, tmp_path):
+    url = f"{(site / 'index.html').as_uri()}?q=perplexity"
+    options = ["--headless", "--no-sandbox", "--disable-gpu", "--enable-logging=stderr", f"--user-data-dir={tmp_path}"]
+    command = ["chromium", *options, "--virtual-time-budget=20000", "--dump-dom", url]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300)
+    assert int(re.search(r"(\d+) matching documents", done.stdout)[1]) > 3
+    assert "CONSOLE" not in done.stderr

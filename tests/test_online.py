@@ -6,6 +6,7 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
+from lmstages.models.counts.compiled import compiled
 from numba import njit
 
 from lmstages.config.hyperparameters.counts import PPM, Cache, ContextMixing, KneserNey, Ngram
@@ -16,7 +17,6 @@ from lmstages.evaluation.sampling import sample
 from lmstages.evaluation.scoring import as_read, score, windows_of
 from lmstages.models.base import build
 from lmstages.models.counts import context_mixing, counting, ppm, sequential
-from lmstages.models.counts.compiled import compiled
 
 A, B, R, C, D = range(1, 6)
 ABRACADABRA = [A, B, R, A, C, A, D, A, B, R, A]

@@ -3,6 +3,8 @@
 Knows ``sections`` and the records of the ladder; ``jobs`` says what each job receives of them.
 """
 
+from pydantic import Field
+
 from lmstages.config.hyperparameters.base import ModelConfig
 from lmstages.config.hyperparameters.quantized import DerivedLlama
 from lmstages.config.sections import (
@@ -27,14 +29,14 @@ Experiment = tuple[str, str, str, int]  # corpus, tokenizer, model, seed
 class Experiments(Basics):
     """A whole config, checked, and the experiments that follow from it."""
 
-    corpora: dict[str, Corpus]
-    tokenizers: dict[str, Tokenizer]
-    models: dict[str, Model]
-    mixtures: dict[str, Mixture] = {}
-    pretrained: dict[str, Pretrained] = {}
-    sampling: Sampling = Sampling()
-    published: list[Published] = []
-    sweeps: dict[str, Swept] = {}
+    corpora: dict[str, Corpus] = Field(description="Texts, by name.")
+    tokenizers: dict[str, Tokenizer] = Field(description="Tokenizers, by name.")
+    models: dict[str, Model] = Field(description="Models, by name; the name is the type where the entry has none.")
+    mixtures: dict[str, Mixture] = Field({}, description="Averages of the predictions of several models, by name.")
+    pretrained: dict[str, Pretrained] = Field({}, description="LLaMAs trained elsewhere, by name.")
+    sampling: Sampling = Field(Sampling(), description="How text is drawn from every model.")
+    published: list[Published] = Field([], description="Figures printed elsewhere, compared with ours.")
+    sweeps: dict[str, Swept] = Field({}, description="Swept entries and their values, from the sweeps of the config.")
 
     def experiments(self) -> list[Experiment]:
         """Every (corpus, tokenizer, model, seed) of the run, in the order of the report."""

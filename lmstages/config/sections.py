@@ -72,12 +72,22 @@ class Split(Record):
     ``random.Random(shuffle_seed).shuffle`` unless the seed is null.
     """
 
-    train: Annotated[float, Field(ge=0)] = 0.8
-    valid: Annotated[float, Field(ge=0)] = 0.1
-    test: Annotated[float, Field(ge=0)] = 0.1
-    shuffle_seed: AnySeed | None = 42
-    deduplicate: bool = False  # leave out what valid and test share with train, and test with valid
-    order: list[SplitName] = ["train", "valid", "test"]
+    train: float = Field(
+        0.8,
+        ge=0,
+        description="Size of the part that models are fitted on: a fraction, or a count of documents or characters.",
+    )
+    valid: float = Field(0.1, ge=0, description="Size of the part that chooses hyperparameters and stops early.")
+    test: float = Field(0.1, ge=0, description="Size of the part that is scored and never read before.")
+    shuffle_seed: AnySeed | None = Field(
+        42, description="Seed of the order in which documents are dealt to the parts; null keeps the order of the text."
+    )
+    deduplicate: bool = Field(
+        False, description="Leave out of valid and test the documents that train has, and of test those that valid has."
+    )
+    order: list[SplitName] = Field(
+        ["train", "valid", "test"], description="Order in which the parts are cut from the corpus."
+    )
 
     @model_validator(mode="after")
     def _sizes_make_sense(self) -> "Split":
@@ -101,20 +111,37 @@ class Split(Record):
 class Corpus(Record):
     """One text: embedded (``coined``, ``fables``), downloaded (``source``) or the user's own (``path``)."""
 
-    source: str | None = None
-    path: OutsidePath | None = None
-    documents: Layout | None = None
-    separator: str = "<|endoftext|>"
-    read_as: Literal["documents", "stream"] = "documents"
-    newlines: Literal["refuse", "keep", "unix"] = "refuse"
-    count: Annotated[int, Field(ge=3, le=1 << 40)] | None = None
-    seed: AnySeed = 0
-    use: Annotated[float, Field(gt=0, le=1)] = 1.0  # fraction of train, from its beginning; valid and test stay
-    split: Split = Split()
-    evaluate: Annotated[list[SplitName], UNIQUE] = ["test"]
-    tokenizers: Annotated[list[str], UNIQUE] | None = None
-    models: Annotated[list[str], UNIQUE] | None = None
-    inspect: bool = False  # draw what its models hold: embeddings, counts, attention
+    source: str | None = Field(
+        None, description="Text that is embedded (coined, fables) or downloaded; by default the entry's name."
+    )
+    path: OutsidePath | None = Field(None, description="File of your own, in place of source.")
+    documents: Layout | None = Field(
+        None, description="How the text separates its documents: one stream, one a line, or by a separator line."
+    )
+    separator: str = Field("<|endoftext|>", description="Line that follows each document where documents is separator.")
+    read_as: Literal["documents", "stream"] = Field(
+        "documents", description="Model each document by itself, or all joined to one stream."
+    )
+    newlines: Literal["refuse", "keep", "unix"] = Field(
+        "refuse",
+        description="What to do with line ends other than newlines: refuse, keep, or turn into newlines (unix).",
+    )
+    count: Annotated[int, Field(ge=3, le=1 << 40)] | None = Field(
+        None, description="Documents to draw or download; of an embedded text and of the stories of the hub."
+    )
+    seed: AnySeed = Field(0, description="Seed of the draw from a grammar.")
+    use: float = Field(
+        1.0, gt=0, le=1, description="Fraction of train that is used, from its beginning; valid and test stay."
+    )
+    split: Split = Field(Split(), description="How the text is cut into train, valid and test.")
+    evaluate: Annotated[list[SplitName], UNIQUE] = Field(["test"], description="Parts that are scored.")
+    tokenizers: Annotated[list[str], UNIQUE] | None = Field(
+        None, description="Tokenizers that are run on it; by default all of the config."
+    )
+    models: Annotated[list[str], UNIQUE] | None = Field(
+        None, description="Models that are run on it; by default all of the config."
+    )
+    inspect: bool = Field(False, description="Draw what its models hold: embeddings, counts, attention.")
 
     @model_validator(mode="after")
     def _one_origin(self) -> "Corpus":
@@ -153,9 +180,15 @@ class Corpus(Record):
 class Tokenizer(Record):
     """How text becomes tokens. ``alphabet: corpus`` takes the vocabulary from all splits, as published work does."""
 
-    kind: Literal["byte", "char", "word", "bpe", "unigram"]
-    vocab_size: Annotated[int, Field(ge=258, le=65536)] | None = None
-    alphabet: Literal["train", "corpus"] = "train"
+    kind: Literal["byte", "char", "word", "bpe", "unigram"] = Field(
+        description="What a token is: a byte, a character, a word, or a subword of BPE or of a unigram model."
+    )
+    vocab_size: Annotated[int, Field(ge=258, le=65536)] | None = Field(
+        None, description="Number of tokens; of word, bpe and unigram, which need it."
+    )
+    alphabet: Literal["train", "corpus"] = Field(
+        "train", description="Take the characters from train alone, or from all parts (corpus) as published work does."
+    )
 
     @model_validator(mode="after")
     def _size_where_needed(self) -> "Tokenizer":
@@ -172,10 +205,19 @@ class Scoring(Record):
     of a split unscored, as some published figures do.
     """
 
-    protocol: Literal["auto", "stream", "whole", "stride", "disjoint"] = "auto"
-    window: Width | None = None
-    stride: Width | None = None
-    skip: Annotated[int, Field(ge=0, le=1 << 40)] = 0
+    protocol: Literal["auto", "stream", "whole", "stride", "disjoint"] = Field(
+        "auto", description="Which earlier tokens a prediction reads; auto follows from the model."
+    )
+    window: Width | None = Field(None, description="Tokens of a window; by default the model's context.")
+    stride: Width | None = Field(
+        None, description="Tokens by which a window moves; by default half of it, all of it under disjoint."
+    )
+    skip: int = Field(
+        0,
+        ge=0,
+        le=1 << 40,
+        description="Tokens at the beginning of a part that are left unscored, as some published figures do.",
+    )
 
     @model_validator(mode="after")
     def _stride_fits(self) -> "Scoring":
@@ -205,15 +247,23 @@ def _temperature_or_list(value: Any, _: Any) -> Any:
 class Sampling(Record):
     """How text is drawn from every fitted model for the report, at every temperature of a list."""
 
-    count: Annotated[int, Field(ge=1, le=10000)] = 5
-    length: Annotated[int, Field(ge=1, le=100000)] = 200
-    temperature: Annotated[float | list[float], WrapValidator(_temperature_or_list)] = 1.0
-    top_k: Annotated[int, Field(ge=1, le=1 << 24)] | None = None
-    top_p: Annotated[float, Field(gt=0, le=1)] = 1.0
-    prompt: str = ""
-    seed: Seed = 0
-    measured: Annotated[int, Field(ge=1, le=1000000)] = 500  # samples that are measured and not shown
-    measured_tokens: Annotated[int, Field(ge=1, le=1 << 40)] = 8000  # about so many in all: long samples are fewer
+    count: int = Field(5, ge=1, le=10000, description="Samples per temperature that the report shows.")
+    length: int = Field(200, ge=1, le=100000, description="Longest sample in tokens.")
+    temperature: Annotated[float | list[float], WrapValidator(_temperature_or_list)] = Field(
+        1.0, description="Divides the logits: below 1 likelier tokens, above 1 less likely ones; a list draws at each."
+    )
+    top_k: Annotated[int, Field(ge=1, le=1 << 24)] | None = Field(
+        None, description="Draw among this many likeliest tokens; null draws among all."
+    )
+    top_p: float = Field(
+        1.0, gt=0, le=1, description="Draw among the likeliest tokens that reach this probability together."
+    )
+    prompt: str = Field("", description="Text that every sample continues.")
+    seed: Seed = Field(0, description="Seed of the draws, the same for every model.")
+    measured: int = Field(500, ge=1, le=1000000, description="Further samples that are measured and not shown.")
+    measured_tokens: int = Field(
+        8000, ge=1, le=1 << 40, description="About so many tokens are measured in all, so that long samples are fewer."
+    )
 
 
 MEASURED = ("measured", "measured_tokens")
@@ -227,18 +277,20 @@ class Published(Record):
     ``because`` says why ours differs; ``impossible`` that what was printed cannot follow from what was described.
     """
 
-    corpus: str | None = None
-    tokenizer: str | None = None  # None: every tokenizer of the model
-    model: str | None = None
-    split: SplitName | None = None
-    measure: Measure | None = None
-    value: Annotated[float, Field(gt=0)] | None = None
-    tolerance: Annotated[float, Field(ge=0)] | None = None
-    source: str
-    claim: str | None = None
-    setup: str | None = None
-    because: str | None = None
-    impossible: bool = False
+    corpus: str | None = Field(None, description="Corpus of the row that the figure is compared with.")
+    tokenizer: str | None = Field(None, description="Tokenizer of that row; by default every tokenizer of the model.")
+    model: str | None = Field(None, description="Model of that row.")
+    split: SplitName | None = Field(None, description="Part of the corpus that was scored.")
+    measure: Measure | None = Field(None, description="Measure of the printed value.")
+    value: Annotated[float, Field(gt=0)] | None = Field(None, description="The value as printed.")
+    tolerance: Annotated[float, Field(ge=0)] | None = Field(
+        None, description="Largest difference that counts as agreement."
+    )
+    source: str = Field(description="Where it was printed.")
+    claim: str | None = Field(None, description="A statement in place of a figure, which no experiment tests.")
+    setup: str | None = Field(None, description="What is known of the set-up that made it.")
+    because: str | None = Field(None, description="Why ours differs.")
+    impossible: bool = Field(False, description="What was printed cannot follow from what was described.")
 
     @model_validator(mode="after")
     def _a_figure_or_a_claim(self) -> "Published":
@@ -254,14 +306,14 @@ Seeds = Annotated[list[Seed], UNIQUE]
 class OwnSeeds(Record):
     """Seeds of one model in place of the run's."""
 
-    seeds: Seeds | None = None
+    seeds: Seeds | None = Field(None, description="Seeds of this model in place of the run's.")
 
 
 class Model(OwnSeeds):
     """A model with its hyperparameters, and how it is scored, which never re-fits it."""
 
-    config: ModelConfig
-    scoring: Scoring
+    config: ModelConfig = Field(description="Hyperparameters of the model.")
+    scoring: Scoring = Field(description="How the fitted model is scored; a change re-fits nothing.")
 
 
 def _at_least_two(values: list[str]) -> list[str]:
@@ -275,8 +327,10 @@ class Mixture(Record):
     mixture below each of them. From their scores alone; the weights are fitted on valid, or equal.
     """
 
-    of: Annotated[list[str], UNIQUE, AfterValidator(_at_least_two)]
-    weights: Literal["fitted", "equal"] = "fitted"
+    of: Annotated[list[str], UNIQUE, AfterValidator(_at_least_two)] = Field(
+        description="Models whose probabilities are averaged."
+    )
+    weights: Literal["fitted", "equal"] = Field("fitted", description="Fitted on valid, or equal.")
 
 
 class Pretrained(Record):
@@ -286,17 +340,29 @@ class Pretrained(Record):
     bounds its memory, in gigabytes; ``engine`` llama.cpp runs GGUF files of any architecture.
     """
 
-    hub: str | None = None
-    revision: Annotated[str, Field(pattern="^[0-9a-f]{40}$")] | None = None
-    path: OutsidePath | None = None
-    gguf: OutsidePath | None = None
-    sha256: Annotated[str, Field(pattern="^[0-9a-f]{64}$")] | None = None
-    engine: Literal["torch", "llama.cpp"] = "torch"
-    window: Annotated[int, Field(ge=2, le=1 << 17)] | None = None
-    stride: Width | None = None
-    memory: Annotated[float, Field(gt=0)] | None = None
-    samples: bool = True
-    corpora: Annotated[list[str], UNIQUE] | None = None
+    hub: str | None = Field(None, description="Repository of the Hugging Face hub.")
+    revision: Annotated[str, Field(pattern="^[0-9a-f]{40}$")] | None = Field(
+        None, description="Its commit, 40 hexadecimal digits."
+    )
+    path: OutsidePath | None = Field(None, description="Folder in the Hugging Face layout.")
+    gguf: OutsidePath | None = Field(None, description="GGUF file.")
+    sha256: Annotated[str, Field(pattern="^[0-9a-f]{64}$")] | None = Field(
+        None, description="Digest that the GGUF file must have."
+    )
+    engine: Literal["torch", "llama.cpp"] = Field(
+        "torch", description="Our own torch code, or llama.cpp for GGUF files of any architecture."
+    )
+    window: Annotated[int, Field(ge=2, le=1 << 17)] | None = Field(
+        None, description="Tokens of a window, at most the checkpoint's own; by default that or 2,048."
+    )
+    stride: Width | None = Field(None, description="Tokens by which a window moves; by default half of it.")
+    memory: Annotated[float, Field(gt=0)] | None = Field(
+        None, description="Gigabytes that it may take; a larger checkpoint is refused before anything is scored."
+    )
+    samples: bool = Field(True, description="Draw samples too.")
+    corpora: Annotated[list[str], UNIQUE] | None = Field(
+        None, description="Corpora that it is scored on; by default all."
+    )
 
     @model_validator(mode="after")
     def _one_origin(self) -> "Pretrained":
@@ -317,11 +383,17 @@ OWN = "own"  # in place of the tokenizer in the path of a pretrained model's exp
 class Basics(Record):
     """What holds for every experiment of a run."""
 
-    name: str
-    mirror: OutsidePath | None = None
-    seeds: Seeds = [0]
-    estimation: bool = False
-    compressors: Annotated[list[Literal["gzip", "bz2", "xz", "zstd"]], UNIQUE] | None = None
+    name: str = Field(description="Name of the run, from the file's name or the setting as.")
+    mirror: OutsidePath | None = Field(
+        None, description="Folder or address that replaces the addresses of downloaded texts."
+    )
+    seeds: Seeds = Field([0], description="Seeds of the neural models; several give a mean and a spread.")
+    estimation: bool = Field(
+        False, description="Close the report with maximum likelihood by hand: a coin, and three outcomes."
+    )
+    compressors: Annotated[list[Literal["gzip", "bz2", "xz", "zstd"]], UNIQUE] | None = Field(
+        None, description="General programs whose code length stands beside the models."
+    )
 
 
 def to_json(content: Any) -> str:

@@ -22,20 +22,30 @@ class GPT(Neural):
     module, model = "lmstages.models.neural.gpt", "GPTModel"
     protocol = "stride"
     source = "Vaswani et al. 2017; Radford et al. 2019"
-    layers: Layers = 4
-    heads: Layers = 4
-    width: Width = 128
-    window: Width = 64
-    projection: bool = True
-    feedforward: Literal["none", "layer", "wide"] = "wide"
-    activation: Literal["gelu", "relu"] = "gelu"
-    residual: bool = True
-    norms: bool = True
-    bias: bool = False
-    attention_bias: bool = False
-    tied_output: bool = True
-    embedding_dropout: bool = True
-    initialisation: Literal["gpt2", "torch"] = "gpt2"
+    formula = """
+        x = E[token] + P[position]
+        x = x + attention(norm(x)),  x = x + feedforward(norm(x))        in every block
+        attention(x) = softmax(Q K^T / sqrt(D / H)) V, over no later position;  feedforward(x) = B gelu(A x)
+        p(. | tokens) = softmax(E norm(x))
+    """
+    layers: Layers = Field(4, description="Blocks, each of attention and a feed-forward layer.")
+    heads: Layers = Field(4, description="Attention heads of a block, each of width / heads numbers.")
+    width: Width = Field(128, description="Numbers of the vector at each position.")
+    window: Width = Field(64, description="Longest context in tokens; each position of it has an embedding.")
+    projection: bool = Field(True, description="Multiply the joined heads by an output matrix.")
+    feedforward: Literal["none", "layer", "wide"] = Field(
+        "wide", description="Two linear layers with an inner width of 4 D (wide), one linear layer, or none."
+    )
+    activation: Literal["gelu", "relu"] = Field("gelu", description="Nonlinearity of the feed-forward layer.")
+    residual: bool = Field(True, description="Add each layer's input to its output.")
+    norms: bool = Field(True, description="LayerNorm before each layer and before the output.")
+    bias: bool = Field(False, description="Add biases in linear layers and norms.")
+    attention_bias: bool = Field(False, description="Add biases to queries, keys and values.")
+    tied_output: bool = Field(True, description="Use the embedding matrix as the output matrix.")
+    embedding_dropout: bool = Field(True, description="Apply dropout to the embeddings too.")
+    initialisation: Literal["gpt2", "torch"] = Field(
+        "gpt2", description="N(0, 0.02) with scaled residual projections, as GPT-2, or torch's defaults."
+    )
     batch_size: Positive | None = 12
     row_length: Positive = 64
     warmup_steps: Annotated[int, Field(ge=0)] = 100
@@ -66,15 +76,23 @@ class Llama(Neural):
     module, model = "lmstages.models.neural.llama", "LlamaModel"
     protocol = "stride"
     source = "Touvron et al. 2023"
-    layers: Layers = 4
-    heads: Layers = 4
-    key_value_heads: Layers = 2
-    width: Width = 128
-    hidden: Width = 344
-    window: Width = 64
-    rope_base: Annotated[float, Field(ge=1, le=1e9)] = 10000.0
-    norm_epsilon: Annotated[float, Field(gt=0, le=1)] = 1e-5
-    tied_output: bool = True
+    formula = """
+        x = E[token]
+        x = x + attention(norm(x)),  x = x + down(silu(gate x) * up x) of norm(x)        in every block
+        norm(x) = w x / sqrt(mean(x^2) + epsilon);  queries and keys are rotated by position times rope_base^(-2 i / d)
+        p(. | tokens) = softmax(E norm(x))
+    """
+    layers: Layers = Field(4, description="Blocks, each of attention and a gated feed-forward layer.")
+    heads: Layers = Field(4, description="Query heads of a block, each of width / heads numbers.")
+    key_value_heads: Layers = Field(2, description="Key and value heads; below heads, several query heads share one.")
+    width: Width = Field(128, description="Numbers of the vector at each position.")
+    hidden: Width = Field(344, description="Inner width of the gated feed-forward layer.")
+    window: Width = Field(64, description="Longest context in tokens.")
+    rope_base: float = Field(
+        10000.0, ge=1, le=1e9, description="Base of the wavelengths of the rotary position embeddings."
+    )
+    norm_epsilon: float = Field(1e-5, gt=0, le=1, description="Constant added to the mean square in RMSNorm.")
+    tied_output: bool = Field(True, description="Use the embedding matrix as the output matrix.")
     batch_size: Positive | None = 12
     row_length: Positive = 64
     warmup_steps: Annotated[int, Field(ge=0)] = 100
@@ -109,21 +127,37 @@ class ModernGPT(Neural):
     module, model = "lmstages.models.neural.modern_gpt", "ModernModel"
     protocol = "stride"
     source = "Jordan et al. 2024, modded-nanogpt; each part in models/neural/modern_gpt.py"
-    layers: Layers = 4
-    heads: Layers = 4
-    width: Width = 128
-    window: Width = 64
-    rms_norm: bool = True
-    rotary: bool = True
-    rope_base: Annotated[float, Field(ge=1, le=1e9)] = 10000.0
-    query_key_norm: bool = True
-    squared_relu: bool = True
-    zero_projections: bool = True
-    softcap: Annotated[float, Field(gt=0, le=1e4)] | None = 15.0
-    value_embeddings: bool = False
-    ngram_embeddings: list[Annotated[int, Field(ge=2, le=8)]] = []
-    ngram_buckets: Annotated[int, Field(ge=1, le=1 << 26)] = 4096
-    tied_output: bool = False
+    formula = """
+        x = norm(E[token])        norm(x) = x / sqrt(mean(x^2) + epsilon)
+        x = x + attention(norm(x)),  x = x + B relu(A norm(x))^2        in every block
+        attention(x) = softmax(norm(Q) norm(K)^T / sqrt(D / H)) V, Q and K rotated as in llama
+        p(. | tokens) = softmax(c tanh(W norm(x) / c))        c: softcap
+    """
+    layers: Layers = Field(4, description="Blocks, each of attention and a feed-forward layer.")
+    heads: Layers = Field(4, description="Attention heads of a block, each of width / heads numbers.")
+    width: Width = Field(128, description="Numbers of the vector at each position.")
+    window: Width = Field(64, description="Longest context in tokens.")
+    rms_norm: bool = Field(True, description="RMSNorm without parameters in place of LayerNorm.")
+    rotary: bool = Field(True, description="Rotary position embeddings in place of learned ones.")
+    rope_base: float = Field(
+        10000.0, ge=1, le=1e9, description="Base of the wavelengths of the rotary position embeddings."
+    )
+    query_key_norm: bool = Field(True, description="RMSNorm of queries and keys.")
+    squared_relu: bool = Field(True, description="ReLU^2 in place of GELU.")
+    zero_projections: bool = Field(
+        True, description="Begin with zeros in the matrices that write to the residual stream."
+    )
+    softcap: Annotated[float, Field(gt=0, le=1e4)] | None = Field(
+        15.0, description="Bound of the logits, c tanh(logit / c); null switches it off."
+    )
+    value_embeddings: bool = Field(False, description="Add a token embedding of its own to the values of every layer.")
+    ngram_embeddings: list[Annotated[int, Field(ge=2, le=8)]] = Field(
+        [], description="Orders of the n-grams whose hash selects a further embedding."
+    )
+    ngram_buckets: int = Field(
+        4096, ge=1, le=1 << 26, description="Embeddings that the n-grams of an order are hashed to."
+    )
+    tied_output: bool = Field(False, description="Use the embedding matrix as the output matrix.")
     optimizer: Optimizer = "muon"
     schedule: Schedule = "stable"
     learning_rate: Rate = 1e-2
@@ -161,9 +195,14 @@ class Residual(ModernGPT):
     name, title, after = "residual", "Residual on Kneser-Ney", "modern_gpt"
     module, model = "lmstages.models.neural.residual", "ResidualModel"
     source = "Hinton 2002, products of experts; Wolpert 1992, cross-fitting"
-    order: Annotated[int, Field(ge=1, le=24)] = 6
-    discounts: Literal["closed_form", "tuned"] = "closed_form"
-    folds: Annotated[int, Field(ge=2, le=1000)] = 10
+    formula = "log p(. | h) = network(h) + log p_KN(. | h) - log Z(h)        Z(h) makes the sum 1"
+    order: int = Field(6, ge=1, le=24, description="Order of the Kneser-Ney model whose log-probabilities are added.")
+    discounts: Literal["closed_form", "tuned"] = Field(
+        "closed_form", description="Discounts of that model: by formula, or tuned on a part of train."
+    )
+    folds: int = Field(
+        10, ge=2, le=1000, description="Parts of train; the network sees each with counts made without it."
+    )
 
     @model_validator(mode="after")
     def _window_covers_the_order(self) -> "Residual":

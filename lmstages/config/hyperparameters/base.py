@@ -8,6 +8,7 @@ import re
 from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic.fields import FieldInfo
 from pydantic_core import to_jsonable_python
 
 Positive = Annotated[int, Field(ge=1, le=1 << 40)]
@@ -37,7 +38,7 @@ Category = Literal["static", "online", "bound", "compressor", "pretrained"]
 LONE_SURROGATE = re.compile("[\ud800-\udfff]")
 
 
-FOR_READERS = ("name", "title", "after", "source")  # constants of a model's record that no fit depends on
+FOR_READERS = ("name", "title", "after", "source", "formula")  # constants of a model's record that no fit depends on
 
 
 class Record(BaseModel):
@@ -59,6 +60,14 @@ class Record(BaseModel):
                     raise ValueError(f"{problem}; a character beyond U+FFFF is one escape, a file's name is UTF-8")
         return keys
 
+    def __init_subclass__(cls, **options: Any) -> None:
+        """A key for which a subclass gives another default keeps its description."""
+        super().__init_subclass__(**options)
+        inherited: dict[str, FieldInfo] = getattr(cls.__base__, "model_fields", {})
+        for name in inherited.keys() & vars(cls).keys():
+            if not isinstance(default := vars(cls)[name], FieldInfo):
+                setattr(cls, name, Field(default, description=inherited[name].description))
+
     def properties(self) -> dict[str, Any]:
         """What code derives from the keys, as JSON: every property and every constant that a result depends on."""
         records = [record for record in type(self).__mro__ if issubclass(record, Record)]
@@ -70,7 +79,8 @@ class Record(BaseModel):
 class ModelConfig(Record):
     """Hyperparameters of one model; ``module`` and ``model`` name the class that fits it; ``source`` cites it.
 
-    ``after`` names the model behind which it stands on the ladder, None for the first.
+    ``after`` names the model behind which it stands on the ladder, None for the first. ``formula`` is what the
+    documentation prints of it, one equation a line.
     """
 
     name: ClassVar[str]
@@ -79,6 +89,7 @@ class ModelConfig(Record):
     module: ClassVar[str]
     model: ClassVar[str]
     source: ClassVar[str]
+    formula: ClassVar[str]
     family: ClassVar[Literal["counts", "neural"]]
     protocol: ClassVar[Literal["stream", "stride"]] = "stream"  # the default; a config may choose another
 

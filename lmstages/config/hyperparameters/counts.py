@@ -19,6 +19,7 @@ class Uniform(Counts):
     name, title, after = "uniform", "Uniform", None
     module, model = "lmstages.models.counts.ngram", "UniformModel"
     source = "Shannon 1951"
+    formula = "p(w | h) = 1 / V"
 
     @property
     def context(self) -> int:
@@ -74,8 +75,8 @@ class Smoothed(Counts):
     within a document are counted. Of a list of constants the one with the lowest loss on valid is kept.
     """
 
-    add: Constants = 0.1
-    padded: bool = True
+    add: Constants = Field(0.1, description="Constant added to every count; of a list, valid chooses one.")
+    padded: bool = Field(True, description="Count a document's first tokens too, preceded by boundary tokens.")
     module, model = "lmstages.models.counts.ngram", "NgramModel"
 
     order: ClassVar[int]
@@ -101,6 +102,7 @@ class Unigram(Smoothed):
 
     name, title, after, order = "unigram", "Unigram", "uniform", 1
     source = "Shannon 1948, first-order approximation"
+    formula = "p(w) = (c(w) + add) / (N + add V)"
 
 
 class Bigram(Smoothed):
@@ -108,6 +110,7 @@ class Bigram(Smoothed):
 
     name, title, after, order = "bigram", "Bigram", "unigram", 2
     source = "Markov 1913"
+    formula = "p(w | v) = (c(v, w) + add) / (c(v) + add V)        v: the token before w"
 
 
 DISCOUNTED = ("absolute", "kneser_ney", "modified_kneser_ney")
@@ -116,7 +119,9 @@ DISCOUNTED = ("absolute", "kneser_ney", "modified_kneser_ney")
 class AnyOrder(Counts):
     """N-grams of any order; of a list of orders the one with the lowest loss on valid is kept."""
 
-    order: Orders
+    order: Orders = Field(
+        description="Length n of the n-grams, so that n - 1 earlier tokens are read; of a list, valid chooses one."
+    )
     module = "lmstages.models.counts.ngram"
 
     @property
@@ -143,11 +148,26 @@ class Ngram(AnyOrder):
     name, title, after = "ngram", "N-gram", "bigram"
     model = "NgramModel"
     source = "Shannon 1948; Lidstone 1920 for the constant; Chen & Goodman 1999 for the others"
+    formula = """
+        p(w | h) = (c(h, w) + add) / (c(h) + add V)        h: the n - 1 tokens before w
+        p(w | h) = alpha(h, w) + gamma(h) p(w | h')         interpolated; h': h without its oldest token
+    """
     order: Orders = 4
-    smoothing: Literal["add", "jelinek_mercer", "witten_bell", "absolute", "kneser_ney", "modified_kneser_ney"] = "add"
-    add: Constants | None = None  # 0.1 for smoothing add, of which alone it is a key
-    padded: bool | None = None  # true for smoothing add, false for the others
-    discounts: Literal["closed_form", "tuned"] | None = None  # closed_form for smoothings that discount
+    smoothing: Literal["add", "jelinek_mercer", "witten_bell", "absolute", "kneser_ney", "modified_kneser_ney"] = Field(
+        "add", description="Where the probability of n-grams that train lacks comes from."
+    )
+    add: Constants | None = Field(
+        None,
+        description="Of smoothing add: constant added to every count, by default 0.1; of a list, valid chooses one.",
+    )
+    padded: bool | None = Field(
+        None,
+        description="Put n - 1 boundary tokens before every document, not one; by default for smoothing add.",
+    )
+    discounts: Literal["closed_form", "tuned"] | None = Field(
+        None,
+        description="Of smoothings that subtract: computed by formula, the default, or tuned on a part of train.",
+    )
 
     @model_validator(mode="before")
     @classmethod
@@ -187,10 +207,17 @@ class KneserNey(AnyOrder):
     name, title, after = "kneser_ney", "Kneser-Ney, modified", "ngram"
     model = "InterpolatedModel"
     source = "Kneser & Ney 1995; Chen & Goodman 1999, section 3"
+    formula = """
+        p(w | h) = max(c(h, w) - D, 0) / c(h) + gamma(h) p(w | h')        h': h without its oldest token
+        D = D1, D2 or D3 for a count of 1, 2, or 3 and more; gamma(h): what was subtracted, over c(h)
+        for h' and shorter, c(h', w) counts the different tokens that precede h' w
+    """
     smoothing: ClassVar[str] = "modified_kneser_ney"
     order: Orders = 6
-    discounts: Literal["closed_form", "tuned"] = "closed_form"
-    padded: bool = False
+    discounts: Literal["closed_form", "tuned"] = Field(
+        "closed_form", description="Computed by the formula of Chen & Goodman, or tuned on a part of train."
+    )
+    padded: bool = Field(False, description="Put n - 1 boundary tokens before every document, not one.")
 
 
 class Cache(Counts):
@@ -204,9 +231,16 @@ class Cache(Counts):
     name, title, after = "cache", "Unigram cache", "kneser_ney"
     module, model = "lmstages.models.counts.cache", "CacheModel"
     source = "Kuhn & De Mori 1990; Grave et al. 2017"
-    window: Annotated[int, Field(ge=1, le=1 << 24)] = 1000
-    decay: Annotated[float, Field(gt=0, le=1)] = 1.0
-    add: Annotated[float, Field(gt=0, le=1e6)] = 0.1  # added to every count, so that no probability is 0
+    formula = """
+        p(w | h) = (c(h, w) + add) / (n(h) + add V)
+        c(h, w) = sum over the positions of w in the last window tokens of decay^(age - 1)
+        n(h) = sum of c(h, w) over w
+    """
+    window: int = Field(1000, ge=1, le=1 << 24, description="Number of earlier tokens that are counted.")
+    decay: float = Field(
+        1.0, gt=0, le=1, description="Factor by which a token's weight falls at every step; 1 keeps all weights equal."
+    )
+    add: float = Field(0.1, gt=0, le=1e6, description="Constant added to every count, so that no probability is 0.")
 
     @property
     def category(self) -> Category:
@@ -225,7 +259,9 @@ class OnlineCounts(Counts):
     Online evaluation (dynamic evaluation) is a category of its own: static models never learn from the scored text.
     """
 
-    online: bool = False
+    online: bool = Field(
+        False, description="Online evaluation: the model is updated with every token after it has scored it."
+    )
 
     @property
     def category(self) -> Category:
@@ -243,7 +279,12 @@ class PPM(OnlineCounts):
     name, title, after = "ppm", "PPM-D", "cache"
     module, model = "lmstages.models.counts.ppm", "PPMModel"
     source = "Cleary & Witten 1984; Moffat 1990; Howard 1993 for method D"
-    order: Annotated[int, Field(ge=0, le=32)] = 5  # tokens of the longest context
+    formula = """
+        p(w | h) = (2 c(h, w) - 1) / (2 n(h))              where w has followed h
+        p(w | h) = d(h) / (2 n(h)) p(w | h')               otherwise, an escape; h': h without its oldest token
+        n(h): sum of c(h, w) over w;  d(h): how many different w have followed h
+    """
+    order: int = Field(5, ge=0, le=32, description="Number of tokens of the longest context.")
 
     @property
     def context(self) -> int | None:
@@ -262,7 +303,17 @@ class ContextMixing(OnlineCounts):
     name, title, after = "context_mixing", "Context mixing", "ppm"
     module, model = "lmstages.models.counts.context_mixing", "ContextMixingModel"
     source = "Mahoney 2005, PAQ"
-    order: Annotated[int, Field(ge=1, le=16)] = 6
+    formula = """
+        p(bit = 1) = squash(sum over contexts i of w_i stretch(p_i))        stretch(p) = ln(p / (1 - p))
+        w_i <- w_i + rate (bit - p) stretch(p_i)
+        p(token) = product over the bits of its path in a binary tree
+    """
+    order: int = Field(
+        6,
+        ge=1,
+        le=16,
+        description="Number of tokens of the longest context; words and the position in the line are contexts besides.",
+    )
 
     @property
     def context(self) -> None:

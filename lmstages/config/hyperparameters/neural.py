@@ -1,7 +1,7 @@
 """Hyperparameters of the networks without attention, and of the training loop of all networks."""
 
 from itertools import pairwise
-from typing import Annotated, ClassVar, Literal
+from typing import ClassVar, Literal
 
 from pydantic import Field, model_validator
 
@@ -15,27 +15,50 @@ class Neural(ModelConfig):
     """A model fitted by gradient descent: the keys of the training loop that all networks share."""
 
     family = "neural"
-    steps: Positive = 1000
-    batch_size: Positive | None = 64  # None: all rows at every step
-    row_length: Positive = 1
-    optimizer: Optimizer = "adamw"  # muon: Muon for hidden matrices, AdamW for embeddings, output and vectors
-    learning_rate: Rate = 1e-3
-    matrix_learning_rate: Rate = 0.02  # of Muon, with the same schedule; adamw and sgd do not use it
-    momentum: Annotated[float, Field(ge=0, lt=1)] = 0.95  # of Muon
-    final_learning_rate: Annotated[float, Field(ge=0, le=1e4)] = 1e-4
-    schedule: Schedule = "cosine"
-    drop_after: Annotated[float, Field(ge=0, le=1)] = 0.75  # fraction of the steps; of schedule step
-    decay_share: Annotated[float, Field(gt=0, le=1)] = 0.5  # fraction of the steps, the last; of schedule stable
-    warmup_steps: Annotated[int, Field(ge=0)] = 0
-    beta2: Annotated[float, Field(gt=0, lt=1)] = 0.99
-    weight_decay: Annotated[float, Field(ge=0, le=10)] = 0.0
-    clip: Annotated[float, Field(ge=0)] = 1.0
-    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
-    evaluate_every: Positive = 200
-    keep: Literal["best", "last"] = "best"
-    averaging: Literal["none", "ema", "mean"] = "none"  # of the weights, for evaluation and for the saved model
-    average_share: Annotated[float, Field(gt=0, le=1)] = 0.2  # fraction of the steps, the last, that is averaged
-    average_decay: Annotated[float, Field(gt=0, lt=1)] = 0.99  # per step; of averaging ema
+    steps: Positive = Field(1000, description="Number of updates of the weights.")
+    batch_size: Positive | None = Field(64, description="Rows of tokens per step; null takes all rows at every step.")
+    row_length: Positive = Field(1, description="Tokens per row that are predicted in training.")
+    optimizer: Optimizer = Field(
+        "adamw", description="AdamW, SGD, or Muon for hidden matrices with AdamW for embeddings, output and vectors."
+    )
+    learning_rate: Rate = Field(1e-3, description="Step size after the warm-up, before the schedule lowers it.")
+    matrix_learning_rate: Rate = Field(
+        0.02,
+        description="Learning rate of Muon for hidden matrices, with the same schedule; adamw and sgd do not use it.",
+    )
+    momentum: float = Field(0.95, ge=0, lt=1, description="Momentum of Muon.")
+    final_learning_rate: float = Field(1e-4, ge=0, le=1e4, description="Learning rate at which the schedule ends.")
+    schedule: Schedule = Field(
+        "cosine", description="How the learning rate falls; stable is constant and then falls linearly to its end."
+    )
+    drop_after: float = Field(
+        0.75, ge=0, le=1, description="Fraction of the steps after which schedule step lowers the learning rate."
+    )
+    decay_share: float = Field(
+        0.5,
+        gt=0,
+        le=1,
+        description="Fraction of the steps, the last, during which schedule stable lowers the learning rate.",
+    )
+    warmup_steps: int = Field(0, ge=0, description="Steps during which the learning rate rises linearly from 0.")
+    beta2: float = Field(0.99, gt=0, lt=1, description="Decay rate of the second moment in AdamW.")
+    weight_decay: float = Field(0.0, ge=0, le=10, description="Weight decay of matrices; vectors have none.")
+    clip: float = Field(
+        1.0, ge=0, description="Largest norm of the gradient, which is scaled down to it; 0 switches clipping off."
+    )
+    dropout: float = Field(0.0, ge=0, lt=1, description="Probability with which an activation is set to 0 in training.")
+    evaluate_every: Positive = Field(
+        200, description="Steps between two evaluations on valid, the points of the learning curve."
+    )
+    keep: Literal["best", "last"] = Field(
+        "best", description="Keep the weights with the lowest loss on valid, or the last ones."
+    )
+    averaging: Literal["none", "ema", "mean"] = Field(
+        "none",
+        description="Average of the weights that is evaluated and saved: none, exponential (ema), or plain (mean).",
+    )
+    average_share: float = Field(0.2, gt=0, le=1, description="Fraction of the steps, the last, that is averaged.")
+    average_decay: float = Field(0.99, gt=0, lt=1, description="Decay per step of averaging ema.")
 
     @model_validator(mode="after")
     def _consistent(self) -> "Neural":
@@ -52,11 +75,16 @@ class Perceptron(Neural):
     N(0, 1), with biases zero; ``all_normal`` draws the biases from N(0, 1) too.
     """
 
-    hidden: Width = 128
-    activation: Literal["tanh", "relu", "gelu"] = "tanh"
-    tied_output: bool = False
-    output_bias: bool = True
-    initialisation: Literal["scaled", "normal", "all_normal"] = "scaled"
+    hidden: Width = Field(128, description="Units of a hidden layer.")
+    activation: Literal["tanh", "relu", "gelu"] = Field("tanh", description="Nonlinearity after each hidden layer.")
+    tied_output: bool = Field(
+        False,
+        description="Project to the embedding's width and multiply by the embedding matrix: no output matrix.",
+    )
+    output_bias: bool = Field(True, description="Add a bias to every logit.")
+    initialisation: Literal["scaled", "normal", "all_normal"] = Field(
+        "scaled", description="Scaled by the layer's inputs, N(0, 1) with biases of 0, or N(0, 1) for all numbers."
+    )
     module, model = "lmstages.models.neural.mlp", "MLPModel"
 
 
@@ -70,8 +98,11 @@ class NeuralBigram(Perceptron):
 
     name, title, after = "neural_bigram", "Neural bigram", "context_mixing"
     source = "Bengio et al. 2003 with a window of one"
-    width: Width | None = 32
-    layers: Annotated[int, Field(ge=0, le=1 << 12)] = 0
+    formula = "p(. | x) = softmax(W e(x) + b)        e(x): embedding of the token before"
+    width: Width | None = Field(
+        32, description="Width of the token embedding; null trains the V x V table of logits itself."
+    )
+    layers: int = Field(0, ge=0, le=1 << 12, description="Hidden layers between embedding and output.")
     batch_size: Positive | None = 512
 
     window: ClassVar[int] = 1
@@ -104,15 +135,23 @@ class Autograd(ModelConfig):
     name, title, after = "autograd", "Scalar autograd", "neural_bigram"
     module, model = "lmstages.models.neural.autograd", "AutogradModel"
     source = "Linnainmaa 1970; Karpathy 2020, micrograd"
+    formula = """
+        p(. | x) = softmax(W tanh(H [e(x1); ...; e(xn)] + d) + b)
+        dL/dx = sum over all y computed from x of dL/dy dy/dx        (chain rule)
+    """
     family = "neural"
-    window: Width = 4
-    embedding: Width = 8
-    hidden: Annotated[list[Width], Field(min_length=1, max_length=100)] = [16]
-    learning_rate: Rate = 0.05
-    clip: Annotated[float, Field(ge=0)] = 0.0
-    examples: Positive = 250
-    epochs: Positive = 2
-    evaluate_every: Positive = 50  # examples
+    window: Width = Field(4, description="Number of earlier tokens that are read.")
+    embedding: Width = Field(8, description="Width of a token embedding.")
+    hidden: list[Width] = Field(
+        [16], min_length=1, max_length=100, description="Units of each hidden layer, one number a layer."
+    )
+    learning_rate: Rate = Field(0.05, description="Step size of gradient descent.")
+    clip: float = Field(
+        0.0, ge=0, description="Largest absolute value of a gradient component; 0 switches clipping off."
+    )
+    examples: Positive = Field(250, description="Number of tokens of train that it is trained on.")
+    epochs: Positive = Field(2, description="How often each of these tokens is trained on.")
+    evaluate_every: Positive = Field(50, description="Examples between two evaluations on valid.")
 
     @property
     def context(self) -> int:
@@ -140,9 +179,10 @@ class MLP(Perceptron):
 
     name, title, after = "mlp", "MLP", "autograd"
     source = "Bengio et al. 2003, equation 1 without direct connections"
-    window: Width = 8
-    embedding: Width = 24
-    layers: Annotated[int, Field(ge=0, le=1 << 12)] = 1
+    formula = "p(. | x1 ... xn) = softmax(W tanh(H [e(x1); ...; e(xn)] + d) + b)"
+    window: Width = Field(8, description="Number of earlier tokens that are read.")
+    embedding: Width = Field(24, description="Width of a token embedding.")
+    layers: int = Field(1, ge=0, le=1 << 12, description="Hidden layers.")
     batch_size: Positive | None = 256
 
     @property
@@ -161,10 +201,14 @@ class WaveNet(Neural):
     name, title, after = "wavenet", "WaveNet", "mlp"
     module, model = "lmstages.models.neural.wavenet", "WaveNetModel"
     source = "van den Oord et al. 2016, dilated causal convolutions"
-    layers: Annotated[int, Field(ge=1, le=12)] = 3
-    embedding: Width = 24
-    hidden: Width = 128
-    bias: bool = False
+    formula = """
+        y_l[t] = tanh(BatchNorm(W_l [y_(l-1)[t - 2^l]; y_(l-1)[t]]))        l = 0 ... layers - 1, y_(-1)[t] = e(x[t])
+        p(. | x) = softmax(W y[t] + b)
+    """
+    layers: int = Field(3, ge=1, le=12, description="Fusing layers; the window is 2 to this power.")
+    embedding: Width = Field(24, description="Width of a token embedding.")
+    hidden: Width = Field(128, description="Channels of a layer.")
+    bias: bool = Field(False, description="Add a bias to the fusing layers, although BatchNorm subtracts it again.")
     batch_size: Positive | None = 32
 
     @property
@@ -188,9 +232,9 @@ class Recurrent(Neural):
     """A recurrent network: a hidden state of ``hidden`` numbers per layer, updated at every token."""
 
     module, model = "lmstages.models.neural.recurrent", "RecurrentModel"
-    embedding: Width = 32
-    hidden: Width = 128
-    layers: Layers = 1
+    embedding: Width = Field(32, description="Width of a token embedding.")
+    hidden: Width = Field(128, description="Numbers of the hidden state of a layer.")
+    layers: Layers = Field(1, description="Recurrent layers above each other.")
     row_length: Positive = 64
     batch_size: Positive | None = 32
 
@@ -205,6 +249,10 @@ class RNN(Recurrent):
 
     name, title, after = "rnn", "RNN", "wavenet"
     source = "Elman 1990; Mikolov et al. 2010"
+    formula = """
+        s[t] = tanh(W e(x[t]) + U s[t - 1] + b)
+        p(. | x[1] ... x[t]) = softmax(V s[t] + c)
+    """
 
 
 class GRU(Recurrent):
@@ -212,6 +260,12 @@ class GRU(Recurrent):
 
     name, title, after = "gru", "GRU", "rnn"
     source = "Cho et al. 2014"
+    formula = """
+        r, z = sigmoid(W e(x[t]) + U s[t - 1] + b)
+        n = tanh(W_n e(x[t]) + b_n + r * (U_n s[t - 1] + d_n))
+        s[t] = z * s[t - 1] + (1 - z) * n
+        p(. | x[1] ... x[t]) = softmax(V s[t] + c)
+    """
 
 
 class LSTM(Recurrent):
@@ -220,3 +274,8 @@ class LSTM(Recurrent):
 
     name, title, after = "lstm", "LSTM", "gru"
     source = "Hochreiter & Schmidhuber 1997; Gers et al. 2000 for the forget gate"
+    formula = """
+        i, f, o = sigmoid(W e(x[t]) + U s[t - 1] + b),  g = tanh(W_g e(x[t]) + U_g s[t - 1] + b_g)
+        c[t] = f * c[t - 1] + i * g,  s[t] = o * tanh(c[t])
+        p(. | x[1] ... x[t]) = softmax(V s[t] + d)
+    """

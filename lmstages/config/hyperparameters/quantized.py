@@ -1,6 +1,6 @@
 """Hyperparameters of the models derived from a fitted LLaMA: quantized weights, or another inference engine."""
 
-from typing import Annotated, ClassVar, Literal
+from typing import ClassVar, Literal
 
 from pydantic import Field
 
@@ -16,8 +16,8 @@ class DerivedLlama(ModelConfig):
 
     family = "neural"
     protocol = "stride"
-    of: str = "llama"
-    base: Llama | None = None
+    of: str = Field("llama", description="Name, in this config, of the model that it is derived from.")
+    base: Llama | None = Field(None, description="Record of that LLaMA; the config reader fills it in.")
 
     @property
     def context(self) -> int | None:
@@ -49,9 +49,16 @@ class QuantizedLlama(DerivedLlama):
 
     module, model = "lmstages.models.quantized.model", "QuantizedModel"
     format: ClassVar[Literal["q8_0", "q4_0"]]
-    output: Literal["q8_0", "q4_0"] = "q8_0"
-    rounding: Literal["nearest", "gptq"] = "nearest"
-    activations: Literal["f32", "q8_0"] = "f32"  # q8_0: inputs of matrices are rounded too, as in llama.cpp
+    output: Literal["q8_0", "q4_0"] = Field(
+        "q8_0", description="Format of the output matrix, and of the embedding where the two are tied."
+    )
+    rounding: Literal["nearest", "gptq"] = Field(
+        "nearest",
+        description="Round each weight to the nearest value, or compensate the error in later columns (GPTQ).",
+    )
+    activations: Literal["f32", "q8_0"] = Field(
+        "f32", description="q8_0 rounds the inputs of matrices to 8 bits too, as llama.cpp does."
+    )
 
 
 class LlamaQ8(QuantizedLlama):
@@ -60,7 +67,8 @@ class LlamaQ8(QuantizedLlama):
 
     name, title, after, format = "llama_q8", "LLaMA, 8 bits", "llama", "q8_0"
     source = "Gerganov et al. 2023, llama.cpp's Q8_0"
-    rounding: Literal["nearest"] = "nearest"
+    formula = "w = scale q,  q in -127 ... 127,  scale = max |w| / 127 over 32 weights"
+    rounding: Literal["nearest"] = Field("nearest", description="Each weight is rounded to the nearest value.")
 
 
 class LlamaQ4(QuantizedLlama):
@@ -72,7 +80,13 @@ class LlamaQ4(QuantizedLlama):
 
     name, title, after, format = "llama_q4", "LLaMA, 4 bits", "llama_q8", "q4_0"
     source = "Gerganov et al. 2023, llama.cpp's Q4_0"
-    calibration: Annotated[int, Field(ge=1, le=100000)] = 128  # windows of train; of rounding gptq
+    formula = "w = scale q,  q in -8 ... 7,  scale = m / -8 with m the weight of largest |w| among 32"
+    calibration: int = Field(
+        128,
+        ge=1,
+        le=100000,
+        description="Windows of train from which rounding gptq takes the moments of a layer's inputs.",
+    )
 
 
 class LlamaCpp(DerivedLlama):
@@ -84,4 +98,7 @@ class LlamaCpp(DerivedLlama):
     name, title, after = "llama_cpp", "LLaMA through llama.cpp", "llama_q4"
     module, model = "lmstages.models.external.llama_cpp", "LlamaCppModel"
     source = "Gerganov et al. 2023, llama.cpp"
-    weights: LlamaQ8 | LlamaQ4 | None = None
+    formula = "the formula of llama, computed by llama.cpp from a GGUF file"
+    weights: LlamaQ8 | LlamaQ4 | None = Field(
+        None, description="Record of the quantized model that of names; the config reader fills it in."
+    )
