@@ -25,6 +25,7 @@ from lmstages.config.sections import (
     Split,
     Tokenizer,
 )
+from lmstages.core.files import atomic_write
 
 FILE = Path(__file__).with_name("config.schema.json")
 Schema = dict[str, Any]
@@ -159,4 +160,6 @@ def text() -> str:
 
 
 if __name__ == "__main__":
-    FILE.write_text(text(), "utf-8")
+    content = text().encode()
+    with atomic_write(FILE) as file:
+        file.write(content)
