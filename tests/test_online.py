@@ -6,12 +6,12 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
-from lmstages.models.counts.compiled import compiled
 from numba import njit
 
 from lmstages.config.hyperparameters.counts import PPM, Cache, ContextMixing, KneserNey, Ngram
 from lmstages.config.ladder import MODEL_TYPES
 from lmstages.config.sections import Scoring
+from lmstages.core.compiled import compiled
 from lmstages.core.documents import Documents
 from lmstages.evaluation.sampling import sample
 from lmstages.evaluation.scoring import as_read, score, windows_of

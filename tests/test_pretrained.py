@@ -52,7 +52,8 @@ def project(tmp_path_factory):
     config, size = run.models["llama"].config, read_tokenizer(folder / tokens).vocab_size
     model, draws = build(config, size), np.random.default_rng(0)
     model.restore({n: draws.normal(0, 0.3, shape).astype(np.float32) for n, shape in shapes(config, size).items()})
-    facts = {"type": "llama", "status": "ok", "tokens_seen": 100, "hyperparameters": {}}
+    facts = {"type": "llama", "status": "ok", "tokens_seen": 100, "hyperparameters": {}, "parameters": 1}
+    facts |= {"fit_seconds": 1.0, "device": "cpu", "threads": 1, "vocab_size": size}
     save_fit(folder / EXPERIMENT, model, facts, {})
     evaluated = ["--tokens", tokens, "--text", text, "--section", run.evaluate_section("words", "llama")]
     assert main(["evaluate", "--model", f"{EXPERIMENT}/model.safetensors", "--out", EXPERIMENT, *evaluated]) == 0

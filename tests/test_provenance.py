@@ -149,7 +149,7 @@ def test_a_command_changes_only_itself(changed_by):
 
 
 def test_a_new_import_within_a_function_counts(changed_by, package):
-    line = b'    """Summarize the score files of a run as its tables of results."""\n'
+    line = b'    """Summarize the score files of a run as its tables."""\n'
     new = line + b"    from lmstages.evaluation import scoring\n"
     assert changed_by("cli.py", lambda code: code.replace(line, new)) == {"summarize"}
     assert "summarize" in changed_by("evaluation/scoring.py")

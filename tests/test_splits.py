@@ -270,8 +270,11 @@ def test_characters_are_counted_from_bytes(text):
 
 def test_a_changed_split_is_refused(cut):
     folder = cut(ODD)
-    text_path(folder, "train").write_bytes(b"changed")
+    size = text_path(folder, "train").stat().st_size
+    text_path(folder, "train").write_bytes(b"x" * size)
     assert "its sha256 is" in refusal(SplitText.open, folder, "train")
+    text_path(folder, "train").write_bytes(b"changed")
+    assert "not where the documents of train.txt end" in refusal(SplitText.open, folder, "train")
 
 
 def test_splits_are_cut_in_the_order_of_the_config(cut):

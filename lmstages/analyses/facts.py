@@ -11,8 +11,7 @@ from typing import Annotated, Any, Self
 from pydantic import Field, model_validator
 
 from lmstages.core.shapes import Count, Fraction, NotNegative, Number, Shape, Split
-from lmstages.corpora.contrasts import Gap
-from lmstages.corpora.overlap import Fractions
+from lmstages.corpora.facts import Fractions, Gap
 from lmstages.evaluation.facts import WithStatus
 
 Matrix = list[list[Number]]

@@ -15,7 +15,7 @@ import numpy as np
 
 from lmstages.core import artifacts
 from lmstages.core.documents import Documents
-from lmstages.corpora.contrasts import Contrasts
+from lmstages.corpora.facts import Contrasts
 from lmstages.corpora.grammar import Grammar
 from lmstages.evaluation import sampling, scoring
 from lmstages.evaluation.experiment import facts_of_fit, load_fitted

@@ -20,8 +20,8 @@ from lmstages.analyses.facts import Probe, Samples
 from lmstages.analyses.novelty import Reference
 from lmstages.core import artifacts
 from lmstages.core.errors import UserError
-from lmstages.corpora.contrasts import Contrasts
-from lmstages.corpora.overlap import OverlapFacts, facts_of
+from lmstages.corpora.facts import Contrasts, OverlapFacts
+from lmstages.corpora.overlap import facts_of
 from lmstages.corpora.splits import SplitText
 from lmstages.evaluation.score_files import Scores, load_experiment, load_oracle, mean_of, must_hold
 

@@ -5,6 +5,7 @@ Knows the ladder's records; ``reading`` makes records of a file, ``run`` and ``j
 
 import json
 import os
+import re
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
@@ -34,8 +35,22 @@ SPLITS = ("train", "valid", "test")
 SplitName = Literal["train", "valid", "test"]
 
 
+LONE_SURROGATE = re.compile("[\ud800-\udfff]")
+
+
 class Record(base.Record):
     """A section of the config."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _whole_characters(cls, keys: Any) -> Any:
+        """Raises ValueError for text with half a character, as ``"\\ud800"`` in YAML, which no file can hold."""
+        for key, value in keys.items() if isinstance(keys, dict) else ():
+            for text in value if isinstance(value, list) else (value,):
+                if isinstance(text, str) and LONE_SURROGATE.search(text):
+                    problem = f"{key}: {text[:60]!a} is no text in UTF-8"
+                    raise ValueError(f"{problem}; a character beyond U+FFFF is one escape, a file's name is UTF-8")
+        return keys
 
 
 def _unique(values: list[Any]) -> list[Any]:

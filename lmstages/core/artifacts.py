@@ -32,6 +32,7 @@ METADATA = "lmstages"
 RECORDS = ".made"
 SEAL = "record_sha256"  # of all else that a record holds
 OF_A_COMMAND = ("command", "section", "inputs", "code", "lmstages")
+HALF_A_CHARACTER = b"\\ud"  # begins the escape of one in JSON
 NPY_HEADER = 128  # bytes of the header that numpy writes for one dimension
 
 
@@ -273,6 +274,8 @@ def load_json(path: Path, shape: Any = None, needs: Collection[str] = ()) -> Any
         parsed = json.loads(content, parse_constant=_no_number)
     except (ValueError, RecursionError) as error:
         raise UserError(path, "no JSON", "", make_again(path)) from error
+    if HALF_A_CHARACTER in content:  # which no type of text holds
+        content = json.dumps(parsed, ensure_ascii=False).encode("utf-8", "replace")
     problem = problem_of(shape, content) if shape is not None else None
     if problem or any(key not in parsed for key in needs):
         lacking = ", ".join(key for key in needs if problem is None and key not in parsed)

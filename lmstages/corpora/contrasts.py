@@ -21,12 +21,9 @@ from collections.abc import Callable, Iterator, Sequence
 from itertools import pairwise
 from pathlib import Path
 from random import Random
-from typing import Annotated, Any
-
-from pydantic import Field
+from typing import Any
 
 from lmstages.core import artifacts
-from lmstages.core.shapes import Count, Number, Shape, Split
 from lmstages.corpora.grammar import GeneratedDocument, Grammar, generated_documents
 from lmstages.corpora.preparation import generated_sizes, used_count
 from lmstages.corpora.splits import SplitText
@@ -40,30 +37,6 @@ OTHER_NUMBER = {verb: other for pair in NUMBERS for verb, other in (pair, pair[:
 VERB = "|".join(OTHER_NUMBER)
 Contrast = tuple[str, str]
 Maker = Callable[[GeneratedDocument, Random, Sequence[GeneratedDocument]], Contrast | None]
-
-
-class MinimalPair(Shape):
-    """Two texts, of which the grammar can write one."""
-
-    kind: str
-    good: str
-    bad: str
-
-
-class Gap(Shape):
-    """Mean bits of a second word when couples are counted."""
-
-    seen_bits: Number | None
-    unseen_bits: Number | None
-    gap_bits: Number | None
-
-
-class Contrasts(Shape):
-    """``contrasts.json``; combinations are [document, begin, end, withheld, begin of the partner]."""
-
-    pairs: list[MinimalPair]
-    combinations: Annotated[dict[Split, list[tuple[Count, Count, Count, bool, Count]]], Field(min_length=1)]
-    reference: Annotated[dict[Split, Gap], Field(min_length=1)]
 
 
 def write(corpus: Any, text: Path, splits: Sequence[str], out: Path, made: artifacts.Made) -> None:

@@ -15,13 +15,11 @@ import hashlib
 from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 import numpy as np
-from pydantic import Field
 
 from lmstages.core import artifacts
-from lmstages.core.shapes import Count, Fraction, Shape, Split
 from lmstages.corpora.splits import SplitText, text_path
 
 SHINGLE, WINDOW, NEAR = 8, 50, 0.8
@@ -45,22 +43,6 @@ def audit(text: Path, splits: Sequence[str], out: Path, made: artifacts.Made) ->
     fractions = {name: split.fractions() for name, split in held_out.items()}
     artifacts.save_arrays(out / "overlap.safetensors", arrays, {}, made)
     artifacts.save_json(out / "overlap.json", {"splits": fractions, "measure": MEASURE, "window": WINDOW}, made)
-
-
-class Fractions(Shape):
-    """Fractions of one split that occur in train; None where there is nothing to count."""
-
-    documents: Fraction | None
-    near: Fraction | None
-    windows: Fraction | None
-
-
-class OverlapFacts(Shape):
-    """``overlap.json``."""
-
-    splits: Annotated[dict[Split, Fractions], Field(min_length=1)]
-    measure: str
-    window: Count
 
 
 class HeldOut:

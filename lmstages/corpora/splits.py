@@ -16,7 +16,6 @@ import numpy as np
 
 from lmstages.core import artifacts
 from lmstages.core.errors import UserError
-from lmstages.core.shapes import Count, Shape
 
 NAMES = ("train", "valid", "test")
 PIECE = 1 << 22  # bytes of text handled at a time
@@ -27,32 +26,6 @@ class Piece(NamedTuple):
 
     text: str
     terminator: int | None
-
-
-class SplitFacts(Shape):
-    """Sizes of one split."""
-
-    documents: Count
-    bytes: Count
-    characters: Count
-    left_out: Count = 0
-
-
-class Splits(Shape):
-    """All three."""
-
-    train: SplitFacts
-    valid: SplitFacts
-    test: SplitFacts
-
-
-class CorpusFacts(Shape):
-    """``corpus.json``."""
-
-    description: str
-    origin: str
-    licence: str
-    splits: Splits
 
 
 @dataclass(frozen=True)

@@ -14,8 +14,8 @@ import numpy as np
 from pydantic import Field
 
 from lmstages.analyses.inspection import spelled
+from lmstages.config.hyperparameters.base import Record
 from lmstages.config.ladder import MODEL_TYPES
-from lmstages.config.sections import Record
 from lmstages.core import artifacts
 from lmstages.core.errors import UserError, did_you_mean
 from lmstages.core.visible import visible

@@ -15,6 +15,7 @@ import numpy as np
 from lmstages.core import artifacts
 from lmstages.core.errors import UserError
 from lmstages.corpora import splits
+from lmstages.corpora.facts import CorpusFacts
 from lmstages.evaluation.score_files import Scores
 from lmstages.results import statistics
 from lmstages.results.schema import Columns, Difference, Result, columns
@@ -39,7 +40,7 @@ class Text:
         """From the folder with a corpus's splits."""
         path, text = folder / "corpus.json", splits.text_path(folder, split)
         ends, _, _ = splits.read_documents(folder, split)
-        facts = artifacts.load_json(path, splits.CorpusFacts)["splits"][split]
+        facts = artifacts.load_json(path, CorpusFacts)["splits"][split]
         artifacts.must_be_of_one_call(path, text)
         characters, sha256 = facts["characters"], artifacts.made_of(artifacts.verified(text))["sha256"]
         if not len(ends) or not characters or (facts["documents"], facts["bytes"]) != (len(ends), int(ends[-1])):

@@ -13,7 +13,8 @@ from typing import Any
 from lmstages.analyses.facts import Analyses
 from lmstages.core import artifacts
 from lmstages.core.errors import UserError
-from lmstages.corpora.splits import CorpusFacts, text_path
+from lmstages.corpora.facts import CorpusFacts
+from lmstages.corpora.splits import text_path
 from lmstages.evaluation.facts import Oracle, load_fit
 from lmstages.evaluation.score_files import load_oracle
 from lmstages.results import frame, intervals, sweeps

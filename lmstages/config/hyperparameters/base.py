@@ -4,10 +4,9 @@ A record holds what defines a fitted model and nothing about how it is scored or
 record re-fits exactly the models it changes. Knows nothing of tokens, arrays or files.
 """
 
-import re
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field
 from pydantic.fields import FieldInfo
 from pydantic_core import to_jsonable_python
 
@@ -35,9 +34,6 @@ Schedule = Literal["constant", "cosine", "linear", "step", "stable"]
 Category = Literal["static", "online", "bound", "compressor", "pretrained"]
 
 
-LONE_SURROGATE = re.compile("[\ud800-\udfff]")
-
-
 FOR_READERS = ("name", "title", "after", "source", "formula")  # constants of a model's record that no fit depends on
 
 
@@ -48,17 +44,6 @@ class Record(BaseModel):
     """
 
     model_config = ConfigDict(frozen=True, strict=True, extra="forbid", protected_namespaces=(), allow_inf_nan=False)
-
-    @model_validator(mode="before")
-    @classmethod
-    def _whole_characters(cls, keys: Any) -> Any:
-        """Raises ValueError for text with half a character, as ``"\\ud800"`` in YAML, which no file can hold."""
-        for key, value in keys.items() if isinstance(keys, dict) else ():
-            for text in value if isinstance(value, list) else (value,):
-                if isinstance(text, str) and LONE_SURROGATE.search(text):
-                    problem = f"{key}: {text[:60]!a} is no text in UTF-8"
-                    raise ValueError(f"{problem}; a character beyond U+FFFF is one escape, a file's name is UTF-8")
-        return keys
 
     def __init_subclass__(cls, **options: Any) -> None:
         """A key for which a subclass gives another default keeps its description."""
