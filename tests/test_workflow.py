@@ -254,7 +254,7 @@ def test_a_part_too_short_for_one_model_is_said_first_and_costs_that_row_alone(t
     (folder / "runs/short.yaml").write_text(SHORT)
     done = snakemake(folder, "--config", "run=short")
     said = "text too short: the test part of short.txt has at most 27 tokens of char, gpt looks back over 30; its rows"
-    assert done.stderr.index(f"lmstages: {said}") < done.stderr.index("rule prepare")
+    assert done.stderr.index(f"lmstages: {said}") < done.stderr.index("run short, ")
     reason = "text too short: the test part has at most 27 tokens; model gpt looks back over 30; give more text"
     assert done.returncode != 0 and f"1 of 2 rows failed: mine/char/gpt: failed: {reason}" in done.stderr
     status = {row["model"]: row["status"] for row in figures(folder, "short")}
