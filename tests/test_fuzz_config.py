@@ -284,14 +284,16 @@ def must_be_makeable(run, rules):
     """Every job of a run with all that follows: sections that the jobs accept, paths of its own within its folders."""
     jobs = rules.jobs(run)
     folders = (f"results/{run.name}/", "downloads/", f"logs/{run.name}/", "logs/downloads/", f"resume/{run.name}/")
-    written = [path for job in jobs for path in (*map(str, job.outputs.values()), *job.logs)]
-    written += [job.params["resume"] for job in jobs if "resume" in job.params]
+    owners = [(path, job) for job in jobs for path in (*map(str, job.outputs.values()), *job.logs)]
+    owners += [(job.params["resume"], job) for job in jobs if "resume" in job.params]
+    written = [path for path, _ in owners]
     assert len({path.lower() for path in written}) == len(written)
     assert len({(job.rule, *job.wildcards.items()) for job in jobs}) == len(jobs)
     for path in written:
         assert os.path.normpath(path) == path and path.startswith(folders) and max(map(len, path.split("/"))) < 256
-    parents = {parent for path in written for parent in map(str, Path(path).parents)}
-    assert parents.isdisjoint(written)
+    owner = dict(owners)
+    for path, job in owners:  # a folder that a job writes holds no file of another job
+        assert all(owner.get(str(parent), job) is job for parent in Path(path).parents)
     for job in jobs:
         must_be_accepted(job)
     names = [table["name"] for table in listed(run.sweeps)]
