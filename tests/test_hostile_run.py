@@ -407,7 +407,8 @@ def test_the_changes_from_a_run_to_another_are_as_harmless(here: Run, tmp_path: 
     other = Path(shutil.copytree(here.results, tmp_path / FOLDER))
     rows = frame.read(other, "results")
     rows["bits_per_byte"] += 1.0
-    rows["hyperparameters"] = json.dumps({"width": 1, **{line: line for line in LINES}})
+    changed = json.dumps({"width": 1, **{line: line for line in LINES}})
+    rows["hyperparameters"] = pd.Series(changed, rows.index, rows["hyperparameters"].dtype)
     frame.write(other, "results", rows, {})
     assert call("diff", "results/hostile", other) == 0
     must_be_plain(b"".join(capfdbinary.readouterr()))

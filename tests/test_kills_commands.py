@@ -8,6 +8,7 @@ The kills happen in copies of one finished run, in whose code everything that is
 files are comparable to the byte: also pages, tables and figures of times.
 """
 
+import functools
 import http.client
 import json
 import os
@@ -163,6 +164,7 @@ DIFF = Command("diff", ("results/quick", "results/quick"), CHANGES)
 BY_PEOPLE = (
     DIFF,
     Command("check", ("runs/quick.yaml",)),
+    Command("models", ()),
     Command("table", ("results/quick",)),
     Command("explain", ("results/quick/coined/char/mlp/seed0",)),
     Command("verify", ("results/quick",)),
@@ -176,7 +178,7 @@ BY_PEOPLE = (
 def named_in_help():
     """The commands that ``lmstages --help`` lists, and ``make readme``."""
     help_text = must_succeed(PROJECT, [sys.executable, "-m", "lmstages", "--help"])
-    return {*re.findall(r"^ {4}(\w+) ", help_text, re.MULTILINE), "readme"}
+    return {*re.findall(r"^ {2}([a-z]\w+) {2,}[A-Z]", help_text, re.MULTILINE), "readme"}
 
 
 def of_rules(folder):
@@ -219,9 +221,14 @@ def remove_outputs(folder, command, moments):
 # ---------------------------------------------------------------- kills
 
 
+# Under ``nohup`` SIGHUP arrives ignored, and would be so in every child.
+OBEYS_SIGHUP = functools.partial(signal.signal, signal.SIGHUP, signal.SIG_DFL)
+
+
 def start(folder, line, **streams):
-    """A process in a group of its own."""
-    return subprocess.Popen(line, cwd=folder, env=variables(folder), text=True, start_new_session=True, **streams)
+    """A process in a group of its own, which a closed terminal ends."""
+    own = {"cwd": folder, "text": True, "start_new_session": True, "preexec_fn": OBEYS_SIGHUP}
+    return subprocess.Popen(line, **own, **{"env": variables(folder)} | streams)
 
 
 def members(group):
@@ -296,9 +303,7 @@ def call_again(folder, command):
 def playing(folder, port=0, **changes):
     """A playground that has opened its port: the process and the port."""
     command = [sys.executable, "-m", "lmstages", "play", "results/quick", "--port", str(port)]
-    process = subprocess.Popen(
-        command, cwd=folder, env=variables(folder) | changes, text=True, start_new_session=True, stdout=subprocess.PIPE
-    )
+    process = start(folder, command, env=variables(folder) | changes, stdout=subprocess.PIPE)
     try:
         yield process, int(ADDRESS.search(process.stdout.readline())[1])
     finally:
