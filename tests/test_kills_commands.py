@@ -196,9 +196,11 @@ def of_rules(folder):
 
 
 def arguments_of(line):
-    """A rule's shell command without its interpreter, a cluster's time limit, and its log."""
-    line = line.partition("-m lmstages ")[2].partition(" 2>&1 |")[0]
-    return shlex.split(re.sub(r"\$\{LMSTAGES_TIME_LIMIT:[^}]*\}", "", line))
+    """A rule's shell command without its interpreter, a cluster's time limit, and its log; a section as an argument."""
+    head, _, line = line.partition("-m lmstages ")
+    printed = shlex.split(head)  # printf %s SECTION | python
+    arguments = shlex.split(re.sub(r"\$\{LMSTAGES_TIME_LIMIT:[^}]*\}", "", line.partition(" 2>&1 |")[0]))
+    return [printed[2] if argument == "-" else argument for argument in arguments]
 
 
 def in_turn(commands, moments):
