@@ -1,7 +1,7 @@
 """What a JSON file of a run must hold, as types: no other key, no conversion, no number without bounds.
 
 A file whose hash is right can still be of another version, or written by hand: it is refused here, by name, and not
-where its content is used. Each shape stands with the code that writes its file..
+where its content is used. Each shape stands with the code that writes its file.
 """
 
 from functools import cache

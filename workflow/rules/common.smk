@@ -37,7 +37,6 @@ from lmstages.core.errors import UserError, did_you_mean
 from lmstages.core.files import remove_unfinished
 from lmstages.core.provenance import code_hash, package_hash
 from lmstages.core.run_lock import hold_folder
-from lmstages import figures
 from lmstages.core.system_errors import in_one_line
 from lmstages.core.terminal import shown
 from lmstages.evaluation.forecast import forecast
