@@ -43,6 +43,13 @@ class Entry:
         return display_name(self.row)
 
     @property
+    def verdict(self) -> str | None:
+        """How the row compares with the one before it on the ladder; None where it was not tested."""
+        row = self.row
+        tested = row.below_difference is not None and row.below_p_holm is not None
+        return verdict(row.below_difference or 0.0, row.below_p_holm or 0.0) if tested else None
+
+    @property
     def is_model(self) -> bool:
         """Whether it stands on the ladder; the oracle and compressors do not."""
         return self.row.family not in NOT_ON_THE_LADDER
@@ -82,9 +89,9 @@ def best_static(rows: Iterable[Result]) -> Result | None:
     return min(static, key=lambda row: row.bits_per_byte or 0.0, default=None)
 
 
-def differs_from_below(row: Result) -> bool | None:
-    """Whether the row differs from the one before it on the ladder beyond chance; None where it was not tested."""
-    return None if row.below_p_holm is None else row.below_p_holm < LEVEL
+def verdict(difference: float, p: float) -> str:
+    """A difference in bits per byte and its p-value -> better, worse or may be chance."""
+    return "may be chance" if p >= LEVEL else "better" if difference < 0 else "worse"
 
 
 def by_text(rows: Sequence[Result]) -> list[list[Result]]:
