@@ -61,6 +61,9 @@ class Result:
     rank: Annotated[int, column("", "Position on the ladder, from guessing up.")]
     status: Annotated[str, column("", "ok, or why there is no score.")]
     flag: Annotated[str | None, column("", "What is wrong with the row, where something is.")] = None
+    warning: Annotated[
+        str | None, column("", "What to know before comparing the row, and what to do: a sentence each.")
+    ] = None
     protocol: Annotated[
         str, column("", "How much history a prediction was given: stream, whole, stride S of L, disjoint L.")
     ]
@@ -106,15 +109,27 @@ class Result:
     )
 
     parameters: Annotated[int | None, column("numbers", "Free numbers that were fitted.")] = None
-    tokens_seen: Annotated[int | None, column("tokens", "Tokens of train seen in the fit, repeats counted.")] = None
+    tokens_seen: Annotated[
+        int | None,
+        column(
+            "tokens",
+            "Tokens of train seen in the fit, repeats counted; of a row made from other fits, in all of these together.",
+        ),
+    ] = None
     flops: Annotated[
         float | None,
         column(
             "operations",
-            "Floating-point operations of the fit: 3 x matrix products of one token forwards x tokens seen.",
+            "Floating-point operations of the fit: 3 x matrix products of one token forwards x tokens seen; of a row made from other fits, the sum of theirs, empty where one is not known.",
         ),
     ] = None
-    fit_seconds: Annotated[float | None, column("s", "Wall time of the fit, mean over seeds.")] = None
+    fit_seconds: Annotated[
+        float | None,
+        column(
+            "s",
+            "Wall time of the fit, mean over seeds; with that of the fits that an ensemble, a mixture or a quantized model is made of.",
+        ),
+    ] = None
     score_seconds: Annotated[float | None, column("s", "Wall time of scoring the split, mean over seeds.")] = None
     device: Annotated[str | None, column("", "Where it was fitted: cpu or cuda.")] = None
     threads: Annotated[int | None, column("", "Threads of the fit.")] = None
