@@ -30,9 +30,7 @@ def points(*seeds, **where):
     """The curve points of a network's seeds: valid alone, in bits per byte, train falling."""
     names = {"corpus": "text", "tokenizer": "char", "model": "gpt", "title": "GPT", "rank": 5, **where}
     return [
-        CurvePoint(
-            **names, seed=seed, step=100 * n, tokens=100 * n, train=1 / n, valid=bits * BIT, learning_rate=0.1
-        )
+        CurvePoint(**names, seed=seed, step=100 * n, tokens=100 * n, train=1 / n, valid=bits * BIT, learning_rate=0.1)
         for seed, valid in enumerate(seeds)
         for n, bits in enumerate(valid, start=1)
     ]
