@@ -73,7 +73,7 @@ def fit_one(run: Run, corpus: Path) -> Path:
     call("tokenize", "--text", text, "--layout", "lines", "--out", tokens, section=run.tokenize_section(TOKENIZER))
     call("oracle", "--text", text, "--out", corpus / "oracle", section=run.oracle_section(CORPUS))
     call("compress", "--text", text, "--out", corpus / "compressors.json", section=run.compress_section(CORPUS))
-    call("overlap", "--text", text, "--out", corpus, section=run.splits_section(CORPUS))
+    call("overlap", "--text", text, "--out", corpus, section=run.overlap_section(CORPUS))
     call("contrast", "--text", text, "--out", corpus / "contrasts.json", section=run.contrast_section(CORPUS))
     call("fit", "--tokens", tokens, "--out", folder, section=run.fit_section(model))
     call("evaluate", *fitted, "--text", text, section=run.evaluate_section(CORPUS, model))

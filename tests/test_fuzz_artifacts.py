@@ -77,7 +77,7 @@ def jobs(run: Run) -> dict[str, tuple[str, ...]]:
     both["tokenize"] = ("tokenize", *text, *layout, "--out", f"{TOKENS}", "--section", run.tokenize_section("char"))
     both["oracle"] = ("oracle", *text, "--out", f"{CORPUS}/oracle", "--section", run.oracle_section("coined"))
     for name, out in (("compress", "compressors.json"), ("contrast", "contrasts.json"), ("overlap", "")):
-        section = getattr(run, f"{'splits' if name == 'overlap' else name}_section")("coined")
+        section = getattr(run, f"{name}_section")("coined")
         both[name] = (name, *text, "--out", f"{CORPUS / out}", "--section", section)
     for model in FITTED:
         folder, base = experiment(model), ("--base", f"{experiment('llama')}/model.safetensors")

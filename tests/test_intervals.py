@@ -123,6 +123,23 @@ def test_an_ensemble_is_nobodys_neighbour_but_its_members():
     assert [row.below_model for row in rows] == [None, "mlp", "mlp"]
 
 
+def test_neighbours_are_of_one_category():
+    rows, _ = tabled(
+        (row("cache", 1, category="online"), scored(2.0)),
+        (row("bigram", 2), scored(1.5)),
+        (row("ppm", 3, category="online"), scored(1.2)),
+        (row("gpt", 4), scored(1.0)),
+        (row("bound", 5, category="bound"), scored(1.1)),
+    )
+    assert [row.below_model for row in rows] == [None, None, "cache", "bigram", None]
+
+
+def test_a_model_made_from_another_stands_beside_the_ladder_above_its_source():
+    pairs = [(row("gpt", 1), scored(1.5)), (row("llama", 2), scored(1.0)), (row("mlp", 3), scored(1.3))]
+    rows, _ = tabled(*pairs, (row("llama_q4", 4, made_of="llama"), scored(1.1)), (row("modern", 5), scored(0.9)))
+    assert [row.below_model for row in rows] == [None, "gpt", "llama", "llama", "mlp"]
+
+
 def test_corpora_of_the_same_text_stand_in_one_table():
     rows, differences = tabled(
         (row("gpt", 2), scored(1.0)),
@@ -291,6 +308,8 @@ def test_results_have_a_row_for_the_mean_and_one_for_the_ensemble(results):
     assert results.samples(ensemble) == [] and results.samples(mean)
     assert ensemble.bits_per_byte <= mean.bits_per_byte and ensemble.parameters == 2 * mean.parameters
     assert ensemble.below_model == "mlp" and mean.below_model == "bigram"
+    assert ensemble.fit_seconds == pytest.approx(2 * mean.fit_seconds)
+    assert (ensemble.flops, ensemble.tokens_seen) == (2 * mean.flops, 2 * mean.tokens_seen)
 
 
 def test_results_have_every_pair_and_every_interval(results):

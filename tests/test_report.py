@@ -792,12 +792,63 @@ def test_transfer_is_a_table_with_intervals_and_its_shared_facts_below(page: Ren
     gap = {"gap_bits": -0.5, "gap_bits_low": -1.0, "gap_bits_high": 0.25, "gap_closed": 0.999}
     rows = [a_row_of("transfer", **TRANSFER | gap), a_row_of("transfer", **TRANSFER, model="bigram", rank=2)]
     html = page(transfer=rows)
-    assert grid_cells(html, "Near transfer")[-12:] == [
-        *("Bigram", "100.0", "0.842", "0.854", "–", "–"),
-        *("GPT", "100.0", "0.842", "0.854", "−0.500", "99.9"),
+    assert grid_cells(html, "Near transfer")[-10:] == [
+        *("Bigram", "–", "–", "0.854", "0.842"),
+        *("GPT", "−0.50", "99.9", "0.854", "0.842"),
     ]
-    assert "[−1.000, 0.250]" in html
-    assert "Gap of counting couples: 2.441 bits/couple; Couples: 493 couples; Withheld: 107 couples." in html
+    assert "[−1.00, 0.25]" in html
+    shared = "Gap of counting couples: 2.441 bits/couple; Couples in the text: 493; Withheld from train: 107."
+    assert f"Sees the first word: 100.0 %; {shared}" in html
+
+
+def test_a_model_that_cannot_see_the_first_word_is_named_and_left_out_of_transfer(page: Render) -> None:
+    rows = [a_row_of("transfer", **TRANSFER), a_row_of("transfer", **TRANSFER | {"sees": 0.39}, model="bigram", rank=2)]
+    html = page(transfer=rows)
+    assert "Bigram" not in grid_cells(html, "Near transfer") and "GPT" in grid_cells(html, "Near transfer")
+    assert "Left out, context too short to see the first word of most couples: Bigram." in html
+
+
+@pytest.mark.parametrize(
+    ("value", "low", "high", "unit", "wanted"),
+    [
+        (-2.743e-12, -1.4e-11, 8e-12, "bits/couple", ("0.000", "[0.000, 0.000]")),
+        (-0.2647, -0.5234, 0.0178, "bits/couple", ("−0.26", "[−0.52, 0.02]")),
+        (0.00236, -0.0397, 0.0448, "bits/couple", ("0.002", "[−0.040, 0.045]")),
+        (-52.9, -255.2, 142.4, "bits/couple", ("−53", "[−255, 142]")),
+        (0.9828, 0.8947, 1.0643, "fraction", ("98.3", "[89.5, 106.4]")),
+        (0.5, 0.5, 0.5, "bits/couple", ("0.500", "[0.500, 0.500]")),
+        (float("inf"), 1.0, float("inf"), "bits/couple", ("∞", "[1.000, ∞]")),
+    ],
+)
+def test_a_figure_has_no_more_digits_than_its_interval_resolves(
+    value: float, low: float, high: float, unit: str, wanted: tuple[str, str]
+) -> None:
+    assert grids._with_interval(value, (low, high), unit) == wanted
+
+
+def test_what_stands_beside_a_figure_is_under_it_or_below_the_table_where_all_have_the_same(page: Render) -> None:
+    rows = [a_row_of("novelty", model=name, copy_mean=5.0, copy_mean_of_test=6.0) for name in ("bigram", "gpt")]
+    html = page(novelty=rows)
+    assert "Longest copy, mean, held-out: 6.0 characters" in html and "held-out 6.0" not in html
+    assert "held-out 7.0</small>" in page(novelty=[rows[0], replace(rows[1], copy_mean_of_test=7.0)])
+
+
+def test_overlap_shows_valid_beside_test_and_nothing_of_train(page: Render) -> None:
+    train, test = described("fables")
+    parts = [replace(train, overlap_near=1.0), replace(test, overlap_near=0.25)]
+    html = page(corpora=[*parts, replace(test, split="valid", overlap_near=0.5)])
+    assert grid_cells(html, "Overlap of held-out text with train")[-4:] == ["test", "25.0", "valid", "50.0"]
+
+
+@pytest.mark.parametrize("name", sorted({subject.table for subject in grids.SUBJECTS} - {"corpora", "results"}))
+def test_every_head_of_a_grid_has_an_explanation(page: Render, name: str) -> None:
+    rows = [a_row_of(name), a_row_of(name, tokenizer="bpe", model="bigram")]
+    html = page(**{name: rows}).split(f"<h3>{title_of(name)}</h3>")[1].split("</thead>")[0].split("<thead>")[1]
+    assert html.count("<th ") == html.count(' title="') > 1 and 'title=""' not in html
+
+
+def title_of(table: str) -> str:
+    return next(subject.title for subject in grids.SUBJECTS if subject.table == table)
 
 
 def test_minimal_pairs_are_a_line_a_model_and_a_column_a_contrast(page: Render) -> None:
@@ -805,7 +856,8 @@ def test_minimal_pairs_are_a_line_a_model_and_a_column_a_contrast(page: Render) 
     rows = [a_row_of("minimal_pairs", contrast=name, accuracy=value, pairs=60) for name, value in pairs.items()]
     html = page(minimal_pairs=rows)
     assert grid_cells(html, "Minimal pairs")[-4:] == ["GPT", "95.0", "33.3", "86.1"]
-    assert html.index(">agreement<small>% of 60 pairs") < html.index(">name<small>") < html.index(">all<small>")
+    heads = (">Verb agrees<small>% of 60 pairs", ">Hero&#39;s name<small>", ">All together<small>")
+    assert [html.index(head) for head in heads] == sorted(html.index(head) for head in heads)
 
 
 @pytest.mark.parametrize("name", ["novelty", "induction", "neighbours"])

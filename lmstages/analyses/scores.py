@@ -46,7 +46,7 @@ def analyse(root: Path, section: Mapping[str, Any], out: Path, made: artifacts.M
             if contrasts and contrasts["combinations"][split] and not scores.skipped:
                 couples.add(where, scores, contrasts["combinations"][split], experiment["context"])
     references = contrasts["reference"] if contrasts else {}
-    shares = {split: facts_of(overlap, split) for split in section["splits"]}
+    shares = {split: facts_of(overlap, split) for split in overlap["splits"]}
     artifacts.save_arrays(out.with_name("transfer.safetensors"), couples.sums, {}, made)
     content = {"overlap": shares, "rows": rows, "transfer": couples.rows, "reference": references}
     artifacts.save_json(out, content, made)

@@ -69,6 +69,12 @@ class Run(Experiments):
         """The splits that are evaluated."""
         return to_json({"splits": self.corpora[corpus].evaluate})
 
+    def overlap_section(self, corpus: str) -> str:
+        """The splits that are evaluated, and valid, on which models are chosen, where there is one."""
+        record = self.corpora[corpus]
+        beside = record.split.valid > 0 and "valid" not in record.evaluate
+        return to_json({"splits": [*record.evaluate, *(["valid"] if beside else [])]})
+
     def contrast_section(self, corpus: str) -> str:
         """How an embedded text is drawn, and its splits."""
         return to_json({"corpus": json.loads(self.prepare_section(corpus)), "splits": self.corpora[corpus].evaluate})

@@ -4,8 +4,9 @@ Each is made from one table of the results. Its columns are few and in a fixed o
 that ``results.schema`` declares. What no row has is left out, and what all rows share is said once, in a note.
 """
 
+import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from lmstages.core.visible import visible
@@ -13,7 +14,7 @@ from lmstages.report.columns import Cell, percent
 from lmstages.report.embedded import EmbeddedFigure, Figures
 from lmstages.results.formatting import DASH, count, decimal, interval, significant
 from lmstages.results.frame import Results, groups
-from lmstages.results.schema import TABLES, MinimalPairs, columns
+from lmstages.results.schema import TABLES, Declared, MinimalPairs, columns
 from lmstages.results.selection import EVERY_ROW, Limit
 
 
@@ -29,11 +30,12 @@ class Head:
 
 @dataclass(frozen=True)
 class Grid:
-    """A small table, and what all of its rows share."""
+    """A small table, what all of its rows share, and which rows are left out."""
 
     heads: Sequence[Head]
     lines: Sequence[Sequence[Cell]]
     note: str = ""
+    without: str = ""  # rows that say nothing, and why
 
 
 @dataclass(frozen=True)
@@ -49,17 +51,25 @@ class Topic:
 
 @dataclass(frozen=True)
 class Field:
-    """A column of a results table as a grid shows it; ``ends`` are the columns of its interval."""
+    """A column of a results table as a grid shows it.
+
+    ``ends`` are the columns of its interval, ``beside`` is a column that is said under the figure, as ``held-out 5.9``.
+    """
 
     name: str
     head: str
     ends: tuple[str, str] | None = None
     shared: bool = False  # said once where all rows have the same
+    beside: tuple[str, str] | None = None  # column, and the word before it
+    unit: str | None = None  # where the schema's own says nothing to a reader
 
 
 @dataclass(frozen=True)
 class Subject:
-    """Which table, which of its columns, which figures belong to it, and which of its rows say something."""
+    """Which table, which of its columns, which figures belong to it, and which of its rows say something.
+
+    ``silent`` is why the others are left out; without it they are left out in silence.
+    """
 
     table: str
     title: str
@@ -67,17 +77,20 @@ class Subject:
     fields: Sequence[Field]
     figures: Sequence[str] = ()
     says_something: Callable[[Any], bool] = lambda row: True
+    silent: str = ""
 
 
+LEAST_SEEN = 0.5  # fraction of couples whose first word a model must see to say something of them
 SUBJECTS = (
     Subject(
         "corpora",
         "Overlap of held-out text with train",
-        "How much of it stands in train already: as whole documents, as near copies, as windows of characters.",
+        "How much of valid and test stands in train already. What a model has read before is no test of it, and where "
+        "valid holds more of it than test, valid chooses models that know train by heart.",
         (
             Field("overlap_documents", "Same documents"),
             Field("overlap_near", "Near copies"),
-            Field("overlap_windows", "Windows"),
+            Field("overlap_windows", "Same windows"),
             Field("overlap_window", "Length of a window", shared=True),
             Field("overlap_measure", "Near copies are those of", shared=True),
         ),
@@ -90,7 +103,6 @@ SUBJECTS = (
         (
             Field("bits_per_byte", "All documents"),
             Field("unseen_bits_per_byte", "Unseen documents"),
-            Field("unseen_nats_per_character", "Unseen documents"),
             Field("unseen_documents", "Unseen", shared=True),
             Field("unseen_byte_fraction", "Unseen part of the bytes", shared=True),
         ),
@@ -99,21 +111,19 @@ SUBJECTS = (
     Subject(
         "novelty",
         "What is new in the samples",
-        "How many samples are copies of train or of held-out text, how long their longest copied stretch is, and how "
-        "varied they are, beside held-out text of the same size.",
+        "Whether samples are grammatical, copies of train or of held-out text, and how varied they are, beside "
+        "held-out text of the same size.",
         (
+            Field("accepted", "Grammatical", shared=True),
+            Field("accepted_characters", "Grammatical up to"),
             Field("new", "New", shared=True),
             Field("in_train", "Copies of train", shared=True),
             Field("recalled", "Held-out documents found", shared=True),
-            Field("ended", "Ended by themselves"),
-            Field("copy_mean", "Longest copy, mean"),
-            Field("copy_mean_of_test", "The same of held-out text", shared=True),
-            Field("distinct_2", "Different 2-grams"),
-            Field("distinct_2_of_test", "The same of held-out text", shared=True),
-            Field("accepted", "Grammatical"),
-            Field("code_length", "Under the grammar"),
+            Field("copy_mean", "Longest copy, mean", beside=("copy_mean_of_test", "held-out")),
+            Field("distinct_2", "Different pairs", beside=("distinct_2_of_test", "held-out")),
+            Field("ended", "Ended by themselves", shared=True),
             Field("samples", "Samples", shared=True),
-            Field("unit", "N-grams are counted of", shared=True),
+            Field("unit", "Pairs are of", shared=True),
         ),
         ("novelty", "samples_novelty"),
     ),
@@ -125,26 +135,27 @@ SUBJECTS = (
         (
             Field("fraction", "Same category"),
             Field("chance", "By chance", shared=True),
-            Field("tokens", "Tokens with a category", shared=True),
+            Field("tokens", "Tokens with a category", shared=True, unit=""),
         ),
     ),
     Subject(
         "transfer",
         "Near transfer",
-        "Couples of words: the code length of the second where train holds such couples (seen) and where they were "
-        "withheld (unseen). A gap near 0 of a model that sees the first word means that it has learnt the category of "
-        "words, not the couple. A model whose context does not reach the first word says nothing here.",
+        "Couples of words: what the second word costs where train holds such couples, and where they were withheld "
+        "from it. A gap near 0 means that a model has learned the category of words, not the couples.",
         (
-            Field("sees", "Sees the first word"),
-            Field("seen", "Seen"),
-            Field("unseen", "Unseen"),
             Field("gap_bits", "Gap", ("gap_bits_low", "gap_bits_high")),
             Field("gap_closed", "Gap closed", ("gap_closed_low", "gap_closed_high")),
+            Field("unseen", "Withheld couples"),
+            Field("seen", "Couples of train"),
+            Field("sees", "Sees the first word", shared=True),
             Field("reference_bits", "Gap of counting couples", shared=True),
-            Field("couples", "Couples", shared=True),
-            Field("withheld", "Withheld", shared=True),
+            Field("couples", "Couples in the text", shared=True, unit=""),
+            Field("withheld", "Withheld from train", shared=True, unit=""),
         ),
         ("transfer",),
+        says_something=lambda row: row.sees >= LEAST_SEEN,
+        silent="context too short to see the first word of most couples",
     ),
     Subject(
         "induction",
@@ -155,11 +166,11 @@ SUBJECTS = (
         (
             Field("score", "Score"),
             Field("by_chance", "By chance", shared=True),
-            Field("layer", "Layer"),
-            Field("head", "Head"),
+            Field("drop", "Drop"),
             Field("nats_first", "First copy"),
             Field("nats_second", "Second copy"),
-            Field("drop", "Drop"),
+            Field("layer", "Layer"),
+            Field("head", "Head"),
             Field("period", "Length of a copy", shared=True),
         ),
     ),
@@ -168,7 +179,17 @@ PAIRS = (
     "Two texts that differ in one position, one of which the grammar refuses: how often a model finds the other "
     "likelier, in percent; 50 is guessing."
 )
-IDENTITY = {"model": "Model", "tokenizer": "Tokens", "split": "Split"}
+CONTRASTS = {  # head and explanation of a column; a contrast that is not here is called as its table calls it
+    "agreement": ("Verb agrees", "The verb in the number of its subject, or in the other: the foxes like, likes."),
+    "name": ("Hero's name", "The hero under his own name, or under that of the hero of another text."),
+    "quotes": ("Closing quote", "A quotation mark that closes speech in its place, or left out or one too many."),
+    "all": ("All together", "All pairs of all contrasts."),
+}
+IDENTITY = {
+    "model": ("Model", "What the report calls the model; in brackets its name in the config, where that is another."),
+    "tokenizer": ("Tokens", "The tokenizer that the model reads with."),
+    "split": ("Split", "The part of the corpus: valid chose models, test was never read before it was scored."),
+}
 Names = Mapping[tuple[str, str], str]  # tokenizer, model -> what pages call it
 
 
@@ -190,14 +211,23 @@ def topics(
 def _topic(
     subject: Subject, records: Sequence[Any], corpus: str, names: Names, kept: Names | None, figures: Figures
 ) -> Topic:
-    every = [row for row in records if row.corpus == corpus and subject.says_something(row)]
+    own = [row for row in records if row.corpus == corpus and getattr(row, "split", "") != "train"]
+    every = [row for row in own if subject.says_something(row)]
     rows = every if kept is None else [row for row in every if _model(row) in kept or not hasattr(row, "model")]
     rows = sorted(rows, key=lambda row: (row.split if hasattr(row, "split") else "", getattr(row, "rank", 0)))
+    silent = [row for row in own if subject.silent and not subject.says_something(row)]
     limit = Limit(len(rows), len(every), EVERY_ROW if subject.table == "results" else f"tables/{subject.table}.parquet")
     drawn = figures.of(*subject.figures, corpus=corpus)
     if subject.table == "minimal_pairs":
         return Topic(subject.title, PAIRS, drawn, pairs_grid(rows, names) if rows else None, limit)
-    return Topic(subject.title, subject.sentence, drawn, grid(subject, rows, names) if rows else None, limit)
+    table = grid(subject, rows, names) if rows else None
+    return Topic(subject.title, subject.sentence, drawn, table and _without(table, subject, silent, names), limit)
+
+
+def _without(grid: Grid, subject: Subject, silent: Sequence[Any], names: Names) -> Grid:
+    """The grid, and who was left out of it for which reason."""
+    left_out = dict.fromkeys(_name(row, names) for row in silent)
+    return replace(grid, without=f"{subject.silent}: {', '.join(left_out)}" if left_out else "")
 
 
 def _model(row: Any) -> tuple[str, str]:
@@ -209,18 +239,23 @@ def grid(subject: Subject, rows: Sequence[Any], names: Names) -> Grid:
     declared = {column.name: column for column in columns(TABLES[subject.table])}
     filled = [field for field in subject.fields if any(getattr(row, field.name) is not None for row in rows)]
     shared = [field for field in filled if field.shared and len({getattr(row, field.name) for row in rows}) == 1]
-    units = {field.name: declared[field.name].unit for field in filled}
+    units = {field.name: declared[field.name].unit if field.unit is None else field.unit for field in filled}
     shown = [field for field in filled if field not in shared]
-    heads = [
-        Head(
-            field.head, shown_unit(units[field.name]), declared[field.name].text, declared[field.name].dtype != "string"
-        )
-        for field in shown
-    ]
-    lines = [[cell(row, field, units[field.name]) for field in shown] for row in rows]
+    heads = [_head(field, declared, units[field.name]) for field in shown]
+    alike = [field for field in shown if field.beside and len({getattr(row, field.beside[0]) for row in rows}) == 1]
+    lines = [[cell(row, field, units[field.name], field in alike) for field in shown] for row in rows]
     identity, leading = _identity(rows, names)
-    note = "; ".join(_in_note(field, getattr(rows[0], field.name), units[field.name]) for field in shared)
+    notes = [_in_note(field.head, getattr(rows[0], field.name), units[field.name]) for field in shared]
+    for field in alike:
+        column, word = field.beside or ("", "")
+        notes.append(_in_note(f"{field.head}, {word}", getattr(rows[0], column), units[field.name]))
+    note = "; ".join(notes)
     return Grid([*identity, *heads], [[*lead, *line] for lead, line in zip(leading, lines, strict=True)], note)
+
+
+def _head(field: Field, declared: Mapping[str, Declared], unit: str) -> Head:
+    column = declared[field.name]
+    return Head(field.head, shown_unit(unit), column.text, column.dtype != "string")
 
 
 def _identity(rows: Sequence[Any], names: Names) -> tuple[list[Head], list[list[Cell]]]:
@@ -230,7 +265,7 @@ def _identity(rows: Sequence[Any], names: Names) -> tuple[list[Head], list[list[
         key for key in keys if key == "model" or "model" not in keys or len({getattr(r, key) for r in rows} - {"-"}) > 1
     ]
     texts = [[_name(row, names) if key == "model" else visible(getattr(row, key)) for key in keys] for row in rows]
-    heads = [Head(IDENTITY[key], number=False) for key in keys]
+    heads = [Head(IDENTITY[key][0], explanation=IDENTITY[key][1], number=False) for key in keys]
     return heads, [[Cell(None, text) for text in line] for line in texts]
 
 
@@ -238,16 +273,29 @@ def _name(row: Any, names: Names) -> str:
     return names.get((row.tokenizer, row.model), visible(getattr(row, "title", row.model)))
 
 
-def cell(row: Any, field: Field, unit: str) -> Cell:
-    """A figure in the digits of its unit, and its interval."""
+def cell(row: Any, field: Field, unit: str, alone: bool = False) -> Cell:
+    """A figure in the digits of its unit or of its interval; below it the interval, or what stands beside it."""
     value = getattr(row, field.name)
     bounds = [getattr(row, end) for end in field.ends or ()]
-    small = "" if not bounds or None in bounds else _bounds(bounds, unit)
-    return Cell(value if isinstance(value, int | float) else None, in_unit(value, unit), small)
+    number = value if isinstance(value, int | float) else None
+    if bounds and None not in bounds and number is not None:
+        return Cell(number, *_with_interval(number, bounds, unit))
+    beside = getattr(row, field.beside[0]) if field.beside and not alone else None
+    small = "" if beside is None or field.beside is None else f"{field.beside[1]} {in_unit(beside, unit)}"
+    return Cell(number, in_unit(value, unit), small)
 
 
-def _bounds(bounds: Sequence[float], unit: str) -> str:
-    return f"[{in_unit(bounds[0], unit)}, {in_unit(bounds[1], unit)}]" if unit == "fraction" else interval(bounds)
+def _with_interval(value: float, bounds: Sequence[float], unit: str) -> tuple[str, str]:
+    """A figure and its interval, no digit beyond the second of the interval's half-width: ``-0.27``, ``[-0.52, 0.02]``.
+
+    A figure that is nothing beside that interval is 0.
+    """
+    factor = 100 if unit == "fraction" else 1
+    low, high = (factor * end for end in bounds)
+    half_width = (high - low) / 2
+    first = math.floor(math.log10(half_width)) if 0 < half_width < math.inf else -3
+    places = min(3, max(0, 1 - first))
+    return decimal(factor * value, places), interval((low, high), places)
 
 
 def in_unit(value: Any, unit: str) -> str:
@@ -268,9 +316,14 @@ def shown_unit(unit: str) -> str:
     return "%" if unit == "fraction" else unit
 
 
-def _in_note(field: Field, value: Any, unit: str) -> str:
+def _in_note(head: str, value: Any, unit: str) -> str:
     text = in_unit(value, unit)
-    return f"{field.head}: {text} {shown_unit(unit)}".rstrip()
+    return f"{head}: {text} {shown_unit(unit)}".rstrip()
+
+
+def _contrast(name: str, pairs: int, explanation: str) -> Head:
+    head, meaning = CONTRASTS.get(name, (visible(name), ""))
+    return Head(head, f"% of {count(pairs)} pairs", f"{meaning} {explanation}".strip())
 
 
 def pairs_grid(rows: Sequence[MinimalPairs], names: Names) -> Grid:
@@ -278,7 +331,7 @@ def pairs_grid(rows: Sequence[MinimalPairs], names: Names) -> Grid:
     contrasts = sorted({row.contrast for row in rows}, key=lambda contrast: (contrast == "all", contrast))
     explanation = {column.name: column.text for column in columns(MinimalPairs)}["accuracy"]
     pairs = {contrast: max(row.pairs for row in rows if row.contrast == contrast) for contrast in contrasts}
-    heads = [Head(visible(name), f"% of {count(pairs[name])} pairs", explanation) for name in contrasts]
+    heads = [_contrast(name, pairs[name], explanation) for name in contrasts]
     models = list(groups(rows, "tokenizer", "model").values())
     identity, leading = _identity([same[0] for same in models], names)
     lines = []

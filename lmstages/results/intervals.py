@@ -19,6 +19,7 @@ from lmstages.corpora.facts import CorpusFacts
 from lmstages.evaluation.score_files import Scores
 from lmstages.results import statistics
 from lmstages.results.schema import Columns, Difference, Result, columns
+from lmstages.results.warnings import warn_of_blocks
 
 Key = tuple[str, str, str, str]  # corpus, tokenizer, model, split
 BETTER_THAN_THE_SOURCE = "better than the source"
@@ -106,6 +107,7 @@ def _of_one_text(rows: list[Result], profiles: Mapping[Key, Profile]) -> "Pairs"
     nats, sizes = in_blocks([profiles[row.key] for row in rows])
     for row, (low, high) in zip(rows, statistics.row_intervals(nats, sizes).tolist(), strict=True):
         _set_interval(row, low, high)
+    warn_of_blocks(rows, nats.shape[1])
     order = sorted(range(len(rows)), key=lambda index: rows[index].family == "oracle")
     oracles = sum(row.family == "oracle" for row in rows)
     kept = order[: len(rows) - max(0, oracles - 1)]  # corpora that share a text have one source
@@ -170,22 +172,32 @@ def perplexity(nats_per_token: float) -> float:
 
 
 def _set_below(rows: Sequence[Result], pairs: Pairs) -> None:
-    """Each row against the one before it on the ladder: of its own tokenizer, or else the last of a lower rank.
+    """Each row against the one before it on the ladder and in its category: of its own tokenizer, or else the last of
+    a lower rank.
 
-    An ensemble stands beside the ladder, above its members: it is no other row's neighbour.
+    An ensemble, and what was made from a fitted model, stand beside the ladder, above what they are made of: they are
+    no other row's neighbour.
     """
     indices = {row.key: index for index, row in enumerate(pairs.rows)} if len(pairs.tested.a) else {}
-    ladders: dict[str, list[Result]] = {}
+    ladders: dict[tuple[str, str], list[Result]] = {}
     for row in rows:
-        ladders.setdefault(row.corpus, []).extend([] if row.ensemble_of else [row])
-    before: dict[tuple[str, str], Result] = {}
+        ladders.setdefault((row.corpus, row.category), []).extend([] if _is_beside(row) else [row])
+    before: dict[tuple[str, str, str], Result] = {}
+    by_key = {row.key: row for row in rows}
     for row in rows:
+        ladder = row.corpus, row.tokenizer, row.category
+        source = by_key.get((row.corpus, row.tokenizer, row.made_of or "", row.split))
         if row.family != "oracle":
-            below = before.get((row.corpus, row.tokenizer)) or _last_of_lower_rank(row, ladders[row.corpus])
+            below = source or before.get(ladder) or _last_of_lower_rank(row, ladders[row.corpus, row.category])
             if below is not None and row.key in indices and below.key in indices:
                 _compare(row, below, indices, pairs)
-        if not row.ensemble_of:
-            before[row.corpus, row.tokenizer] = row
+        if not _is_beside(row):
+            before[ladder] = row
+
+
+def _is_beside(row: Result) -> bool:
+    """Whether a row is made of others of the table, and so no step of the ladder."""
+    return bool(row.ensemble_of or row.made_of)
 
 
 def _last_of_lower_rank(row: Result, ladder: Iterable[Result]) -> Result | None:

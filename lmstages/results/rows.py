@@ -22,6 +22,7 @@ from lmstages.core.artifacts import finite_or_none
 from lmstages.core.errors import UserError
 from lmstages.evaluation.facts import Compressors, Evaluation, QuantizationError, load_fit
 from lmstages.evaluation.score_files import Scores, ensemble_of, load_experiment, load_oracle, mean_of
+from lmstages.results.costs import Cost, cost_of, total
 from lmstages.results.intervals import flag_beyond, flag_impossible_tokens, flag_worse, perplexity
 from lmstages.results.schema import Result, Seed
 
@@ -82,8 +83,9 @@ def model_rows(
     if failed:
         yield from (Scored(replace(base, split=split, status=failed[0]), None) for split in splits)
         return
-    base = replace(base, **{name: fits[0][name] for name in ("parameters", "tokens_seen", "device", "threads")})
-    base.flops, base.fit_seconds = fits[0].get("flops"), _mean([fit["fit_seconds"] for fit in fits])
+    costs = [cost_of(folder) for folder in folders]
+    base = replace(base, **{name: fits[0][name] for name in ("parameters", "device", "threads")})
+    base.flops, base.tokens_seen, base.fit_seconds = costs[0].flops, costs[0].tokens, _mean_seconds(costs)
     for split in splits:
         by_seed = [seed[split] for seed in scores]
         row = replace(base, split=split)
@@ -91,7 +93,7 @@ def model_rows(
         guessing = evaluations[0].get("guessing", {}).get(split)
         yield _scored(row, mean_of(by_seed), by_seed, guessing, folders, facts)
         if len(seeds) > 1 and row.family == "neural" and row.category in PREDICTS:
-            yield _scored(_ensemble(row, fits, evaluations), ensemble_of(by_seed), [], guessing, [], {})
+            yield _scored(_ensemble(row, fits, evaluations, total(costs)), ensemble_of(by_seed), [], guessing, [], {})
 
 
 def _seconds(folder: Path, evaluation: Mapping[str, Any], split: str) -> float:
@@ -162,7 +164,9 @@ def _quantization_error(path: Path, split: str) -> Mapping[str, Any]:
     return errors[split]
 
 
-def _ensemble(row: Result, fits: Sequence[Mapping[str, Any]], evaluations: Sequence[Mapping[str, Any]]) -> Result:
+def _ensemble(
+    row: Result, fits: Sequence[Mapping[str, Any]], evaluations: Sequence[Mapping[str, Any]], cost: Cost
+) -> Result:
     """What sets the ensemble's row apart from that of its members; it takes all of them to have it."""
     return replace(
         row,
@@ -170,13 +174,18 @@ def _ensemble(row: Result, fits: Sequence[Mapping[str, Any]], evaluations: Seque
         model=f"{row.model}_ensemble",
         title=f"{row.title}, ensemble of {len(fits)}",
         adds=f"Averages the probabilities of {len(fits)} fits that differ by their seed alone, at every token.",
-        fit_seconds=sum(fit["fit_seconds"] for fit in fits),
+        fit_seconds=cost.seconds,
         score_seconds=sum(evaluation["score_seconds"][row.split] for evaluation in evaluations),
         parameters=sum(fit["parameters"] for fit in fits),
-        tokens_seen=sum(fit["tokens_seen"] for fit in fits),
-        flops=None,
+        tokens_seen=cost.tokens,
+        flops=cost.flops,
         inputs="{}",
     )
+
+
+def _mean_seconds(costs: Sequence[Cost]) -> float | None:
+    seconds = [cost.seconds for cost in costs if cost.seconds is not None]
+    return _mean(seconds) if len(seconds) == len(costs) else None
 
 
 def _mean(values: Sequence[float]) -> float | None:

@@ -61,6 +61,9 @@ class Result:
     rank: Annotated[int, column("", "Position on the ladder, from guessing up.")]
     status: Annotated[str, column("", "ok, or why there is no score.")]
     flag: Annotated[str | None, column("", "What is wrong with the row, where something is.")] = None
+    warning: Annotated[
+        str | None, column("", "What to know before comparing the row, and what to do: a sentence each.")
+    ] = None
     protocol: Annotated[
         str, column("", "How much history a prediction was given: stream, whole, stride S of L, disjoint L.")
     ]
@@ -106,15 +109,27 @@ class Result:
     )
 
     parameters: Annotated[int | None, column("numbers", "Free numbers that were fitted.")] = None
-    tokens_seen: Annotated[int | None, column("tokens", "Tokens of train seen in the fit, repeats counted.")] = None
+    tokens_seen: Annotated[
+        int | None,
+        column(
+            "tokens",
+            "Tokens of train seen in the fit, repeats counted; of a row made from other fits, in all of these together.",
+        ),
+    ] = None
     flops: Annotated[
         float | None,
         column(
             "operations",
-            "Floating-point operations of the fit: 3 x matrix products of one token forwards x tokens seen.",
+            "Floating-point operations of the fit: 3 x matrix products of one token forwards x tokens seen; of a row made from other fits, the sum of theirs, empty where one is not known.",
         ),
     ] = None
-    fit_seconds: Annotated[float | None, column("s", "Wall time of the fit, mean over seeds.")] = None
+    fit_seconds: Annotated[
+        float | None,
+        column(
+            "s",
+            "Wall time of the fit, mean over seeds; with that of the fits that an ensemble, a mixture or a quantized model is made of.",
+        ),
+    ] = None
     score_seconds: Annotated[float | None, column("s", "Wall time of scoring the split, mean over seeds.")] = None
     device: Annotated[str | None, column("", "Where it was fitted: cpu or cuda.")] = None
     threads: Annotated[int | None, column("", "Threads of the fit.")] = None
@@ -134,7 +149,9 @@ class Result:
         int | None, column("documents", "Held-out documents that are no document of train.")
     ] = None
     unseen_byte_fraction: Annotated[float | None, column("fraction", "Their share of the text's bytes.")] = None
-    unseen_bits_per_byte: Annotated[float | None, column("bits/byte", "Bits per byte on these documents alone.")] = None
+    unseen_bits_per_byte: Annotated[
+        float | None, column("bits/byte", "Bits per byte on documents that train does not hold.")
+    ] = None
     unseen_nats_per_character: Annotated[float | None, column("nats/character", "The same in nats per character.")] = (
         None
     )
@@ -172,9 +189,15 @@ class Corpora:
         None
     )
     expected_bits_per_byte: Annotated[float | None, column("bits/byte", "Entropy of the source, exact.")] = None
-    overlap_documents: Annotated[float | None, column("fraction", "Documents that are a document of train.")] = None
-    overlap_near: Annotated[float | None, column("fraction", "Documents that are nearly one (see the measure).")] = None
-    overlap_windows: Annotated[float | None, column("fraction", "Windows of characters that stand in train.")] = None
+    overlap_documents: Annotated[
+        float | None, column("fraction", "Its documents that are a document of train, character for character.")
+    ] = None
+    overlap_near: Annotated[
+        float | None, column("fraction", "Its documents that are one or nearly one: see the measure of a near copy.")
+    ] = None
+    overlap_windows: Annotated[
+        float | None, column("fraction", "Its windows of so many characters that stand in train.")
+    ] = None
     overlap_window: Annotated[int | None, column("characters", "Length of these windows.")] = None
     overlap_measure: Annotated[str | None, column("", "What counts as nearly the same.")] = None
 
@@ -326,19 +349,21 @@ class Novelty:
     rank: Annotated[int, column("", "Position on the ladder.")]
     samples: Annotated[int, column("", "How many samples were measured.")]
     characters: Annotated[int, column("characters", "Their length together.")]
-    ended: Annotated[float | None, column("fraction", "Samples that ended by themselves.")]
+    ended: Annotated[float | None, column("fraction", "Samples that ended by themselves, before the longest length.")]
     in_train: Annotated[float | None, column("fraction", "Samples that stand in train whole.")]
     in_test: Annotated[float | None, column("fraction", "Samples that stand in the held-out text whole.")]
-    new: Annotated[float | None, column("fraction", "Samples that stand in neither.")]
+    new: Annotated[float | None, column("fraction", "Samples that stand neither in train nor in the held-out text.")]
     recalled: Annotated[
         float | None, column("fraction", "Held-out documents unknown to train that stand among the samples.")
     ]
     unit: Annotated[str, column("", "What n-grams are counted of: words or characters.")]
     distinct_1: Annotated[float | None, column("fraction", "Different 1-grams of all.")]
-    distinct_2: Annotated[float | None, column("fraction", "Different 2-grams of all.")]
+    distinct_2: Annotated[
+        float | None, column("fraction", "Different pairs of neighbours (2-grams) of all pairs; few are repetition.")
+    ]
     distinct_3: Annotated[float | None, column("fraction", "Different 3-grams of all.")]
     distinct_1_of_test: Annotated[float | None, column("fraction", "The same of held-out text.")]
-    distinct_2_of_test: Annotated[float | None, column("fraction", "The same of held-out text.")]
+    distinct_2_of_test: Annotated[float | None, column("fraction", "The same of as much held-out text.")]
     distinct_3_of_test: Annotated[float | None, column("fraction", "The same of held-out text.")]
     copy_mean: Annotated[
         float | None, column("characters", "Mean over samples of the longest piece copied from train.")
@@ -350,7 +375,9 @@ class Novelty:
     length_median: Annotated[float | None, column("characters", "Median length of a sample.")]
     length_max: Annotated[float | None, column("characters", "Longest sample.")]
     accepted: Annotated[float | None, column("fraction", "Samples that the corpus's grammar may write.")]
-    accepted_characters: Annotated[float | None, column("characters", "How far the grammar accepts a sample, mean.")]
+    accepted_characters: Annotated[
+        float | None, column("characters", "For how many characters a sample is grammatical, mean.")
+    ]
     code_length: Annotated[
         float | None, column("bits/character", "Code length under the grammar, as far as it accepts.")
     ]
@@ -366,7 +393,10 @@ class MinimalPairs:
     title: Title
     rank: Annotated[int, column("", "Position on the ladder.")]
     contrast: Annotated[str, column("", "In what the two texts differ; all for all together.")]
-    accuracy: Annotated[float, column("fraction", "Pairs decided rightly, ties half.")]
+    accuracy: Annotated[
+        float,
+        column("fraction", "Pairs whose grammatical text the model finds likelier, ties half; guessing gets 50 %."),
+    ]
     pairs: Annotated[int, column("pairs", "How many were asked.")]
 
 
@@ -398,18 +428,26 @@ class Transfer:
     withheld: Annotated[int, column("couples", "Couples that were withheld from train.")]
     sees: Annotated[float, column("fraction", "Couples whose first word lies within the model's context.")]
     seen: Annotated[float | None, column("bits/byte", "Code length of the second word in couples of train.")]
-    unseen: Annotated[float | None, column("bits/byte", "The same in withheld couples.")]
+    unseen: Annotated[float | None, column("bits/byte", "Code length of the second word in withheld couples.")]
     gap: Annotated[float | None, column("bits/byte", "unseen less seen.")]
     gap_low: Annotated[float | None, column("bits/byte", "Lower end of its 95 % interval, bootstrap over documents.")]
     gap_high: Annotated[float | None, column("bits/byte", "Upper end of it.")]
     gap_bits: Annotated[
-        float | None, column("bits/couple", "The gap per couple, which the length of words does not move.")
+        float | None,
+        column(
+            "bits/couple",
+            "What the second word of a withheld couple costs more than that of a couple of train; near 0 a model expects both alike.",
+        ),
     ]
     gap_bits_low: Annotated[float | None, column("bits/couple", "Lower end of its 95 % interval.")]
     gap_bits_high: Annotated[float | None, column("bits/couple", "Upper end of it.")]
     reference_bits: Annotated[float | None, column("bits/couple", "The gap of counting the couples themselves.")]
     gap_closed: Annotated[
-        float | None, column("fraction", "1 - gap_bits / reference_bits; empty where sees is below a half.")
+        float | None,
+        column(
+            "fraction",
+            "1 - gap_bits / reference_bits: 100 % where there is no gap, 0 where it is that of counting couples; empty where sees is below a half.",
+        ),
     ]
     gap_closed_low: Annotated[float | None, column("fraction", "Lower end of its 95 % interval.")]
     gap_closed_high: Annotated[float | None, column("fraction", "Upper end of it.")]
@@ -429,9 +467,9 @@ class Induction:
     layer: Annotated[int, column("", "Layer of the best head, from 1.")]
     head: Annotated[int, column("", "Number of the best head, from 1.")]
     period: Annotated[int, column("tokens", "Length of the repeated sequence.")]
-    nats_first: Annotated[float, column("nats/token", "Code length the first time.")]
-    nats_second: Annotated[float, column("nats/token", "Code length the second time.")]
-    drop: Annotated[float, column("nats/token", "First less second.")]
+    nats_first: Annotated[float, column("nats/token", "What a token costs the first time.")]
+    nats_second: Annotated[float, column("nats/token", "What it costs the second time.")]
+    drop: Annotated[float, column("nats/token", "First less second: above 0 the model has used the first copy.")]
 
 
 @dataclass(kw_only=True)

@@ -17,13 +17,13 @@ from lmstages.corpora.facts import CorpusFacts
 from lmstages.corpora.splits import text_path
 from lmstages.evaluation.facts import Oracle, load_fit
 from lmstages.evaluation.score_files import load_oracle
-from lmstages.results import frame, intervals, sweeps
+from lmstages.results import frame, intervals, sweeps, warnings
 from lmstages.results.findings import Findings
 from lmstages.results.inspections import Inspections
 from lmstages.results.intervals import Key, Profile, Text, profile
 from lmstages.results.published import set_beside
 from lmstages.results.rows import Scored, compressor_rows, measures, model_rows, oracle_rows
-from lmstages.results.schema import NOT_ON_THE_LADDER, TABLES, Corpora, CurvePoint, Difference, Result, Seed
+from lmstages.results.schema import NOT_ON_THE_LADDER, TABLES, Columns, Corpora, CurvePoint, Difference, Result, Seed
 
 Section = Mapping[str, Any]
 
@@ -58,7 +58,8 @@ def all_tables(root: Path, section: Section) -> dict[str, Sequence[Any]]:
     """
     corpora = [text for name, splits in section["evaluate"].items() for text in _corpora(root, name, splits, section)]
     compared = _Compared.of(root, section, corpora)
-    rows = compared.rows
+    rows, curves = compared.rows, list(_curves(root, compared.rows))
+    warnings.warn(rows, curves, compared.differences)
     findings = _findings(root, section, rows)
     inspections = Inspections()
     for corpus, tokenizer in section["inspected"]:
@@ -69,7 +70,7 @@ def all_tables(root: Path, section: Section) -> dict[str, Sequence[Any]]:
         "corpora": corpora,
         "seeds": compared.seeds,
         "differences": compared.differences,
-        "curves": list(_curves(root, rows)),
+        "curves": curves,
         "published": list(set_beside(rows, section["published"])),
         "sweeps": [point for sweep in section["sweeps"] for point in sweeps.sweep_points(sweep, rows)],
         "scaling": points,
@@ -136,7 +137,7 @@ class _Compared:
 
     rows: list[Result]
     seeds: list[Seed]
-    differences: Sequence[Difference]
+    differences: Columns[Difference]
 
     @classmethod
     def of(cls, root: Path, section: Section, corpora: Sequence[Corpora]) -> "_Compared":

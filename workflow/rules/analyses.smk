@@ -13,7 +13,7 @@ rule overlap:
     benchmark:
         f"logs/{RUN.name}/{{corpus}}/overlap.benchmark.tsv"
     params:
-        section=section("splits"),
+        section=section("overlap"),
         text=subpath(input.facts, parent=True),
         out=subpath(output.fractions, parent=True),
         code=code_hash("overlap"),
