@@ -158,7 +158,7 @@ COLUMNS = (
     Column(
         "excess_bits_per_byte", "Excess", "over oracle", _number("excess_bits_per_byte", decimal), "less the oracle"
     ),
-    Column("below", "Step", "from the model below", _step, "paired differences on the same text, Holm-corrected"),
+    Column("below", "Step", "from the one before", _step, "paired differences on the same text, Holm-corrected"),
     Column("nats_per_character", "Nats/char", "", _number("nats_per_character", decimal), f"{SUM}, by characters"),
     Column(
         "perplexity", "Perplexity", "per token", _number("perplexity", lambda x: decimal(x, 2)), "exp of nats a token"
@@ -233,7 +233,7 @@ class Line:
 
 @dataclass(frozen=True)
 class Table:
-    """Columns that some row fills, rows, choices of the filters, protocols of the models; ``machine`` if all have one."""
+    """Columns that some row fills, rows, choices of the filters, protocols of the models, machine of all."""
 
     columns: Sequence[Column]
     lines: Sequence[Line]

@@ -4,6 +4,7 @@ All text but the passage is made visible here, once; a passage is shown characte
 """
 
 import json
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -41,6 +42,11 @@ class Entry:
     def name(self) -> str:
         """The model as pages call it."""
         return display_name(self.row)
+
+    @property
+    def warnings(self) -> list[str]:
+        """What is doubtful of the row, a sentence each."""
+        return re.split(r"(?<=\.)\s+(?=[A-Z])", self.row.warning) if self.row.warning else []
 
     @property
     def verdict(self) -> str | None:
