@@ -843,7 +843,7 @@ def test_overlap_shows_valid_beside_test_and_nothing_of_train(page: Render) -> N
 @pytest.mark.parametrize("name", sorted({subject.table for subject in grids.SUBJECTS} - {"corpora", "results"}))
 def test_every_head_of_a_grid_has_an_explanation(page: Render, name: str) -> None:
     rows = [a_row_of(name), a_row_of(name, tokenizer="bpe", model="bigram")]
-    html = page(**{name: rows}).split(f"<h3>{title_of(name)}</h3>")[1].split("</thead>")[0].split("<thead>")[1]
+    html = page(**{name: rows}).split(f">{title_of(name)}</h3>")[1].split("</thead>")[0].split("<thead>")[1]
     assert html.count("<th ") == html.count(' title="') > 1 and 'title=""' not in html
 
 
