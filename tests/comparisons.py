@@ -1,6 +1,7 @@
 """Results folders to show: a small one by hand, and a large one with every column that a row may have."""
 
 import atexit
+import itertools
 import json
 import math
 import random
@@ -19,7 +20,7 @@ from lmstages.report.embedded import Figures
 from lmstages.report.page import render
 from lmstages.results import frame
 from lmstages.results.frame import Results
-from lmstages.results.schema import TABLES, Corpora, PublishedFigure, Result, columns
+from lmstages.results.schema import TABLES, Corpora, Difference, PublishedFigure, Result, columns
 
 HOSTILE = [
     "<script>alert(1)</script>",
@@ -169,8 +170,23 @@ def large(folder: Path, corpora: int = 5, models: int = 40, *more: Result) -> Re
     pieces = [[character, dice.expovariate(0.5)] for character in 6 * SENTENCE][:500]
     temperatures = [temperature for temperature in (0.5, 1.0, 1.5) for _ in range(5)]
     samples = [{"temperature": temperature, "text": 4 * SENTENCE[:75]} for temperature in temperatures]
-    content = {"samples": samples, "passage": pieces, "run": "large", "estimation": True}
+    pairs = [pair for name in names for pair in _pairs([row for row in rows if row.corpus == name])]
+    content = {"samples": samples, "passage": pieces, "run": "large", "estimation": True, "differences": pairs}
     return a_results_folder(folder, *rows, *more, corpora=sizes, **content)
+
+
+def _pairs(rows: Sequence[Result]) -> list[Difference]:
+    """Every two models of a text; less than 0.1 bits per byte may be chance."""
+    shared = {"split": "test", "a_tokenizer": "char", "b_tokenizer": "char"}
+    models = [row for row in rows if row.bits_per_byte is not None and row.tokenizer == "char"]
+    made = []
+    for a, b in itertools.combinations(models, 2):
+        difference = (a.bits_per_byte or 0.0) - (b.bits_per_byte or 0.0)
+        sides = dict.fromkeys(("corpus", "a_corpus", "b_corpus"), a.corpus) | {"a_model": a.model, "b_model": b.model}
+        p = 0.5 if abs(difference) < 0.1 else 1e-6
+        ends = {"difference": difference, "low": difference - 0.05, "high": difference + 0.05, "p": p, "p_holm": p}
+        made.append(Difference(**shared, **sides, **ends))
+    return made
 
 
 def _models(models: int, dice: random.Random) -> list[Result]:
