@@ -428,6 +428,48 @@ def test_the_terminal_names_what_failed(results: Folder) -> None:
     assert "char, lstm: failed: the loss became NaN" in tables.table_terminal(results())
 
 
+# Warnings
+
+WARNED = replace(
+    GPT,
+    warning="Loses to the bigram: by 0.830 bits per byte; try more steps (models.gpt.steps). Valid loss still falls: by"
+    " 0.072 bits per byte over the last tenth of the steps; more steps would help (models.gpt.steps).",
+)
+
+
+def test_a_warning_is_named_at_its_row_and_said_whole_where_it_is_opened(page: Render) -> None:
+    html = page(ROW, WARNED)
+    row = html.split('<tr class="best"')[1].split("</tr>")[0]
+    labels = re.findall(r'<small class="where flag">(.*?)</small>', row)
+    assert labels == ["Loses to the bigram", "Valid loss still falls"]
+    popover, section = html.split('<div popover id="from-2">')[1], html.split('<details id="model-gpt"')[1]
+    for part in (popover.split("</div>")[0], section.split("</details>")[0]):
+        assert f'<p class="flag">{WARNED.warning}</p>' in part
+    assert page(ROW).count('class="flag"') == 0
+
+
+def test_the_terminal_marks_a_row_with_a_warning_and_says_it_once_below(results: Folder) -> None:
+    table = tables.table_terminal(results(ROW, WARNED, replace(WARNED, model="wide", title="Wide")))
+    assert "GPT * †" in table and "Bigram †" not in table
+    words = " ".join(table.split("best static model")[1].split())
+    assert words == f"† char, gpt; char, wide: {WARNED.warning}"
+
+
+def test_markdown_and_latex_mark_a_row_with_a_warning_and_say_it_below(results: Folder) -> None:
+    shown = results(ROW, WARNED)
+    text = tables.table_markdown(shown)
+    assert "| GPT † |" in text and f"\n\n† fables, test, char, gpt: {WARNED.warning}\n" in text
+    latex = tables.table_latex(shown)
+    assert r"GPT\textsuperscript{\dag} & " in latex and r"\footnotesize \dag\ char, gpt: Loses to the bigram" in latex
+    assert "†" not in tables.table_markdown(results(ROW)) and "dag" not in tables.table_latex(results(ROW))
+
+
+@pytest.mark.parametrize("text", HOSTILE)
+def test_a_hostile_warning_is_text_and_nothing_else(page: Render, text: str) -> None:
+    wild, tame = (Page(page(replace(GPT, warning=warning))) for warning in (text, "tame"))
+    assert wild.tags == tame.tags and wild.tags.count("script") == 1
+
+
 # Samples side by side
 
 

@@ -90,6 +90,7 @@ FILTERS: dict[str, Any] = {
     "count": formatting.count,
     "duration": formatting.duration,
     "interval": formatting.interval,
+    "warned_of": formatting.warned_of,
     "chance": formatting.chance,
     "in_words": formatting.in_words,
     "published_claim": formatting.published_claim,

@@ -6,6 +6,8 @@
     falls       the loss on valid still falls when the steps end
     blocks      the held-out text is so short that its interval rests on few blocks, or there is none
 
+What stands before the first colon of a sentence says what is the matter, where there is room for no more.
+
 A curve is judged by means over its last tenth of points (at least one). Rises and falls below a few hundredths of the
 loss say nothing, and what is said of a curve must hold for every seed. Knows rows, curves and differences.
 """
@@ -236,7 +238,7 @@ def _loses(row: Result, behind: tuple[Result, float] | None, curves: Sequence[Cu
     keys = [_key(row, key) for key in ("steps", "epochs", "examples", "learning_rate") if key in hyperparameters(row)]
     remedy = "more text or a smaller model" if _overfits(row, curves) else f"more steps or text ({', '.join(keys)})"
     name = "the bigram" if bigram.model == BIGRAM else f"the bigram {bigram.model}"
-    return f"Loses to {name} by {apart:.3f} bits per byte: try {remedy}."
+    return f"Loses to {name}: by {apart:.3f} bits per byte; try {remedy}."
 
 
 # ---------------------------------------------------------------- the text
@@ -246,8 +248,8 @@ def warn_of_blocks(rows: Iterable[Result], blocks: int) -> None:
     """Rows of one text, cut into so many blocks."""
     for row in rows if blocks < FEW_BLOCKS else ():
         row.warning = (
-            f"The text has {blocks} block{'' if blocks == 1 else 's'}: no interval and no test without"
-            f" {FEWEST_BLOCKS} (1,000 characters each, or 20 documents)."
+            f"Too little text: {blocks} block{'' if blocks == 1 else 's'}; without {FEWEST_BLOCKS}, of 1,000 characters"
+            " or a document each, there is neither an interval nor a test."
             if blocks < FEWEST_BLOCKS
-            else f"Its interval rests on {blocks} blocks of text, which is few; score more text."
+            else f"Few blocks of text: the interval rests on {blocks}; score more text."
         )
