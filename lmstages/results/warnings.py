@@ -20,7 +20,7 @@ import numpy as np
 
 from lmstages.results.frame import groups, hyperparameters
 from lmstages.results.schema import Columns, CurvePoint, Difference, Result
-from lmstages.results.statistics import FEWEST_BLOCKS, LEVEL
+from lmstages.results.statistics import FEWEST_BLOCKS, FEWEST_DOCUMENTS, LEAST_CHARACTERS, LEVEL
 
 FEWEST_POINTS = 3  # of a curve that says something of its end
 LEAST_FALL = 0.01  # of the loss, over a tenth of the steps: a smaller fall is not worth more steps
@@ -245,11 +245,14 @@ def _loses(row: Result, behind: tuple[Result, float] | None, curves: Sequence[Cu
 
 
 def warn_of_blocks(rows: Iterable[Result], blocks: int) -> None:
-    """Rows of one text, cut into so many blocks."""
+    """Models of one text that is cut into so many blocks."""
     for row in rows if blocks < FEW_BLOCKS else ():
+        if row.family == "oracle":
+            continue
         row.warning = (
-            f"Too little text: {blocks} block{'' if blocks == 1 else 's'}; without {FEWEST_BLOCKS}, of 1,000 characters"
-            " or a document each, there is neither an interval nor a test."
+            f"Too little text: {blocks} block{'' if blocks == 1 else 's'}; without {FEWEST_BLOCKS}"
+            f" ({FEWEST_BLOCKS * LEAST_CHARACTERS:,} characters, or {FEWEST_DOCUMENTS} documents) there is neither an"
+            " interval nor a test."
             if blocks < FEWEST_BLOCKS
             else f"Few blocks of text: the interval rests on {blocks}; score more text."
         )
