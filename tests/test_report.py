@@ -32,7 +32,7 @@ from comparisons import (
 )
 
 from lmstages.core.visible import all_visible, visible
-from lmstages.report import columns, display, entries, grids, passages, samples, tables
+from lmstages.report import columns, display, entries, grids, pairs, passages, samples, tables
 from lmstages.report.embedded import Figures
 from lmstages.report.files import files
 from lmstages.results import formatting, schema
@@ -440,12 +440,12 @@ WARNED = replace(
 def test_a_warning_is_named_at_its_row_and_said_whole_where_it_is_opened(page: Render) -> None:
     html = page(ROW, WARNED)
     row = html.split('<tr class="best"')[1].split("</tr>")[0]
-    labels = re.findall(r'<small class="where flag">(.*?)</small>', row)
+    labels = re.findall(r'<small class="where warning">(.*?)</small>', row)
     assert labels == ["Loses to the bigram", "Valid loss still falls"]
     popover, section = html.split('<div popover id="from-2">')[1], html.split('<details id="model-gpt"')[1]
-    for part in (popover.split("</div>")[0], section.split("</details>")[0]):
-        assert f'<p class="flag">{WARNED.warning}</p>' in part
-    assert page(ROW).count('class="flag"') == 0
+    assert f"<dt>Warning</dt><dd>{WARNED.warning}</dd>" in popover.split("</div>")[0]
+    assert f'<p class="warning">{WARNED.warning}</p>' in section.split("</details>")[0]
+    assert 'class="warning"' not in page(ROW) and "<dt>Warning" not in page(ROW)
 
 
 def test_the_terminal_marks_a_row_with_a_warning_and_says_it_once_below(results: Folder) -> None:
@@ -569,29 +569,212 @@ def test_a_row_names_its_inputs_and_the_command_that_explains_it(page: Render) -
     assert "<code>python -m lmstages explain results/default/fables/char/bigram/seed0</code>" in page(ROW)
 
 
-def test_a_click_shows_all_digits_and_both_ends_of_an_interval(page: Render) -> None:
-    html = page(replace(ROW, bits_per_byte=3.0123456789, bits_per_byte_low=2.9, bits_per_byte_high=3.1))
-    assert '<dd data-column="bits_per_byte">3.0123456789<' in html
-    assert '<dd data-column="interval">[2.900, 3.100]<' in html
+def test_a_click_shows_more_digits_and_both_ends_of_an_interval(page: Render) -> None:
+    html = page(replace(ROW, bits_per_byte=3.0123456789, bits_per_byte_low=2.9, bits_per_byte_high=3.1000499))
+    assert '<dd data-column="bits_per_byte">3.0123<' in html
+    assert '<dd data-column="interval">2.9000 to 3.1000<' in html
+    assert '<dd data-column="fit_seconds">12.3400 s (cpu, 1 thread)<' in html
+
+
+@pytest.mark.parametrize(
+    ("value", "wanted"),
+    [
+        (2.341234567890123, "2.3412"),
+        (-0.5, "−0.5000"),
+        (0.001234567, "0.001235"),
+        (0.000000123456, "1.235e−07"),
+        (0.0, "0.0000"),
+        (4225, "4,225"),
+        (1234567, "1,234,567"),
+        (1.23456e12, "1.235e+12"),
+        (float("inf"), "∞"),
+        (None, "–"),
+    ],
+)
+def test_a_click_shows_no_more_digits_than_can_be_read(value: float | None, wanted: str) -> None:
+    assert columns.digits(value) == wanted
+
+
+def test_no_number_of_what_a_click_shows_has_more_than_six_digits_in_a_row(page: Render) -> None:
+    third = 1 / 3
+    measured = dict.fromkeys((name for name, value in MEASURED.items() if isinstance(value, float)), third)
+    measured |= {"bits_per_byte_low": third, "bits_per_byte_high": third, "bits_per_byte_std": third / 9}
+    measured |= {"below_difference": -third, "below_low": -third, "below_high": -third / 7, "below_p_holm": third / 100}
+    measured |= {"unseen_byte_fraction": third, "unseen_bits_per_byte": third, "flops": 1e9 * third}
+    measured |= dict.fromkeys(("bits_per_weight", "divergence", "top1_agreement", "tokens_per_second"), third)
+    html = page(ROW, replace(GPT, **measured, file_bytes=123456.0))
+    facts = re.findall(r'<dd data-column="[a-z0-9_]+">([^<]*)<', html)
+    assert len(facts) > 30 and not [fact for fact in facts if re.search(r"\d{7}", fact)]
+    assert "−0.3333, interval −0.3333 to −0.04762, p 0.003 (Holm): better" in facts
+
+
+def test_the_column_of_seeds_counts_them_and_a_click_names_them(page: Render) -> None:
+    html = page(replace(GPT, seeds="3 7 9"))
+    assert re.search(r'<td class="number more" data-column="seeds" data-value="3">3\s*</td>', html)
+    assert '<dd data-column="seeds">3, 7, 9<' in html
 
 
 def test_what_few_rows_have_stands_in_what_a_click_shows(page: Render) -> None:
     html = page(ROW, replace(GPT, made_of="llama", bits_per_weight=4.5, top1_agreement=0.904))
     assert (
         "<dt>Made of, without training</dt>" in html
-        and ">4.5<" in html
+        and ">4.5000<" in html
         and "Top-1 agreement, %" in html
         and ">90.4<" in html
     )
     assert "<th" not in html.split("Top-1 agreement")[1].split("</table>")[0].split("<dd")[0]
 
 
-def test_neighbours_are_marked_as_different_or_perhaps_not(page: Render) -> None:
-    below = {"below_model": "bigram", "below_tokenizer": "char", "below_difference": -1.5}
-    sure = replace(GPT, **below, below_low=-1.6, below_high=-1.4, below_p_holm=0.0001)
-    html = page(ROW, sure)
-    assert '<b class="good">yes</b>' in html and "&lt; 0.001" in html and "[−1.600, −1.400]" in html
-    assert "may be chance" in page(ROW, replace(sure, below_p_holm=0.06))
+BELOW = {"below_model": "bigram", "below_tokenizer": "char", "below_difference": -1.5}
+BELOW |= {"below_low": -1.6, "below_high": -1.4, "below_p_holm": 0.0001}
+
+
+@pytest.mark.parametrize(
+    ("difference", "p", "sign", "colour", "verdict"),
+    [
+        (-1.5, 0.0001, "−1.500", "good", "better"),
+        (1.5, 0.0001, "+1.500", "warn", "worse"),
+        (-1.5, 0.05, "−1.500", "soft", "may be chance"),
+    ],
+)
+def test_a_step_is_better_worse_or_may_be_chance(
+    page: Render, difference: float, p: float, sign: str, colour: str, verdict: str
+) -> None:
+    html = page(ROW, replace(GPT, **BELOW | {"below_difference": difference, "below_p_holm": p}))
+    assert f'{sign}<b class="verdict {colour}">{verdict}</b>' in html
+    assert "[−1.600, −1.400]" in html and html.count('<b class="verdict') == 1
+
+
+def test_a_step_says_the_title_of_the_model_below_and_not_its_name_in_the_config(page: Render) -> None:
+    kneser_ney = replace(ROW, model="kneser_ney", type="kneser_ney", title="Kneser-Ney, modified")
+    html = page(kneser_ney, replace(GPT, **BELOW | {"below_model": "kneser_ney"}))
+    table = html.split('<table class="sortable steps">')[1].split("</table>")[0]
+    assert "<td>Kneser-Ney, modified</td>" in table and "kneser_ney" not in table
+
+
+# Every two models
+
+
+def a_difference(a: str, b: str, difference: float = -0.25, p: float = 0.0001, **sides: str) -> Any:
+    """A pair of the text ``fables``, test; ``sides`` such as b_corpus."""
+    sides = {"a_corpus": "fables", "b_corpus": "fables", "a_tokenizer": "char", "b_tokenizer": "char"} | sides
+    numbers = {"difference": difference, "low": difference - 0.125, "high": difference + 0.0625, "p": p, "p_holm": p}
+    return a_row_of("differences", corpus=sides["a_corpus"], a_model=a, b_model=b, **sides, **numbers)
+
+
+MODELS = [
+    replace(ROW, model=name, type=name, title=name.upper(), rank=rank, bits_per_byte=3.0 - rank)
+    for rank, name in enumerate("abc")
+]
+
+
+def the_squares(results: Folder, *rows: Result, **content: Any) -> list[pairs.Square]:
+    return pairs.squares(results(*rows, **content), "fables", "test")
+
+
+def signs(square: pairs.Square) -> list[str]:
+    return ["".join(sign or " " for _, sign in line) for line in square.lines]
+
+
+def test_a_square_says_of_every_two_rows_which_is_better(results: Folder) -> None:
+    differences = [a_difference("a", "b", 0.5), a_difference("a", "c", 0.5), a_difference("b", "c", -0.001, p=0.05)]
+    (square,) = the_squares(results, *MODELS, differences=differences)
+    assert signs(square) == [" ++", "− ·", "−· "]
+    assert [kind for kind, _ in square.lines[1]] == ["g", "", "c"]
+    assert square.digits.split(";") == [
+        "−0.500 −0.562 −0.375 <0.001",
+        "−0.500 −0.562 −0.375 <0.001",
+        "0.00100 −0.06150 0.12600 0.050",
+    ]
+    assert (square.pairs, square.sure) == (3, 2)
+
+
+def test_categories_are_never_set_side_by_side(results: Folder) -> None:
+    online = [replace(row, model=f"{row.model}2", category="online", rank=9) for row in MODELS]
+    names = [row.model for row in [*MODELS, *online]]
+    every = [a_difference(a, b) for index, b in enumerate(names) for a in names[:index]]
+    made = the_squares(results, *MODELS, *online, differences=every)
+    assert [(square.category, len(square.members)) for square in made] == [("static", 3), ("online", 3)]
+    assert "A (a2)" not in [member.name for member in made[0].members]
+    assert len(the_squares(results, *MODELS, online[0], differences=every)) == 1, "one row has nobody to differ from"
+
+
+def test_rows_of_another_corpus_with_the_same_text_stand_in_the_square(results: Folder) -> None:
+    other = replace(MODELS[1], corpus="fables-bpe", tokenizer="bpe")
+    across = a_difference("a", "b", b_corpus="fables-bpe", b_tokenizer="bpe")
+    (square,) = the_squares(
+        results, MODELS[0], other, differences=[across], corpora=described("fables") + described("fables-bpe")
+    )
+    assert [member.name for member in square.members] == ["A, char", "B, bpe"]
+    assert [member.full for member in square.members] == ["A (a), char", "B (b), bpe"]
+
+
+def test_a_square_has_sixty_rows_at_most_and_says_where_all_pairs_are(results: Folder, page: Render) -> None:
+    rows = [replace(ROW, model=f"m{n}", type=f"m{n}", rank=n, bits_per_byte=3.0 - n / 100) for n in range(62)]
+    differences = [a_difference("m0", f"m{n}") for n in range(1, 62)]
+    (square,) = the_squares(results, *rows, differences=differences)
+    assert len(square.members) == 60 and square.limit == (60, 62, "tables/differences.parquet")
+    assert "Shown are 60 of 62 rows" in page(*rows, differences=differences)
+
+
+def test_the_square_of_a_page_says_the_essentials_without_a_script(page: Render) -> None:
+    html = page(*MODELS[:2], differences=[a_difference("a", "b", 0.5)])
+    assert "1 of 1 pair differs beyond chance" in html and "the row is better" in html
+    assert re.search(r"<i>2</i> B</th><td class=g>−</td><td></td></tr>", html)
+    assert 'data-full="B (b)"' in html and 'data-pairs="−0.500 −0.562 −0.375 &lt;0.001"' in html
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_a_hostile_name_in_a_square_is_text_and_nothing_else(page: Render, name: str) -> None:
+    wild, tame = (
+        Page(page(MODELS[0], replace(MODELS[1], title=text), differences=[a_difference("a", "b")]))
+        for text in (name, "tame")
+    )
+    assert wild.tags == tame.tags and visible(f"{name} (b)") in [
+        value for key, value in wild.attributes if key == "data-full"
+    ]
+
+
+# Contents
+
+
+def test_the_contents_have_every_heading_of_the_page(page: Render) -> None:
+    html = page(*MODELS[:2], differences=[a_difference("a", "b")], estimation=True, **swept("tanh", "relu"))
+    contents = html.split('<nav id="contents"')[1].split("</nav>")[0]
+    headings = re.findall(r'<section class="[^"]*" id="([^"]*)">\s*<h2>(.*?)</h2>|<h3 id="([^"]*)">(.*?)</h3>', html)
+    assert re.findall(r'<li><a href="#(.*?)">(.*?)</a>', contents) == [
+        (section or part, title or heading) for section, title, part, heading in headings
+    ]
+    assert {"fables", "Which models differ", "All rows", "Model by model", "Estimation"} <= {
+        *re.findall(">([^<]*)</a>", contents)
+    }
+
+
+# Protocols
+
+
+def test_protocols_stand_under_the_names_only_where_rows_of_one_category_differ_in_them(page: Render) -> None:
+    stride = replace(GPT, protocol="stride 32 of 64")
+    mixed, alike = page(ROW, stride), page(ROW, GPT)
+    assert '<small class="where">stride 32 of 64</small>' in mixed and '<small class="where">stream</small>' in mixed
+    assert '<select name="protocol">' in mixed and '<select name="protocol">' not in alike
+    assert '<small class="where">stream</small>' not in alike
+    assert "of all models alike" in alike and alike.count("all earlier tokens of its document") == 1
+    online = replace(GPT, category="online", protocol="whole")
+    assert '<small class="where">whole</small>' not in page(ROW, online), "they are not ranked together"
+
+
+@pytest.mark.parametrize(
+    ("protocol", "words"),
+    [
+        ("stream", "all earlier tokens of its document, as far as the model looks back"),
+        ("stride 32 of 64", "windows of 64 tokens that begin 32 apart, each of which scores its last 32"),
+        ("disjoint 8", "windows of 8 tokens side by side, and the tokens before it in its window"),
+        ("x", ""),
+    ],
+)
+def test_a_protocol_is_explained(protocol: str, words: str) -> None:
+    assert columns.history(protocol) == words
 
 
 def test_the_tables_can_be_taken_from_the_page(results: Folder) -> None:
@@ -631,7 +814,7 @@ def test_latex_has_a_table_for_every_text_and_the_best_in_bold(results: Folder) 
 
 def grid_cells(html: str, title: str) -> list[str]:
     """The cells of the table below a heading."""
-    table = html.split(f"<h3>{title}</h3>")[1].split("</table>")[0]
+    table = re.split(rf'<h3 id="[^"]*">{re.escape(title)}</h3>', html)[1].split("</table>")[0]
     return [re.sub(r"<small.*?</small>", "", cell) for cell in re.findall(r"<t[dh] ?[^>]*>(.*?)</t[dh]>", table)]
 
 
@@ -706,7 +889,7 @@ def test_overlap_shows_valid_beside_test_and_nothing_of_train(page: Render) -> N
 @pytest.mark.parametrize("name", sorted({subject.table for subject in grids.SUBJECTS} - {"corpora", "results"}))
 def test_every_head_of_a_grid_has_an_explanation(page: Render, name: str) -> None:
     rows = [a_row_of(name), a_row_of(name, tokenizer="bpe", model="bigram")]
-    html = page(**{name: rows}).split(f"<h3>{title_of(name)}</h3>")[1].split("</thead>")[0].split("<thead>")[1]
+    html = page(**{name: rows}).split(f">{title_of(name)}</h3>")[1].split("</thead>")[0].split("<thead>")[1]
     assert html.count("<th ") == html.count(' title="') > 1 and 'title=""' not in html
 
 
@@ -756,7 +939,7 @@ def test_several_tokenizers_have_a_column_and_one_has_none(page: Render) -> None
 
 
 def html_of_grid(html: str) -> str:
-    return html.split("<h3>Nearest neighbours in the embedding</h3>")[1].split("</table>")[0]
+    return html.split(">Nearest neighbours in the embedding</h3>")[1].split("</table>")[0]
 
 
 def test_an_infinite_fact_is_shown(page: Render) -> None:
@@ -772,7 +955,7 @@ def test_a_hostile_contrast_is_text_and_nothing_else(page: Render, word: str) ->
 
 def test_what_was_not_measured_has_no_section(page: Render) -> None:
     html = page()
-    titles = [subject.title for subject in grids.SUBJECTS] + ["Loss by position", "All pairs of models"]
+    titles = [subject.title for subject in grids.SUBJECTS] + ["Loss by position", "Which models differ"]
     assert len(titles) == 9 and not [title for title in titles if title in html]
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from lmstages.core.visible import all_visible
 from lmstages.corpora.splits import NAMES
-from lmstages.report import passages
+from lmstages.report import pairs, passages
 from lmstages.report.embedded import EmbeddedFigure, Figures
 from lmstages.report.entries import Entry, best_static
 from lmstages.report.grids import SUBJECTS, Topic, measured, topics
@@ -17,9 +17,9 @@ from lmstages.results.selection import Limit
 Tables = Mapping[str, Sequence[Any]]
 COSTS = ("parameters", "compute", "fit_time")
 COUNTS = ("frequencies", "pairs")
-PAIRS = ("differences", "tokenizers")
+NOT_SHOWN = "differences"  # a figure for papers: the page has the same pairs as a square that answers
 PLACED = (
-    *("ladder", *COSTS, *PAIRS, "positions", "learning", *COUNTS),
+    *("ladder", *COSTS, NOT_SHOWN, "tokenizers", "positions", "learning", *COUNTS),
     *(name for subject in SUBJECTS for name in subject.figures),
 )  # figures with a place of their own; all others of a corpus close its chapter
 
@@ -44,8 +44,9 @@ class Split:
     ladder: Sequence[EmbeddedFigure]
     costs: Sequence[EmbeddedFigure]
     positions: Sequence[EmbeddedFigure]
-    differences: Sequence[EmbeddedFigure]
-    neighbours: Sequence[Entry]
+    tokenizers: Sequence[EmbeddedFigure]
+    squares: Sequence[pairs.Square]
+    steps: Sequence[pairs.Step]
     strips: Sequence[Strip]
 
 
@@ -71,11 +72,11 @@ def chapters(results: Results, entries: Sequence[Entry], figures: Figures, limit
     tables = measured(results)
     shown = [sizes for name, sizes in corpora.items() if name in rows or not limit.is_reached]
     ordered = [sorted(sizes, key=lambda size: NAMES.index(size.split)) for sizes in shown]
-    return [_chapter(tables, sizes, entries, figures, limit) for sizes in ordered]
+    return [_chapter(results, tables, sizes, entries, figures, limit) for sizes in ordered]
 
 
 def _chapter(
-    tables: Tables, sizes: Sequence[Corpora], entries: Sequence[Entry], figures: Figures, limit: Limit
+    results: Results, tables: Tables, sizes: Sequence[Corpora], entries: Sequence[Entry], figures: Figures, limit: Limit
 ) -> Chapter:
     corpus = sizes[0].corpus
     own = [entry for entry in entries if entry.row.corpus == corpus]
@@ -85,7 +86,7 @@ def _chapter(
     return Chapter(
         corpus,
         [all_visible(size) for size in sizes],
-        [_split(corpus, name, [entry for entry in own if entry.row.split == name], figures) for name in splits],
+        [_split(results, [entry for entry in own if entry.row.split == name], figures) for name in splits],
         figures.of("learning", corpus=corpus),
         [figure for figure in figures.of(*COUNTS, corpus=corpus) if "model" not in figure.group],
         topics(tables, corpus, names, figures, limit),
@@ -93,15 +94,17 @@ def _chapter(
     )
 
 
-def _split(corpus: str, name: str, entries: Sequence[Entry], figures: Figures) -> Split:
+def _split(results: Results, entries: Sequence[Entry], figures: Figures) -> Split:
+    corpus, name = entries[0].row.corpus, entries[0].row.split
     return Split(
         name,
         best_static(entry.row for entry in entries),
         figures.of("ladder", corpus=corpus, split=name),
         figures.of(*COSTS, corpus=corpus, split=name),
         figures.of("positions", corpus=corpus, split=name),
-        figures.of(*PAIRS, corpus=corpus, split=name),
-        [entry for entry in entries if entry.row.below_difference is not None],
+        figures.of("tokenizers", corpus=corpus, split=name),
+        pairs.squares(results, corpus, name),
+        pairs.steps(entries, results.rows),
         [_strip(entry) for entry in entries if entry.passage],
     )
 

@@ -4,23 +4,26 @@ A column that no row of the run fills is left out. Knows rows; never a template.
 """
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+import re
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeGuard
 
-from lmstages.report.entries import Entry, best_static, by_text, differs_from_below
+from lmstages.report.entries import Entry, best_static, by_text
 from lmstages.results import formatting
-from lmstages.results.formatting import DASH, count, decimal, duration, interval, significant
-from lmstages.results.schema import Result
+from lmstages.results.formatting import DASH, chance, count, decimal, duration, interval, signed, significant
+from lmstages.results.frame import groups
+from lmstages.results.schema import NOT_ON_THE_LADDER, Result
 
 
 @dataclass(frozen=True)
 class Cell:
-    """What a column is sorted by, what is read, and a small line under it."""
+    """What a column is sorted by, what is read, a small line under it, and what a click shows instead of the text."""
 
     value: float | None
     text: str
     small: str = ""
+    digits: str = ""
 
 
 @dataclass(frozen=True)
@@ -36,8 +39,39 @@ class Column:
     more: bool = False
 
 
-def _number(key: str, write: Callable[[float | None], str]) -> Callable[[Entry], Cell]:
-    return lambda entry: Cell(getattr(entry.row, key), write(getattr(entry.row, key)))
+def digits(value: float | None) -> str:
+    """A number for who wants to know it well: whole where it is whole, else with four digits beyond the point.
+
+    Numbers below 0.1 and those of a million and more have four significant digits; the CSV file has all.
+    """
+    if value is None or not math.isfinite(value):
+        return decimal(value)
+    if isinstance(value, int):
+        return f"{value:,}"
+    if abs(value) >= 1e6:
+        return f"{value:.3e}"
+    return decimal(value, 4) if abs(value) >= 0.1 or not value else significant(value, 4)
+
+
+def _whole(value: float | None) -> str:
+    return decimal(value, 0)
+
+
+def seconds(value: float | None) -> str:
+    """Seconds with their unit, also where the table has minutes."""
+    return DASH if value is None else f"{digits(value)} s"
+
+
+def _number(
+    key: str, write: Callable[[float | None], str], more: Callable[[float | None], str] = digits
+) -> Callable[[Entry], Cell]:
+    """A column of the results as it is written, and as it is written with ``more`` digits."""
+
+    def cell(entry: Entry) -> Cell:
+        value = getattr(entry.row, key)
+        return Cell(value, write(value), digits=more(value))
+
+    return cell
 
 
 def _text(key: str) -> Callable[[Entry], Cell]:
@@ -47,26 +81,37 @@ def _text(key: str) -> Callable[[Entry], Cell]:
 def _bits(entry: Entry) -> Cell:
     spread = entry.row.bits_per_byte_std
     small = "" if spread is None else f"± {decimal(spread)}"
-    return Cell(entry.row.bits_per_byte, decimal(entry.row.bits_per_byte), small)
+    return Cell(entry.row.bits_per_byte, decimal(entry.row.bits_per_byte), small, _with_spread(entry.row, spread))
+
+
+def _with_spread(row: Result, spread: float | None) -> str:
+    return digits(row.bits_per_byte) + ("" if spread is None else f" ± {digits(spread)}")
 
 
 def _interval(entry: Entry) -> Cell:
-    bounds = entry.row.bits_per_byte_low, entry.row.bits_per_byte_high
-    return Cell(bounds[0], interval(bounds))
+    low, high = entry.row.bits_per_byte_low, entry.row.bits_per_byte_high
+    return Cell(low, interval((low, high)), digits=f"{digits(low)} to {digits(high)}")
 
 
 def _step(entry: Entry) -> Cell:
     """The difference from the model below, and whether it is one."""
     row = entry.row
-    verdict = {True: "differs", False: "may be chance", None: ""}[differs_from_below(row)]
-    return Cell(row.below_difference, decimal(row.below_difference), "" if row.below_difference is None else verdict)
+    verdict = "" if row.below_difference is None else entry.verdict or ""
+    ends = f", interval {digits(row.below_low)} to {digits(row.below_high)}, p {chance(row.below_p_holm)} (Holm)"
+    more = f"{signed(row.below_difference, 4)}{ends}: {verdict}" if verdict else ""
+    return Cell(row.below_difference, signed(row.below_difference), verdict, more)
+
+
+def machine(row: Result) -> str:
+    """Where a row was fitted: ``cpu, 1 thread``."""
+    threads = "" if row.threads is None else f"{row.threads} thread{'' if row.threads == 1 else 's'}"
+    return ", ".join(filter(None, [row.device, threads]))
 
 
 def _fit(entry: Entry) -> Cell:
     row = entry.row
-    machine = [] if row.device is None else [row.device]
-    machine += [] if row.threads is None else [f"{row.threads} thread{'' if row.threads == 1 else 's'}"]
-    return Cell(row.fit_seconds, duration(row.fit_seconds), ", ".join(machine))
+    on = machine(row)
+    return Cell(row.fit_seconds, duration(row.fit_seconds), on, seconds(row.fit_seconds) + (f" ({on})" if on else ""))
 
 
 def _published(entry: Entry) -> Cell:
@@ -75,7 +120,7 @@ def _published(entry: Entry) -> Cell:
 
 def _seeds(entry: Entry) -> Cell:
     seeds = entry.row.seeds.split()
-    return Cell(len(seeds), ", ".join(seeds) or DASH)
+    return Cell(len(seeds), str(len(seeds)) if seeds else DASH, digits=", ".join(seeds))
 
 
 def _unseen(entry: Entry) -> Cell:
@@ -83,7 +128,8 @@ def _unseen(entry: Entry) -> Cell:
     row = entry.row
     some = row.unseen_byte_fraction is not None and row.unseen_byte_fraction < 1
     bits = row.unseen_bits_per_byte if some else None
-    return Cell(bits, decimal(bits), "" if bits is None else f"{percent(row.unseen_byte_fraction)} % of the bytes")
+    small = "" if bits is None else f"{percent(row.unseen_byte_fraction)} % of the bytes"
+    return Cell(bits, decimal(bits), small, f"{digits(bits)} ({small})")
 
 
 def _agreement(entry: Entry) -> Cell:
@@ -112,7 +158,7 @@ COLUMNS = (
     Column(
         "excess_bits_per_byte", "Excess", "over oracle", _number("excess_bits_per_byte", decimal), "less the oracle"
     ),
-    Column("below", "Step", "from the model below", _step, "paired differences on the same text, Holm-corrected"),
+    Column("below", "Step", "from the one before", _step, "paired differences on the same text, Holm-corrected"),
     Column("nats_per_character", "Nats/char", "", _number("nats_per_character", decimal), f"{SUM}, by characters"),
     Column(
         "perplexity", "Perplexity", "per token", _number("perplexity", lambda x: decimal(x, 2)), "exp of nats a token"
@@ -125,7 +171,9 @@ COLUMNS = (
     Column("seeds", "Seeds", "", _seeds, "the config", more=True),
     Column("tokens_seen", "Tokens seen", "in the fit", _number("tokens_seen", count), "fit.json", more=True),
     Column("flops", "Compute", "operations", _number("flops", _power), "fit.json", more=True),
-    Column("score_seconds", "Score time", "", _number("score_seconds", duration), "evaluation.json", more=True),
+    Column(
+        "score_seconds", "Score time", "", _number("score_seconds", duration, seconds), "evaluation.json", more=True
+    ),
     Column("published", "Published", "", _published, "the config, beside ours", number=False, more=True),
 )
 FACTS = (  # what few rows have: it stands in what a click on a row shows, not in the table
@@ -137,7 +185,7 @@ FACTS = (  # what few rows have: it stands in what a click on a row shows, not i
         "the same sum over held-out documents that are no document of train",
     ),
     Column("made_of", "Made of", "without training", _text("made_of"), "the config", number=False),
-    Column("file_bytes", "File", "bytes", _number("file_bytes", count), "size of the GGUF file"),
+    Column("file_bytes", "File", "bytes", _number("file_bytes", count, _whole), "size of the GGUF file"),
     Column("bits_per_weight", "Bits/weight", "", _number("bits_per_weight", lambda x: decimal(x, 2)), "the file"),
     Column(
         "divergence",
@@ -161,12 +209,17 @@ FACTS = (  # what few rows have: it stands in what a click on a row shows, not i
         "wall time of scoring",
     ),
 )
+GROUP = ("corpus", "split", "category")  # rows that may be ranked together
+Group = tuple[str, ...]
 ALWAYS = ("corpus", "tokenizer", "bits_per_byte")
 
 
 @dataclass(frozen=True)
 class Line:
-    """One row of the table; ``mark`` best, oracle, compressor, failed or nothing; ``bar`` the length of its bar."""
+    """One row of the table; ``mark`` best, oracle, compressor, failed or nothing; ``bar`` the length of its bar.
+
+    ``protocol`` is said under the name where the rows of its text and category have several, and else empty.
+    """
 
     entry: Entry
     mark: str
@@ -175,18 +228,22 @@ class Line:
     command: str
     files: Sequence[str]
     bar: str
+    protocol: str
 
 
 @dataclass(frozen=True)
 class Table:
-    """Columns that some row fills, rows, and the choices of each filter."""
+    """Columns that some row fills, rows, choices of the filters, protocols of the models, machine of all."""
 
     columns: Sequence[Column]
     lines: Sequence[Line]
     filters: Mapping[str, Sequence[str]]
+    protocols: Sequence[str]
+    machine: str
 
 
-FILTERS = {"corpus": "Corpus", "tokenizer": "Tokens", "category": "Category", "family": "Family"}
+FILTERS = {"corpus": "Corpus", "split": "Split", "tokenizer": "Tokens", "category": "Category", "family": "Family"}
+FILTERS |= {"protocol": "Protocol"}
 
 
 def table(run: str, entries: Sequence[Entry]) -> Table:
@@ -196,7 +253,32 @@ def table(run: str, entries: Sequence[Entry]) -> Table:
     best = {row.key for text in by_text(rows) if (row := best_static(text))}
     longest = max((bits for row in rows if _is_finite(bits := row.bits_per_byte)), default=1.0) or 1.0
     choices = {key: sorted({getattr(row, key) for row in rows} - {"-"}) for key in FILTERS}
-    return Table(columns, [_line(run, entry, columns, entry.row.key in best, longest) for entry in entries], choices)
+    mixed = mixed_protocols(rows)
+    lines = [_line(run, entry, columns, entry.row.key in best, longest, mixed) for entry in entries]
+    protocols = sorted({row.protocol for row in rows if row.family not in NOT_ON_THE_LADDER})
+    filters = {key: names for key, names in choices.items() if len(names) > 1}
+    machines = {machine(row) for row in rows if row.fit_seconds is not None}
+    return Table(columns, lines, filters, protocols, machines.pop() if len(machines) == 1 else "")
+
+
+def mixed_protocols(rows: Sequence[Result]) -> set[Group]:
+    """The categories of texts whose models were not all scored under one protocol."""
+    models = [row for row in rows if row.family not in NOT_ON_THE_LADDER]
+    return {key for key, same in groups(models, *GROUP).items() if len({row.protocol for row in same}) > 1}
+
+
+HISTORIES = (
+    (r"stream", "all earlier tokens of its document, as far as the model looks back"),
+    (r"whole", "all earlier tokens of the text, those of other documents too"),
+    (r"stride (\d+) of (\d+)", "windows of {1} tokens that begin {0} apart, each of which scores its last {0}"),
+    (r"disjoint (\d+)", "windows of {0} tokens side by side, and the tokens before it in its window"),
+)
+
+
+def history(protocol: str) -> str:
+    """What a prediction is given under a protocol, in words; nothing for one that is not known."""
+    matches = ((re.fullmatch(pattern, protocol), words) for pattern, words in HISTORIES)
+    return next((words.format(*match.groups()) for match, words in matches if match), "")
 
 
 def _is_finite(value: float | None) -> TypeGuard[float]:
@@ -210,23 +292,24 @@ def _filled(column: Column, entries: Sequence[Entry]) -> bool:
     return any(column.cell(entry).text != DASH for entry in entries)
 
 
-def _line(run: str, entry: Entry, columns: Sequence[Column], best: bool, longest: float) -> Line:
+def _line(
+    run: str, entry: Entry, columns: Sequence[Column], best: bool, longest: float, mixed: Collection[Group]
+) -> Line:
     row = entry.row
     mark = "failed" if row.status != "ok" else "best" if best else "" if entry.is_model else row.family
     cells = [column.cell(entry) for column in columns]
     facts = [*zip(columns, cells, strict=True), *((column, column.cell(entry)) for column in FACTS)]
-    digits = [(column, _digits(cell)) for column, cell in facts if cell.text != DASH]
+    known = [(column, _digits(cell)) for column, cell in facts if cell.text != DASH]
     bar = f"{100 * bits / longest:.2f}" if _is_finite(bits := row.bits_per_byte) else ""
     folders = experiments(run, row)
     command = f"python -m lmstages explain {folders[0]}" if folders else ""
-    return Line(entry, mark, cells, digits, command, files(run, row), bar)
+    protocol = row.protocol if entry.is_model and (row.corpus, row.split, row.category) in mixed else ""
+    return Line(entry, mark, cells, known, command, files(run, row), bar, protocol)
 
 
 def _digits(cell: Cell) -> str:
-    """All digits of a number, an interval as the table has it, and the small line under it."""
-    rounded = isinstance(cell.value, float) and math.isfinite(cell.value) and not cell.text.startswith("[")
-    number = repr(cell.value) if rounded else cell.text
-    return f"{number} ({cell.small})" if cell.small else number
+    """What a click shows of a figure, with the small line under it."""
+    return cell.digits or (f"{cell.text} ({cell.small})" if cell.small else cell.text)
 
 
 def experiments(run: str, row: Result) -> list[str]:

@@ -4,6 +4,7 @@ All text but the passage is made visible here, once; a passage is shown characte
 """
 
 import json
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -41,6 +42,18 @@ class Entry:
     def name(self) -> str:
         """The model as pages call it."""
         return display_name(self.row)
+
+    @property
+    def warnings(self) -> list[str]:
+        """What is doubtful of the row, a sentence each."""
+        return re.split(r"(?<=\.)\s+(?=[A-Z])", self.row.warning) if self.row.warning else []
+
+    @property
+    def verdict(self) -> str | None:
+        """How the row compares with the one before it on the ladder; None where it was not tested."""
+        row = self.row
+        tested = row.below_difference is not None and row.below_p_holm is not None
+        return verdict(row.below_difference or 0.0, row.below_p_holm or 0.0) if tested else None
 
     @property
     def is_model(self) -> bool:
@@ -82,9 +95,9 @@ def best_static(rows: Iterable[Result]) -> Result | None:
     return min(static, key=lambda row: row.bits_per_byte or 0.0, default=None)
 
 
-def differs_from_below(row: Result) -> bool | None:
-    """Whether the row differs from the one before it on the ladder beyond chance; None where it was not tested."""
-    return None if row.below_p_holm is None else row.below_p_holm < LEVEL
+def verdict(difference: float, p: float) -> str:
+    """A difference in bits per byte and its p-value -> better, worse or may be chance."""
+    return "may be chance" if p >= LEVEL else "better" if difference < 0 else "worse"
 
 
 def by_text(rows: Sequence[Result]) -> list[list[Result]]:

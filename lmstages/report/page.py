@@ -9,6 +9,7 @@ import base64
 import hashlib
 import math
 import re
+from dataclasses import dataclass
 from functools import cache
 from importlib import resources
 from typing import Any
@@ -19,7 +20,7 @@ from markupsafe import Markup, escape
 from lmstages.core.visible import all_visible, visible
 from lmstages.report import chapters, columns, passages, sections, tables
 from lmstages.report.embedded import Figures
-from lmstages.report.entries import differs_from_below, entries
+from lmstages.report.entries import entries
 from lmstages.results import formatting
 from lmstages.results.formatting import DASH, MINUS
 from lmstages.results.frame import Results
@@ -44,7 +45,36 @@ def render(results: Results, figures: Figures) -> str:
     }
     constants = {"filters": columns.FILTERS, "legend": passages.legend(), "DASH": DASH, "MINUS": MINUS}
     inline = {"style": _inline("style.css.jinja"), "script": _inline("script.js.jinja")}
-    return _environment().get_template("page.html.jinja").render(run=run, **parts, **constants, **inline)
+    body = _environment().get_template("body.html.jinja").render(run=run, **parts, **constants)
+    page = _environment().get_template("page.html.jinja")
+    return page.render(run=run, body=Markup(body), contents=_contents(body), **inline)  # noqa: S704 - escaped by jinja
+
+
+@dataclass(frozen=True)
+class Heading:
+    """A line of the contents: an anchor, its heading as it stands in the page, and the headings below it."""
+
+    anchor: str
+    heading: Markup
+    parts: list["Heading"]
+
+
+HEADINGS = re.compile(
+    r'<section class="[a-z ]*" id="(?P<section>[^"]*)">\s*<h2>(?P<h2>.*?)</h2>'
+    r'|<h3 id="(?P<part>[^"]*)">(?P<h3>.*?)</h3>',
+    re.DOTALL,
+)
+
+
+def _contents(body: str) -> list[Heading]:
+    """The headings of a page; text of results cannot make one, since it was escaped."""
+    contents: list[Heading] = []
+    for heading in HEADINGS.finditer(body):
+        if heading["section"]:
+            contents.append(Heading(heading["section"], Markup(heading["h2"]), []))  # noqa: S704
+        else:
+            contents[-1].parts.append(Heading(heading["part"], Markup(heading["h3"]), []))  # noqa: S704
+    return contents
 
 
 @cache
@@ -77,6 +107,16 @@ def _prose(text: str) -> Markup:
     return Markup(re.sub(r"\*([^*\s][^*]*)\*", r"<em>\1</em>", marked))  # noqa: S704 - escaped before
 
 
+def _breakable(name: str) -> Markup:
+    """A name that may be broken after an underscore, so that it fits a narrow column."""
+    return Markup(str(escape(name)).replace("_", "_<wbr>"))  # noqa: S704 - escaped before
+
+
+def _slug(text: str) -> str:
+    """A title as part of an anchor: lower case letters and digits, with hyphens between words."""
+    return "-".join(re.findall(r"[a-z0-9]+", text.lower()))
+
+
 def _sorted_by(value: float | None) -> str:
     """A number as JavaScript reads it; empty for none."""
     if value is None or math.isnan(value):
@@ -90,13 +130,15 @@ FILTERS: dict[str, Any] = {
     "count": formatting.count,
     "duration": formatting.duration,
     "interval": formatting.interval,
-    "warned_of": formatting.warned_of,
     "chance": formatting.chance,
     "in_words": formatting.in_words,
     "published_claim": formatting.published_claim,
     "published_value": formatting.published_value,
     "our_value": formatting.our_value,
-    "differs": differs_from_below,
+    "signed": formatting.signed,
+    "history": columns.history,
+    "slug": _slug,
+    "breakable": _breakable,
     "sorted_by": _sorted_by,
     "prose": _prose,
     "pin": _pin,

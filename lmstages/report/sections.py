@@ -10,7 +10,7 @@ from lmstages.core.visible import all_visible, visible
 from lmstages.report import passages
 from lmstages.report.chapters import COUNTS
 from lmstages.report.embedded import EmbeddedFigure, Figures
-from lmstages.report.entries import Entry
+from lmstages.report.entries import Entry, Key
 from lmstages.results.formatting import in_words
 from lmstages.results.frame import Results, groups
 from lmstages.results.schema import SweepPoint
@@ -78,12 +78,12 @@ def _evaluation(entry: Entry, figures: Figures) -> Evaluation:
 
 @dataclass(frozen=True)
 class Sweep:
-    """One swept entry of the config: its figures and its table, a line for each (values of the keys, score)."""
+    """One swept entry of the config: its figures, and a table of (values of the keys, name of the model, score)."""
 
     name: str
     title: str
     keys: Sequence[str]
-    lines: Sequence[tuple[Sequence[str], SweepPoint]]
+    lines: Sequence[tuple[Sequence[str], str, SweepPoint]]
     lowest: float | None
     figures: Sequence[EmbeddedFigure]
     limit: Limit
@@ -92,15 +92,17 @@ class Sweep:
 def sweeps(results: Results, figures: Figures) -> list[Sweep]:
     """Every sweep of the run that has a row."""
     points = {name: same for (name,), same in groups(results.records("sweeps"), "sweep").items()}
-    return [_sweep(name, same, figures) for name, same in points.items()]
+    titles = {row.key: row.title for row in results.rows}
+    return [_sweep(name, same, titles, figures) for name, same in points.items()]
 
 
-def _sweep(name: str, points: Sequence[SweepPoint], figures: Figures) -> Sweep:
+def _sweep(name: str, points: Sequence[SweepPoint], titles: Mapping[Key, str], figures: Figures) -> Sweep:
     keys = [visible(key).replace("_", " ") for key in json.loads(points[0].keys)]
     lowest = min((point.bits_per_byte for point in points if point.bits_per_byte is not None), default=None)
     shown = fewest_bits(points)
     values = [[visible(in_words(value)) for value in json.loads(point.values)] for point in shown]
-    lines = list(zip(values, map(all_visible, shown), strict=True))
+    names = [visible(titles.get((row.corpus, row.tokenizer, row.model, row.split), row.model)) for row in shown]
+    lines = list(zip(values, names, map(all_visible, shown), strict=True))
     limit = Limit(len(shown), len(points), "tables/sweeps.parquet")
     title = f"{visible(name)}: bits per byte over {' and '.join(keys)}"
     return Sweep(visible(name), title, keys, lines, lowest, figures.besides((), sweep=name), limit)

@@ -4,7 +4,6 @@ None is a dash, an infinite number is ∞. Knows rows of ``schema``; imports nei
 """
 
 import math
-import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -93,12 +92,6 @@ def display_name(row: Result) -> str:
     """The model's title, with the model's own name where it has one."""
     plain = row.model == row.type or row.family in NOT_ON_THE_LADDER
     return row.title if plain else f"{row.title} ({row.model})"
-
-
-def warned_of(warning: str | None) -> list[str]:
-    """Sentences of a row's ``warning`` -> what each is about: what stands before its colon."""
-    sentences = re.split(r"(?<=\.) (?=[A-Z])", warning or "")
-    return [sentence.partition(":")[0] for sentence in sentences if sentence]
 
 
 def in_words(value: Any) -> str:
