@@ -82,6 +82,12 @@ def test_a_row_whose_valid_loss_still_falls_says_by_how_much_and_which_key_helps
     assert warned(ensemble, curves=points((3.0, 2.0, 1.5, 1.2, 1.0))) == wanted
 
 
+def test_bits_per_byte_are_those_of_valid_where_its_tokens_are_known():
+    known = [replace(point, valid_bits_per_byte=2 * point.valid / BIT) for point in points((3.0, 2.0, 1.5, 1.2, 1.0))]
+    assert "by 0.200 bits per byte" in warned(network(2.0), curves=known)
+    assert "2.000 bits per byte on valid, 5.000 on test" in warned(network(5.0), curves=known)
+
+
 def test_a_network_that_counts_epochs_is_given_that_key():
     counted = network(hyperparameters='{"epochs": 2}')
     assert "(models.gpt.epochs)" in warned(counted, curves=points((3.0, 2.0, 1.5, 1.2, 1.0)))
