@@ -26,7 +26,7 @@ from lmstages.results.intervals import (
     profile,
 )
 from lmstages.results.rows import _scored, measures
-from lmstages.results.summary import verdict
+from lmstages.results.summary import bits_of_a_nat, verdict
 
 LENGTHS = np.random.default_rng(1).integers(20, 60, 200)  # bytes of each of 200 documents
 ENDS = np.cumsum(LENGTHS)
@@ -322,6 +322,19 @@ def test_learning_curves_have_a_point_for_every_evaluation_of_every_seed(results
     curves = results.table("curves")
     assert set(curves["seed"]) == {0, 1} and set(curves["model"]) == {"mlp"}
     assert (curves.groupby("seed")["step"].is_monotonic_increasing).all()
+
+
+def test_learning_curves_are_in_bits_per_byte_by_the_tokens_and_bytes_of_their_own_split(results):
+    curves, sizes = results.table("curves"), results.table("corpora").set_index("split")["bytes"]
+    for split in ("train", "valid"):
+        tokens = len(np.load(results.folder / f"names/char/tokens/{split}.npy"))
+        bits = curves[split] * tokens / sizes[split] / math.log(2)
+        assert curves[f"{split}_bits_per_byte"].tolist() == pytest.approx(bits.tolist())
+
+
+def test_where_the_tokens_of_a_split_are_not_kept_its_bits_per_byte_are_not_guessed(tmp_path):
+    np.save(tmp_path / "valid.npy", np.zeros(30, np.uint8))
+    assert bits_of_a_nat(tmp_path, "train", 40) is None and bits_of_a_nat(tmp_path, "valid", 0) is None
 
 
 # Infinite figures

@@ -428,6 +428,48 @@ def test_the_terminal_names_what_failed(results: Folder) -> None:
     assert "char, lstm: failed: the loss became NaN" in tables.table_terminal(results())
 
 
+# Warnings
+
+WARNED = replace(
+    GPT,
+    warning="Loses to the bigram: by 0.830 bits per byte; try more steps (models.gpt.steps). Valid loss still falls: by"
+    " 0.072 bits per byte over the last tenth of the steps; more steps would help (models.gpt.steps).",
+)
+
+
+def test_a_warning_is_named_at_its_row_and_said_whole_where_it_is_opened(page: Render) -> None:
+    html = page(ROW, WARNED)
+    row = html.split('<tr class="best"')[1].split("</tr>")[0]
+    labels = re.findall(r'<small class="where warning">(.*?)</small>', row)
+    assert labels == ["Loses to the bigram", "Valid loss still falls"]
+    popover, section = html.split('<div popover id="from-2">')[1], html.split('<details id="model-gpt"')[1]
+    assert f"<dt>Warning</dt><dd>{WARNED.warning}</dd>" in popover.split("</div>")[0]
+    assert f'<p class="warning">{WARNED.warning}</p>' in section.split("</details>")[0]
+    assert 'class="warning"' not in page(ROW) and "<dt>Warning" not in page(ROW)
+
+
+def test_the_terminal_marks_a_row_with_a_warning_and_says_it_once_below(results: Folder) -> None:
+    table = tables.table_terminal(results(ROW, WARNED, replace(WARNED, model="wide", title="Wide")))
+    assert "GPT * †" in table and "Bigram †" not in table
+    words = " ".join(table.split("best static model")[1].split())
+    assert words == f"† char, gpt; char, wide: {WARNED.warning}"
+
+
+def test_markdown_and_latex_mark_a_row_with_a_warning_and_say_it_below(results: Folder) -> None:
+    shown = results(ROW, WARNED)
+    text = tables.table_markdown(shown)
+    assert "| GPT † |" in text and f"\n\n† fables, test, char, gpt: {WARNED.warning}\n" in text
+    latex = tables.table_latex(shown)
+    assert r"GPT\textsuperscript{\dag} & " in latex and r"\footnotesize \dag\ char, gpt: Loses to the bigram" in latex
+    assert "†" not in tables.table_markdown(results(ROW)) and "dag" not in tables.table_latex(results(ROW))
+
+
+@pytest.mark.parametrize("text", HOSTILE)
+def test_a_hostile_warning_is_text_and_nothing_else(page: Render, text: str) -> None:
+    wild, tame = (Page(page(replace(GPT, warning=warning))) for warning in (text, "tame"))
+    assert wild.tags == tame.tags and wild.tags.count("script") == 1
+
+
 # Samples side by side
 
 
@@ -782,7 +824,9 @@ def test_overlap_is_a_table_in_percent_with_its_measure_below(page: Render) -> N
     html = page(corpora=[train, measured])
     assert grid_cells(html, "Overlap of held-out text with train")[-2:] == ["test", "25.0"]
     assert "Near copies<small>%</small>" in html and "Same documents" not in html
-    assert "Length of a window: 50 characters; Near copies are those of: Jaccard &gt;= 0.8." in html
+    assert "Near copies are those of: Jaccard &gt;= 0.8." in html and "Length of a window" not in html
+    windows = page(corpora=[train, replace(measured, overlap_windows=0.5)])
+    assert "Length of a window: 50 characters; Near copies are those of: Jaccard &gt;= 0.8." in windows
 
 
 TRANSFER = {"couples": 493, "withheld": 107, "sees": 1.0, "seen": 0.8415, "unseen": 0.854, "reference_bits": 2.441}
@@ -805,7 +849,7 @@ def test_a_model_that_cannot_see_the_first_word_is_named_and_left_out_of_transfe
     rows = [a_row_of("transfer", **TRANSFER), a_row_of("transfer", **TRANSFER | {"sees": 0.39}, model="bigram", rank=2)]
     html = page(transfer=rows)
     assert "Bigram" not in grid_cells(html, "Near transfer") and "GPT" in grid_cells(html, "Near transfer")
-    assert "Left out, context too short to see the first word of most couples: Bigram." in html
+    assert "Left out, since their context is too short to see the first word of most couples: Bigram." in html
 
 
 @pytest.mark.parametrize(
@@ -826,11 +870,13 @@ def test_a_figure_has_no_more_digits_than_its_interval_resolves(
     assert grids._with_interval(value, (low, high), unit) == wanted
 
 
-def test_what_stands_beside_a_figure_is_under_it_or_below_the_table_where_all_have_the_same(page: Render) -> None:
+def test_what_held_out_text_has_is_a_line_of_its_own_and_said_where_a_row_has_another(page: Render) -> None:
     rows = [a_row_of("novelty", model=name, copy_mean=5.0, copy_mean_of_test=6.0) for name in ("bigram", "gpt")]
-    html = page(novelty=rows)
-    assert "Longest copy, mean, held-out: 6.0 characters" in html and "held-out 6.0" not in html
-    assert "held-out 7.0</small>" in page(novelty=[rows[0], replace(rows[1], copy_mean_of_test=7.0)])
+    html, title = page(novelty=rows), "What is new in the samples"
+    assert grid_cells(html, title)[-2:] == ["Held-out text", "6.0"] and "held-out 6.0" not in html
+    html = page(novelty=[*rows, a_row_of("novelty", model="cache", copy_mean=5.0, copy_mean_of_test=7.0)])
+    assert grid_cells(html, title)[-2:] == ["Held-out text", "6.0"] and html.count("held-out 7.0</small>") == 1
+    assert grid_cells(page(novelty=[a_row_of("novelty", copy_mean=5.0)]), title)[-2:] == ["GPT", "5.0"]
 
 
 def test_overlap_shows_valid_beside_test_and_nothing_of_train(page: Render) -> None:

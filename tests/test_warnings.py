@@ -82,6 +82,12 @@ def test_a_row_whose_valid_loss_still_falls_says_by_how_much_and_which_key_helps
     assert warned(ensemble, curves=points((3.0, 2.0, 1.5, 1.2, 1.0))) == wanted
 
 
+def test_bits_per_byte_are_those_of_valid_where_its_tokens_are_known():
+    known = [replace(point, valid_bits_per_byte=2 * point.valid / BIT) for point in points((3.0, 2.0, 1.5, 1.2, 1.0))]
+    assert "by 0.200 bits per byte" in warned(network(2.0), curves=known)
+    assert "2.000 bits per byte on valid, 5.000 on test" in warned(network(5.0), curves=known)
+
+
 def test_a_network_that_counts_epochs_is_given_that_key():
     counted = network(hyperparameters='{"epochs": 2}')
     assert "(models.gpt.epochs)" in warned(counted, curves=points((3.0, 2.0, 1.5, 1.2, 1.0)))
@@ -162,7 +168,7 @@ def compared(network_cost, **changes):
 def test_a_network_that_loses_to_the_bigram_says_by_how_much_and_what_to_try():
     warning, apart = compared(2.0)
     assert warning == (
-        f"Loses to the bigram by {apart:.3f} bits per byte: try more steps or text (models.mlp.steps,"
+        f"Loses to the bigram: by {apart:.3f} bits per byte; try more steps or text (models.mlp.steps,"
         " models.mlp.learning_rate)."
     )
 
@@ -178,14 +184,14 @@ def test_a_network_that_overfits_is_told_to_take_more_text():
     bigram = row("bigram", 2, family="counts", type="bigram"), scored(1.5, 1)
     rows, differences = tabled(bigram, (row("gpt", 5, hyperparameters='{"keep": "best"}'), scored(2.0, 2)))
     warn(rows, points((9.0, 4.0, 5.0, 6.0)), differences)
-    assert "bits per byte: try more text or a smaller model. Overfits:" in rows[1].warning
+    assert "bits per byte; try more text or a smaller model. Overfits:" in rows[1].warning
 
 
 # Few blocks
 
 
 def test_a_text_of_few_blocks_says_so_at_every_row():
-    for blocks, wanted in ((3, "The text has 3 blocks: no interval"), (8, "rests on 8 blocks of text"), (10, None)):
+    for blocks, wanted in ((3, "Too little text: 3 blocks;"), (8, "the interval rests on 8;"), (10, None)):
         rows = [row("a", 1), row("b", 2)]
         warn_of_blocks(rows, blocks)
         assert all(wanted is None if one.warning is None else wanted in one.warning for one in rows)

@@ -5,6 +5,7 @@ that ``results.schema`` declares. What no row has is left out, and what all rows
 """
 
 import math
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -53,14 +54,16 @@ class Topic:
 class Field:
     """A column of a results table as a grid shows it.
 
-    ``ends`` are the columns of its interval, ``beside`` is a column that is said under the figure, as ``held-out 5.9``.
+    ``ends`` are the columns of its interval; ``beside`` has the same of as much held-out text, which is a line of its
+    own, and is said under the figure where it is another, as samples of another length have it.
     """
 
     name: str
     head: str
     ends: tuple[str, str] | None = None
     shared: bool = False  # said once where all rows have the same
-    beside: tuple[str, str] | None = None  # column, and the word before it
+    beside: str | None = None
+    needs: str | None = None  # a column without which this one says nothing
     unit: str | None = None  # where the schema's own says nothing to a reader
 
 
@@ -80,6 +83,7 @@ class Subject:
     silent: str = ""
 
 
+HELD_OUT = "Held-out text"  # the line of what its own text would have
 LEAST_SEEN = 0.5  # fraction of couples whose first word a model must see to say something of them
 SUBJECTS = (
     Subject(
@@ -91,8 +95,8 @@ SUBJECTS = (
             Field("overlap_documents", "Same documents"),
             Field("overlap_near", "Near copies"),
             Field("overlap_windows", "Same windows"),
-            Field("overlap_window", "Length of a window", shared=True),
-            Field("overlap_measure", "Near copies are those of", shared=True),
+            Field("overlap_window", "Length of a window", shared=True, needs="overlap_windows"),
+            Field("overlap_measure", "Near copies are those of", shared=True, needs="overlap_near"),
         ),
         says_something=lambda row: row.overlap_documents is not None or row.overlap_near is not None,
     ),
@@ -119,8 +123,8 @@ SUBJECTS = (
             Field("new", "New", shared=True),
             Field("in_train", "Copies of train", shared=True),
             Field("recalled", "Held-out documents found", shared=True),
-            Field("copy_mean", "Longest copy, mean", beside=("copy_mean_of_test", "held-out")),
-            Field("distinct_2", "Different pairs", beside=("distinct_2_of_test", "held-out")),
+            Field("copy_mean", "Longest copy, mean", beside="copy_mean_of_test"),
+            Field("distinct_2", "Different pairs", beside="distinct_2_of_test"),
             Field("ended", "Ended by themselves", shared=True),
             Field("samples", "Samples", shared=True),
             Field("unit", "Pairs are of", shared=True),
@@ -155,7 +159,7 @@ SUBJECTS = (
         ),
         ("transfer",),
         says_something=lambda row: row.sees >= LEAST_SEEN,
-        silent="context too short to see the first word of most couples",
+        silent="since their context is too short to see the first word of most couples",
     ),
     Subject(
         "induction",
@@ -227,7 +231,7 @@ def _topic(
 def _without(grid: Grid, subject: Subject, silent: Sequence[Any], names: Names) -> Grid:
     """The grid, and who was left out of it for which reason."""
     left_out = dict.fromkeys(_name(row, names) for row in silent)
-    return replace(grid, without=f"{subject.silent}: {', '.join(left_out)}" if left_out else "")
+    return replace(grid, without=f"{subject.silent}: {'; '.join(left_out)}" if left_out else "")
 
 
 def _model(row: Any) -> tuple[str, str]:
@@ -237,20 +241,33 @@ def _model(row: Any) -> tuple[str, str]:
 def grid(subject: Subject, rows: Sequence[Any], names: Names) -> Grid:
     """Rows of one table -> a line each; columns that no row fills are left out."""
     declared = {column.name: column for column in columns(TABLES[subject.table])}
-    filled = [field for field in subject.fields if any(getattr(row, field.name) is not None for row in rows)]
+    filled = [field for field in subject.fields if _is_filled(field.name, rows) and _is_filled(field.needs, rows)]
     shared = [field for field in filled if field.shared and len({getattr(row, field.name) for row in rows}) == 1]
     units = {field.name: declared[field.name].unit if field.unit is None else field.unit for field in filled}
     shown = [field for field in filled if field not in shared]
     heads = [_head(field, declared, units[field.name]) for field in shown]
-    alike = [field for field in shown if field.beside and len({getattr(row, field.beside[0]) for row in rows}) == 1]
-    lines = [[cell(row, field, units[field.name], field in alike) for field in shown] for row in rows]
+    usual = {field.name: _usual(rows, field.beside) for field in shown if field.beside}
+    lines = [[cell(row, field, units[field.name], usual.get(field.name)) for field in shown] for row in rows]
     identity, leading = _identity(rows, names)
-    notes = [_in_note(field.head, getattr(rows[0], field.name), units[field.name]) for field in shared]
-    for field in alike:
-        column, word = field.beside or ("", "")
-        notes.append(_in_note(f"{field.head}, {word}", getattr(rows[0], column), units[field.name]))
-    note = "; ".join(notes)
+    if any(value is not None for value in usual.values()):
+        leading.append([Cell(None, HELD_OUT), *[Cell(None, DASH)] * (len(identity) - 1)])
+        lines.append([_reference(usual.get(field.name), units[field.name]) for field in shown])
+    note = "; ".join(_in_note(field, getattr(rows[0], field.name), units[field.name]) for field in shared)
     return Grid([*identity, *heads], [[*lead, *line] for lead, line in zip(leading, lines, strict=True)], note)
+
+
+def _usual(rows: Sequence[Any], column: str) -> float | None:
+    """The most frequent figure of held-out text, the first of those; None where there is none."""
+    values = [value for row in rows if (value := getattr(row, column)) is not None]
+    return Counter(values).most_common(1)[0][0] if values else None
+
+
+def _reference(value: float | None, unit: str) -> Cell:
+    return Cell(value, in_unit(value, unit))
+
+
+def _is_filled(column: str | None, rows: Sequence[Any]) -> bool:
+    return column is None or any(getattr(row, column) is not None for row in rows)
 
 
 def _head(field: Field, declared: Mapping[str, Declared], unit: str) -> Head:
@@ -273,15 +290,15 @@ def _name(row: Any, names: Names) -> str:
     return names.get((row.tokenizer, row.model), visible(getattr(row, "title", row.model)))
 
 
-def cell(row: Any, field: Field, unit: str, alone: bool = False) -> Cell:
-    """A figure in the digits of its unit or of its interval; below it the interval, or what stands beside it."""
+def cell(row: Any, field: Field, unit: str, usual: float | None = None) -> Cell:
+    """A figure in the digits of its unit or of its interval; below it the interval, or what held-out text has."""
     value = getattr(row, field.name)
     bounds = [getattr(row, end) for end in field.ends or ()]
     number = value if isinstance(value, int | float) else None
     if bounds and None not in bounds and number is not None:
         return Cell(number, *_with_interval(number, bounds, unit))
-    beside = getattr(row, field.beside[0]) if field.beside and not alone else None
-    small = "" if beside is None or field.beside is None else f"{field.beside[1]} {in_unit(beside, unit)}"
+    beside = getattr(row, field.beside) if field.beside else None
+    small = "" if beside in (None, usual) else f"held-out {in_unit(beside, unit)}"
     return Cell(number, in_unit(value, unit), small)
 
 
@@ -316,9 +333,9 @@ def shown_unit(unit: str) -> str:
     return "%" if unit == "fraction" else unit
 
 
-def _in_note(head: str, value: Any, unit: str) -> str:
+def _in_note(field: Field, value: Any, unit: str) -> str:
     text = in_unit(value, unit)
-    return f"{head}: {text} {shown_unit(unit)}".rstrip()
+    return f"{field.head}: {text} {shown_unit(unit)}".rstrip()
 
 
 def _contrast(name: str, pairs: int, explanation: str) -> Head:

@@ -5,7 +5,7 @@ figure does; CSV has them in its last columns, the terminal shows the time of th
 """
 
 import re
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from io import StringIO
 from typing import TYPE_CHECKING
 
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
 TERMINAL_WIDTH = 100
+MARK = "†"  # after the name of a model that has a warning, which stands below the table
 
 
 # Markdown
@@ -36,13 +37,27 @@ def table_markdown(results: Results) -> str:
     shown["published"] = published_cells(rows, published_by_row(results))
     shown.loc[[row.status != "ok" for row in rows], "published"] = [row.status for row in rows if row.status != "ok"]
     shown = shown.map(markdown_cell)
+    shown["model"] = [f"{cell} {MARK}" if row.warning else cell for row, cell in zip(rows, shown["model"], strict=True)]
     best = {id(best_static(text)) for text in by_text(rows)}
     shown["bits/byte"] = [
         f"**{cell}**" if id(row) in best else cell for row, cell in zip(rows, shown["bits/byte"], strict=True)
     ]
-    return markdown(shown, TEXTS) + (
-        f"\nPublished against reproduced:\n\n{published_markdown(printed)}" if printed else ""
+    warned = "".join(f"{MARK} {markdown_cell(line)}\n\n" for line in warnings_of(rows, with_text=True))
+    return (
+        markdown(shown, TEXTS)
+        + (f"\n{warned.rstrip()}\n" if warned else "")
+        + (f"\nPublished against reproduced:\n\n{published_markdown(printed)}" if printed else "")
     )
+
+
+def warnings_of(rows: Sequence[Result], with_text: bool = False) -> list[str]:
+    """``char, gpt: what to know``, a line for each warning; rows that have the same stand in one line."""
+    lines: dict[str, list[str]] = {}
+    for row in rows:
+        if row.warning:
+            text = f"{row.corpus}, {row.split}, " if with_text else ""
+            lines.setdefault(row.warning, []).append(f"{text}{row.tokenizer}, {row.model}")
+    return [f"{'; '.join(names)}: {warning}" for warning, names in lines.items()]
 
 
 def published_markdown(figures: Sequence[PublishedFigure]) -> str:
@@ -82,6 +97,8 @@ def _latex_table(rows: Sequence[Result]) -> str:
     shown, best = display_frame(rows, display.LATEX).map(latex_text), best_static(rows)
     bits = zip(rows, shown["bits/byte"], strict=True)
     shown["bits/byte"] = [f"\\textbf{{{cell}}}" if row is best else cell for row, cell in bits]
+    marks = zip(rows, shown["model"], strict=True)
+    shown["model"] = [cell + r"\textsuperscript{\dag}" if row.warning else cell for row, cell in marks]
     for index, row in enumerate(rows):
         if row.status != "ok":
             covered = len(shown.columns) - 2
@@ -91,7 +108,8 @@ def _latex_table(rows: Sequence[Result]) -> str:
     caption = f"Bits per byte of {latex_text(f'{rows[0].corpus}, {rows[0].split}')}; lower is better."
     styler = shown.rename(columns=latex_text).style.hide(axis="index")
     text = styler.to_latex(column_format=sides, hrules=True, caption=caption, position_float="centering")
-    return text.replace(f" & {NO_CELL}", "")
+    notes = "".join(rf"\par\footnotesize \dag\ {latex_text(line)}" + "\n" for line in warnings_of(rows))
+    return text.replace(f" & {NO_CELL}", "").replace(r"\end{table}", notes + r"\end{table}")
 
 
 def latex_text(text: str) -> str:
@@ -116,7 +134,7 @@ def table_csv(results: Results) -> str:
 
 
 def table_terminal(results: Results) -> str:
-    """One narrow table for each held-out text, then a line for each model that failed; no colours, no commands."""
+    """One narrow table for each held-out text, then each failure and each warning; no colours, no commands."""
     from rich.console import Console
 
     out = StringIO()
@@ -124,14 +142,18 @@ def table_terminal(results: Results) -> str:
     for rows in by_text(results.rows):
         console.print(_terminal_table(rows), soft_wrap=False)
         _print_failures(console, rows)
+        _print_lines(console, (f"{MARK} {line}" for line in warnings_of(rows)))
     return "".join(line.rstrip() + "\n" for line in out.getvalue().splitlines())
 
 
 def _print_failures(console: "Console", rows: Sequence[Result]) -> None:
-    for row in rows:
-        if row.status != "ok":
-            reason = visible(f"{row.tokenizer}, {row.model}: {row.status}")
-            console.print(reason, markup=False, emoji=False, highlight=False)
+    failed = (row for row in rows if row.status != "ok")
+    _print_lines(console, (f"{row.tokenizer}, {row.model}: {row.status}" for row in failed))
+
+
+def _print_lines(console: "Console", lines: Iterable[str]) -> None:
+    for line in lines:
+        console.print(visible(line), markup=False, emoji=False, highlight=False)
 
 
 def _terminal_table(rows: Sequence[Result]) -> "Table":
@@ -147,7 +169,7 @@ def _terminal_table(rows: Sequence[Result]) -> "Table":
         table.add_column(name, justify="left" if text else "right", no_wrap=not text, overflow="fold")
     for row, cells in zip(rows, shown.itertuples(index=False), strict=True):
         texts = [Text(visible(cell).replace("\n", " ")) for cell in cells]
-        texts[1].append(" *" if row is best else "")
+        texts[1].append((" *" if row is best else "") + (f" {MARK}" if row.warning else ""))
         table.add_row(*texts)
     table.caption, table.caption_justify = Text("* best static model") if best else None, "left"
     return table

@@ -132,8 +132,7 @@ def _figures(experiment: Path, identity: Mapping[str, str]) -> Iterator[str]:
             seeds = f", mean of seeds {row.seeds}" if " " in row.seeds else ""
             bits = decimal(row.bits_per_byte, 4)
             yield f"{row.split}: {bits} bits/byte{seeds}, in {folder / 'results.parquet'}"
-            if row.flag:
-                yield f"  {row.flag}"
+            yield from (f"  {remark}" for remark in (row.flag, row.warning) if remark)
     yield f"{folder / 'results.csv'}, {folder / 'report.html'}"
 
 

@@ -248,6 +248,12 @@ class CurvePoint:
     train: Annotated[float, column("nats/token", "Mean training loss since the point before.")]
     valid: Annotated[float | None, column("nats/token", "Loss on valid, of the weights that would be kept.")]
     learning_rate: Annotated[float, column("", "Learning rate of the last step.")]
+    train_bits_per_byte: Annotated[
+        float | None, column("bits/byte", "train at the tokens per byte of the whole of train; empty where not known.")
+    ] = None
+    valid_bits_per_byte: Annotated[
+        float | None, column("bits/byte", "valid at the tokens per byte of the whole of valid; empty where not known.")
+    ] = None
 
 
 @dataclass(kw_only=True)

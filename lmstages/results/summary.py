@@ -5,8 +5,10 @@ Walks the experiments that the run's section names; ``rows`` makes a row of each
 """
 
 import hashlib
+import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -58,7 +60,7 @@ def all_tables(root: Path, section: Section) -> dict[str, Sequence[Any]]:
     """
     corpora = [text for name, splits in section["evaluate"].items() for text in _corpora(root, name, splits, section)]
     compared = _Compared.of(root, section, corpora)
-    rows, curves = compared.rows, list(_curves(root, compared.rows))
+    rows, curves = compared.rows, list(_curves(root, compared.rows, corpora))
     warnings.warn(rows, curves, compared.differences)
     findings = _findings(root, section, rows)
     inspections = Inspections()
@@ -193,15 +195,40 @@ def _findings(root: Path, section: Section, rows: Sequence[Result]) -> Findings:
     return findings
 
 
-def _curves(root: Path, rows: Sequence[Result]) -> Iterator[CurvePoint]:
+def _curves(root: Path, rows: Sequence[Result], corpora: Sequence[Corpora]) -> Iterator[CurvePoint]:
     """The learning curves of all seeds, once for each experiment."""
     experiments = {(row.corpus, row.tokenizer, row.model): row for row in reversed(rows) if row.status == "ok"}
+    sizes = {(text.corpus, text.split): text.bytes for text in corpora}
+
+    @cache
+    def bits_of(corpus: str, tokenizer: str, split: str) -> float | None:
+        return bits_of_a_nat(root / corpus / tokenizer / "tokens", split, sizes.get((corpus, split), 0))
+
     for row in reversed(experiments.values()):
         for seed in row.seeds.split() if not row.ensemble_of else ():
             where: dict[str, Any] = {"corpus": row.corpus, "tokenizer": row.tokenizer, "model": row.model}
             fit = load_fit(root.joinpath(*where.values(), f"seed{seed}"), ["curve"])
             for point in fit["curve"]:
-                yield CurvePoint(**where, title=row.title, rank=row.rank, seed=int(seed), **point)
+                bits = {
+                    f"{split}_bits_per_byte": _product(point[split], bits_of(row.corpus, row.tokenizer, split))
+                    for split in ("train", "valid")
+                }
+                yield CurvePoint(**where, title=row.title, rank=row.rank, seed=int(seed), **point, **bits)
+
+
+def bits_of_a_nat(folder: Path, split: str, size: int) -> float | None:
+    """Bits per byte of one nat per token of a split: its tokens over its bytes and ln 2.
+
+    None where its tokens are not kept beside the run, or it is empty.
+    """
+    path = folder / f"{split}.npy"
+    if not size or not path.is_file():
+        return None
+    return len(artifacts.load_array(path)) / size / math.log(2)
+
+
+def _product(nats: float | None, bits: float | None) -> float | None:
+    return None if nats is None or bits is None else nats * bits
 
 
 # ---------------------------------------------------------------- the last word

@@ -6,6 +6,8 @@
     falls       the loss on valid still falls when the steps end
     blocks      the held-out text is so short that its interval rests on few blocks, or there is none
 
+What stands before the first colon of a sentence says what is the matter, where there is room for no more.
+
 A curve is judged by means over its last tenth of points (at least one). Rises and falls below a few hundredths of the
 loss say nothing, and what is said of a curve must hold for every seed. Knows rows, curves and differences.
 """
@@ -18,7 +20,7 @@ import numpy as np
 
 from lmstages.results.frame import groups, hyperparameters
 from lmstages.results.schema import Columns, CurvePoint, Difference, Result
-from lmstages.results.statistics import FEWEST_BLOCKS, LEVEL
+from lmstages.results.statistics import FEWEST_BLOCKS, FEWEST_DOCUMENTS, LEAST_CHARACTERS, LEVEL
 
 FEWEST_POINTS = 3  # of a curve that says something of its end
 LEAST_FALL = 0.01  # of the loss, over a tenth of the steps: a smaller fall is not worth more steps
@@ -34,11 +36,15 @@ Key = tuple[str, str, str, str]  # corpus, tokenizer, model, split
 
 @dataclass(frozen=True)
 class Curve:
-    """The learning curve of one seed: (N,) steps, nats per token on train and on valid."""
+    """The learning curve of one seed: (N,) steps, nats per token on train and on valid.
+
+    ``bits_of_a_nat`` is how many bits per byte of valid a nat per token is; None where its tokens are not kept.
+    """
 
     steps: np.ndarray
     train: np.ndarray
     valid: np.ndarray
+    bits_of_a_nat: float | None = None
 
     @property
     def last(self) -> int:
@@ -91,16 +97,21 @@ def by_experiment(points: Sequence[CurvePoint]) -> dict[Experiment, list[Curve]]
     curves: dict[Experiment, list[Curve]] = {}
     for (corpus, tokenizer, model, _), same in groups(points, "corpus", "tokenizer", "model", "seed").items():
         columns = ([getattr(point, name) for point in same] for name in ("step", "train", "valid"))
-        curve = Curve(*(np.array(values, dtype=float) for values in columns))
+        curve = Curve(*(np.array(values, dtype=float) for values in columns), _bits_of_a_nat(same[-1]))
         if len(same) and np.isfinite(curve.valid).all():
             curves.setdefault((corpus, tokenizer, model), []).append(curve)
     return curves
 
 
-def _bits(row: Result, nats_per_token: float) -> float:
-    """Nats per token of valid in bits per byte, if its tokens are as long as those of the row's text."""
+def _bits_of_a_nat(point: CurvePoint) -> float | None:
+    return point.valid_bits_per_byte / point.valid if point.valid and point.valid_bits_per_byte else None
+
+
+def _bits(row: Result, curves: Sequence[Curve], nats_per_token: Sequence[float]) -> float:
+    """Nats per token of valid, one a seed -> their mean in bits per byte; as in the row's text where not known."""
     assert row.tokens and row.bytes, "a row with a curve has scored tokens"
-    return nats_per_token * row.tokens / row.bytes / math.log(2)
+    factor = curves[0].bits_of_a_nat or row.tokens / row.bytes / math.log(2)
+    return float(np.mean(nats_per_token)) * factor
 
 
 def _key(row: Result, key: str) -> str:
@@ -115,7 +126,7 @@ def _falls(row: Result, curves: Sequence[Curve]) -> str | None:
     keys = [key for key in ("steps", "epochs") if key in hyperparameters(row)]
     if not falls or not all(falls) or not keys:
         return None
-    fall = _bits(row, float(np.mean(falls)))
+    fall = _bits(row, curves, falls)
     return (
         f"Valid loss still falls: by {fall:.3f} bits per byte over the last tenth of the steps; more steps would help"
         f" ({_key(row, keys[0])})."
@@ -131,7 +142,7 @@ def _overfits(row: Result, curves: Sequence[Curve]) -> str | None:
     best = hyperparameters(row).get("keep") == "best"
     kept = "the weights of its lowest point were kept" if best else f"the last weights were kept ({_key(row, 'keep')})"
     return (
-        f"Overfits: valid loss was lowest {where} and rose by {_bits(row, float(np.mean(rises))):.3f} bits per byte"
+        f"Overfits: valid loss was lowest {where} and rose by {_bits(row, curves, rises):.3f} bits per byte"
         f" after it, while train loss fell; {kept}."
     )
 
@@ -151,7 +162,7 @@ def _parts(row: Result, rows: Mapping[Key, Result], curves: Sequence[Curve]) -> 
     if other is not None and other.bits_per_byte is not None:
         valid, is_score, margin = other.bits_per_byte, True, _half_width(row) + _half_width(other)
     elif curves:
-        valid, is_score, margin = _bits(row, _kept(row, curves)), False, 2 * _half_width(row)
+        valid, is_score, margin = _bits(row, curves, _kept(row, curves)), False, 2 * _half_width(row)
     else:
         return None
     apart = row.bits_per_byte - valid
@@ -172,9 +183,10 @@ def _half_width(row: Result) -> float:
     return (row.bits_per_byte_high - row.bits_per_byte_low) / 2
 
 
-def _kept(row: Result, curves: Sequence[Curve]) -> float:
+def _kept(row: Result, curves: Sequence[Curve]) -> list[float]:
+    """Nats per token on valid of the weights that each seed kept."""
     best = hyperparameters(row).get("keep") == "best"
-    return float(np.mean([curve.valid[curve.lowest() if best else -1] for curve in curves]))
+    return [float(curve.valid[curve.lowest() if best else -1]) for curve in curves]
 
 
 def _hardness(row: Result, rows: Iterable[Result]) -> float:
@@ -236,18 +248,21 @@ def _loses(row: Result, behind: tuple[Result, float] | None, curves: Sequence[Cu
     keys = [_key(row, key) for key in ("steps", "epochs", "examples", "learning_rate") if key in hyperparameters(row)]
     remedy = "more text or a smaller model" if _overfits(row, curves) else f"more steps or text ({', '.join(keys)})"
     name = "the bigram" if bigram.model == BIGRAM else f"the bigram {bigram.model}"
-    return f"Loses to {name} by {apart:.3f} bits per byte: try {remedy}."
+    return f"Loses to {name}: by {apart:.3f} bits per byte; try {remedy}."
 
 
 # ---------------------------------------------------------------- the text
 
 
 def warn_of_blocks(rows: Iterable[Result], blocks: int) -> None:
-    """Rows of one text, cut into so many blocks."""
+    """Models of one text that is cut into so many blocks."""
     for row in rows if blocks < FEW_BLOCKS else ():
+        if row.family == "oracle":
+            continue
         row.warning = (
-            f"The text has {blocks} block{'' if blocks == 1 else 's'}: no interval and no test without"
-            f" {FEWEST_BLOCKS} (1,000 characters each, or 20 documents)."
+            f"Too little text: {blocks} block{'' if blocks == 1 else 's'}; without {FEWEST_BLOCKS}"
+            f" ({FEWEST_BLOCKS * LEAST_CHARACTERS:,} characters, or {FEWEST_DOCUMENTS} documents) there is neither an"
+            " interval nor a test."
             if blocks < FEWEST_BLOCKS
-            else f"Its interval rests on {blocks} blocks of text, which is few; score more text."
+            else f"Few blocks of text: the interval rests on {blocks}; score more text."
         )
