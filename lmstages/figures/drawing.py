@@ -173,16 +173,6 @@ def look(rank: int) -> dict[str, Any]:
 UNITS = ((1e15, " P"), (1e12, " T"), (1e9, " G"), (1e6, " M"), (1e3, " k"), (0.0, ""))
 
 
-def logarithmic(axis: Any, steps: Sequence[float] = (1,)) -> None:
-    """An axis of decades with ticks at ``steps`` of each, written ``0.01``, ``10 k``, ``1 M``: never as mathematics."""
-    from matplotlib.ticker import LogLocator, NullFormatter
-
-    axis.axes.set(**{f"{axis.axis_name}scale": "log"})
-    axis.set_major_locator(LogLocator(subs=steps, numticks=6))
-    axis.set_major_formatter(lambda value, _: in_units(value))
-    axis.set_minor_formatter(NullFormatter())
-
-
 def in_units(value: float) -> str:
     """``0.01``, ``100``, ``10 k``, ``1.5 M``."""
     size, unit = next((size, unit) for size, unit in UNITS if value >= size)

@@ -72,11 +72,11 @@ def draw_rows(rows: pd.DataFrame, published: pd.DataFrame, lowest: Floor | None)
     for row in _records(rows):
         _draw_row(axes, row, markers[row.tokenizer, row.category], window)
     handles = [sample_of(mark, _label(*pair), hollow=pair[1] != "static") for pair, mark in markers.items()]
-    handles += _draw_published(axes, rows, published, window)
+    linear(axes.xaxis, window.low, window.high)
+    handles += _draw_published(axes, rows, published)
     handles += _draw_floor(axes, lowest, window, len(lines))
     if edge or window.beyond(rows).any():
         handles.append(sample_of(">", "beyond the axis, its number beside it"))
-    linear(axes.xaxis, window.low, window.high)
     axes.set_xlabel("bits per byte of text (lower is better)")
     legend_below(figure, handles)
     return figure
@@ -175,9 +175,10 @@ def arms(row: Any) -> tuple[float, float]:
     return (math.nan, math.nan) if pd.isna(spread) else (float(spread), float(spread))
 
 
-def _draw_published(axes: "Axes", rows: pd.DataFrame, published: pd.DataFrame, window: Window) -> list[Any]:
+def _draw_published(axes: "Axes", rows: pd.DataFrame, published: pd.DataFrame) -> list[Any]:
     """A cross for every figure that somebody printed and that lies on this axis."""
-    marks = [(bits, y) for bits, y in _printed(rows, published) if window.low <= bits <= window.high]
+    low, high = axes.get_xlim()
+    marks = [(bits, y) for bits, y in _printed(rows, published) if low <= bits <= high]
     for bits, height in marks:
         axes.plot(bits, height, "x", color=INK, markersize=6, markeredgewidth=1.2, zorder=4)
     return [sample_of("x", "published")] if marks else []

@@ -1,5 +1,6 @@
 """How a prediction gains from what stands before it: bits per byte by position in the document."""
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -77,6 +78,13 @@ def scored(frame: pd.DataFrame) -> pd.DataFrame:
     return bins.assign(position=np.sqrt(first * np.maximum(as_floats(bins["high"]), first)))
 
 
+def best_of(points: pd.DataFrame, leading: Mapping[str, str]) -> str:
+    """Of what the first of the leading models is the best; nothing where it is alone."""
+    if points["name"].nunique() < 2:
+        return ""
+    return ", the best static model," if "static" in leading.values() else ", the best of all,"
+
+
 def infinite(rows: pd.DataFrame) -> list[str]:
     """The names of models that are infinite in a bin."""
     return [*dict.fromkeys(rows.loc[np.isinf(as_floats(rows["bits_per_byte"])), "name"])]
@@ -93,11 +101,12 @@ def means(bins: pd.DataFrame) -> pd.Series:
 def caption(frame: pd.DataFrame, results: pd.DataFrame) -> str:
     """What a line says, whose lines have names, and the ends of the best one."""
     points, leading = best(frame, results)
-    name = means(points).idxmin()
+    first = [name for name, category in leading.items() if category == "static"] or [*leading]
+    name = means(points)[first].idxmin()
     bits = points.loc[points["name"] == name, "bits_per_byte"]
     sentences = ["Each point is the mean over all tokens that stand equally far into their document."]
     if len(leading) > 1:
-        apart = " of each category" if len({*leading.values()}) > 1 else ""
+        apart = " and category" if len({*leading.values()}) > 1 else ""
         dotted = " (dotted: not static)" if {*leading.values()} - {"static"} else ""
         sentences.append(f"Named is the best model of each family{apart}{dotted}.")
     if pale := points["name"].nunique() - len(leading):
@@ -106,7 +115,8 @@ def caption(frame: pd.DataFrame, results: pd.DataFrame) -> str:
         sentences.append(f"Drawn are {points['name'].nunique()} of {count}.")
     if len(bits) > 1:
         sentences.append(
-            f"{name}, the best of all, goes from {bits.iloc[0]:.2f} at the beginning to {bits.iloc[-1]:.2f} at the end."
+            f"{name}{best_of(points, leading)} goes from {bits.iloc[0]:.2f} at the beginning to {bits.iloc[-1]:.2f} at "
+            "the end."
         )
     every = frame[frame["model"] != "oracle"]
     if without := infinite(every.assign(name=names_with_tokenizer(every))):

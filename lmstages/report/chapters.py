@@ -15,11 +15,12 @@ from lmstages.results.schema import Corpora, Result
 from lmstages.results.selection import Limit
 
 Tables = Mapping[str, Sequence[Any]]
+LADDERS = ("ladder", "ladder_by_bits")  # the same rows in two orders, of which a reader sees one at a time
 COSTS = ("parameters", "compute", "fit_time")
 COUNTS = ("frequencies", "pairs")
 PAIRS = ("differences", "tokenizers")
 PLACED = (
-    *("ladder", *COSTS, *PAIRS, "positions", "learning", *COUNTS),
+    *(*LADDERS, *COSTS, *PAIRS, "positions", "learning", *COUNTS),
     *(name for subject in SUBJECTS for name in subject.figures),
 )  # figures with a place of their own; all others of a corpus close its chapter
 
@@ -97,7 +98,7 @@ def _split(corpus: str, name: str, entries: Sequence[Entry], figures: Figures) -
     return Split(
         name,
         best_static(entry.row for entry in entries),
-        figures.of("ladder", corpus=corpus, split=name),
+        figures.of(*LADDERS, corpus=corpus, split=name),
         figures.of(*COSTS, corpus=corpus, split=name),
         figures.of("positions", corpus=corpus, split=name),
         figures.of(*PAIRS, corpus=corpus, split=name),
