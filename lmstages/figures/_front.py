@@ -165,7 +165,8 @@ def _about_front(line: pd.DataFrame, static: pd.DataFrame, axis: str) -> Iterato
     if len(line) < 2:
         yield f"No static model has fewer bits per byte than {line['name'].iloc[0]}, and none fewer {axis}."
         return
-    yield f"The line joins the static models of which none has fewer bits at no more {axis}: {listed(line['name'], 12)}."
+    names = listed(line["name"], 12)
+    yield f"The line joins the static models that no other beats with fewer bits at no more {axis}: {names}."
     if len(line) < len(static):
         yield "For every full mark above it, one on it is as good or better at no more cost."
 

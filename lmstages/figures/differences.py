@@ -126,6 +126,6 @@ def caption(frame: pd.DataFrame, results: pd.DataFrame) -> str:
         left += f" Without a finite difference in this table, and so empty: {counted(whole - pairs, 'field')}."
     return (
         "Bits per byte of the row less those of the column, over the same blocks of text: blue where the row is "
-        "better, orange where the column is. A dot marks a difference that is significant at 5 % after Holm's correction "
-        f"for all pairs of the text: {different:,} of {counted(pairs, 'pair')}.{left}"
+        "better, orange where the column is. A dot marks a difference that is significant at 5 % after Holm's "
+        f"correction for all pairs of the text: {different:,} of {counted(pairs, 'pair')}.{left}"
     )

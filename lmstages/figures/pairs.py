@@ -34,7 +34,9 @@ def draw(frame: pd.DataFrame) -> "Figure | None":
         axes = figure.add_axes((0.6 / WIDTH, bottom / high, 4.85 / WIDTH, 4.85 / high), anchor="W")
         shades(axes, np.log1p(values.to_numpy()) / most)
         label_fields(axes, list(values.columns), list(values.index))
-        axes.set_title("counted in train" if model == COUNTED else f"expected by {title_of(model)}", loc="left", fontsize=9)
+        axes.set_title(
+            "counted in train" if model == COUNTED else f"expected by {title_of(model)}", loc="left", fontsize=9
+        )
         axes.set(xlabel="next token", ylabel="token")
     return figure
 
@@ -55,7 +57,9 @@ def by_model(frame: pd.DataFrame) -> dict[str, pd.DataFrame]:
 def caption(frame: pd.DataFrame) -> str:
     """The most frequent pair, and how far each network is from the counts."""
     matrices = by_model(frame)
-    sentences = ["A row is a token, a column what follows it; the fuller the colour, the more often, on a logarithmic scale."]
+    sentences = [
+        "A row is a token, a column what follows it; the fuller the colour, the more often, on a logarithmic scale."
+    ]
     counts = matrices.pop(COUNTED, None)
     if counts is not None:
         row, column = (int(index) for index in np.unravel_index(counts.to_numpy().argmax(), counts.shape))

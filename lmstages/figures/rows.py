@@ -12,7 +12,6 @@ import pandas as pd
 from lmstages.config.ladder import MODEL_TYPES
 from lmstages.results.schema import NOT_ON_THE_LADDER
 
-
 ONLINE = "_online"  # end of the name of a model that is evaluated online, in the configs of this project
 
 
