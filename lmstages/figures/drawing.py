@@ -318,7 +318,8 @@ def label_points(axes: "Axes", points: Sequence[tuple[float, float, str]], lines
     """A label beside each point, none upon another, a marker or a line; False, and none drawn, where there is no room.
 
     The limits of the axes must be final. A label away from its point has a fine line to it, which crosses no other
-    label and, where there is room for that, no other point. None is as near to another point as to its own.
+    label and, where there is room for that, no other point. None is as near to another point as to its own, unless a
+    line says whose it is.
     """
     _lay_out(axes)
     unit = axes.figure.dpi / 72  # pixels a point
@@ -326,10 +327,10 @@ def label_points(axes: "Axes", points: Sequence[tuple[float, float, str]], lines
     obstacles = [box for line in lines for box in _boxes(line)]
     texts = [text for _, _, text in points]
     frame = axes.get_window_extent().extents
-    for strict in (True, False):
+    for strictness in (2, 1, 0):
         order = [*range(len(points))]
         for _ in range(TRIES):
-            offsets = _offsets(frame, centres, texts, obstacles, unit, order, strict)
+            offsets = _offsets(frame, centres, texts, obstacles, unit, order, strictness)
             if len(offsets) == len(points):
                 for index, (x, y, text) in enumerate(points):
                     _annotate(axes, text, (x, y), offsets[index])
@@ -347,21 +348,28 @@ def _offsets(
     obstacles: Sequence[Box],
     unit: float,
     order: Sequence[int],
-    strict: bool,
+    strictness: int,
 ) -> dict[int, tuple[float, float]]:
-    """Where each label stands, in points from its own point; as many as there was room for before the first without."""
+    """Where each label stands, in points from its own point; as many as there was room for before the first without.
+
+    ``strictness``: 2, lines cross no marker; 1, they may; 0, they may cross each other, and labels stand by any marker.
+    """
     markers = [_grown((x, y, x, y), 3 * unit) for x, y in centres]
-    written: list[Box] = []  # labels and the fine lines to them
+    labels: list[Box] = []
+    stems: list[Box] = []  # the fine lines to labels
     offsets: dict[int, tuple[float, float]] = {}
     for index in order:
         others = [box for n, box in enumerate(markers) if n != index]
-        taken = [*markers, *obstacles, *(_grown(box, 3 * unit) for box in others), *written]
-        crossed = written + [box for box in others if strict and not _overlap(box, markers[index])]
+        near = [_grown(box, 3 * unit) for box in others] if strictness else []
+        taken = [*markers, *obstacles, *near, *labels, *stems]
+        crossed = labels + (stems if strictness else [])
+        crossed += [box for box in others if strictness > 1 and not _overlap(box, markers[index])]
         for offset, box in _candidates(frame, taken, centres[index], texts[index], unit):
             stem = [*_stem(centres[index], offset, unit)]
-            if not any(_overlap(piece, other) for piece in stem for other in crossed):
+            if (stem or strictness) and not any(_overlap(piece, other) for piece in stem for other in crossed):
                 offsets[index] = offset
-                written += [box, *stem]
+                labels.append(box)
+                stems += stem
                 break
         else:
             return offsets
