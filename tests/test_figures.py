@@ -19,6 +19,7 @@ from lmstages import figures
 from lmstages.config.ladder import LADDER
 from lmstages.core import artifacts
 from lmstages.figures import _front, differences, drawing, embeddings, files, ladder, learning, rows, sweeps
+from lmstages.figures.drawing import INK, look
 from lmstages.results import frame
 from lmstages.results.schema import TABLES, columns
 
@@ -334,8 +335,54 @@ def test_the_axis_begins_near_the_least_number():
     assert 1.8 < axes.get_xlim()[0] < 2.0 and 3.0 < axes.get_xlim()[1] < 3.3
 
 
-def test_no_line_joins_two_models():
-    [axes] = one("ladder", BIGRAM, MLP, GPT).figure.axes
+def spread_out(count):
+    """Rows of which all but the last two are near each other."""
+    near = [
+        model(f"m{n}", 1 + n / 20, rank=n, bits_per_byte_low=0.99 + n / 20, bits_per_byte_high=1.01 + n / 20)
+        for n in range(count)
+    ]
+    return [*near, model("far", 4.0, rank=count), model("unigram", 5.5, rank=count + 1)]
+
+
+@pytest.mark.parametrize("name", ["ladder", "ladder_by_bits"])
+def test_the_axis_ends_where_intervals_can_be_seen_and_what_is_further_off_has_an_arrow_and_its_number(name):
+    drawing = one(name, *spread_out(6))
+    [axes] = drawing.figure.axes
+    low, high = axes.get_xlim()
+    assert low < 0.99 and 1.26 < high < 1.5 and {"4.00", "5.50"} <= {*texts(drawing)}
+    width = axes.get_window_extent().width * 72 / axes.figure.dpi
+    assert 0.02 * width / (high - low) > 5, "an interval of 0.02 bits is five points wide"
+    arrows = [line for line in axes.lines if line.get_marker() == ">"]
+    assert len(arrows) == 2 and all(line.get_xdata()[0] == 0.98 for line in arrows)
+    assert "Beyond the right edge, with an arrow and a number: FAR (far) and UNIGRAM." in drawing.caption
+
+
+def test_an_oracle_far_below_all_rows_stands_at_the_edge_on_a_line_of_its_own():
+    drawing = one("ladder", *spread_out(6), replace(ORACLE, bits_per_byte=0.25))
+    [axes] = drawing.figure.axes
+    assert axes.get_xlim()[0] > 0.9 and "0.25" in texts(drawing)
+    assert [label.get_text() for label in axes.get_yticklabels()][-1] == "oracle"
+    assert "Beyond the left edge, at 0.25, is the code length" in drawing.caption
+    assert "dashed" not in drawing.caption and not any("oracle, " in text for text in texts(drawing))
+
+
+def test_the_ladder_by_bits_stands_from_the_fewest_to_the_most_with_rows_without_a_number_below():
+    endless = model("ngram", math.inf)
+    drawing = one("ladder_by_bits", FAILED, BIGRAM, GPT, endless, MLP)
+    labels = [label.get_text() for label in drawing.figure.axes[0].get_yticklabels()]
+    assert labels == ["GPT", "MLP", "BIGRAM", "NGRAM", "LSTM"]
+    assert drawn("ladder_by_bits", GPT, FAILED) == []
+
+
+def test_a_published_figure_beyond_the_axis_is_not_drawn():
+    printed = row("published", model="m0", measure="bits_per_byte", value=9.0)
+    assert "published" not in texts(one("ladder", *spread_out(6), published=[printed]))
+    assert "published" in texts(one("ladder", *spread_out(6), published=[replace(printed, value=1.1)]))
+
+
+@pytest.mark.parametrize("name", ["ladder", "ladder_by_bits"])
+def test_no_line_joins_two_models(name):
+    [axes] = one(name, BIGRAM, MLP, GPT).figure.axes
     assert all(len({*np.round(line.get_ydata())}) == 1 for line in axes.lines if line.get_linestyle() != "None")
 
 
@@ -359,17 +406,59 @@ def _beaten(point, points):
 def test_only_static_rows_make_the_front():
     better = replace(GPT, model="online", category="online", bits_per_byte=0.5, parameters=10)
     caption = one("parameters", BIGRAM, MLP, GPT, better).caption
-    assert "nobody is better for less: BIGRAM, MLP and GPT." in caption and "Above it" not in caption
+    assert "at no more parameters: BIGRAM, MLP and GPT." in caption and "above it" not in caption
 
 
 def test_what_has_no_cost_is_named_under_the_front():
-    assert "not drawn: UNIFORM." in one("parameters", model("uniform", 6.0, parameters=0), BIGRAM, GPT).caption
+    assert (
+        "Not drawn, since no parameters are counted for them: UNIFORM."
+        in one("parameters", model("uniform", 6.0, parameters=0), BIGRAM, GPT).caption
+    )
 
 
-def test_what_was_made_of_a_fitted_model_does_not_bear_its_cost():
-    rounded = replace(GPT, model="llama_q4", title="Rounded", made_of="gpt", fit_seconds=0.1)
-    assert "so not drawn: Rounded" in one("fit_time", MLP, GPT, rounded).caption
-    assert "Rounded" not in one("parameters", MLP, GPT, rounded).caption.partition("not drawn")[2]
+def test_what_was_made_of_a_fitted_model_is_drawn_at_the_cost_that_it_bears():
+    rounded = replace(GPT, model="llama_q4", title="Rounded", made_of="gpt", fit_seconds=9.1, flops=4e9)
+    drawing = one("fit_time", MLP, GPT, rounded)
+    assert "Rounded" in texts(drawing) and (9.1, 1.5) in _points(drawing)
+    assert "Made of a fitted model, whose cost it bears: Rounded." in drawing.caption
+    assert "Rounded" in texts(one("compute", MLP, GPT, rounded))
+    assert "bears" not in one("parameters", MLP, GPT, rounded).caption
+
+
+def _points(drawing):
+    """Where the marks of a drawing stand."""
+    lines = drawing.figure.axes[0].lines
+    return {(float(line.get_xdata()[0]), float(line.get_ydata()[0])) for line in lines if len(line.get_xdata()) == 1}
+
+
+def test_static_and_online_rows_differ_by_marker():
+    learning_on = replace(GPT, model="ppm_online", title="PPM-D", family="counts", category="online", parameters=300)
+    drawing = one("parameters", BIGRAM, GPT, learning_on)
+    markers = {(line.get_xdata()[0], line.get_marker()) for line in drawing.figure.axes[0].lines}
+    by_cost = {float(cost): marker for cost, marker in markers if marker != "None"}
+    assert len({by_cost[100.0], by_cost[300.0], by_cost[4000.0]}) == 3
+    assert {"counts", "neural", "online"} <= {*texts(drawing)}
+
+
+def test_one_static_row_on_the_front_makes_no_line():
+    drawing = one("parameters", replace(BIGRAM, bits_per_byte=1.0), MLP, GPT)
+    assert "Pareto front" not in texts(drawing)
+    assert "fewer bits per byte than BIGRAM, and none fewer parameters." in drawing.caption
+
+
+def test_a_floor_far_below_the_rows_does_not_press_them_together():
+    near, far = (one("parameters", BIGRAM, MLP, replace(ORACLE, bits_per_byte=bits)) for bits in (1.9, 0.2))
+    assert "The dashed line at 1.90" in near.caption and "oracle, 1.90" in texts(near)
+    assert "Below the panel, at 0.20," in far.caption and "oracle, 0.20" not in texts(far)
+    assert far.figure.axes[0].get_ylim()[0] > 1.8
+
+
+@pytest.mark.parametrize("largest", [101, 150, 900, 3e4, 7e7, 2e13])
+def test_both_axes_of_a_front_have_three_ticks_or_more(largest):
+    [axes] = one("parameters", BIGRAM, replace(MLP, parameters=int(largest))).figure.axes
+    for axis, (low, high) in ((axes.xaxis, axes.get_xlim()), (axes.yaxis, axes.get_ylim())):
+        ticks = [tick for tick in axis.get_majorticklocs() if low <= tick <= high]
+        assert 3 <= len(ticks) <= 10 and len({axis.get_major_formatter()(tick) for tick in ticks}) == len(ticks)
 
 
 def boxes(drawing):
@@ -386,6 +475,30 @@ def test_labels_of_points_never_overlap(count):
     outlines = boxes(drawing)
     assert len(outlines) == count
     assert not any(overlap(a, b) for n, a in enumerate(outlines) for b in outlines[:n])
+
+
+@pytest.mark.parametrize("count", [8, 16])
+def test_no_label_is_struck_through_by_a_line(count):
+    dice = random.Random(count)
+    typed = [model(f"m{n}", 2 + dice.random() / 4, title=f"Model {n}", parameters=100 + n // 2) for n in range(count)]
+    shown = one("parameters", *typed, model("bigram", 4.0, parameters=5))
+    [axes] = shown.figure.axes
+    outlines, unit = boxes(shown), axes.figure.dpi / 72
+    front = [box for line in axes.lines if line.get_linestyle() != "None" for box in drawing._boxes(line)]
+    stems = {
+        at: [
+            *drawing._along(
+                axes.transData.transform(text.xy), axes.transData.transform(text.xy) + unit * np.array(text.xyann)
+            )
+        ]
+        for at, text in enumerate(axes.texts)
+        if text.arrow_patch
+    }
+    assert len(outlines) == count + 1 and stems and front
+    for at, (left, bottom, right, top) in enumerate(outlines):
+        inner = (left + 2, bottom + 4, right - 2, top - 4)
+        others = [box for other, pieces in stems.items() if other != at for box in pieces]
+        assert not any(overlap(inner, box) for box in [*front, *others]), axes.texts[at].get_text()
 
 
 def overlap(a, b):
@@ -406,8 +519,31 @@ def test_positions_show_the_best_eight_and_say_of_how_many():
         for low in (0, 1)
     ]
     drawing = one("positions", *typed)
-    assert "best 8 of 9" in drawing.caption and "M8 (m8) goes from 1.00 at the beginning to 2.00" in drawing.caption
-    assert not any("M0" in text for text in texts(drawing) if text)
+    assert "Drawn are 8 of 9." in drawing.caption
+    assert "M8 (m8), the best static model, goes from 1.00 at the beginning to 2.00" in drawing.caption
+    assert [text for text in texts(drawing) if text.startswith("M")] == ["M8 (m8)"]
+
+
+def bins(name, bits):
+    return [row("positions", model=name, title=name.upper(), low=n, high=n + 1, bits_per_byte=bits + n) for n in (0, 1)]
+
+
+def test_positions_name_the_best_of_each_family_and_category_and_draw_all_others_pale():
+    rows = [BIGRAM, model("ngram", 2.9), model("rnn", 2.4, family="neural"), MLP]
+    rows += [model("cache", 1.0, category="online")]
+    drawing = one("positions", *(b for typed in rows for b in bins(typed.model, typed.bits_per_byte)), results=rows)
+    assert {text for text in texts(drawing) if text.isupper()} == {"MLP", "NGRAM", "CACHE"}
+    assert (
+        "Pale: 2 further models" in drawing.caption and "MLP, the best static model, goes from 2.00" in drawing.caption
+    )
+    pale = [line for line in drawing.figure.axes[0].lines if line.get_alpha()]
+    assert len(pale) == 2 and all(line.get_marker() == "None" for line in pale)
+
+
+def test_a_model_that_is_infinite_at_one_position_is_not_the_best():
+    endless = [bins("gpt", 0.1)[0], replace(bins("gpt", 0.1)[1], bits_per_byte=math.inf)]
+    drawing = one("positions", *bins("mlp", 2.0), *endless, results=[MLP, GPT])
+    assert "infinite at some position: GPT." in drawing.caption and "MLP goes from 2.00" in drawing.caption
 
 
 def test_a_curve_may_have_gaps():
@@ -418,14 +554,38 @@ def test_a_curve_may_have_gaps():
 def test_seeds_are_a_band_about_their_mean():
     wide = [replace(point, seed=1, train=point.train + 1) for point in points()]
     alone, both = (one("learning_of_model", *typed) for typed in (points(), [*points(), *wide]))
-    assert "the band holds them all" in both.caption and "band" not in alone.caption
-    assert len(both.figure.axes[0].collections) == 1 and not alone.figure.axes[0].collections
+    assert "its band holds them all" in both.caption and "band" not in alone.caption
+    assert len(both.figure.axes[0].collections) == 2 and not alone.figure.axes[0].collections
     assert list(both.figure.axes[0].lines[0].get_ydata()) == [4.5, 2.5]
 
 
-def test_the_valid_curve_is_a_perplexity():
-    axes = one("learning_of_model", *points()).figure.axes[1]
-    assert list(axes.lines[0].get_ydata()) == pytest.approx([math.exp(5), math.exp(2.5)])
+def in_bits(point, factor=0.5):
+    return replace(point, train_bits_per_byte=factor * point.train, valid_bits_per_byte=factor * point.valid)
+
+
+def test_learning_is_drawn_in_bits_per_byte_where_they_are_known():
+    drawing = one("learning_of_model", *map(in_bits, points()))
+    train, valid = drawing.figure.axes[0].lines
+    assert list(train.get_ydata()) == [2.0, 1.0] and list(valid.get_ydata()) == [2.5, 1.25]
+    assert drawing.figure.axes[0].get_ylabel() == "bits per byte\n(lower is better)"
+    assert drawing.caption == "Held-out text is lowest at step 2: 1.25 bits per byte."
+    assert "GPT" in texts(one("learning", *map(in_bits, points())))
+
+
+def test_learning_without_the_bytes_of_a_token_stays_in_nats_and_says_so():
+    for name in ("learning", "learning_of_model"):
+        partly = one(name, *map(in_bits, points()[:1]), *points()[1:])
+        assert "nats per token" in partly.caption and "not known here" in partly.caption
+        assert "bits" not in partly.figure.axes[0].get_ylabel()
+
+
+def test_a_model_has_one_colour_in_every_figure():
+    curve, place = [in_bits(replace(point, rank=GPT.rank)) for point in points()], {"rank": GPT.rank}
+    seen = [replace(b, **place) for b in bins("gpt", 1.0)]
+    drawings = [one("learning", *curve), one("learning_of_model", *curve), one("positions", *seen, results=[GPT])]
+    drawings += [one("ladder", GPT), one("parameters", GPT, GPT)]
+    colours = {line.get_color() for drawing in drawings for line in drawing.figure.axes[0].lines}
+    assert colours - {INK} == {look(GPT.rank)["color"]}
 
 
 def test_what_learns_by_heart_is_named_and_nothing_else():

@@ -477,7 +477,7 @@ def test_differences_stand_in_view_on_a_phone(phone: Any) -> None:
 
 
 def test_the_ladder_is_not_cut_on_a_phone(phone: Any) -> None:
-    code = "return [...document.querySelectorAll('figure[data-figure=ladder] .scroll')]"
+    code = "return [...document.querySelectorAll('figure[data-figure^=ladder] .scroll')]"
     assert set(script(phone, code + ".map(one => one.scrollWidth - one.clientWidth)")) == {0}
 
 

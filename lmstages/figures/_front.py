@@ -13,11 +13,11 @@ from lmstages.figures.drawing import (
     label_points,
     legend_below,
     level,
-    logarithmic,
+    logarithmic_between,
     look,
     sample_of,
 )
-from lmstages.figures.rows import as_floats, floor, listed, models_of, names_with_tokenizer, with_score
+from lmstages.figures.rows import Floor, as_floats, floor, listed, models_of, names_with_tokenizer, with_score
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -27,6 +27,9 @@ BY = ("corpus", "split")
 COLUMNS = ("tokenizer", "model", "title", "family", "category", "rank", "bits_per_byte", "made_of")
 MOST_NAMES = 100  # points that are named, with a key below where there is no room; of more those on the front
 FAMILIES = ("counts", "neural", "mixture", "pretrained")
+OTHERS = "DPX*hdp"  # hollow marks of the categories that are not static, in the order of CATEGORIES
+CATEGORIES = ("online", "bound", "pretrained", "reported")
+NEAR = 0.35  # of the span of the rows, on a log scale: a floor further below the best one is not drawn
 
 
 def front(frame: pd.DataFrame, cost: str, axis: str) -> "Figure | None":
@@ -35,11 +38,9 @@ def front(frame: pd.DataFrame, cost: str, axis: str) -> "Figure | None":
     if len(rows) < 2:
         return None
     figure, axes = canvas(4.4, grid="both")
-    lowest = floor(frame)
+    lowest = near_floor(frame, rows)
     scale = _set_limits(axes, rows, cost, [lowest.bits] if lowest else [])
-    handles = [_draw_family(axes, rows, cost, family) for family in families(rows) if family in {*rows["family"]}]
-    if (rows["category"] != "static").any():
-        handles.append(sample_of("o", "hollow: not static", hollow=True))
+    handles = [handle for mark in marks(rows) if (handle := _draw_mark(axes, rows, cost, *mark))]
     handles += _draw_front(axes, on_front(rows, cost), cost)
     if lowest:
         level(axes, lowest.bits, f"{lowest.name}, {lowest.bits:.2f}")
@@ -50,16 +51,24 @@ def front(frame: pd.DataFrame, cost: str, axis: str) -> "Figure | None":
     return figure
 
 
+def near_floor(frame: pd.DataFrame, rows: pd.DataFrame) -> Floor | None:
+    """The floor, where it is so near to the best row that it does not press all rows into one half of the panel."""
+    lowest, bits = floor(frame), as_floats(rows["bits_per_byte"])
+    if lowest is None or lowest.bits <= 0 or bits.min() <= 0:
+        return None
+    near = bits.max() == bits.min() or (bits.min() / lowest.bits) <= (bits.max() / bits.min()) ** NEAR
+    return lowest if near else None
+
+
 def priced(frame: pd.DataFrame, cost: str) -> pd.DataFrame:
     """The models with a finite score and a cost above zero, with a name each.
 
-    What was made from a fitted model has its parameters, but not the cost of that fit, and is left out elsewhere.
+    What was made from fitted models bears the cost of their fits.
     """
     rows = models_of(frame)
     rows["name"] = names_with_tokenizer(rows)
     rows = with_score(with_score(rows), cost)
-    own = (cost == "parameters") | rows["made_of"].isna()
-    return rows[(as_floats(rows[cost]) > 0) & own].reset_index(drop=True)
+    return rows[as_floats(rows[cost]) > 0].reset_index(drop=True)
 
 
 def on_front(rows: pd.DataFrame, cost: str) -> pd.DataFrame:
@@ -78,32 +87,36 @@ def pareto(points: Sequence[tuple[float, float]]) -> list[int]:
     return indices
 
 
-def families(rows: pd.DataFrame) -> list[str]:
-    """All families, so that each has the same marker in every drawing."""
-    return [*dict.fromkeys([*FAMILIES, *sorted({*rows["family"]})])]
+def marks(rows: pd.DataFrame) -> list[tuple[str, str, str]]:
+    """(family, category, marker) of what occurs: static rows by their family, all others by their category."""
+    families = [*dict.fromkeys([*FAMILIES, *sorted({*rows["family"]})])]
+    categories = [*dict.fromkeys([*CATEGORIES, *sorted({*rows["category"]} - {"static"})])]
+    static = [(family, "static", MARKERS[index % len(MARKERS)]) for index, family in enumerate(families)]
+    others = [("", category, OTHERS[index % len(OTHERS)]) for index, category in enumerate(categories)]
+    return [*static, *others]
 
 
 def _set_limits(axes: "Axes", rows: pd.DataFrame, cost: str, levels: Sequence[float]) -> str:
     """Both axes from the data, with room for labels."""
     costs, bits = as_floats(rows[cost]), [*as_floats(rows["bits_per_byte"]), *levels]
-    logarithmic(axes.xaxis, (1,) if costs.max() > 100 * costs.min() else (1, 2, 5))
-    room = (costs.max() / costs.min()) ** 0.08 * 1.3
-    axes.set_xlim(costs.min() / room, costs.max() * room)
+    logarithmic_between(axes.xaxis, float(costs.min()), float(costs.max()), 0.1)
     return bits_axis(axes.yaxis, bits)
 
 
-def _draw_family(axes: "Axes", rows: pd.DataFrame, cost: str, family: str) -> Any:
-    marker = MARKERS[families(rows).index(family) % len(MARKERS)]
-    for row in rows[rows["family"] == family].to_dict("records"):
+def _draw_mark(axes: "Axes", rows: pd.DataFrame, cost: str, family: str, category: str, marker: str) -> Any:
+    """The points of one mark -> its entry of the legend; None where there are none."""
+    members = rows[(rows["category"] == category) & ((rows["family"] == family) | (family == ""))]
+    for row in members.to_dict("records"):
         colour = look(row["rank"])["color"]
-        fill = colour if row["category"] == "static" else "none"
-        point = {"marker": marker, "color": colour, "markerfacecolor": fill, "linestyle": "", "zorder": 3}
-        axes.plot(row[cost], row["bits_per_byte"], **point)
-    return sample_of(marker, family)
+        fill = colour if category == "static" else "none"
+        size = 5 if category == "static" else 6.5  # to be seen around a full mark at the same place
+        point = {"marker": marker, "markersize": size, "color": colour, "markerfacecolor": fill, "zorder": 3}
+        axes.plot(row[cost], row["bits_per_byte"], linestyle="", **point)
+    return sample_of(marker, family or category, hollow=category != "static") if len(members) else None
 
 
 def _draw_front(axes: "Axes", line: pd.DataFrame, cost: str) -> Sequence[Any]:
-    if not len(line):
+    if len(line) < 2:
         return []
     style: Any = {"where": "post", "color": INK, "linewidth": 1, "alpha": 0.6, "label": "Pareto front", "zorder": 1}
     return axes.step(as_floats(line[cost]), as_floats(line["bits_per_byte"]), **style)
@@ -113,27 +126,49 @@ def _label(axes: "Axes", rows: pd.DataFrame, cost: str, handles: list[Any]) -> N
     """A name beside each point; where there is no room for all names, numbers with a key below."""
     named = rows if len(rows) <= MOST_NAMES else on_front(rows, cost)
     points = [(float(row[cost]), float(row["bits_per_byte"]), row["name"]) for row in named.to_dict("records")]
-    if label_points(axes, points, axes.lines[-2:]):
+    if label_points(axes, points, _lines(axes)):
         return
     key = [sample_of("", f"{number} {name}") for number, (_, _, name) in enumerate(points, start=1)]
     axes.figure.legends.clear()
     axes.figure.set_figheight(axes.figure.get_figheight() + 0.16 * len(key) / 3)  # type: ignore[union-attr]
     legend_below(axes.figure, [*handles, *key], columns=3)
-    label_points(axes, [(x, y, str(number)) for number, (x, y, _) in enumerate(points, start=1)], axes.lines[-2:])
+    label_points(axes, [(x, y, str(number)) for number, (x, y, _) in enumerate(points, start=1)], _lines(axes))
+
+
+def _lines(axes: "Axes") -> list[Any]:
+    """The front and the level, on which no label may lie."""
+    return [line for line in axes.lines if line.get_linestyle() != "None"]
 
 
 def front_caption(frame: pd.DataFrame, cost: str, axis: str) -> str:
-    """Who is on the front, and who cannot be drawn."""
+    """Who is on the front, what the dashed line is, and who cannot be drawn."""
     rows = priced(frame, cost)
     line, static = on_front(rows, cost), rows[rows["category"] == "static"]
-    sentences = [f"On the line nobody is better for less: {listed(line['name'], 12)}."] if len(line) else []
-    if len(line) < len(static):
-        sentences.append("Above it something cheaper predicts as well.")
+    sentences = [*_about_front(line, static, axis)]
     if len(rows) > MOST_NAMES:
-        sentences.append("Only marks on the line have names.")
-    if len(static) < len(rows):
-        sentences.append("Hollow marks are not ranked with it.")
+        sentences.append("Only these have names.")
+    if others := sorted({*rows["category"]} - {"static"}):
+        sentences.append(f"Hollow marks ({listed(others)}) are not ranked with the full ones.")
+    if lowest := floor(frame):
+        drawn = near_floor(frame, rows) is not None
+        where = f"The dashed line at {lowest.bits:.2f}" if drawn else f"Below the panel, at {lowest.bits:.2f},"
+        sentences.append(f"{where} is {lowest.meaning}.")
+    if len(made := rows.loc[rows["made_of"].notna(), "name"]) and cost != "parameters":
+        sentences.append(f"Made of a fitted model, whose cost it bears: {listed(made)}.")
     return " ".join([*sentences, *_absent(frame, rows, axis)])
+
+
+def _about_front(line: pd.DataFrame, static: pd.DataFrame, axis: str) -> Iterator[str]:
+    """What follows from the front of the static rows; nothing where there are not two of them."""
+    if len(static) < 2:
+        return
+    if len(line) < 2:
+        yield f"No static model has fewer bits per byte than {line['name'].iloc[0]}, and none fewer {axis}."
+        return
+    names = listed(line["name"], 12)
+    yield f"The line joins the static models that no other beats with fewer bits at no more {axis}: {names}."
+    if len(line) < len(static):
+        yield "For every full mark above it, one on it is as good or better at no more cost."
 
 
 def _absent(frame: pd.DataFrame, drawn: pd.DataFrame, axis: str) -> Iterator[str]:
@@ -141,8 +176,8 @@ def _absent(frame: pd.DataFrame, drawn: pd.DataFrame, axis: str) -> Iterator[str
     every = models_of(frame)
     every["name"] = names_with_tokenizer(every)
     left = every[~every["name"].isin(drawn["name"])]
-    made, other = (left.loc[left["made_of"].notna() == made, "name"] for made in (True, False))
-    if len(made):
-        yield f"Made from a fitted model, whose cost it does not bear, and so not drawn: {listed(made)}."
-    if len(other):
-        yield f"Without a finite score or {axis}, and so not drawn: {listed(other, 12)}."
+    scored = with_score(left)["name"]
+    if len(scored):
+        yield f"Not drawn, since no {axis} are counted for them: {listed(scored, 12)}."
+    if len(unscored := left.loc[~left["name"].isin(scored), "name"]):
+        yield f"Not drawn, without a finite score: {listed(unscored, 12)}."

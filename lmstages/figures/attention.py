@@ -63,7 +63,9 @@ def text_of(frame: pd.DataFrame) -> str:
 
 def caption(frame: pd.DataFrame, induction: pd.DataFrame) -> str:
     """What the maps show, and whether the model copies what it has seen before."""
-    scale = "The beginning of held-out text, one map a head; the shade is the root of the weight, so that little shows."
+    scale = (
+        "The beginning of held-out text, one map a head; the shade is the root of the weight, so that small ones show."
+    )
     key = ["corpus", "tokenizer", "model"]
     measured = induction.merge(frame[key][:1], on=key)
     if not len(measured):

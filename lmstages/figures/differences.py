@@ -52,7 +52,7 @@ def draw(frame: pd.DataFrame, results: pd.DataFrame) -> "Figure | None":
 
 def _draw(axes: "Axes", labels: list[str], values: np.ndarray, p: np.ndarray) -> None:
     """Fields as full as the root of the difference; a dot where it is significant."""
-    shades(axes, np.sign(values) * np.sqrt(np.abs(values)))
+    shades(axes, -np.sign(values) * np.sqrt(np.abs(values)))
     rows, columns = np.nonzero(p < LEVEL)
     axes.plot(columns, rows, linestyle="", marker=".", markersize=2.5, color=INK)
     label_fields(axes, labels, labels)
@@ -65,7 +65,7 @@ def _draw_key(figure: "Figure", most: float) -> None:
     """The scale of colours, in the empty corner above the first triangle."""
     high = figure.get_figheight()
     axes = figure.add_axes((3.75 / WIDTH, (high - 0.95) / high, 1.6 / WIDTH, 0.14 / high))
-    shades(axes, np.linspace(-1, 1, 64)[None])
+    shades(axes, np.linspace(1, -1, 64)[None])
     axes.set_aspect("auto")
     steps = np.array([-1, -0.25, 0, 0.25, 1])
     ticks = 31.5 + 31.5 * np.sign(steps) * np.sqrt(np.abs(steps))
@@ -121,8 +121,11 @@ def caption(frame: pd.DataFrame, results: pd.DataFrame) -> str:
     different = sum(int((p < LEVEL).sum()) for _, _, p in groups)
     largest = _rows(frame, results)["category"].value_counts().max()
     left = f" Drawn are the best {MOST} rows of each category." if largest > MOST else ""
+    whole = sum(len(labels) * (len(labels) - 1) // 2 for labels, _, _ in groups)
+    if whole > pairs:
+        left += f" Without a finite difference in this table, and so empty: {counted(whole - pairs, 'field')}."
     return (
-        "Bits per byte of the row less those of the column, over the same blocks of text: orange where the row is "
-        "better, blue where the column is. A dot marks a difference that is significant at 5 % after Holm's correction "
-        f"for all pairs of the text: {different:,} of {counted(pairs, 'pair')}.{left}"
+        "Bits per byte of the row less those of the column, over the same blocks of text: blue where the row is "
+        "better, orange where the column is. A dot marks a difference that is significant at 5 % after Holm's "
+        f"correction for all pairs of the text: {different:,} of {counted(pairs, 'pair')}.{left}"
     )

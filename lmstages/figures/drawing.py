@@ -173,20 +173,10 @@ def look(rank: int) -> dict[str, Any]:
 UNITS = ((1e15, " P"), (1e12, " T"), (1e9, " G"), (1e6, " M"), (1e3, " k"), (0.0, ""))
 
 
-def logarithmic(axis: Any, steps: Sequence[float] = (1,)) -> None:
-    """An axis of decades with ticks at ``steps`` of each, written ``0.01``, ``10 k``, ``1 M``: never as mathematics."""
-    from matplotlib.ticker import LogLocator, NullFormatter
-
-    axis.axes.set(**{f"{axis.axis_name}scale": "log"})
-    axis.set_major_locator(LogLocator(subs=steps, numticks=6))
-    axis.set_major_formatter(lambda value, _: in_units(value))
-    axis.set_minor_formatter(NullFormatter())
-
-
 def in_units(value: float) -> str:
     """``0.01``, ``100``, ``10 k``, ``1.5 M``."""
     size, unit = next((size, unit) for size, unit in UNITS if value >= size)
-    return f"{value / (size or 1):g}{unit}"
+    return f"{value / (size or 1):.4g}{unit}"
 
 
 def bits_axis(axis: Any, values: Iterable[float]) -> str:
@@ -197,10 +187,18 @@ def bits_axis(axis: Any, values: Iterable[float]) -> str:
         room = 0.06 * (high - low) or 1.0
         axis.axes.set(**{f"{axis.axis_name}lim": (low - room, high + room)})
         return "lower is better"
-    room = (high / low) ** 0.05 * 1.005
-    axis.axes.set(**{f"{axis.axis_name}scale": "log", f"{axis.axis_name}lim": (low / room, high * room)})
-    _ticks_between(axis, low / room, high * room)
+    logarithmic_between(axis, low, high, 0.05)
     return "log scale, lower is better"
+
+
+def logarithmic_between(axis: Any, low: float, high: float, room: float) -> None:
+    """A logarithmic axis from the least to the largest number, with ``room`` (a fraction of it) at both ends.
+
+    It has three ticks or more, at round numbers, written ``0.01``, ``10 k``, ``1 M``.
+    """
+    factor = (high / low) ** room * 1.005
+    axis.axes.set(**{f"{axis.axis_name}scale": "log", f"{axis.axis_name}lim": (low / factor, high * factor)})
+    _ticks_between(axis, low / factor, high * factor)
 
 
 def _ticks_between(axis: Any, low: float, high: float) -> None:
@@ -214,9 +212,28 @@ def _ticks_between(axis: Any, low: float, high: float) -> None:
             break
     else:
         ticks = [tick for tick in MaxNLocator(5).tick_values(low, high) if low <= tick <= high]
-    axis.set_major_locator(FixedLocator(ticks))
+    axis.set_major_locator(FixedLocator(ticks[:: -(-len(ticks) // 8)]))
     axis.set_minor_locator(NullLocator())
+    axis.set_major_formatter(lambda value, _: in_units(value))
+
+
+def linear(axis: Any, low: float, high: float) -> None:
+    """An axis of equal steps from ``low`` to ``high``, with a little room at both ends."""
+    from matplotlib.ticker import MaxNLocator
+
+    room = 0.045 * (high - low) or 0.5
+    axis.axes.set(**{f"{axis.axis_name}lim": (low - room, high + room)})
+    axis.set_major_locator(MaxNLocator(6))
     axis.set_major_formatter(lambda value, _: f"{value:.4g}")
+
+
+def beyond(axes: "Axes", y: float, text: str, on_left: bool = False, **style: Any) -> None:
+    """An arrow at an edge of the panel, for a number that lies beyond it, and the number beside the arrow."""
+    transform = axes.get_yaxis_transform()
+    marker, x, side = ("<", 0.02, "left") if on_left else (">", 0.98, "right")
+    axes.plot(x, y, linestyle="", marker=marker, markersize=4, transform=transform, zorder=3, **style)
+    where: Any = {"ha": side, "va": "center", "fontsize": 8, "transform": transform}
+    axes.text(x + (0.025 if on_left else -0.025), y, text, **where)
 
 
 def list_models(axes: "Axes", names: Sequence[str]) -> None:
@@ -291,33 +308,72 @@ def width_of(text: str) -> float:
 # ---------------------------------------------------------------- labels beside points
 
 Box = tuple[float, float, float, float]  # left, bottom, right, top, in pixels
-DISTANCES = (5.0, 9.0, 14.0, 20.0, 28.0, 38.0, 50.0, 64.0)  # points from a marker to its label
-ANGLES = np.deg2rad([0, 180, 30, -30, 150, -150, 60, -60, 120, -120, 90, -90])
+DISTANCES = (5.0, 9.0, 14.0, 20.0, 28.0, 38.0, 50.0, 64.0, 80.0, 100.0)  # points from a marker to its label
+TRIES = 24  # orders in which labels choose their places
+ANGLES = np.deg2rad([0, 180, *(turn * a for a in (15, 30, 45, 60, 75) for turn in (1, -1)), 90, -90])
+ANGLES = np.concatenate([ANGLES[:2], *([a, np.pi - a] for a in ANGLES[2:-2]), ANGLES[-2:]])  # to the right, to the left
 
 
 def label_points(axes: "Axes", points: Sequence[tuple[float, float, str]], lines: Sequence[Any] = ()) -> bool:
     """A label beside each point, none upon another, a marker or a line; False, and none drawn, where there is no room.
 
-    The limits of the axes must be final; ``lines`` are upright or level. A label away from its point has a fine line to
-    it, and none is as near to another point as to its own.
+    The limits of the axes must be final. A label away from its point has a fine line to it, which crosses no other
+    label and, where there is room for that, no other point. None is as near to another point as to its own, unless a
+    line says whose it is.
     """
     _lay_out(axes)
     unit = axes.figure.dpi / 72  # pixels a point
     centres: Any = [axes.transData.transform(point[:2]) for point in points]
+    obstacles = [box for line in lines for box in _boxes(line)]
+    texts = [text for _, _, text in points]
+    frame = axes.get_window_extent().extents
+    for strictness in (2, 1, 0):
+        order = [*range(len(points))]
+        for _ in range(TRIES):
+            offsets = _offsets(frame, centres, texts, obstacles, unit, order, strictness)
+            if len(offsets) == len(points):
+                for index, (x, y, text) in enumerate(points):
+                    _annotate(axes, text, (x, y), offsets[index])
+                return True
+            without_room = next(index for index in order if index not in offsets)
+            order.remove(without_room)
+            order.insert(0, without_room)  # it has the first choice of a place when all begin again
+    return False
+
+
+def _offsets(
+    frame: Sequence[float],
+    centres: Any,
+    texts: Sequence[str],
+    obstacles: Sequence[Box],
+    unit: float,
+    order: Sequence[int],
+    strictness: int,
+) -> dict[int, tuple[float, float]]:
+    """Where each label stands, in points from its own point; as many as there was room for before the first without.
+
+    ``strictness``: 2, lines cross no marker; 1, they may; 0, they may cross each other, and labels stand by any marker.
+    """
     markers = [_grown((x, y, x, y), 3 * unit) for x, y in centres]
-    taken = [*markers, *(box for line in lines for box in _boxes(line))]
-    offsets = []
-    for index, (centre, (_, _, text)) in enumerate(zip(centres, points, strict=True)):
-        others = [_grown(box, 3 * unit) for box in markers[:index] + markers[index + 1 :]]
-        candidates = _candidates(axes.get_window_extent().extents, [*taken, *others], centre, text, unit)
-        offset, box = next(candidates, (None, None))
-        if offset is None or box is None:
-            return False
-        offsets.append(offset)
-        taken.append(box)
-    for (x, y, text), offset in zip(points, offsets, strict=True):
-        _annotate(axes, text, (x, y), offset)
-    return True
+    labels: list[Box] = []
+    stems: list[Box] = []  # the fine lines to labels
+    offsets: dict[int, tuple[float, float]] = {}
+    for index in order:
+        others = [box for n, box in enumerate(markers) if n != index]
+        near = [_grown(box, 3 * unit) for box in others] if strictness else []
+        taken = [*markers, *obstacles, *near, *labels, *stems]
+        crossed = labels + (stems if strictness else [])
+        crossed += [box for box in others if strictness > 1 and not _overlap(box, markers[index])]
+        for offset, box in _candidates(frame, taken, centres[index], texts[index], unit):
+            stem = [*_stem(centres[index], offset, unit)]
+            if (stem or strictness) and not any(_overlap(piece, other) for piece in stem for other in crossed):
+                offsets[index] = offset
+                labels.append(box)
+                stems += stem
+                break
+        else:
+            return offsets
+    return offsets
 
 
 def _lay_out(axes: "Axes") -> None:
@@ -331,10 +387,19 @@ def _grown(box: Box, by: float) -> Box:
 
 
 def _boxes(line: Any) -> Iterator[Box]:
-    """The upright and level pieces of a drawn line, as narrow boxes."""
+    """The pieces of a drawn line, as narrow boxes."""
     corners = line.get_transform().transform_path(line.get_path()).vertices
-    for (left, bottom), (right, top) in pairwise(corners):
-        yield _grown((min(left, right), min(bottom, top), max(left, right), max(bottom, top)), 2)
+    for one, two in pairwise(corners):
+        yield from _along(one, two)
+
+
+def _along(one: Sequence[float], two: Sequence[float]) -> Iterator[Box]:
+    """Narrow boxes along a straight line between two points; one box where it is upright or level."""
+    (left, bottom), (right, top) = one, two
+    pieces = max(1, int(min(abs(right - left), abs(top - bottom)) // 6))
+    ends = [*zip(np.linspace(left, right, pieces + 1), np.linspace(bottom, top, pieces + 1), strict=True)]
+    for (x, y), (next_x, next_y) in pairwise(ends):
+        yield _grown((min(x, next_x), min(y, next_y), max(x, next_x), max(y, next_y)), 2)
 
 
 def _candidates(
@@ -352,11 +417,22 @@ def _candidates(
             yield (across, up), box
 
 
+def _stem(centre: Sequence[float], offset: tuple[float, float], unit: float) -> Iterator[Box]:
+    """Narrow boxes along the fine line from a point to its label, in pixels; none where the label is near."""
+    if _is_far(offset):
+        end = (centre[0] + unit * offset[0], centre[1] + unit * offset[1])
+        start = [a + (b - a) * 4 / np.hypot(*offset) for a, b in zip(centre, end, strict=True)]
+        yield from (_grown(box, -1) for box in _along(start, end))
+
+
+def _is_far(offset: tuple[float, float]) -> bool:
+    return float(np.hypot(*offset)) > DISTANCES[1]
+
+
 def _annotate(axes: "Axes", text: str, point: tuple[float, float], offset: tuple[float, float]) -> None:
-    far = float(np.hypot(*offset)) > DISTANCES[1]
     line = {"arrowstyle": "-", "linewidth": 0.5, "color": INK, "alpha": 0.8, "shrinkA": 0, "shrinkB": 2}
     where = {"textcoords": "offset points", "ha": _side(offset[0]), "va": "center", "fontsize": SMALL}
-    axes.annotate(text, point, offset, arrowprops=line if far else None, **where)  # type: ignore[arg-type]
+    axes.annotate(text, point, offset, arrowprops=line if _is_far(offset) else None, **where)  # type: ignore[arg-type]
 
 
 def _side(across: float) -> str:
@@ -415,6 +491,7 @@ def _embeddable(svg: str, title: str) -> str:
 
 def _plain_tag(tag: str, prefix: str, wanted: Container[str]) -> str:
     """One tag without style; only names that the drawing points at, and those unlike any other drawing's."""
+    tag = re.sub(r' transform="rotate\(-?0 [^"]*"', "", tag)  # a text that is not turned
     tag = re.sub(r' style="([^"]*)"', lambda match: _attributes(match[1]), tag)
     tag = re.sub(r' id="([^"]*)"', lambda match: f' id="{prefix}{match[1]}"' if match[1] in wanted else "", tag)
     tag = re.sub(r'(href="#|url\(#)', rf"\g<1>{prefix}", tag)
@@ -426,7 +503,7 @@ def _plain_tag(tag: str, prefix: str, wanted: Container[str]) -> str:
 def _short(attribute: str) -> str:
     """Numbers of more than two decimals rounded to that, since a point is a pixel on a narrow page; no idle space."""
     rounded = re.sub(r"-?\d+\.\d{3,}", lambda match: f"{float(match[0]):.2f}".rstrip("0").rstrip("."), attribute)
-    return re.sub(r"\s*([A-Zaz])\s*", r"\1", rounded) if rounded.startswith("d=") else rounded
+    return re.sub(r"\s*([A-Zaz])\s*|\s+(?=\"$)", r"\1", rounded) if rounded.startswith("d=") else rounded
 
 
 def _without_bare_groups(body: str) -> str:

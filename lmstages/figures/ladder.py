@@ -1,14 +1,38 @@
-"""The ladder at a glance: bits per byte of every model, one dot a row, read downwards from guessing."""
+"""The ladder at a glance: bits per byte of every model, one dot a row, from guessing down to the last model.
+
+The axis covers the better rows, so that their intervals can be seen; an arrow at the edge stands for what lies beyond.
+"""
 
 import math
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 
-from lmstages.figures.drawing import INK, MARKERS, bits_axis, canvas, legend_below, level, list_models, look, sample_of
-from lmstages.figures.rows import as_floats, counted, floor, listed, models_of, names, with_score
+from lmstages.figures.drawing import (
+    INK,
+    MARKERS,
+    beyond,
+    canvas,
+    legend_below,
+    level,
+    linear,
+    list_models,
+    look,
+    sample_of,
+)
+from lmstages.figures.rows import (
+    Floor,
+    as_floats,
+    counted,
+    floor,
+    listed,
+    models_of,
+    names,
+    names_with_tokenizer,
+    with_score,
+)
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -23,36 +47,78 @@ COLUMNS = (
     *("bits_per_byte", "bits_per_byte_low", "bits_per_byte_high", "bits_per_byte_std"),
 )
 ALSO = {"published": ("corpus", "split", "tokenizer", "model", "measure", "value")}
+REACH = 2.5  # the axis goes so many times as far above the best row as the middle one is
+GAP = 0.6  # of the span of the rows: a floor further below the best one is beyond the axis
+ORDER = "The models stand in the order of the ladder; further to the left is better."
 
 
 def draw(frame: pd.DataFrame, published: pd.DataFrame) -> "Figure | None":
     """One text's rows -> the drawing; None where no row has a number."""
-    rows = models_of(frame)
+    return draw_rows(models_of(frame), published, floor(frame))
+
+
+def draw_rows(rows: pd.DataFrame, published: pd.DataFrame, lowest: Floor | None) -> "Figure | None":
+    """Rows from the top down -> a dot each, with its interval; None where no row has a number."""
     if not np.isfinite(as_floats(rows["bits_per_byte"])).any():
         return None
-    rows["name"] = names(rows)
+    rows = rows.assign(name=names(rows))
+    window = Window.of(rows, lowest)
     lines = list(dict.fromkeys(rows["name"]))
-    figure, axes = canvas(1.5 + 0.19 * len(lines))
-    list_models(axes, lines)
+    edge = [lowest.name] if lowest and not window.holds_floor else []
+    figure, axes = canvas(1.5 + 0.19 * len([*lines, *edge]))
+    list_models(axes, [*lines, *edge])
     rows["y"] = _heights(rows, lines)
     markers = _markers(rows)
     for row in _records(rows):
-        _draw_row(axes, row, markers[row.tokenizer, row.category])
+        _draw_row(axes, row, markers[row.tokenizer, row.category], window)
     handles = [sample_of(mark, _label(*pair), hollow=pair[1] != "static") for pair, mark in markers.items()]
+    linear(axes.xaxis, window.low, window.high)
     handles += _draw_published(axes, rows, published)
-    if lowest := floor(frame):
-        level(axes, lowest.bits, f"{lowest.name}, {lowest.bits:.2f}", across=True)
-        handles.append(axes.lines[-1])
-    axes.set_xlabel(f"bits per byte of text ({bits_axis(axes.xaxis, _drawn(axes))})")
+    handles += _draw_floor(axes, lowest, window, len(lines))
+    if edge or window.beyond(rows).any():
+        handles.append(sample_of(">", "beyond the axis, its number beside it"))
+    axes.set_xlabel("bits per byte of text (lower is better)")
     legend_below(figure, handles)
     return figure
 
 
-def _drawn(axes: "Axes") -> list[float]:
-    """Bits per byte of all that stands in the panel."""
-    bars: Any = axes.collections
-    ends = [x for bar in bars for piece in bar.get_segments() for x in piece[:, 0]]
-    return [*ends, *(float(x) for line in axes.lines for x in np.asarray(line.get_xdata()))]
+class Window(NamedTuple):
+    """The bits per byte that the axis covers."""
+
+    low: float
+    high: float
+    holds_floor: bool
+
+    @classmethod
+    def of(cls, rows: pd.DataFrame, lowest: Floor | None) -> "Window":
+        """From the best row to a few times as far as the middle one, with their intervals; the floor if it is near."""
+        bits = as_floats(with_score(rows)["bits_per_byte"])
+        reach = bits.min() + REACH * (np.median(bits) - bits.min())
+        near = with_score(rows)[bits <= reach]
+        sides = [arms(row) for row in _records(near)]
+        below, above = (np.nan_to_num([side[index] for side in sides]) for index in (0, 1))
+        low = float((as_floats(near["bits_per_byte"]) - below).min())
+        high = float((as_floats(near["bits_per_byte"]) + above).max())
+        if lowest is None:
+            return cls(low, high, False)
+        close = high == low or low - lowest.bits <= GAP * (high - low)
+        return cls(min(low, lowest.bits), max(high, lowest.bits), True) if close else cls(low, high, False)
+
+    def beyond(self, rows: pd.DataFrame) -> np.ndarray:
+        """Which rows have a finite number above the axis."""
+        bits = as_floats(rows["bits_per_byte"])
+        return np.isfinite(bits) & (bits > self.high)
+
+
+def _draw_floor(axes: "Axes", lowest: Floor | None, window: Window, line: int) -> list[Any]:
+    """A dashed line at the floor, or an arrow on a line of its own where it lies beyond the axis."""
+    if lowest is None:
+        return []
+    if not window.holds_floor:
+        beyond(axes, line, f"{lowest.bits:.2f}", on_left=True, color=INK)
+        return []
+    level(axes, lowest.bits, f"{lowest.name}, {lowest.bits:.2f}", across=True)
+    return [axes.lines[-1]]
 
 
 def _records(rows: pd.DataFrame) -> Iterator[Any]:
@@ -80,8 +146,8 @@ def _label(tokenizer: str, category: str) -> str:
     return f"tokens: {tokenizer}" if category == "static" else f"tokens: {tokenizer}, {category}"
 
 
-def _draw_row(axes: "Axes", row: Any, marker: str) -> None:
-    """The dot with its bar; words at the edge where there is no finite number."""
+def _draw_row(axes: "Axes", row: Any, marker: str, window: Window) -> None:
+    """The dot with its bar; an arrow beyond the axis; words at the edge where there is no finite number."""
     bits = math.nan if pd.isna(row.bits_per_byte) else float(row.bits_per_byte)
     if not math.isfinite(bits):
         note: Any = {"ha": "right", "va": "center", "fontsize": 8}
@@ -90,11 +156,15 @@ def _draw_row(axes: "Axes", row: Any, marker: str) -> None:
         return
     colour = look(row.rank)["color"]
     fill = colour if row.category == "static" else "none"
+    if bits > window.high:
+        beyond(axes, row.y, f"{bits:.2f}", color=colour, markerfacecolor=fill)
+        return
     below, above = arms(row)
     if math.isfinite(below + above):
-        style: Any = {"color": colour, "capsize": 2, "linewidth": 1.1, "linestyle": "", "zorder": 2}
+        style: Any = {"color": colour, "capsize": 3.2, "linewidth": 1.1, "linestyle": "", "zorder": 2}
         axes.errorbar(bits, row.y, xerr=[[below], [above]], **style)
-    axes.plot(bits, row.y, linestyle="", marker=marker, color=colour, markerfacecolor=fill, zorder=3)
+    point: Any = {"marker": marker, "markersize": 3.6, "color": colour, "markerfacecolor": fill, "zorder": 3}
+    axes.plot(bits, row.y, linestyle="", **point)
 
 
 def arms(row: Any) -> tuple[float, float]:
@@ -106,13 +176,18 @@ def arms(row: Any) -> tuple[float, float]:
 
 
 def _draw_published(axes: "Axes", rows: pd.DataFrame, published: pd.DataFrame) -> list[Any]:
-    """A cross for every figure that somebody printed and that can be put on this axis."""
-    key = ["corpus", "split", "tokenizer", "model"]
-    printed = rows.merge(published, on=key, how="inner")
-    marks = [(bits, row.y) for row in _records(printed) if (bits := in_bits_per_byte(row)) is not None]
+    """A cross for every figure that somebody printed and that lies on this axis."""
+    low, high = axes.get_xlim()
+    marks = [(bits, y) for bits, y in _printed(rows, published) if low <= bits <= high]
     for bits, height in marks:
         axes.plot(bits, height, "x", color=INK, markersize=6, markeredgewidth=1.2, zorder=4)
     return [sample_of("x", "published")] if marks else []
+
+
+def _printed(rows: pd.DataFrame, published: pd.DataFrame) -> list[tuple[float, float]]:
+    """Bits per byte that somebody printed of a row, and the row's height."""
+    both = rows.merge(published, on=["corpus", "split", "tokenizer", "model"], how="inner")
+    return [(bits, row.y) for row in _records(both) if (bits := in_bits_per_byte(row)) is not None]
 
 
 def in_bits_per_byte(row: Any) -> float | None:
@@ -132,17 +207,25 @@ def in_bits_per_byte(row: Any) -> float | None:
 
 
 def caption(frame: pd.DataFrame, published: pd.DataFrame) -> str:
-    """Who is best and worst, what bars and the dashed line are, and what has no number."""
-    rows = models_of(frame)
-    rows["name"] = names(rows)
-    sentences = [_range(with_score(rows)), _bars(rows), _categories(rows)]
-    if lowest := floor(frame):
+    """Who is best and worst, what bars and the dashed line are, what lies beyond the axis, and what has no number."""
+    return caption_of(models_of(frame), floor(frame), ORDER)
+
+
+def caption_of(rows: pd.DataFrame, lowest: Floor | None, order: str) -> str:
+    """The sentences of one drawing; ``order`` says in which order its rows stand."""
+    rows = rows.assign(name=names_with_tokenizer(rows))
+    window, bits = Window.of(rows, lowest), as_floats(rows["bits_per_byte"])
+    far = window.beyond(rows)
+    sentences = [order, _range(with_score(rows)), _bars(rows[np.isfinite(bits) & ~far]), _categories(rows)]
+    if lowest and window.holds_floor:
         sentences.append(f"The dashed line at {lowest.bits:.2f} is {lowest.meaning}.")
-    bits = as_floats(rows["bits_per_byte"])
+    elif lowest:
+        sentences.append(f"Beyond the left edge, at {lowest.bits:.2f}, is {lowest.meaning}.")
+    if far.any():
+        sentences.append(f"Beyond the right edge, with an arrow and a number: {listed(rows['name'][far])}.")
     if np.isinf(bits).any():
-        sentences.append(
-            f"Infinite, since something in the text had probability 0: {listed(rows['name'][np.isinf(bits)])}."
-        )
+        infinite = listed(rows["name"][np.isinf(bits)])
+        sentences.append(f"Infinite, since something in the text had probability 0: {infinite}.")
     if np.isnan(bits).any():
         sentences.append(f"Without a score: {listed(rows['name'][np.isnan(bits)])}.")
     return " ".join(filter(None, sentences))
@@ -150,15 +233,14 @@ def caption(frame: pd.DataFrame, published: pd.DataFrame) -> str:
 
 def _range(rows: pd.DataFrame) -> str:
     static = rows[rows["category"] == "static"]
-    order = "The models stand in the order of the ladder; further to the left is better."
     if len(static) < 2:
-        return order
+        return ""
     best, worst = (static.loc[getattr(static["bits_per_byte"], pick)()] for pick in ("idxmin", "idxmax"))
     fewest, most = (
         f"{row['name']} needs the {word}, {row['bits_per_byte']:.2f}"
         for row, word in ((best, "fewest"), (worst, "most"))
     )
-    return f"{order} Of {counted(len(static), 'static row')} {fewest}, and {most}."
+    return f"Of {counted(len(static), 'static row')} {fewest}, and {most}."
 
 
 def _bars(rows: pd.DataFrame) -> str:

@@ -1,11 +1,11 @@
-"""How the neural models of a corpus learn: loss on held-out text and on train, over steps of gradient descent."""
+"""How the neural models of a corpus learn: bits per byte of held-out text over steps of gradient descent."""
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 
-from lmstages.figures.drawing import INK, bits_axis, canvas, legend_below, logarithmic, look
+from lmstages.figures.drawing import bits_axis, canvas, label_points, legend_below, logarithmic_between, look
 from lmstages.figures.rows import as_floats, listed, names, up_the_ladder
 
 if TYPE_CHECKING:
@@ -16,66 +16,97 @@ TITLE = "Learning on {corpus}, tokens: {tokenizer}"
 TABLE = "curves"
 BY = ("corpus", "tokenizer")
 A_LINE_A_ROW = True
-COLUMNS = ("model", "title", "rank", "seed", "step", "train", "valid")
+COLUMNS = (
+    *("model", "title", "rank", "seed", "step", "train", "valid"),
+    *("train_bits_per_byte", "valid_bits_per_byte"),
+)
 STEPS = "steps of gradient descent"
+NATS = "How many bytes a token covers is not known here, and so the losses are nats per token."
+
+
+class Unit(NamedTuple):
+    """In what losses are drawn, and the columns that hold them."""
+
+    name: str
+    train: str
+    valid: str
+
+
+BITS = Unit("bits per byte", "train_bits_per_byte", "valid_bits_per_byte")
+IN_NATS = Unit("nats per token", "train", "valid")
+
+
+def unit_of(frame: pd.DataFrame) -> Unit:
+    """Bits per byte where every loss has them, else nats per token for all."""
+    both = ((BITS.train, IN_NATS.train), (BITS.valid, IN_NATS.valid))
+    return BITS if all(frame[bits].notna().equals(frame[nats].notna()) for bits, nats in both) else IN_NATS
 
 
 def draw(frame: pd.DataFrame) -> "Figure | None":
-    """The curves of one corpus and tokenizer -> nats per token, valid solid and train dotted; None for no number."""
-    points = up_the_ladder(frame)
+    """The curves of one corpus and tokenizer -> a line of held-out text for each model; None for no number."""
+    points, unit = up_the_ladder(frame), unit_of(frame)
     points["name"] = names(points)
-    losses = np.concatenate([as_floats(points["valid"]), as_floats(points["train"])])
+    losses = as_floats(points[unit.valid])
     if not np.isfinite(losses).any():
         return None
     figure, axes = canvas(4.0, grid="both")
+    drawn = {str(name): _draw_model(axes, curve, unit.valid) for name, curve in points.groupby("name", sort=False)}
     scale = bits_axis(axes.yaxis, losses)
-    handles = [_draw_model(axes, str(name), curve) for name, curve in points.groupby("name", sort=False)]
-    handles += axes.plot([], [], color=INK, linewidth=1, alpha=0.7, linestyle=(0, (1, 1.4)), label="the same on train")
-    if (as_floats(points["step"]) > 0).any():
-        logarithmic(axes.xaxis, (1, 2, 5))
-    axes.set(xlabel=f"{STEPS} ({axes.get_xscale()} scale)", ylabel=f"nats per token ({scale})")
-    legend_below(figure, handles, columns=4)
+    steps = as_floats(points["step"])
+    if (steps > 0).all():
+        logarithmic_between(axes.xaxis, steps.min(), steps.max(), 0.1)
+    axes.set(xlabel=f"{STEPS} ({axes.get_xscale()} scale)", ylabel=f"held-out {unit.name} ({scale})")
+    lines = [(name, line) for name, line in drawn.items() if line is not None]
+    ends = [(float(line.get_xdata()[-1]), float(line.get_ydata()[-1]), name) for name, line in lines]
+    if not label_points(axes, ends, [line for _, line in lines]):
+        for name, line in lines:
+            line.set_label(name)
+        legend_below(figure, [line for _, line in lines], columns=4)
     return figure
 
 
-def _draw_model(axes: "Axes", name: str, curve: pd.DataFrame) -> Any:
-    """One model's lines: the mean over its seeds, and a band from the lowest to the highest."""
-    style = look(int(curve["rank"].iloc[0]))
-    color = {"color": style["color"]}
-    plot_seeds(axes, curve, "train", **color, linewidth=0.9, alpha=0.7, linestyle=(0, (1, 1.4)))
+def _draw_model(axes: "Axes", curve: pd.DataFrame, column: str) -> Any:
+    """One model's line: the mean over its seeds, and a band from the lowest to the highest; None without a number."""
     every = max(1, curve["step"].nunique() // 5)
-    return plot_seeds(axes, curve, "valid", **style, markersize=4, markevery=every, label=name)
+    return plot_seeds(axes, curve, column, **look(int(curve["rank"].iloc[0])), markersize=4, markevery=every)
 
 
 def plot_seeds(axes: "Axes", curve: pd.DataFrame, column: str, **style: Any) -> Any:
-    """(seeds, points) -> their mean over the steps that most seeds reached and, of several seeds, their range."""
+    """(seeds, points) -> their mean over the steps that most seeds reached and, of several seeds, their range.
+
+    Returns the line, or None where the column has no number.
+    """
     import seaborn
 
     seeds = curve["seed"].nunique()
-    data = curve.assign(value=as_floats(curve[column]), step=as_floats(curve["step"]))[["step", "value"]].dropna()
+    data = curve.assign(value=as_floats(curve[column]), step=as_floats(curve["step"]))[["step", "value"]]
+    data = data[np.isfinite(data["value"])]
     reached = data.groupby("step")["value"].transform("size")
     data = data[reached == reached.max()]
-    band = ("pi", 100) if seeds > 1 else None
     before = len(axes.lines)
     seaborn.lineplot(
         data,
         x="step",
         y="value",
         markeredgewidth=0,
-        errorbar=band,
+        errorbar=("pi", 100) if seeds > 1 else None,
         err_kws={"linewidth": 0},
         ax=axes,
         legend=False,
         **style,
     )
-    return axes.lines[before] if len(axes.lines) > before else axes.plot([], [], **style)[0]
+    return axes.lines[before] if len(axes.lines) > before else None
 
 
 def caption(frame: pd.DataFrame) -> str:
-    """What solid and dotted lines are, and whose held-out loss rises at the end."""
-    points = up_the_ladder(frame)
+    """Who is lowest at the end, what bands are, and whose held-out loss rises at the end."""
+    points, unit = up_the_ladder(frame), unit_of(frame)
     points["name"] = names(points)
-    sentences = ["Solid lines are text that is not learned from, dotted ones text that is."]
+    sentences = ["Text that no model learns from; further down is better. A model's own drawing has its train, too."]
+    sentences += [NATS] if unit is IN_NATS else []
+    ends = last_means(points, unit)
+    if len(ends) > 1:
+        sentences.append(f"Of {len(ends)} models {ends.idxmin()} ends lowest, at {ends.min():.2f} {unit.name}.")
     if points.groupby("name")["seed"].nunique().max() > 1:
         sentences.append("Where there are several seeds, a line is their mean and the band holds them all.")
     rising = [str(name) for name, curve in points.groupby("name", sort=False) if overfits(curve)]
@@ -84,6 +115,16 @@ def caption(frame: pd.DataFrame) -> str:
             f"Held-out loss past its lowest point while train still falls, so learning by heart: {listed(rising)}."
         )
     return " ".join(sentences)
+
+
+def last_means(points: pd.DataFrame, unit: Unit) -> pd.Series:
+    """The held-out loss at the last step of each name, mean over the seeds that reached it."""
+    data = points.assign(value=as_floats(points[unit.valid]))
+    data = data[np.isfinite(data["value"])]
+    reached = data.groupby(["name", "step"], sort=False)["value"].transform("size")
+    data = data[reached == reached.groupby(data["name"]).transform("max")]
+    means = data.groupby(["name", "step"], sort=False)["value"].mean().reset_index()
+    return means.loc[means.groupby("name", sort=False)["step"].idxmax()].set_index("name")["value"]
 
 
 def overfits(curve: pd.DataFrame) -> bool:

@@ -1,12 +1,12 @@
-"""How one model learns: its loss on train, and beside it its perplexity on held-out text."""
+"""How one model learns: bits per byte of the text it learns from, and of text held out from it."""
 
 from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 
-from lmstages.figures.drawing import COLOURS, fine_grid, sheet
-from lmstages.figures.learning import STEPS, plot_seeds
+from lmstages.figures.drawing import canvas, legend_below, linear, look
+from lmstages.figures.learning import IN_NATS, NATS, STEPS, plot_seeds, unit_of
 from lmstages.figures.rows import as_floats
 
 if TYPE_CHECKING:
@@ -15,37 +15,44 @@ if TYPE_CHECKING:
 TITLE = "{title} learns {corpus}, tokens: {tokenizer}"
 TABLE = "curves"
 BY = ("corpus", "tokenizer", "model")
-COLUMNS = ("title", "seed", "step", "train", "valid")
-MARGINS = {"left": 0.075, "right": 0.985, "top": 0.78, "bottom": 0.2, "wspace": 0.2}  # fractions of the sheet
-LARGEST = 700.0  # nats; exp of more is no float
+COLUMNS = (
+    *("title", "rank", "seed", "step", "train", "valid"),
+    *("train_bits_per_byte", "valid_bits_per_byte"),
+)
+DOTTED = (0, (1, 1.4))
 
 
 def draw(frame: pd.DataFrame) -> "Figure | None":
-    """One model's curve -> train loss and valid perplexity over steps; None for no number."""
+    """One model's curve -> train dotted, held-out text solid, over steps; None for no number of train."""
     from matplotlib.ticker import MaxNLocator
 
-    points = frame.assign(valid=np.exp(np.minimum(as_floats(frame["valid"]), LARGEST)))
-    if not np.isfinite(as_floats(points["train"])).any():
+    unit = unit_of(frame)
+    losses = np.concatenate([as_floats(frame[unit.train]), as_floats(frame[unit.valid])])
+    if not np.isfinite(as_floats(frame[unit.train])).any():
         return None
-    figure = sheet(2.2, layout="none")
-    panels = figure.subplots(1, 2, gridspec_kw=MARGINS)
-    headings = (("train", "Train loss, nats per token"), ("valid", "Perplexity on held-out text"))
-    for index, (axes, (column, heading)) in enumerate(zip(panels, headings, strict=True)):
-        fine_grid(axes, heading=heading)
-        plot_seeds(axes, points, column, color=COLOURS[index], marker="os"[index], markersize=3)
-        axes.set(xlabel=STEPS, ylabel="")
-        axes.xaxis.set_major_formatter(lambda step, _: f"{step:,.0f}")
-        axes.xaxis.set_major_locator(MaxNLocator(4, integer=True))
+    figure, axes = canvas(2.3, grid="both")
+    style = look(int(frame["rank"].iloc[0]))
+    train = plot_seeds(axes, frame, unit.train, color=style["color"], linestyle=DOTTED, label="train")
+    style |= {"linestyle": "-", "markersize": 3.5, "label": "held-out text"}
+    lines = [plot_seeds(axes, frame, unit.valid, **style), train]
+    finite = losses[np.isfinite(losses)]
+    linear(axes.yaxis, float(finite.min()), float(finite.max()))
+    axes.set(xlabel=STEPS, ylabel=f"{unit.name}\n(lower is better)")
+    axes.xaxis.set_major_formatter(lambda step, _: f"{step:,.0f}")
+    axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
+    legend_below(figure, [line for line in lines if line is not None])
     return figure
 
 
 def caption(frame: pd.DataFrame) -> str:
-    """Where the held-out perplexity was lowest, and what the band is."""
-    sentences = ["Left the text it learns from, right text held out from it."]
-    means = frame.assign(valid=as_floats(frame["valid"])).groupby("step")["valid"].mean().dropna()
+    """Where held-out text was lowest, and what the band is."""
+    unit = unit_of(frame)
+    sentences = [NATS] if unit is IN_NATS else []
+    means = frame.assign(valid=as_floats(frame[unit.valid])).groupby("step")["valid"].mean().dropna()
     if len(means):
-        lowest = np.exp(min(float(means.min()), LARGEST))
-        sentences.append(f"The perplexity is lowest at step {means.idxmin():,}: {lowest:.2f}.")
+        sentences.append(f"Held-out text is lowest at step {means.idxmin():,}: {means.min():.2f} {unit.name}.")
+    else:
+        sentences.append(f"Only the text that the model learns from was measured, in {unit.name}.")
     if (seeds := frame["seed"].nunique()) > 1:
-        sentences.append(f"The line is the mean of {seeds} seeds, the band holds them all.")
+        sentences.append(f"A line is the mean of {seeds} seeds, its band holds them all.")
     return " ".join(sentences)

@@ -11,7 +11,7 @@ from lmstages.figures.rows import as_floats, listed, names, up_the_ladder
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-TITLE = "Minimal pairs decided rightly: {corpus}, tokens: {tokenizer}"
+TITLE = "Minimal pairs decided rightly, in %: {corpus}, tokens: {tokenizer}"
 TABLE = "minimal_pairs"
 BY = ("corpus", "tokenizer")
 A_LINE_A_ROW = True

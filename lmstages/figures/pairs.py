@@ -5,8 +5,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
+from lmstages.config.ladder import MODEL_TYPES
 from lmstages.figures.drawing import WIDTH, label_fields, shades, sheet
-from lmstages.figures.rows import as_floats, listed
+from lmstages.figures.rows import as_floats
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -33,7 +34,9 @@ def draw(frame: pd.DataFrame) -> "Figure | None":
         axes = figure.add_axes((0.6 / WIDTH, bottom / high, 4.85 / WIDTH, 4.85 / high), anchor="W")
         shades(axes, np.log1p(values.to_numpy()) / most)
         label_fields(axes, list(values.columns), list(values.index))
-        axes.set_title("counted in train" if model == COUNTED else f"expected by {model}", loc="left", fontsize=9)
+        axes.set_title(
+            "counted in train" if model == COUNTED else f"expected by {title_of(model)}", loc="left", fontsize=9
+        )
         axes.set(xlabel="next token", ylabel="token")
     return figure
 
@@ -54,7 +57,9 @@ def by_model(frame: pd.DataFrame) -> dict[str, pd.DataFrame]:
 def caption(frame: pd.DataFrame) -> str:
     """The most frequent pair, and how far each network is from the counts."""
     matrices = by_model(frame)
-    sentences = ["A row is a token, a column what follows it; the darker, the more often, on a logarithmic scale."]
+    sentences = [
+        "A row is a token, a column what follows it; the fuller the colour, the more often, on a logarithmic scale."
+    ]
     counts = matrices.pop(COUNTED, None)
     if counts is not None:
         row, column = (int(index) for index in np.unravel_index(counts.to_numpy().argmax(), counts.shape))
@@ -70,4 +75,9 @@ def _distance(model: str, values: pd.DataFrame, counts: pd.DataFrame) -> str:
     total = float(counts.to_numpy().sum())
     moved = float(np.abs(counts.to_numpy() - values.to_numpy()).sum()) / 2
     percentage = f"{100 * moved / total:.1f} % of all pairs" if total else "nothing"
-    return f"{listed([model])} was fitted by gradient descent and never saw the table; it differs in {percentage}."
+    return f"{title_of(model)} was fitted by gradient descent and never saw the table; it differs in {percentage}."
+
+
+def title_of(model: str) -> str:
+    """The title of a type of the ladder; any other name as it is."""
+    return MODEL_TYPES[model].title if model in MODEL_TYPES else model

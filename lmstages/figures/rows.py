@@ -12,6 +12,8 @@ import pandas as pd
 from lmstages.config.ladder import MODEL_TYPES
 from lmstages.results.schema import NOT_ON_THE_LADDER
 
+ONLINE = "_online"  # end of the name of a model that is evaluated online, in the configs of this project
+
 
 class Floor(NamedTuple):
     """The lowest bits per byte to expect of a text, and whose they are."""
@@ -63,11 +65,14 @@ def floor(frame: pd.DataFrame) -> Floor | None:
 def names(frame: pd.DataFrame) -> pd.Series:
     """The title of every row's model, with the model's own name where it has one: ``GPT (gpt-wide)``.
 
-    Two models never share a name, whatever their titles are.
+    A type that learns from what it has scored is ``PPM-D, online``. Two models never share a name, whatever their
+    titles are.
     """
     title, model = frame["title"], frame["model"]
     with_model = title + " (" + model + ")"
     name = title.where(model.isin([*MODEL_TYPES, "oracle"]), with_model)
+    online = model.str.endswith(ONLINE) & model.str.removesuffix(ONLINE).isin([*MODEL_TYPES])
+    name = name.where(~online, title + ", online")
     shared = pd.DataFrame({"name": name, "model": model}).groupby("name")["model"].transform("nunique") > 1
     return name.where(~shared, with_model)
 

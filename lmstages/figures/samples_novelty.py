@@ -16,6 +16,7 @@ TITLE = "How new samples are: {corpus}, tokens: {tokenizer}"
 TABLE = "novelty"
 BY = ("corpus", "tokenizer")
 A_LINE_A_ROW = True
+COPY = "P"  # the marker of copies, which no count of n-grams has
 DISTINCT = ("distinct_1", "distinct_2", "distinct_3")
 COLUMNS = (
     *("model", "title", "rank", "samples", "unit", "copy_mean", "copy_max", "copy_mean_of_test"),
@@ -38,7 +39,7 @@ def draw(frame: pd.DataFrame) -> "Figure | None":
     _draw_distinct(distinct, rows)
     copied.set(xlabel="longest copy from train,\ncharacters")
     copied.set_xlim(left=0)
-    distinct.set(xlabel=f"different n-grams of all,\n{listed(sorted({*rows['unit']}))}", xlim=(0, 1.04))
+    distinct.set(xlabel=f"different n-grams, fraction\nof all ({listed(sorted({*rows['unit']}))})", xlim=(0, 1.04))
     legend_below(figure, _key(), columns=3)
     return figure
 
@@ -48,7 +49,7 @@ def _draw_copies(axes: "Axes", rows: pd.DataFrame) -> None:
     colors = [look(rank)["color"] for rank in rows["rank"]]
     mean, longest = (as_floats(rows[f"copy_{name}"]) for name in ("mean", "max"))
     axes.hlines(range(len(rows)), mean, longest, colors=colors, linewidth=0.9, zorder=2)
-    axes.scatter(mean, range(len(rows)), s=24, c=colors, zorder=3)
+    axes.scatter(mean, range(len(rows)), s=22, c=colors, marker=COPY, zorder=3)
     axes.plot(as_floats(rows["copy_mean_of_test"]), range(len(rows)), "|", color=INK, markersize=9, zorder=2)
 
 
@@ -62,7 +63,7 @@ def _draw_distinct(axes: "Axes", rows: pd.DataFrame) -> None:
 
 def _key() -> list[Any]:
     marks = [sample_of(marker, f"different {n}-grams") for n, marker in enumerate(MARKERS[:3], start=1)]
-    return [sample_of("o", "mean copy, line to the longest"), *marks, sample_of("|", "held-out text of like length")]
+    return [sample_of(COPY, "mean copy, line to the longest"), *marks, sample_of("|", "held-out text of like length")]
 
 
 def caption(frame: pd.DataFrame) -> str:

@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
-from lmstages.figures.drawing import bits_axis, fine_grid, legend_below, logarithmic, look, sheet
+from lmstages.figures.drawing import bits_axis, fine_grid, legend_below, logarithmic_between, look, sheet
 from lmstages.figures.rows import as_floats, listed, names_with_tokenizer, up_the_ladder, with_score
 
 if TYPE_CHECKING:
@@ -49,7 +49,8 @@ def _draw(axes: "Axes", points: pd.DataFrame, axis: str) -> None:
         axes.plot(size, as_floats(line["bits_per_byte"]), label=str(name), **style)
         low, high = (as_floats(line[f"bits_per_byte_{end}"]) for end in ("low", "high"))
         axes.fill_between(size, low, high, color=style["color"], alpha=0.2, linewidth=0)
-    logarithmic(axes.xaxis, (1, 3))
+    sizes = as_floats(points[axis])
+    logarithmic_between(axes.xaxis, sizes.min(), sizes.max(), 0.05)
     axes.set_xlabel(f"{AXES[axis]}\n(log scale)")
 
 

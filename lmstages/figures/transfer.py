@@ -41,7 +41,7 @@ def draw(frame: pd.DataFrame) -> "Figure | None":
     for bits in sorted({*rows["reference_bits"].dropna()}):
         axes.plot([bits, bits], [-0.5, len(rows) - 0.5], linestyle=(0, (1, 2)), color="#7f7f7f", label=reference(bits))
         handles.append(axes.lines[-1])
-    axes.set_xlabel("gap, bits per couple (lower is better)")
+    axes.set_xlabel("gap, bits per couple (0: withheld couples cost no more)")
     legend_below(figure, handles)
     return figure
 
@@ -69,8 +69,12 @@ def caption(frame: pd.DataFrame) -> str:
         f"{counted(int(rows['couples'].max()), 'couple')} of the text may stand in train, "
         f"{int(rows['withheld'].max()):,} were withheld from it. The gap is what a "
         "withheld couple costs more: near 0 a model expects both alike and so has learned the rule; the further to the "
-        "right, the more it has learned the couples themselves. Bars are 95 % intervals."
+        "right, the more it has learned the couples themselves."
     ]
+    if rows["gap_bits_low"].notna().any():
+        sentences.append("Bars are 95 % intervals.")
+    if rows["reference_bits"].notna().any():
+        sentences.append("The dotted line is a model that counts the couples and knows no rule.")
     if len(without := seeing["name"][(low <= 0) & (high >= 0)]):
         sentences.append(f"Not to be told from no gap: {listed(without)}.")
     if len(blind := rows["name"][as_floats(rows["sees"]) < BLIND]):

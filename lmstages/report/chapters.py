@@ -15,11 +15,12 @@ from lmstages.results.schema import Corpora, Result
 from lmstages.results.selection import Limit
 
 Tables = Mapping[str, Sequence[Any]]
+LADDERS = ("ladder", "ladder_by_bits")  # the same rows in two orders, of which a reader sees one at a time
 COSTS = ("parameters", "compute", "fit_time")
 COUNTS = ("frequencies", "pairs")
 NOT_SHOWN = "differences"  # a figure for papers: the page has the same pairs as a square that answers
 PLACED = (
-    *("ladder", *COSTS, NOT_SHOWN, "tokenizers", "positions", "learning", *COUNTS),
+    *(*LADDERS, *COSTS, NOT_SHOWN, "tokenizers", "positions", "learning", *COUNTS),
     *(name for subject in SUBJECTS for name in subject.figures),
 )  # figures with a place of their own; all others of a corpus close its chapter
 
@@ -99,7 +100,7 @@ def _split(results: Results, entries: Sequence[Entry], figures: Figures) -> Spli
     return Split(
         name,
         best_static(entry.row for entry in entries),
-        figures.of("ladder", corpus=corpus, split=name),
+        figures.of(*LADDERS, corpus=corpus, split=name),
         figures.of(*COSTS, corpus=corpus, split=name),
         figures.of("positions", corpus=corpus, split=name),
         figures.of("tokenizers", corpus=corpus, split=name),
