@@ -345,6 +345,9 @@ def test_markdown_has_what_others_printed_as_a_second_table(results: Folder) -> 
         (formatting.decimal(float("-inf")), "−∞"),
         (formatting.count(812345), "812,345"),
         (formatting.count(124439808), "124.44 M"),
+        (formatting.count(1.59765e12), "1.60 T"),
+        (formatting.count(3e18), "3.00 E"),
+        (formatting.count(1.5e30), "1.50e+30"),
         (formatting.count(float("inf")), "∞"),
         (formatting.duration(0.017), "0.02 s"),
         (formatting.duration(59.97), "1 min 00 s"),
@@ -567,6 +570,13 @@ def test_an_ensemble_names_the_files_of_its_members() -> None:
 def test_a_row_names_its_inputs_and_the_command_that_explains_it(page: Render) -> None:
     assert "<dd>code: 0123456789ab<" in page(ROW)
     assert "<code>python -m lmstages explain results/default/fables/char/bigram/seed0</code>" in page(ROW)
+
+
+def test_operations_are_a_number_with_a_unit_and_costs_say_whose_they_are(page: Render) -> None:
+    html = page(replace(GPT, flops=1.59765e12, tokens_seen=1515130))
+    cells = re.findall(r'<td[^>]* data-column="(flops|tokens_seen)"[^>]*>([^<]*)', html)
+    assert [(key, text.strip()) for key, text in cells] == [("tokens_seen", "1.52 M"), ("flops", "1.60 T")]
+    assert html.count("of a row made from other fits, of all of them</small>") == 3
 
 
 def test_a_click_shows_more_digits_and_both_ends_of_an_interval(page: Render) -> None:

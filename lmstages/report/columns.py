@@ -144,11 +144,9 @@ def percent(fraction: float | None) -> str:
     return significant(100 * fraction, 2)
 
 
-def _power(value: float | None) -> str:
-    return f"{value:.2e}" if value is not None and 1e6 <= value < math.inf else decimal(value, 0)
-
-
 SUM = "− Σ log p over the scored tokens of the score files"
+FLOPS = "fit.json: 3 × the matrix products of a token forwards × tokens seen"
+ALL_FITS = "of a row made from other fits, of all of them"
 COLUMNS = (
     Column("corpus", "Corpus", "", _text("corpus"), "the config", number=False),
     Column("split", "Split", "", _text("split"), "the config", number=False),
@@ -164,13 +162,20 @@ COLUMNS = (
         "perplexity", "Perplexity", "per token", _number("perplexity", lambda x: decimal(x, 2)), "exp of nats a token"
     ),
     Column("parameters", "Parameters", "", _number("parameters", count), "fit.json: free numbers fitted"),
-    Column("fit_seconds", "Fit time", "", _fit, "fit.json: wall time of the fit, mean over seeds"),
+    Column("fit_seconds", "Fit time", "", _fit, f"fit.json: wall time, mean over seeds; {ALL_FITS}"),
     Column("family", "Family", "", _text("family"), "the ladder", number=False, more=True),
     Column("category", "Category", "", _text("category"), "the ladder", number=False, more=True),
     Column("protocol", "Protocol", "history given", _text("protocol"), "the score file", number=False, more=True),
     Column("seeds", "Seeds", "", _seeds, "the config", more=True),
-    Column("tokens_seen", "Tokens seen", "in the fit", _number("tokens_seen", count), "fit.json", more=True),
-    Column("flops", "Compute", "operations", _number("flops", _power), "fit.json", more=True),
+    Column(
+        "tokens_seen",
+        "Tokens seen",
+        "in the fit",
+        _number("tokens_seen", count),
+        f"fit.json: of train; {ALL_FITS}",
+        more=True,
+    ),
+    Column("flops", "Compute", "operations", _number("flops", count), f"{FLOPS}; {ALL_FITS}", more=True),
     Column(
         "score_seconds", "Score time", "", _number("score_seconds", duration, seconds), "evaluation.json", more=True
     ),

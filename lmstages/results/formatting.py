@@ -13,6 +13,7 @@ from lmstages.results.schema import NOT_ON_THE_LADDER, PublishedFigure, Result
 DASH = "–"
 MINUS = "−"
 INFINITY = "∞"
+LARGE = ((1e18, "E"), (1e15, "P"), (1e12, "T"), (1e9, "G"), (1e6, "M"))
 FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n")  # first characters of a text that a spreadsheet would run
 
 
@@ -52,13 +53,15 @@ def significant(value: float | None, digits: int = 3) -> str:
 
 
 def count(value: float | None) -> str:
-    """``812,345``, then ``1.24 M``, ``3.50 G``."""
+    """``812,345``, then ``1.24 M``, ``3.50 G``, ``1.60 T``, ``2.00 P``, ``3.00 E``; powers of ten beyond."""
     if (special := _no_digits(value)) is not None:
         return special
     assert value is not None, "None is no number"
     if value < 1e6:
         return f"{value:,.0f}"
-    size, unit = next((size, unit) for size, unit in ((1e12, "T"), (1e9, "G"), (1e6, "M")) if value >= size)
+    if value >= 1e21:
+        return f"{value:.2e}"
+    size, unit = next((size, unit) for size, unit in LARGE if value >= size)
     return f"{value / size:.2f} {unit}"
 
 

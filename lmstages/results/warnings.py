@@ -96,8 +96,10 @@ def by_experiment(points: Sequence[CurvePoint]) -> dict[Experiment, list[Curve]]
     """The learning curves of each experiment, one a seed; those without a loss on valid are left out."""
     curves: dict[Experiment, list[Curve]] = {}
     for (corpus, tokenizer, model, _), same in groups(points, "corpus", "tokenizer", "model", "seed").items():
-        columns = ([getattr(point, name) for point in same] for name in ("step", "train", "valid"))
-        curve = Curve(*(np.array(values, dtype=float) for values in columns), _bits_of_a_nat(same[-1]))
+        steps, train, valid = (
+            np.array([getattr(point, name) for point in same], dtype=float) for name in ("step", "train", "valid")
+        )
+        curve = Curve(steps, train, valid, _bits_of_a_nat(same[-1]))
         if len(same) and np.isfinite(curve.valid).all():
             curves.setdefault((corpus, tokenizer, model), []).append(curve)
     return curves
