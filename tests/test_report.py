@@ -308,7 +308,7 @@ def test_a_page_without_sweeps_or_published_figures_has_no_such_sections(page: R
 def test_what_others_printed_closes_the_page_with_ours_a_verdict_and_why(page: Render) -> None:
     html = page(published=[FIGURE, CLAIM])
     for part in (
-        "perplexity of bigram, fables, test",
+        "perplexity of Bigram, fables, test",
         "Plain SGD.",
         ">434\n",
         ">431.25<",
@@ -403,6 +403,7 @@ def test_a_changed_figure_changes_one_line_of_markdown(results: Folder) -> None:
 def test_names_say_a_category_that_is_not_usual() -> None:
     assert display.qualified_name(replace(ROW, category="online")) == "Bigram [online]"
     assert display.qualified_name(replace(ROW, model="b2")) == "Bigram (b2)"
+    assert display.qualified_name(replace(ROW, model="bigram_online", category="online")) == "Bigram, online"
 
 
 @pytest.mark.parametrize("text", ["=1+1", "+1", "-1", "@SUM(A1)", "\t=1", "\r=1"])
@@ -725,6 +726,12 @@ def test_a_square_has_sixty_rows_at_most_and_says_where_all_pairs_are(results: F
     (square,) = the_squares(results, *rows, differences=differences)
     assert len(square.members) == 60 and square.limit == (60, 62, "tables/differences.parquet")
     assert "Shown are 60 of 62 rows" in page(*rows, differences=differences)
+
+
+def test_a_square_of_a_page_that_shows_some_rows_holds_only_these(results: Folder) -> None:
+    made = results(*MODELS, differences=[a_difference("a", "b"), a_difference("a", "c"), a_difference("b", "c")])
+    (square,) = pairs.squares(made, "fables", "test", {row.key for row in MODELS[:2]})
+    assert [member.name for member in square.members] == ["A", "B"] and square.limit[:2] == (2, 3)
 
 
 def test_the_square_of_a_page_says_the_essentials_without_a_script(page: Render) -> None:

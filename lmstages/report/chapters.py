@@ -1,6 +1,6 @@
 """The page corpus by corpus: what the text is, and of each held-out split its scores as figures and tables."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -8,7 +8,7 @@ from lmstages.core.visible import all_visible
 from lmstages.corpora.splits import NAMES
 from lmstages.report import pairs, passages
 from lmstages.report.embedded import EmbeddedFigure, Figures
-from lmstages.report.entries import Entry, best_static
+from lmstages.report.entries import Entry, Key, best_static
 from lmstages.report.grids import SUBJECTS, Topic, measured, topics
 from lmstages.results.frame import Results, groups
 from lmstages.results.schema import Corpora, Result
@@ -80,6 +80,7 @@ def _chapter(
     results: Results, tables: Tables, sizes: Sequence[Corpora], entries: Sequence[Entry], figures: Figures, limit: Limit
 ) -> Chapter:
     corpus = sizes[0].corpus
+    shown = {entry.row.key for entry in entries} if limit.is_reached else None
     own = [entry for entry in entries if entry.row.corpus == corpus]
     splits = dict.fromkeys(entry.row.split for entry in own)
     names = {(entry.row.tokenizer, entry.row.model): entry.name for entry in own}
@@ -87,7 +88,7 @@ def _chapter(
     return Chapter(
         corpus,
         [all_visible(size) for size in sizes],
-        [_split(results, [entry for entry in own if entry.row.split == name], figures) for name in splits],
+        [_split(results, [entry for entry in own if entry.row.split == name], figures, shown) for name in splits],
         figures.of("learning", corpus=corpus),
         [figure for figure in figures.of(*COUNTS, corpus=corpus) if "model" not in figure.group],
         topics(tables, corpus, names, figures, limit),
@@ -95,7 +96,7 @@ def _chapter(
     )
 
 
-def _split(results: Results, entries: Sequence[Entry], figures: Figures) -> Split:
+def _split(results: Results, entries: Sequence[Entry], figures: Figures, shown: Collection[Key] | None) -> Split:
     corpus, name = entries[0].row.corpus, entries[0].row.split
     return Split(
         name,
@@ -104,7 +105,7 @@ def _split(results: Results, entries: Sequence[Entry], figures: Figures) -> Spli
         figures.of(*COSTS, corpus=corpus, split=name),
         figures.of("positions", corpus=corpus, split=name),
         figures.of("tokenizers", corpus=corpus, split=name),
-        pairs.squares(results, corpus, name),
+        pairs.squares(results, corpus, name, shown),
         pairs.steps(entries, results.rows),
         [_strip(entry) for entry in entries if entry.passage],
     )

@@ -19,7 +19,8 @@ TEXTS = ("corpus", "split", "tokenizer", "model", "published")  # columns that h
 
 def qualified_name(row: Result) -> str:
     """The model's name, followed by its category where that is not the usual one."""
-    return display_name(row) + ("" if row.category in USUAL else f" [{row.category}]")
+    name = display_name(row)
+    return name if row.category in USUAL or name.endswith(f", {row.category}") else f"{name} [{row.category}]"
 
 
 CELLS: dict[str, Callable[[Result], str]] = {

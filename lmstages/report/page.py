@@ -17,7 +17,7 @@ from typing import Any
 from jinja2 import Environment, FunctionLoader, StrictUndefined
 from markupsafe import Markup, escape
 
-from lmstages.core.visible import all_visible, visible
+from lmstages.core.visible import visible
 from lmstages.report import chapters, columns, passages, sections, tables
 from lmstages.report.embedded import Figures
 from lmstages.report.entries import entries
@@ -37,7 +37,7 @@ def render(results: Results, figures: Figures) -> str:
         "table": columns.table(run, rows),
         "models": sections.models(rows, figures),
         "sweeps": sections.sweeps(results, figures),
-        "printed": [all_visible(figure) for figure in results.records("published")],
+        "printed": sections.published(results),
         "estimation": sections.estimated(figures) if results.facts.get("estimation") else None,
         "downloads": BESIDE_THE_PAGE if limit.is_reached else _downloads(results),
         "failed": sum(row.status != "ok" for row in results.rows),

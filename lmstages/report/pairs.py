@@ -5,7 +5,7 @@ bits per byte; the table of differences holds all pairs. Reads the tables ``diff
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 import pandas as pd
@@ -18,7 +18,7 @@ from lmstages.results.schema import NOT_ON_THE_LADDER, Result
 from lmstages.results.selection import Limit
 from lmstages.results.statistics import LEVEL
 
-MOST = 60  # rows of a square, as in figures/differences.py; fields grow with their square
+MOST = 60  # rows of a square, as in figures/differences.py; its fields grow with the square of them
 ALL_PAIRS = "tables/differences.parquet"
 KEY = ("corpus", "tokenizer", "model")
 CHANCE = "·"
@@ -88,8 +88,8 @@ class Step:
     verdict: str | None
 
 
-def squares(results: Results, corpus: str, split: str) -> list[Square]:
-    """Of each category that has two rows on this text, static first."""
+def squares(results: Results, corpus: str, split: str, shown: Collection[RowKey] | None = None) -> list[Square]:
+    """Of each category that has two rows on this text, static first; ``shown`` where a page shows only some rows."""
     frame = results.table("differences")
     frame = frame[frame["split"] == split]
     own = frame[frame["corpus"] == corpus]
@@ -98,12 +98,13 @@ def squares(results: Results, corpus: str, split: str) -> list[Square]:
     rows = [row for row in sorted(rows, key=lambda row: (row.rank, row.model)) if _key(row) in compared]
     categories = sorted({row.category for row in rows}, key=lambda name: (name != "static", name))
     members = {name: [row for row in rows if row.category == name] for name in categories}
-    return [_square(name, same, frame) for name, same in members.items() if len(same) > 1]
+    kept = {name: [row for row in same if shown is None or row.key in shown] for name, same in members.items()}
+    return [_square(name, same, len(members[name]), frame) for name, same in kept.items() if len(same) > 1]
 
 
-def _square(category: str, rows: Sequence[Result], frame: pd.DataFrame) -> Square:
-    best = sorted(rows, key=lambda row: row.bits_per_byte or 0.0)[:MOST]
-    shown = [row for row in rows if any(row is other for other in best)]
+def _square(category: str, rows: Sequence[Result], total: int, frame: pd.DataFrame) -> Square:
+    best = {row.key for row in sorted(rows, key=lambda row: row.bits_per_byte or 0.0)[:MOST]}
+    shown = [row for row in rows if row.key in best]
     keys = [_key(row) for row in shown]
     paired = _paired(frame, keys)
     lines = [[_field(a, b, paired) for b in keys] for a in keys]
@@ -115,7 +116,7 @@ def _square(category: str, rows: Sequence[Result], frame: pd.DataFrame) -> Squar
         ";".join("" if pair is None else pair.digits() for pair in below),
         sum(pair is not None for pair in below),
         sum(pair is not None and pair.p < LEVEL for pair in below),
-        Limit(len(shown), len(rows), ALL_PAIRS),
+        Limit(len(shown), total, ALL_PAIRS),
     )
 
 

@@ -11,9 +11,9 @@ from lmstages.report import passages
 from lmstages.report.chapters import COUNTS
 from lmstages.report.embedded import EmbeddedFigure, Figures
 from lmstages.report.entries import Entry, Key
-from lmstages.results.formatting import in_words
+from lmstages.results.formatting import display_name, in_words
 from lmstages.results.frame import Results, groups
-from lmstages.results.schema import SweepPoint
+from lmstages.results.schema import PublishedFigure, SweepPoint
 from lmstages.results.selection import Limit, fewest_bits
 
 CURVE = "learning_of_model"
@@ -106,6 +106,19 @@ def _sweep(name: str, points: Sequence[SweepPoint], titles: Mapping[Key, str], f
     limit = Limit(len(shown), len(points), "tables/sweeps.parquet")
     title = f"{visible(name)}: bits per byte over {' and '.join(keys)}"
     return Sweep(visible(name), title, keys, lines, lowest, figures.besides((), sweep=name), limit)
+
+
+# Published figures
+
+
+def published(results: Results) -> list[tuple[PublishedFigure, str | None]]:
+    """What others printed, with what the page calls the model of it."""
+    names = {row.key: visible(display_name(row)) for row in results.rows}
+    figures = [
+        (figure, (figure.corpus, figure.tokenizer, figure.model, figure.split))
+        for figure in results.records("published")
+    ]
+    return [(all_visible(figure), names.get(key)) for figure, key in figures]
 
 
 # Estimation

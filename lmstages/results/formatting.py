@@ -14,6 +14,7 @@ DASH = "–"
 MINUS = "−"
 INFINITY = "∞"
 LARGE = ((1e18, "E"), (1e15, "P"), (1e12, "T"), (1e9, "G"), (1e6, "M"))
+ONLINE = "_online"  # end of a model's name in the configs of this project where it is evaluated online
 FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n")  # first characters of a text that a spreadsheet would run
 
 
@@ -92,7 +93,9 @@ def chance(p: float | None) -> str:
 
 
 def display_name(row: Result) -> str:
-    """The model's title, with the model's own name where it has one."""
+    """The model's title: ``PPM-D``, ``PPM-D, online``, and with the model's own name where it has one."""
+    if row.model == row.type + ONLINE and row.category == "online":
+        return f"{row.title}, online"
     plain = row.model == row.type or row.family in NOT_ON_THE_LADDER
     return row.title if plain else f"{row.title} ({row.model})"
 
@@ -151,9 +154,9 @@ def _as_measured(measure: str | None, value: float | None) -> str:
     return f"{value:,.0f}" if measure == "parameters" else f"{value:g}"
 
 
-def published_claim(figure: PublishedFigure) -> str:
-    """What was printed: the claim in words, or the measure and of what it was taken."""
+def published_claim(figure: PublishedFigure, title: str | None = None) -> str:
+    """What was printed: the claim in words, or the measure and of what it was taken; ``title`` of the model."""
     if figure.claim is not None or figure.model is None:
         return str(figure.claim)
-    subject = ", ".join(str(name) for name in (figure.model, figure.corpus, figure.split))
+    subject = ", ".join(str(name) for name in (title or figure.model, figure.corpus, figure.split))
     return f"{(figure.measure or '').replace('_', ' ')} of {subject}"
