@@ -680,7 +680,8 @@ MODELS = [
 
 
 def the_squares(results: Folder, *rows: Result, **content: Any) -> list[pairs.Square]:
-    return pairs.squares(results(*rows, **content), "fables", "test")
+    made = results(*rows, **content)
+    return pairs.Compared(made.rows, made.table("differences")).squares("fables", "test")
 
 
 def signs(square: pairs.Square) -> list[str]:
@@ -730,7 +731,8 @@ def test_a_square_has_sixty_rows_at_most_and_says_where_all_pairs_are(results: F
 
 def test_a_square_of_a_page_that_shows_some_rows_holds_only_these(results: Folder) -> None:
     made = results(*MODELS, differences=[a_difference("a", "b"), a_difference("a", "c"), a_difference("b", "c")])
-    (square,) = pairs.squares(made, "fables", "test", {row.key for row in MODELS[:2]})
+    compared = pairs.Compared(made.rows, made.table("differences"), {row.key for row in MODELS[:2]})
+    (square,) = compared.squares("fables", "test")
     assert [member.name for member in square.members] == ["A", "B"] and square.limit[:2] == (2, 3)
 
 

@@ -1,6 +1,6 @@
 """The page corpus by corpus: what the text is, and of each held-out split its scores as figures and tables."""
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -8,7 +8,7 @@ from lmstages.core.visible import all_visible
 from lmstages.corpora.splits import NAMES
 from lmstages.report import pairs, passages
 from lmstages.report.embedded import EmbeddedFigure, Figures
-from lmstages.report.entries import Entry, Key, best_static
+from lmstages.report.entries import Entry, best_static
 from lmstages.report.grids import SUBJECTS, Topic, measured, topics
 from lmstages.results.frame import Results, groups
 from lmstages.results.schema import Corpora, Result
@@ -73,14 +73,20 @@ def chapters(results: Results, entries: Sequence[Entry], figures: Figures, limit
     tables = measured(results)
     shown = [sizes for name, sizes in corpora.items() if name in rows or not limit.is_reached]
     ordered = [sorted(sizes, key=lambda size: NAMES.index(size.split)) for sizes in shown]
-    return [_chapter(results, tables, sizes, entries, figures, limit) for sizes in ordered]
+    kept = {entry.row.key for entry in entries} if limit.is_reached else None
+    compared = pairs.Compared(results.rows, results.table("differences"), kept)
+    return [_chapter(compared, tables, sizes, entries, figures, limit) for sizes in ordered]
 
 
 def _chapter(
-    results: Results, tables: Tables, sizes: Sequence[Corpora], entries: Sequence[Entry], figures: Figures, limit: Limit
+    compared: pairs.Compared,
+    tables: Tables,
+    sizes: Sequence[Corpora],
+    entries: Sequence[Entry],
+    figures: Figures,
+    limit: Limit,
 ) -> Chapter:
     corpus = sizes[0].corpus
-    shown = {entry.row.key for entry in entries} if limit.is_reached else None
     own = [entry for entry in entries if entry.row.corpus == corpus]
     splits = dict.fromkeys(entry.row.split for entry in own)
     names = {(entry.row.tokenizer, entry.row.model): entry.name for entry in own}
@@ -88,7 +94,7 @@ def _chapter(
     return Chapter(
         corpus,
         [all_visible(size) for size in sizes],
-        [_split(results, [entry for entry in own if entry.row.split == name], figures, shown) for name in splits],
+        [_split(compared, [entry for entry in own if entry.row.split == name], figures) for name in splits],
         figures.of("learning", corpus=corpus),
         [figure for figure in figures.of(*COUNTS, corpus=corpus) if "model" not in figure.group],
         topics(tables, corpus, names, figures, limit),
@@ -96,7 +102,7 @@ def _chapter(
     )
 
 
-def _split(results: Results, entries: Sequence[Entry], figures: Figures, shown: Collection[Key] | None) -> Split:
+def _split(compared: pairs.Compared, entries: Sequence[Entry], figures: Figures) -> Split:
     corpus, name = entries[0].row.corpus, entries[0].row.split
     return Split(
         name,
@@ -105,8 +111,8 @@ def _split(results: Results, entries: Sequence[Entry], figures: Figures, shown: 
         figures.of(*COSTS, corpus=corpus, split=name),
         figures.of("positions", corpus=corpus, split=name),
         figures.of("tokenizers", corpus=corpus, split=name),
-        pairs.squares(results, corpus, name, shown),
-        pairs.steps(entries, results.rows),
+        compared.squares(corpus, name),
+        pairs.steps(entries, compared.rows),
         [_strip(entry) for entry in entries if entry.passage],
     )
 

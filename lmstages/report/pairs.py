@@ -13,7 +13,6 @@ import pandas as pd
 from lmstages.core.visible import all_visible
 from lmstages.report.entries import Entry, verdict
 from lmstages.results.formatting import DASH, MINUS, decimal, display_name
-from lmstages.results.frame import Results
 from lmstages.results.schema import NOT_ON_THE_LADDER, Result
 from lmstages.results.selection import Limit
 from lmstages.results.statistics import LEVEL
@@ -88,35 +87,51 @@ class Step:
     verdict: str | None
 
 
-def squares(results: Results, corpus: str, split: str, shown: Collection[RowKey] | None = None) -> list[Square]:
-    """Of each category that has two rows on this text, static first; ``shown`` where a page shows only some rows."""
-    frame = results.table("differences")
-    frame = frame[frame["split"] == split]
-    own = frame[frame["corpus"] == corpus]
-    compared = {key for side in "ab" for key in zip(*(own[name] for name in _names(side)), strict=True)}
-    rows = [row for row in results.rows if row.split == split and row.family not in NOT_ON_THE_LADDER]
-    rows = [row for row in sorted(rows, key=lambda row: (row.rank, row.model)) if _key(row) in compared]
-    categories = sorted({row.category for row in rows}, key=lambda name: (name != "static", name))
-    members = {name: [row for row in rows if row.category == name] for name in categories}
-    kept = {name: [row for row in same if shown is None or row.key in shown] for name, same in members.items()}
-    return [_square(name, same, len(members[name]), frame) for name, same in kept.items() if len(same) > 1]
+@dataclass(frozen=True)
+class Compared:
+    """The rows of a run, their differences, and the keys of the rows that a page shows where it does not show all."""
+
+    rows: Sequence[Result]
+    differences: pd.DataFrame
+    shown: Collection[RowKey] | None = None
+
+    def squares(self, corpus: str, split: str) -> list[Square]:
+        """Of each category that has two rows on this text, static first."""
+        frame = self.differences[self.differences["split"] == split]
+        own = frame[frame["corpus"] == corpus]
+        compared = {key for side in "ab" for key in zip(*(own[name] for name in _names(side)), strict=True)}
+        rows = [row for row in self.rows if row.split == split and _key(row) in compared]
+        models = [row for row in rows if row.family not in NOT_ON_THE_LADDER]
+        models.sort(key=lambda row: (row.rank, row.model))
+        categories = sorted({row.category for row in models}, key=lambda name: (name != "static", name))
+        members = [[row for row in models if row.category == name] for name in categories]
+        return [self._square(same, frame) for same in members if sum(map(self._is_shown, same)) > 1]
+
+    def _is_shown(self, row: Result) -> bool:
+        return self.shown is None or row.key in self.shown
+
+    def _square(self, rows: Sequence[Result], frame: pd.DataFrame) -> Square:
+        """Of the rows of one category."""
+        shown = [row for row in rows if self._is_shown(row)]
+        best = {row.key for row in sorted(shown, key=lambda row: row.bits_per_byte or 0.0)[:MOST]}
+        shown = [row for row in shown if row.key in best]
+        return square(shown, frame, Limit(len(shown), len(rows), ALL_PAIRS))
 
 
-def _square(category: str, rows: Sequence[Result], total: int, frame: pd.DataFrame) -> Square:
-    best = {row.key for row in sorted(rows, key=lambda row: row.bits_per_byte or 0.0)[:MOST]}
-    shown = [row for row in rows if row.key in best]
+def square(shown: Sequence[Result], frame: pd.DataFrame, limit: Limit) -> Square:
+    """Rows of one category and one text, and the table of differences."""
     keys = [_key(row) for row in shown]
     paired = _paired(frame, keys)
     lines = [[_field(a, b, paired) for b in keys] for a in keys]
     below = [paired.get((a, b)) for index, a in enumerate(keys) for b in keys[:index]]
     return Square(
-        all_visible(category),
+        all_visible(shown[0].category),
         members(shown),
         lines,
         ";".join("" if pair is None else pair.digits() for pair in below),
         sum(pair is not None for pair in below),
         sum(pair is not None and pair.p < LEVEL for pair in below),
-        Limit(len(shown), total, ALL_PAIRS),
+        limit,
     )
 
 
