@@ -622,7 +622,8 @@ def test_no_number_of_what_a_click_shows_has_more_than_six_digits_in_a_row(page:
 def test_the_column_of_seeds_counts_them_and_a_click_names_them(page: Render) -> None:
     html = page(replace(GPT, seeds="3 7 9"))
     assert re.search(r'<td class="number more" data-column="seeds" data-value="3">3\s*</td>', html)
-    assert '<dd data-column="seeds">3, 7, 9<' in html
+    assert '<dd data-column="seeds">3 (seeds 3, 7, 9)<' in html
+    assert '<dd data-column="seeds">1 (seed 0)<' in page(ROW)
 
 
 def test_what_few_rows_have_stands_in_what_a_click_shows(page: Render) -> None:
@@ -752,6 +753,30 @@ def test_a_hostile_name_in_a_square_is_text_and_nothing_else(page: Render, name:
     assert wild.tags == tame.tags and visible(f"{name} (b)") in [
         value for key, value in wild.attributes if key == "data-full"
     ]
+
+
+def test_anchors_are_unique_where_two_splits_show_the_same(page: Render) -> None:
+    valid = [replace(row, split="valid") for row in MODELS]
+    differences = [a_difference("a", "b"), replace(a_difference("a", "b"), split="valid")]
+    sizes = [*described("fables"), replace(described("fables")[0], split="valid")]
+    html = page(*MODELS, *valid, differences=differences, corpora=sizes)
+    names = [value for name, value in Page(html).attributes if name == "id"]
+    assert len(names) == len(set(names)) and {"corpus-1-test-pairs", "corpus-1-valid-pairs"} <= {*names}
+    assert ">Which models differ, valid</h3>" in html
+
+
+def test_a_warning_stands_at_the_row_in_short_and_whole_in_what_a_click_shows_and_in_the_models_section(
+    page: Render,
+) -> None:
+    words = "Valid loss still falls: by 0.07 bits per byte; more steps would help (models.gpt.steps)."
+    more = "Loses to the bigram by 0.8 bits per byte: try more steps (models.gpt.steps)."
+    html = page(ROW, replace(GPT, warning=f"{words} {more}"))
+    assert re.findall(r'<small class="where warning">(.*?)</small>', html) == [
+        "Valid loss still falls",
+        "Loses to the bigram by 0.8 bits per byte",
+    ]
+    assert f"<dt>Warning</dt><dd>{words} {more}</dd>" in html and f'<p class="warning">{words} {more}</p>' in html
+    assert "warning" not in page(ROW).split("<main>")[1]
 
 
 # Contents

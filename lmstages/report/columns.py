@@ -94,7 +94,7 @@ def _interval(entry: Entry) -> Cell:
 
 
 def _step(entry: Entry) -> Cell:
-    """The difference from the model below, and whether it is one."""
+    """The difference from the one before it on the ladder, and whether it is better, worse or may be chance."""
     row = entry.row
     verdict = "" if row.below_difference is None else entry.verdict or ""
     ends = f", interval {digits(row.below_low)} to {digits(row.below_high)}, p {chance(row.below_p_holm)} (Holm)"
@@ -120,7 +120,8 @@ def _published(entry: Entry) -> Cell:
 
 def _seeds(entry: Entry) -> Cell:
     seeds = entry.row.seeds.split()
-    return Cell(len(seeds), str(len(seeds)) if seeds else DASH, digits=", ".join(seeds))
+    which = f"{len(seeds)} (seed{'' if len(seeds) == 1 else 's'} {', '.join(seeds)})"
+    return Cell(len(seeds), str(len(seeds)) if seeds else DASH, digits=which)
 
 
 def _unseen(entry: Entry) -> Cell:
