@@ -28,7 +28,7 @@ OF_NO_ROW = ("frequencies", "pairs", "cosines", "embeddings", "attention")  # ta
 
 def content(results, **tables):
     """Rows of every table that compares rows: those of ``everything``, but with other results."""
-    others = {**everything(), **dict.fromkeys(OF_NO_ROW, [])}
+    others = {**everything(), **{name: [] for name in OF_NO_ROW}}
     return {**others, "positions": bins_of(results), "differences": pairs_of(results), "results": results, **tables}
 
 

@@ -208,7 +208,7 @@ def _curves(root: Path, rows: Sequence[Result], corpora: Sequence[Corpora]) -> I
             where: dict[str, Any] = {"corpus": row.corpus, "tokenizer": row.tokenizer, "model": row.model}
             fit = load_fit(root.joinpath(*where.values(), f"seed{seed}"), ["curve"])
             for point in fit["curve"]:
-                bits = {
+                bits: dict[str, Any] = {
                     f"{split}_bits_per_byte": _product(point[split], bits_of(row.corpus, row.tokenizer, split))
                     for split in ("train", "valid")
                 }
