@@ -18,6 +18,7 @@ from typed_rows import result
 from lmstages import figures
 from lmstages.config.ladder import LADDER
 from lmstages.core import artifacts
+from lmstages.core.errors import UserError
 from lmstages.figures import _front, differences, drawing, embeddings, files, ladder, learning, rows, sweeps
 from lmstages.figures.drawing import INK, look
 from lmstages.results import frame
@@ -139,7 +140,7 @@ def everything():
         "transfer": [row("transfer", gap_bits=0.5, gap_bits_low=0.1, gap_bits_high=0.9, reference_bits=2.0)],
         "induction": [row("induction", score=0.9, drop=2.0)],
         "frequencies": [row("frequencies", token=token, count=count) for token, count in (("␣", 9), ("e", 3))],
-        "pairs": [row("pairs", model=name, first=a, second=b, count=3.0) for name in ("", "nets") for a, b in fields],
+        "pairs": [row("pairs", model=name, first=a, second=b, count=3.0) for name in ("", "Nets") for a, b in fields],
         "cosines": [row("cosines", first=a, second=b, cosine=1.0 if a == b else -0.5, width=4) for a, b in fields],
         "embeddings": [
             row(
@@ -211,6 +212,21 @@ def test_no_two_drawings_share_an_id(run):
 def test_a_figure_is_the_same_bytes_each_time():
     once, again = (dict(one("ladder", BIGRAM, GPT, ORACLE).files()) for _ in range(2))
     assert once == again and set(once) == {"svg", "png", "pdf"}
+
+
+def test_two_processes_draw_the_same_files_as_one(run, tmp_path):
+    files.write(frame.Results.open(run), tmp_path, {}, processes=2)
+    drawn_by_one = {path.relative_to(run / "figures"): path.read_bytes() for path in (run / "figures").rglob("*.*g")}
+    assert {path.relative_to(tmp_path): path.read_bytes() for path in tmp_path.rglob("*.*g")} == drawn_by_one
+    assert (tmp_path / "index.json").read_bytes() == (run / "figures/index.json").read_bytes()
+
+
+def test_an_error_of_another_process_is_raised_by_the_first(run, tmp_path):
+    for name in FIGURES:
+        (tmp_path / name).touch()  # where a folder has to be
+    receiver = files._start(run, tmp_path, {"below": 1}, files.Part(1, 2))
+    with pytest.raises(UserError, match="its folder is a file"):
+        files._received(receiver, tmp_path)
 
 
 @pytest.mark.parametrize("table", [name for name in FIGURES if FIGURES[name].table])

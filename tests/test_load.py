@@ -241,7 +241,7 @@ def test_of_many_points_only_those_on_the_front_are_named():
     rows = [replace(row, parameters=1000 - number) for number, row in enumerate(models(ROWS))]
     worse = [replace(row, bits_per_byte=8.0 + number) for number, row in enumerate(rows[:-1])]
     [drawn] = files.groups(FIGURES["parameters"], frame.frame("results", [*worse, rows[-1]]), {})
-    assert "Only marks on the line have names." in drawn.drawing.caption
+    assert "Only marks that no other beats have names." in drawn.drawing.caption
     assert re.findall(r">(Bigram \(m\d+\))<", drawn.drawing.svg()) == [f"Bigram (m{ROWS - 1})"]
 
 

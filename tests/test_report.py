@@ -258,6 +258,16 @@ def test_a_figure_of_another_corpus_stands_in_no_chapter(page: Render) -> None:
     assert "What ladder shows." not in page(figures=[{"figure": "ladder", "group": {"corpus": "x", "split": "test"}}])
 
 
+def test_the_ladder_in_two_orders_is_one_open_and_one_closed_part_of_a_name(page: Render) -> None:
+    group = {"corpus": "fables", "split": "test"}
+    both = [{"figure": name, "group": group} for name in ("ladder", "ladder_by_bits")]
+    html = page(figures=both)
+    names = re.findall(r'<details class="order" name="([^"]+)"( open)?>', html)
+    assert [is_open for _, is_open in names] == [" open", ""] and len({name for name, _ in names}) == 1
+    assert html.index("In the order of the ladder") < html.index("Sorted by bits per byte")
+    assert 'class="order"' not in page(figures=both[:1]), "one drawing alone needs no choice"
+
+
 def test_a_damaged_figure_is_not_shown(results: Folder) -> None:
     made = results()
     next((made.folder / "figures/ladder").glob("*.svg")).write_text("<svg/>")

@@ -146,7 +146,7 @@ def front_caption(frame: pd.DataFrame, cost: str, axis: str) -> str:
     line, static = on_front(rows, cost), rows[rows["category"] == "static"]
     sentences = [*_about_front(line, static, axis)]
     if len(rows) > MOST_NAMES:
-        sentences.append("Only these have names.")
+        sentences.append("Only marks that no other beats have names.")
     if others := sorted({*rows["category"]} - {"static"}):
         sentences.append(f"Hollow marks ({listed(others)}) are not ranked with the full ones.")
     if lowest := floor(frame):

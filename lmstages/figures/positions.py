@@ -36,7 +36,7 @@ def draw(frame: pd.DataFrame, results: pd.DataFrame) -> "Figure | None":
             axes.plot(x, y, color=INK, linewidth=0.8, alpha=0.25, zorder=1)
             continue
         style = look(int(line["rank"].iloc[0]))
-        hollow = {"markerfacecolor": "none", "linestyle": (0, (1, 1.4))} if leading[name] != "static" else {}
+        hollow = {"markerfacecolor": "none", "linestyle": (0, (1, 1.4))} if leading[str(name)] != "static" else {}
         axes.plot(x, y, **{**style, **hollow}, markersize=4)
         ends.append((x[-1], y[-1], str(name), style["color"]))
     axes.set(xlabel="position in the document, in tokens (log scale)", ylabel=f"bits per byte ({scale})")
@@ -52,7 +52,8 @@ def best(frame: pd.DataFrame, results: pd.DataFrame) -> tuple[pd.DataFrame, dict
     bins = scored(frame)
     mean = means(bins)
     standing = _family_and_category(bins, results).reindex(mean.index)
-    leading = {name: standing.at[name, "category"] for name in mean.groupby([*standing.T.to_numpy()]).idxmin()}
+    first = mean.groupby([*standing.T.to_numpy()]).idxmin()
+    leading = {str(name): str(standing.loc[name, "category"]) for name in first}
     others = mean.drop([*leading]).nsmallest(max(0, MOST - len(leading))).index
     chosen = bins[bins["name"].isin([*leading, *others])]
     return chosen.sort_values(["rank", "name", "low"], kind="stable").reset_index(drop=True), leading
