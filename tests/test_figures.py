@@ -656,6 +656,21 @@ def test_two_corpora_are_two_lines():
     assert {"coined", "fables"} <= {*texts(one("sweeps", *typed))}
 
 
+def test_a_line_of_a_sweep_never_joins_two_models_texts_or_tokenizers():
+    place = [("bigram", "char"), ("mlp", "char"), ("mlp", "bpe")]
+    typed = [
+        sweep_point(use, 2.0 + at, key="use", section="corpora", corpus=f"toy-{use}", model=name, tokenizer=tokens)
+        for use in (0.1, 0.5, 1.0)
+        for at, (name, tokens) in enumerate(place)
+    ]
+    [axes] = one("sweeps", *typed).figure.axes
+    lines = {line.get_label(): [*line.get_ydata()] for line in axes.lines if not line.get_label().startswith("_")}
+    assert lines == {"char, bigram": [2.0] * 3, "char, mlp": [3.0] * 3, "bpe, mlp": [4.0] * 3}
+    assert {"0.1", "0.5", "1.0"} <= {label.get_text() for label in axes.get_xticklabels()} or len(
+        axes.get_xticks()
+    ) == 3
+
+
 def test_words_are_not_joined_by_a_line():
     [axes] = one("sweeps", *sweep("tanh", "relu")).figure.axes
     assert all(line.get_linestyle() == "None" for line in axes.lines)

@@ -1,6 +1,6 @@
 """Bits per byte against the seconds of the fit.
 
-On the line nobody is better for less; above it something cheaper predicts as well.
+A line joins the static models that no other beats in both; hollow marks are not ranked with them.
 """
 
 from typing import TYPE_CHECKING
