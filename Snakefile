@@ -10,6 +10,10 @@ min_version("9.0")
 container: "lmstages.sif"
 
 
+# The first page of Snakemake's own report, snakemake --report FILE
+report: "workflow/report/workflow.rst"
+
+
 include: "workflow/rules/common.smk"
 include: "workflow/rules/messages.smk"
 include: "workflow/rules/corpora.smk"

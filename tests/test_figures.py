@@ -195,7 +195,8 @@ def test_a_drawing_can_stand_in_any_page(run):
     for path in (run / "figures").glob("*/*.svg"):
         svg = path.read_text().replace(' xmlns="http://www.w3.org/2000/svg"', "", 1)
         assert not re.search(r"style=|<style|<script|https?:|#010203|id=\"(?!f[0-9a-f]{8})", svg), path
-        assert svg.startswith('<svg viewBox="0 0 ') and 'fill="currentColor"' in svg
+        assert re.match(r'<svg viewBox="0 0 ([\d.]+) ([\d.]+)" width="\1pt" height="\2pt" ', svg), path
+        assert 'fill="currentColor"' in svg
 
 
 def test_no_two_drawings_share_an_id(run):

@@ -16,6 +16,7 @@ from lmstages.config import workload as workload_module
 from lmstages.config.hyperparameters.attention import GPT
 from lmstages.config.hyperparameters.counts import Bigram
 from lmstages.config.hyperparameters.quantized import LlamaQ4
+from lmstages.config.reading import read_run
 from lmstages.config.sections import COUNTED, EMBEDDED, Corpus
 from lmstages.config.workload import Job, in_order, text_bytes, workload
 from lmstages.results import run_messages
@@ -78,8 +79,25 @@ def test_a_network_is_estimated_by_its_operations_and_its_weights():
     config = GPT(layers=2, width=128)
     estimate = workload([Job(1, "fit", "", model=config, vocab_size=100)], 1).estimates[1]
     weights = 12 * 2 * 128**2 + 100 * 128
-    assert estimate.seconds == pytest.approx(2.0 + 6 * weights * 1000 * 12 * 64 / 2e10)
+    assert estimate.seconds == pytest.approx(2.0 + 6 * weights * 1000 * 12 * 64 / 2e10 / 2.4)
     assert estimate.size == 3000 + 4 * weights
+
+
+def test_the_fits_of_the_default_run_are_estimated_within_a_factor_of_one_and_a_half():
+    run = read_run(PROJECT / "config.yaml")
+    jobs = [
+        Job(
+            key,
+            "fit",
+            "",
+            model=run.models[model].config,
+            vocab_size=run.tokenizers[tokenizer].vocab_size or 60,
+            text_bytes=text_bytes(run.corpora[corpus]),
+        )
+        for key, (corpus, tokenizer, model, _) in enumerate(run.experiments())
+    ]
+    measured = 507  # core-seconds, by the benchmark files of a default run on two cores of 2024
+    assert len(jobs) == 41 and measured / 1.5 < workload(jobs, 2).core_seconds < 1.5 * measured
 
 
 def test_the_time_limit_of_a_fit_is_three_times_its_estimate_and_ten_minutes():

@@ -1,5 +1,40 @@
 # Score files become a table of results, and the results figures and a page.
 
+import re
+
+
+def drawing(wildcards):
+    """What figures/index.json says of a file of figures/: title, caption, and the text and model that it is of."""
+    drawings = json.loads(Path(ROOT, "figures", "index.json").read_text(encoding="utf-8"))
+    return next(entry for entry in drawings if entry["svg"] == f"{wildcards.kind}/{wildcards.name}.svg")
+
+
+def drawing_category(wildcards):
+    """Of Snakemake's own report, whose categories are in alphabetical order."""
+    return "Figures of a model" if "model" in drawing(wildcards)["group"] else "Figures"
+
+
+def drawing_text(wildcards):
+    group = drawing(wildcards)["group"]
+    return f"Text: {group['corpus']}" if "corpus" in group else "Over several texts"
+
+
+def drawing_label(wildcards):
+    return {"figure": drawing(wildcards)["title"]}
+
+
+class Captions:
+    """The captions of the drawings as reStructuredText, read when Snakemake's own report asks for one.
+
+    A parameter that Snakemake cannot keep, so that it never runs a job again.
+    """
+
+    def __getitem__(self, wildcards):
+        return re.sub(r"([\\*_`|<>])", r"\\\1", drawing(wildcards)["caption"])
+
+    def __repr__(self):
+        return "of figures/index.json"
+
 
 rule oracle:
     input:
@@ -52,7 +87,12 @@ rule summarize:
         inspections,
     output:
         results=f"{ROOT}/results.parquet",
-        csv=report(f"{ROOT}/results.csv", caption="../report/table.rst", category="Tables"),
+        csv=report(
+            f"{ROOT}/results.csv",
+            caption="../report/table.rst",
+            category="Tables",
+            labels={"table": "All results of the run"},
+        ),
         facts=f"{ROOT}/run.json",
         tables=table_files(),
     log:
@@ -76,7 +116,12 @@ rule report:
         figures=f"{ROOT}/figures",
         index=f"{ROOT}/figures/index.json",
     output:
-        page=report(f"{ROOT}/report.html", caption="../report/page.rst", category="Tables"),
+        page=report(
+            f"{ROOT}/report.html",
+            caption="../report/page.rst",
+            category="Comparison",
+            labels={"page": "All models on one page"},
+        ),
         markdown=f"{ROOT}/table.md",
         latex=f"{ROOT}/table.tex",
         samples=f"{ROOT}/samples.md",
@@ -101,9 +146,9 @@ rule figures:
             directory(f"{ROOT}/figures"),
             patterns=["{kind}/{name}.svg"],
             caption="../report/figure.rst",
-            category="Figures",
-            subcategory="{kind}",
-            labels={"figure": "{name}"},
+            category=drawing_category,
+            subcategory=drawing_text,
+            labels=drawing_label,
         ),
         index=f"{ROOT}/figures/index.json",  # written last: a folder without it is half drawn
     log:
@@ -111,7 +156,7 @@ rule figures:
     localrule: True
     params:
         folder=subpath(output.folder, parent=True),
-        descriptions=figures.descriptions(),
+        captions=Captions(),
         code=code_hash("figures", *figures.modules()),
     shell:
         '"${{LMSTAGES_PYTHON:-python}}" -m lmstages figures --results {params.folder:q} --out {output.folder:q}'
@@ -133,14 +178,3 @@ rule verdict:
     shell:
         '"${{LMSTAGES_PYTHON:-python}}" -m lmstages verdict --results {params.folder:q} --out {output:q}'
         " --code {params.code:q} 2>&1 | tee -i {log:q} >&2"
-
-
-# Prints what is there and makes nothing, so that it may be called while another run is in progress.
-rule show:
-    log:
-        f"logs/{RUN.name}/show.log",
-    localrule: True
-    params:
-        results=ROOT,
-    shell:
-        '"${{LMSTAGES_PYTHON:-python}}" -m lmstages table {params.results:q} 2>&1 | tee -i {log:q}'
