@@ -92,10 +92,7 @@ def test_a_column_that_the_schema_lacks_is_an_error(monkeypatch):
 
 @pytest.mark.parametrize("name", FIGURES)
 def test_every_figure_says_in_its_docstring_what_it_shows(name):
-    description = figures.descriptions()[name]
-    assert description == " ".join(import_module(f"lmstages.figures.{name}").__doc__.split())
-    assert description.endswith(".") and "\n" not in description
-    assert set(figures.descriptions()) == set(FIGURES)
+    assert import_module(f"lmstages.figures.{name}").__doc__.partition("\n")[0].endswith(".")
 
 
 def test_models_of_one_colour_differ_in_marker_and_dash():

@@ -89,7 +89,7 @@ class Llama(Neural):
         $$\operatorname{norm}(x) = \frac{g * x}{\sqrt{\operatorname{mean}(x^2) + \epsilon}}$$
         $$\operatorname{feedforward}(x) = C (\operatorname{silu}(A x) * B x)$$
         and the attention of GPT, but with keys and values shared by groups of heads, and with queries and keys rotated:
-        pair $i$ of the $D / H$ numbers by the angle $\text{position} \cdot \text{rope\_base}^{-2 i H / D}$.
+        pair $i$ of the $D / H$ numbers by the angle $\text{position} \cdot b^{-2 i H / D}$ with $b$ the ``rope_base``.
     """
     layers: Layers = Field(4, description="Blocks, each of attention and a gated feed-forward layer.")
     heads: Layers = Field(4, description="Query heads of a block, each of width / heads numbers.")
@@ -209,7 +209,10 @@ class Residual(ModernGPT):
     name, title, after = "residual", "Residual on Kneser-Ney", "modern_gpt"
     module, model = "lmstages.models.neural.residual", "ResidualModel"
     source = "Hinton 2002, products of experts; Wolpert 1992, cross-fitting"
-    formula = r"$$\ln p(\cdot \mid h) = f(h) + \ln p_\text{KN}(\cdot \mid h) - \ln Z(h)$$ with $f(h)$ the network's logits."
+    formula = r"""
+        $$\ln p(\cdot \mid h) = f(h) + \ln p_\text{KN}(\cdot \mid h) - \ln Z(h)$$
+        with $f(h)$ the network's logits, and $Z(h)$ such that the probabilities sum to one.
+    """
     order: int = Field(6, ge=1, le=24, description="Order of the Kneser-Ney model whose log-probabilities are added.")
     discounts: Literal["closed_form", "tuned"] = Field(
         "closed_form", description="Discounts of that model: by formula, or tuned on a part of train."
