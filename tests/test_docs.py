@@ -232,6 +232,39 @@ def test_the_longest_term_is_linked_and_words_of_everyday_are_not():
     assert linked.count("<a") == 1 and "#term-block-bootstrap" in linked
 
 
+# Formulas
+
+
+def mathml(latex):
+    """LaTeX of a paragraph -> what stands on the page."""
+    return HOOKS["with_formulas"](f'<span class="arithmatex">\\({latex}\\)</span>')
+
+
+def test_a_formula_becomes_mathml_with_upright_names_that_stand_apart():
+    page = mathml(r"p_t &lt; \operatorname{norm}(x) + \ln 2")
+    assert page.startswith('<span class="arithmatex"><math xmlns="http://www.w3.org/1998/Math/MathML" display="inline">')
+    assert "<msub><mi>p</mi><mi>t</mi></msub><mo>&#x0003C;</mo><mi>norm</mi><mo" in page
+    assert '<mi>ln</mi><mspace width="0.17em"/><mn>2</mn>' in page and "\\" not in page
+
+
+def test_a_formula_of_its_own_is_displayed_and_no_term_in_it_is_a_link():
+    page = HOOKS["with_formulas"]('<div class="arithmatex">\\[\n\\text{token}\n\\]</div>')
+    assert 'display="block"' in page and page.startswith('<div class="arithmatex"><math')
+    assert HOOKS["with_terms"](page, ["token"], "glossary.html") == page
+
+
+def test_a_command_that_is_not_known_stops_the_build():
+    with pytest.raises(AssertionError, match="does not know a command of"):
+        mathml(r"\softmaxx(x)")
+
+
+@pytest.mark.parametrize("config", LADDER, ids=[config.name for config in LADDER])
+def test_the_formula_of_a_model_can_be_drawn(config):
+    parts = REFERENCE["formula_parts"](config.formula)
+    formulas = [formula for part in parts for formula in re.findall(r"\$+([^$]+)\$+", part)]
+    assert all("<math" in mathml(formula) for formula in formulas) and (formulas or config.name == "llama_cpp")
+
+
 # The site
 
 
