@@ -242,7 +242,9 @@ def mathml(latex):
 
 def test_a_formula_becomes_mathml_with_upright_names_that_stand_apart():
     page = mathml(r"p_t &lt; \operatorname{norm}(x) + \ln 2")
-    assert page.startswith('<span class="arithmatex"><math xmlns="http://www.w3.org/1998/Math/MathML" display="inline">')
+    assert page.startswith(
+        '<span class="arithmatex"><math xmlns="http://www.w3.org/1998/Math/MathML" display="inline">'
+    )
     assert "<msub><mi>p</mi><mi>t</mi></msub><mo>&#x0003C;</mo><mi>norm</mi><mo" in page
     assert '<mi>ln</mi><mspace width="0.17em"/><mn>2</mn>' in page and "\\" not in page
 

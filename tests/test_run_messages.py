@@ -239,6 +239,10 @@ def test_the_head_of_a_table_has_the_best_static_models_first():
     ]
 
 
+def test_a_head_that_has_every_row_leads_to_the_columns():
+    assert run_messages.head([row("a", "best", "2")], Path("r"))[-1] == "all columns: lmstages table r"
+
+
 def test_a_model_of_another_name_than_its_type_is_called_by_both_and_an_infinite_score_is_last():
     rows = [row("a", "gpt-2", "inf", type="gpt", title="GPT"), row("a", "bigram", "3")]
     lines = run_messages.head(rows, Path("r"))
