@@ -205,7 +205,7 @@ def test_the_schema_accepts_defaults_sweeps_and_other_names(models):
 MADE_BY = re.compile(r"\b(make (report|readme)|snakemake|pytest|python (docs|benchmarks)/|tests/\w+\.py)")
 WITH_FIGURES = [
     PROJECT / "README.md",
-    *(PROJECT / f"docs/{name}.md" for name in ("results", "published", "benchmarks")),
+    *(PROJECT / f"docs/{name}.md" for name in ("results", "published", "benchmarks", "pictures")),
 ]
 
 
@@ -214,6 +214,48 @@ def test_every_section_with_figures_names_the_command_that_makes_them(path):
     sections = re.split(r"^(?=#+ )", path.read_text("utf-8"), flags=re.MULTILINE)
     with_figures = [text for text in sections if re.search(r"!\[|^\|.*\d\.\d", text, re.MULTILINE)]
     assert with_figures and not [text.splitlines()[0] for text in with_figures if not MADE_BY.search(text)]
+
+
+README = (PROJECT / "README.md").read_text("utf-8").splitlines()
+
+
+def test_the_readme_fits_on_a_few_screens_and_shows_early_what_comes_out():
+    assert len(README) <= 150
+    assert next(number for number, line in enumerate(README) if "bits per byte (oracle" in line) < 60
+
+
+def test_the_readme_says_first_what_people_ask_for_elsewhere_and_instead_of_what_it_is():
+    begin = " ".join(README[: README.index("## Run it")])
+    for words in (
+        "paired difference, its 95 % interval",
+        "Every score, perplexity too, has an interval",
+        "Bytes are counted in the text itself",
+        "Each token is scored exactly once",
+        "**For whom, and instead of what.**",
+        *("nanoGPT", "KenLM", "lm-evaluation-harness"),
+        *("The *ladder*** is", "The *oracle*** is"),
+    ):
+        assert words in begin
+
+
+def test_every_picture_of_a_page_is_there_and_all_are_small_together():
+    pages = [PROJECT / "README.md", *(PROJECT / "docs").rglob("*.md")]
+    named = {
+        (page.parent / path).resolve()
+        for page in pages
+        for path in re.findall(r"!\[[^\]]*\]\(([^)]+)\)", page.read_text("utf-8"))
+    }
+    assert not [path for path in named if not path.is_file()]
+    pictures = set((PROJECT / "docs").glob("*.png"))
+    assert pictures <= named and sum(path.stat().st_size for path in pictures) < 2_500_000
+
+
+def test_the_page_of_pictures_has_all_that_its_command_takes():
+    page = (PROJECT / "docs/pictures.md").read_text("utf-8")
+    script = runpy.run_path(str(PROJECT / "docs/screenshots.py"))
+    runs = [Path(run) for run in re.search(r"screenshots\.py (.+)", page)[1].split()]
+    taken = {*script["SHOTS"], *(name for run in runs for name in script["shots_of"](run))}
+    assert len(runs) == 3 and taken == set(re.findall(r"\((report-[\w-]+)\.png\)", page)) | {"report-desktop-light"}
 
 
 HOOKS = runpy.run_path(str(PROJECT / "docs/hooks.py"))
