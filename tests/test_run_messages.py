@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -19,6 +20,7 @@ from lmstages.config.hyperparameters.quantized import LlamaQ4
 from lmstages.config.reading import read_run
 from lmstages.config.sections import COUNTED, EMBEDDED, Corpus
 from lmstages.config.workload import Job, in_order, text_bytes, workload
+from lmstages.core.progress import Progress
 from lmstages.results import run_messages
 
 PROJECT = Path(__file__).resolve().parents[1]
@@ -297,6 +299,16 @@ def test_core_minutes(seconds, words):
 @pytest.mark.parametrize(("size", "words"), [(0, "1 MB"), (2.4e8, "240 MB"), (2.14e9, "2.1 GB")])
 def test_sizes(size, words):
     assert run_messages.megabytes(size) == words and math.isfinite(size)
+
+
+@pytest.mark.parametrize(("seconds", "values", "lines"), [(0, None, 0), (0, {"loss": 1.0}, 1), (9, None, 1)])
+def test_the_last_line_of_a_job_is_said_where_it_took_long_or_has_values(seconds, values, lines, monkeypatch, caplog):
+    clock = iter([0.0, float(seconds)])
+    monkeypatch.setattr("lmstages.core.progress.time", SimpleNamespace(monotonic=lambda: next(clock)))
+    monkeypatch.setattr("lmstages.core.progress.LOGGER.propagate", True)
+    with caplog.at_level("INFO", "lmstages"):
+        Progress(100, "token").at(100, 100.0, "tokens", values)
+    assert len(caplog.messages) == lines
 
 
 # A run
