@@ -4,7 +4,7 @@
 
 Of every run the chapter of its first text and the table, at 1280 and at 400 pixels, light and dark; of the first run,
 too, what README and docs/pictures.md show of it. Needs the ``browser`` extra and Debian's chromium, both of which
-tests/browser.sh installs. Each is a PNG of few colours; what is seen is the page as it opens from disk, without network.
+tests/browser.sh installs. Each is a PNG of few colours; what is seen is the page as it opens from disk, offline.
 """
 
 import argparse
