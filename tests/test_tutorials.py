@@ -82,8 +82,8 @@ def test_the_corpora_of_the_tutorial_are_read_as_it_says(tmp_path, monkeypatch, 
     Path("words.txt").write_text(text.replace(" ", "\n"))
     Path("pages.txt").write_text(text)
     Path("runs").mkdir()
-    Path("runs/mine.yaml").write_text(re.search(r"```yaml\n(.*?)```", page, re.DOTALL)[1])
-    assert main(["check", "runs/mine.yaml"]) == 0
+    Path("runs/two.yaml").write_text(re.search(r"```yaml\n(.*?)```", page, re.DOTALL)[1])
+    assert main(["check", "runs/two.yaml"]) == 0
     listed = re.search(r"lists what would be fitted.*?\n\n((?:    .*\n)+)", page)[1]
     assert capsys.readouterr().out.split() == listed.split() and len(listed.split()) == 6
 
