@@ -23,6 +23,7 @@ include: "workflow/rules/pretrained.smk"
 include: "workflow/rules/mixtures.smk"
 include: "workflow/rules/analyses.smk"
 include: "workflow/rules/inspection.smk"
+include: "workflow/rules/snakemake_report.smk"
 include: "workflow/rules/results.smk"
 
 
