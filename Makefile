@@ -29,7 +29,6 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 report: $(READY)
 	@$(RELATIVE); set -x; snakemake --cores $(CORES) $(CONFIG)
-	@$(RELATIVE); snakemake show --cores 1 $(CONFIG) --quiet all
 
 test: $(READY)
 	OMP_NUM_THREADS=1 python -m pytest -m "not slow" --numprocesses auto --dist loadfile

@@ -10,6 +10,10 @@ min_version("9.0")
 container: "lmstages.sif"
 
 
+# The first page of Snakemake's own report, snakemake --report FILE
+report: "workflow/report/workflow.rst"
+
+
 include: "workflow/rules/common.smk"
 include: "workflow/rules/messages.smk"
 include: "workflow/rules/corpora.smk"
@@ -19,6 +23,7 @@ include: "workflow/rules/pretrained.smk"
 include: "workflow/rules/mixtures.smk"
 include: "workflow/rules/analyses.smk"
 include: "workflow/rules/inspection.smk"
+include: "workflow/rules/snakemake_report.smk"
 include: "workflow/rules/results.smk"
 
 

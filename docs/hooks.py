@@ -1,11 +1,13 @@
-"""Hooks of ``mkdocs.yml``: the pages of the repository's root join those of docs/, links to source files stay, and the
-first use of a term on a page leads to the glossary."""
+"""Hooks of ``mkdocs.yml``: the pages of the repository's root join those of docs/, links to source files stay, the
+first use of a term on a page leads to the glossary, and formulas become MathML, which needs no script."""
 
 import posixpath
 import re
+from html import unescape
 from pathlib import Path
 from typing import Any
 
+from latex2mathml.converter import convert
 from mkdocs.structure.files import File, Files
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -18,7 +20,10 @@ EVERYDAY = re.compile(
     "overlap|probe|profile|recompute|record|reported|row|rule|run|sample|schema|score|section|type|whole",
     re.IGNORECASE,
 )
-SKIPPED = re.compile(r"<(a|code|pre|h\d|script|svg)\b.*?</\1>|<[^>]*>", re.DOTALL)  # text of these is left as it is
+FORMULA = re.compile(r'<(span|div) class="arithmatex">\\[(\[](.*?)\\[)\]]</\1>', re.DOTALL)  # of pymdownx.arithmatex
+NAME = r"<mi>[A-Za-z]{2,}</mi>"  # of a function
+THIN = '<mspace width="0.17em"/>'
+SKIPPED = re.compile(r"<(a|code|pre|h\d|script|svg|math)\b.*?</\1>|<[^>]*>", re.DOTALL)  # text that stays as it is
 LINK = re.compile(r"(?<!!)\[([^\]]*)\]\((?!https?:|#)([^)#]*)(#[^)]*)?\)")
 
 
@@ -53,11 +58,26 @@ def _link(link: re.Match[str], files: Files, folder: str) -> str:
 
 
 def on_page_content(html: str, page: Any, config: Any, files: Files) -> str:
-    """The first use of each term on a page becomes a link to the glossary."""
+    """Formulas become MathML, and the first use of each term on a page a link to the glossary."""
+    html = with_formulas(html)
     if page.file.src_uri in (GLOSSARY, "changes.md"):
         return html
     target = posixpath.relpath("glossary.html", posixpath.dirname(page.file.src_uri) or ".")
     return with_terms(html, terms(), target)
+
+
+def with_formulas(page: str) -> str:
+    """HTML with LaTeX in it -> the same with MathML."""
+    return FORMULA.sub(lambda use: f'<{use[1]} class="arithmatex">{_mathml(use[2], use[1] == "div")}</{use[1]}>', page)
+
+
+def _mathml(latex: str, is_displayed: bool) -> str:
+    """Names of functions are upright, and apart from what is beside them; a command that is not known is an error."""
+    formula = convert(unescape(latex).strip(), display="block" if is_displayed else "inline")
+    assert "\\" not in formula, f"latex2mathml does not know a command of {latex}"
+    formula = re.sub(r"<mo>([A-Za-z]{2,})</mo>", r"<mi>\1</mi>", formula)
+    formula = re.sub(rf"({NAME})(?=<m(?:i|n|sub|sup|frac)>)", rf"\1{THIN}", formula)
+    return re.sub(rf"(</mi>|</msub>)(?={NAME})", rf"\1{THIN}", formula)
 
 
 def terms() -> list[str]:

@@ -44,9 +44,13 @@ def ladder_table() -> str:
 
 
 def results_table(results: Results) -> str:
-    """The default run: a line a model, a column a corpus; parameters and fit time are those of the largest corpus."""
+    """The default run: a line a model, a column a corpus; parameters and fit time are those of the largest corpus.
+
+    Of the compressors those that have seen train, as the models have.
+    """
     corpora = list(dict.fromkeys(row.corpus for row in results.rows))
-    models = sorted(groups(results.rows, "type", "model").values(), key=lambda rows: _order(rows[0]))
+    shown = [row for row in results.rows if row.category != "compressor" or row.model.endswith("_train")]
+    models = sorted(groups(shown, "type", "model").values(), key=lambda rows: _order(rows[0]))
     lines = []
     for rows in models:
         by_corpus = {row.corpus: row for row in rows}

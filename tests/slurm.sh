@@ -10,7 +10,7 @@ export PATH=/usr/sbin:$PATH
 
 configure() {
     local folder=$1 port=$2 host user cpus memory
-    host=$(hostname -s) user=$(id -un) cpus=$(nproc)
+    host=$(hostname -s) user=$(id -un) cpus=$(env -u OMP_NUM_THREADS nproc)
     memory=$(($(awk '/MemTotal/ {print $2}' /proc/meminfo) / 1024 - 512))
     cat >"$folder/slurm.conf" <<CONF
 ClusterName=loopback

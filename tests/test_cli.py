@@ -574,10 +574,11 @@ def test_the_help_of_every_command_ends_with_an_example_that_its_parser_takes(co
 def test_the_ladder_is_listed_in_lines_of_a_terminal(capsys):
     assert call("models") == 0
     head, *lines = capsys.readouterr().out.splitlines()
-    assert "lmstages models NAME" in head and max(map(len, lines)) <= 80
+    assert "ordered list" in head and "lmstages models NAME" in head and max(map(len, [head, *lines])) <= 80
     assert [line.split()[0] for line in lines] == [config.name for config in LADDER]
-    assert "gpt             GPT                      static  Adds attention" in lines
-    assert "cache           Unigram cache            online  Adds recency" in lines
+    assert "gpt             GPT                      Adds attention" in lines
+    assert "cache           Unigram cache            Adds recency [online]" in lines
+    assert "kneser_ney      Kneser-Ney, modified     Adds absolute discounting with..." in lines
 
 
 @pytest.mark.parametrize("name", [config.name for config in LADDER])
@@ -587,6 +588,16 @@ def test_a_model_is_listed_with_every_key_that_a_config_may_give(name, capsys):
     listed = re.findall(r"^  (\w+):", text, re.MULTILINE)
     assert set(listed) == set(MODEL_TYPES[name].model_fields) - {"base", "weights"}
     assert text.startswith(f"{name}: {MODEL_TYPES[name].title}, ") and max(map(len, text.splitlines())) <= 80
+
+
+def test_the_keys_of_a_network_come_before_those_that_every_network_has(capsys):
+    call("models", "gpt")
+    text = capsys.readouterr().out
+    own, shared = text.split("\n\nKeys of every network:\n")
+    assert re.findall(r"^  (\w+):", own, re.MULTILINE)[:3] == ["layers", "heads", "width"]
+    assert {"steps", "batch_size"} <= {*re.findall(r"^  (\w+):", shared, re.MULTILINE)}
+    call("models", "kneser_ney")
+    assert "every network" not in capsys.readouterr().out
 
 
 def test_a_key_is_listed_with_its_default_type_and_range(capsys):
@@ -635,7 +646,7 @@ def test_without_a_command_it_says_how_to_call_it(capsys):
 def test_every_rule_calls_a_command_that_exists_and_every_command_of_jobs_is_called():
     rules = "".join(path.read_text() for path in (PROJECT / "workflow" / "rules").glob("*.smk"))
     called = {part.split()[0] for part in rules.split('"${{LMSTAGES_PYTHON:-python}}" -m lmstages ')[1:]}
-    assert called == set(COMMANDS) - PEOPLE | {"table", "download"}
+    assert called == set(COMMANDS) - PEOPLE | {"download"}
 
 
 def test_it_runs_as_a_module():

@@ -205,7 +205,7 @@ def test_the_schema_accepts_defaults_sweeps_and_other_names(models):
 MADE_BY = re.compile(r"\b(make (report|readme)|snakemake|pytest|python (docs|benchmarks)/|tests/\w+\.py)")
 WITH_FIGURES = [
     PROJECT / "README.md",
-    *(PROJECT / f"docs/{name}.md" for name in ("results", "published", "benchmarks")),
+    *(PROJECT / f"docs/{name}.md" for name in ("results", "published", "benchmarks", "pictures")),
 ]
 
 
@@ -214,6 +214,48 @@ def test_every_section_with_figures_names_the_command_that_makes_them(path):
     sections = re.split(r"^(?=#+ )", path.read_text("utf-8"), flags=re.MULTILINE)
     with_figures = [text for text in sections if re.search(r"!\[|^\|.*\d\.\d", text, re.MULTILINE)]
     assert with_figures and not [text.splitlines()[0] for text in with_figures if not MADE_BY.search(text)]
+
+
+README = (PROJECT / "README.md").read_text("utf-8").splitlines()
+
+
+def test_the_readme_fits_on_a_few_screens_and_shows_early_what_comes_out():
+    assert len(README) <= 150
+    assert next(number for number, line in enumerate(README) if "bits per byte (oracle" in line) < 60
+
+
+def test_the_readme_says_first_what_people_ask_for_elsewhere_and_instead_of_what_it_is():
+    begin = " ".join(README[: README.index("## Run it")])
+    for words in (
+        "paired difference, its 95 % interval",
+        "Every score, perplexity too, has an interval",
+        "Bytes are counted in the text itself",
+        "Each token is scored exactly once",
+        "**For whom, and instead of what.**",
+        *("nanoGPT", "KenLM", "lm-evaluation-harness"),
+        *("The *ladder*** is", "The *oracle*** is"),
+    ):
+        assert words in begin
+
+
+def test_every_picture_of_a_page_is_there_and_all_are_small_together():
+    pages = [PROJECT / "README.md", *(PROJECT / "docs").rglob("*.md")]
+    named = {
+        (page.parent / path).resolve()
+        for page in pages
+        for path in re.findall(r"!\[[^\]]*\]\(([^)]+)\)", page.read_text("utf-8"))
+    }
+    assert not [path for path in named if not path.is_file()]
+    pictures = set((PROJECT / "docs").glob("*.png"))
+    assert pictures <= named and sum(path.stat().st_size for path in pictures) < 2_500_000
+
+
+def test_the_page_of_pictures_has_all_that_its_command_takes():
+    page = (PROJECT / "docs/pictures.md").read_text("utf-8")
+    script = runpy.run_path(str(PROJECT / "docs/screenshots.py"))
+    runs = [Path(run) for run in re.search(r"screenshots\.py (.+)", page)[1].split()]
+    taken = {*script["SHOTS"], *(name for run in runs for name in script["shots_of"](run))}
+    assert len(runs) == 3 and taken == set(re.findall(r"\((report-[\w-]+)\.png\)", page)) | {"report-desktop-light"}
 
 
 HOOKS = runpy.run_path(str(PROJECT / "docs/hooks.py"))
@@ -230,6 +272,41 @@ def test_the_longest_term_is_linked_and_words_of_everyday_are_not():
     assert terms.index("block bootstrap") < terms.index("token") and "row" not in terms and len(terms) > 60
     linked = HOOKS["with_terms"]("<p>The block bootstrap of a row, bits-per-byte.</p>", terms, "glossary.html")
     assert linked.count("<a") == 1 and "#term-block-bootstrap" in linked
+
+
+# Formulas
+
+
+def mathml(latex):
+    """LaTeX of a paragraph -> what stands on the page."""
+    return HOOKS["with_formulas"](f'<span class="arithmatex">\\({latex}\\)</span>')
+
+
+def test_a_formula_becomes_mathml_with_upright_names_that_stand_apart():
+    page = mathml(r"p_t &lt; \operatorname{norm}(x) + \ln 2")
+    assert page.startswith(
+        '<span class="arithmatex"><math xmlns="http://www.w3.org/1998/Math/MathML" display="inline">'
+    )
+    assert "<msub><mi>p</mi><mi>t</mi></msub><mo>&#x0003C;</mo><mi>norm</mi><mo" in page
+    assert '<mi>ln</mi><mspace width="0.17em"/><mn>2</mn>' in page and "\\" not in page
+
+
+def test_a_formula_of_its_own_is_displayed_and_no_term_in_it_is_a_link():
+    page = HOOKS["with_formulas"]('<div class="arithmatex">\\[\n\\text{token}\n\\]</div>')
+    assert 'display="block"' in page and page.startswith('<div class="arithmatex"><math')
+    assert HOOKS["with_terms"](page, ["token"], "glossary.html") == page
+
+
+def test_a_command_that_is_not_known_stops_the_build():
+    with pytest.raises(AssertionError, match="does not know a command of"):
+        mathml(r"\softmaxx(x)")
+
+
+@pytest.mark.parametrize("config", LADDER, ids=[config.name for config in LADDER])
+def test_the_formula_of_a_model_can_be_drawn(config):
+    parts = REFERENCE["formula_parts"](config.formula)
+    formulas = [formula for part in parts for formula in re.findall(r"\$+([^$]+)\$+", part)]
+    assert all("<math" in mathml(formula) for formula in formulas) and (formulas or config.name == "llama_cpp")
 
 
 # The site

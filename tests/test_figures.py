@@ -94,10 +94,7 @@ def test_a_column_that_the_schema_lacks_is_an_error(monkeypatch):
 
 @pytest.mark.parametrize("name", FIGURES)
 def test_every_figure_says_in_its_docstring_what_it_shows(name):
-    description = figures.descriptions()[name]
-    assert description == " ".join(import_module(f"lmstages.figures.{name}").__doc__.split())
-    assert description.endswith(".") and "\n" not in description
-    assert set(figures.descriptions()) == set(FIGURES)
+    assert import_module(f"lmstages.figures.{name}").__doc__.partition("\n")[0].endswith(".")
 
 
 def test_models_of_one_colour_differ_in_marker_and_dash():
@@ -197,7 +194,8 @@ def test_a_drawing_can_stand_in_any_page(run):
     for path in (run / "figures").glob("*/*.svg"):
         svg = path.read_text().replace(' xmlns="http://www.w3.org/2000/svg"', "", 1)
         assert not re.search(r"style=|<style|<script|https?:|#010203|id=\"(?!f[0-9a-f]{8})", svg), path
-        assert svg.startswith('<svg viewBox="0 0 ') and 'fill="currentColor"' in svg
+        assert re.match(r'<svg viewBox="0 0 ([\d.]+) ([\d.]+)" width="\1pt" height="\2pt" ', svg), path
+        assert 'fill="currentColor"' in svg
 
 
 def test_no_two_drawings_share_an_id(run):

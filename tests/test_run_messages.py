@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -16,8 +17,10 @@ from lmstages.config import workload as workload_module
 from lmstages.config.hyperparameters.attention import GPT
 from lmstages.config.hyperparameters.counts import Bigram
 from lmstages.config.hyperparameters.quantized import LlamaQ4
+from lmstages.config.reading import read_run
 from lmstages.config.sections import COUNTED, EMBEDDED, Corpus
 from lmstages.config.workload import Job, in_order, text_bytes, workload
+from lmstages.core.progress import Progress
 from lmstages.results import run_messages
 
 PROJECT = Path(__file__).resolve().parents[1]
@@ -78,8 +81,25 @@ def test_a_network_is_estimated_by_its_operations_and_its_weights():
     config = GPT(layers=2, width=128)
     estimate = workload([Job(1, "fit", "", model=config, vocab_size=100)], 1).estimates[1]
     weights = 12 * 2 * 128**2 + 100 * 128
-    assert estimate.seconds == pytest.approx(2.0 + 6 * weights * 1000 * 12 * 64 / 2e10)
+    assert estimate.seconds == pytest.approx(2.0 + 6 * weights * 1000 * 12 * 64 / 2e10 / 2.4)
     assert estimate.size == 3000 + 4 * weights
+
+
+def test_the_fits_of_the_default_run_are_estimated_within_a_factor_of_one_and_a_half():
+    run = read_run(PROJECT / "config.yaml")
+    jobs = [
+        Job(
+            key,
+            "fit",
+            "",
+            model=run.models[model].config,
+            vocab_size=run.tokenizers[tokenizer].vocab_size or 60,
+            text_bytes=text_bytes(run.corpora[corpus]),
+        )
+        for key, (corpus, tokenizer, model, _) in enumerate(run.experiments())
+    ]
+    measured = 507  # core-seconds, by the benchmark files of a default run on two cores of 2024
+    assert len(jobs) == 41 and measured / 1.5 < workload(jobs, 2).core_seconds < 1.5 * measured
 
 
 def test_the_time_limit_of_a_fit_is_three_times_its_estimate_and_ten_minutes():
@@ -221,6 +241,10 @@ def test_the_head_of_a_table_has_the_best_static_models_first():
     ]
 
 
+def test_a_head_that_has_every_row_leads_to_the_columns():
+    assert run_messages.head([row("a", "best", "2")], Path("r"))[-1] == "all columns: lmstages table r"
+
+
 def test_a_model_of_another_name_than_its_type_is_called_by_both_and_an_infinite_score_is_last():
     rows = [row("a", "gpt-2", "inf", type="gpt", title="GPT"), row("a", "bigram", "3")]
     lines = run_messages.head(rows, Path("r"))
@@ -275,6 +299,16 @@ def test_core_minutes(seconds, words):
 @pytest.mark.parametrize(("size", "words"), [(0, "1 MB"), (2.4e8, "240 MB"), (2.14e9, "2.1 GB")])
 def test_sizes(size, words):
     assert run_messages.megabytes(size) == words and math.isfinite(size)
+
+
+@pytest.mark.parametrize(("seconds", "values", "lines"), [(0, None, 0), (0, {"loss": 1.0}, 1), (9, None, 1)])
+def test_the_last_line_of_a_job_is_said_where_it_took_long_or_has_values(seconds, values, lines, monkeypatch, caplog):
+    clock = iter([0.0, float(seconds)])
+    monkeypatch.setattr("lmstages.core.progress.time", SimpleNamespace(monotonic=lambda: next(clock)))
+    monkeypatch.setattr("lmstages.core.progress.LOGGER.propagate", True)
+    with caplog.at_level("INFO", "lmstages"):
+        Progress(100, "token").at(100, 100.0, "tokens", values)
+    assert len(caplog.messages) == lines
 
 
 # A run

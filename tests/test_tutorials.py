@@ -11,6 +11,7 @@ import pytest
 from matplotlib import pyplot
 from typed_rows import result
 
+from lmstages.cli import main
 from lmstages.results import frame
 from lmstages.results.schema import TABLES, columns
 
@@ -72,6 +73,27 @@ def test_the_figure_of_the_tutorial_is_found_and_drawn(copy):
     (copy / tests).write_text((copy / tests).read_text("utf-8") + f"\n\n{test}")
     printed = run(copy, *PYTEST, tests, "-k", "scoring")
     assert int(re.search(r"(\d+) passed", printed)[1]) >= 2
+
+
+def test_the_corpora_of_the_tutorial_are_read_as_it_says(tmp_path, monkeypatch, capsys):
+    page = (TUTORIALS / "add-a-corpus.md").read_text("utf-8")
+    monkeypatch.chdir(tmp_path)
+    text = " ".join(f"line {number}" for number in range(9999))
+    Path("words.txt").write_text(text.replace(" ", "\n"))
+    Path("pages.txt").write_text(text)
+    Path("runs").mkdir()
+    Path("runs/two.yaml").write_text(re.search(r"```yaml\n(.*?)```", page, re.DOTALL)[1])
+    assert main(["check", "runs/two.yaml"]) == 0
+    listed = re.search(r"lists what would be fitted.*?\n\n((?:    .*\n)+)", page)[1]
+    assert capsys.readouterr().out.split() == listed.split() and len(listed.split()) == 6
+
+
+def test_what_the_tutorial_of_a_cluster_changes_is_in_the_profile():
+    page = (TUTORIALS / "on-a-cluster.md").read_text("utf-8")
+    profile = (PROJECT / "profiles/slurm/config.yaml").read_text("utf-8")
+    for line in ("slurm_partition: main", "slurm_account: my_project", "fit: {slurm_partition: gpu}"):
+        assert line in page and f"# {line}" in re.sub(r"#  +", "# ", profile)
+    assert "slurm-status-command: squeue" in page and "# slurm-status-command: squeue" in profile
 
 
 def row(table, **values):

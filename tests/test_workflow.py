@@ -312,6 +312,22 @@ def test_snakemakes_own_report_shows_the_figures_and_asks_for_nothing(finished, 
     drawn = {str(path.relative_to(finished / "results/tiny/figures")) for path in finished.rglob("figures/*/*.svg")}
     assert drawn and drawn | {"results.csv", "report.html"} <= held
     assert "nobody is better for less" in page and not re.search(r"<(script|link|img)[^>]*(src|href)=.https?:", page)
+    results, categories, first = (data_of(page, name) for name in ("results", "categories", "metadata"))
+    assert first and "How good is each language model" in data_of(page, "workflow_desc")  # or it opens on a graph
+    assert [*sorted(categories)] == ["Comparison", "Figures", "Figures of a model", "Tables"]
+    assert set(categories["Figures"]) == {"Text: coined", "Text: fables"}
+    assert len(results) == len(drawn) + 2
+    for path, result in results.items():
+        [label] = result["labels"].values()
+        assert label[0].isupper() and " " in label and not re.search(r"[/_]|\.\w", label), path
+        assert len(re.findall(r"\w+", re.sub("<[^>]+>", "", result["caption"]))) > 15, path
+        assert "system-message" not in result["caption"], "reStructuredText that docutils cannot read"
+
+
+def data_of(page, name):
+    """What the last script of Snakemake's report that names a variable assigns to it; libraries come before."""
+    *_, assignment = re.finditer(rf"^\s*var {name} = ", page, re.MULTILINE)
+    return json.JSONDecoder().raw_decode(page, assignment.end())[0]
 
 
 SWEPT = """

@@ -24,7 +24,10 @@ from snakemake.parser import parse
 from snakemake.utils import update_config
 
 PROJECT = Path(__file__).resolve().parents[1]
-HEAD, *RULES = ("common", "corpora", "models", "derived", "pretrained", "mixtures", "analyses", "inspection", "results")
+HEAD, *RULES = (
+    *("common", "corpora", "models", "derived", "pretrained", "mixtures", "analyses", "inspection"),
+    *("snakemake_report", "results"),
+)
 WILDCARD = re.compile(r"\{(\w+)\}")
 
 
@@ -128,9 +131,7 @@ class Rules:
         exec(compile(head, HEAD, "exec"), self.names)
         self.names["code_hash"] = cache(self.names["code_hash"])
         figures = self.names["figures"]
-        self.names["figures"] = SimpleNamespace(
-            modules=cache(figures.modules), descriptions=cache(figures.descriptions)
-        )
+        self.names["figures"] = SimpleNamespace(modules=cache(figures.modules))
         constraints = [node for node in ast.parse(head).body if "global_wildcard_constraints" in ast.dump(node)]
         self.files = [compile(ast.Module(constraints, []), HEAD, "exec")]
         self.files += [compile(translated(name), name, "exec") for name in RULES]

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from lmstages.config.hyperparameters.base import ModelConfig
+from lmstages.config.hyperparameters.neural import Neural
 from lmstages.config.ladder import LADDER, MODEL_TYPES
 from lmstages.core.errors import UserError, did_you_mean
 
@@ -79,13 +80,15 @@ def value(content: Any) -> str:
 
 
 def all_models() -> str:
-    """Every model of the ladder in one line: name, title, category, and the beginning of what it adds."""
+    """Every model of the ladder in one line: name, title, the beginning of what it adds, another category."""
     names, titles = max(len(config.name) for config in LADDER), max(len(config.title) for config in LADDER)
     lines = []
     for config in LADDER:
-        begin = f"{config.name:<{names}}  {config.title:<{titles}}  {_category(config):<8}"
-        lines.append(begin + textwrap.shorten(_first_clause(config), WIDTH - len(begin), placeholder="..."))
-    return "\n".join(["the ladder, from guessing up; the keys of a model: lmstages models NAME", *lines])
+        begin = f"{config.name:<{names}}  {config.title:<{titles}}  "
+        end = "" if _category(config) == "static" else f" [{_category(config)}]"
+        adds = textwrap.shorten(_first_clause(config), WIDTH - len(begin) - len(end), placeholder="...")
+        lines.append(begin + adds + end)
+    return "\n".join(["the ladder, an ordered list of models; the keys of one: lmstages models NAME", *lines])
 
 
 def described(name: str) -> str:
@@ -100,10 +103,17 @@ def described(name: str) -> str:
     after = f"after {config.after}" if config.after else "the first of the ladder"
     head = f"{name}: {config.title}, {_category(config)}, {after}"
     paragraphs = [_wrapped(" ".join(part.split())) for part in _plain(config.__doc__).split("\n\n")]
-    entries = [line for key in keys(config) for line in key_lines(key)] or ["  It has no keys of its own."]
     return "\n".join(
-        [head, "", *paragraphs, _wrapped(f"Source: {config.source}"), "", *entries, "", _wrapped(OF_EVERY)]
+        [head, "", *paragraphs, _wrapped(f"Source: {config.source}"), "", *_entries(config), "", _wrapped(OF_EVERY)]
     )
+
+
+def _entries(config: type[ModelConfig]) -> list[str]:
+    """The keys of a model; of a network first its own, then those of the training that all networks share."""
+    is_shared = set(Neural.model_fields) if issubclass(config, Neural) else set()
+    own = [line for key in keys(config) if key.name not in is_shared for line in key_lines(key)]
+    shared = [line for key in keys(config) if key.name in is_shared for line in key_lines(key)]
+    return [*(own or ["  It has no keys of its own."]), *(["", "Keys of every network:", *shared] if shared else [])]
 
 
 def key_lines(key: Key) -> Iterator[str]:

@@ -77,8 +77,9 @@ class _Line(logging.Formatter):
 
 
 class Progress:
-    """``step 400/2,000  loss 1.8412  52,300 tokens/s  0:32 left``, at most once in some seconds.
+    """``step 400/2,000  loss 1.8412  52,300 tokens/s  0:32 left``, at most once in some seconds, and at the end.
 
+    A job that is done before its first line is due says nothing, unless there are values to say.
     ``done`` units of ``total``, and their ``amount``, were done before this job began and do not count in its speed.
     """
 
@@ -90,7 +91,8 @@ class Progress:
     def at(self, done: int, amount: float, amount_unit: str, values: Mapping[str, float] | None = None) -> None:
         """Log how far the job is, if a line is due; ``amount``, in ``amount_unit``, is what was processed so far."""
         now = time.monotonic()
-        if now - self.last_line < SECONDS_BETWEEN_LINES and done < self.total:
+        is_short = self.last_line == self.started and not values
+        if now - self.last_line < SECONDS_BETWEEN_LINES and (done < self.total or is_short):
             return
         self.last_line = now
         elapsed = max(now - self.started, 1e-9)

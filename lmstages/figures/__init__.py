@@ -13,17 +13,15 @@ A module of this folder that has ``draw`` is a figure. It declares
     caption(frame, **also) -> str               what to see; every claim follows from the frame that is drawn
     draw(frame, **also) -> Figure | None        None where the group has nothing to draw
 
-Its docstring says what it shows, to readers of Snakemake's own report too.
+Title and caption are also those of Snakemake's own report.
 
 ``files`` draws them all and writes them; ``drawing`` is the look that they share.
 """
 
-import ast
 import pkgutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from importlib import import_module
-from pathlib import Path
 from typing import Any
 
 
@@ -51,17 +49,6 @@ class Figure:
 def modules() -> list[str]:
     """The names of all modules of this folder; imports none of them."""
     return sorted(f"{__name__}.{module.name}" for module in pkgutil.iter_modules(__path__))
-
-
-def descriptions() -> dict[str, str]:
-    """What every figure says of itself in its docstring, on one line; imports none of them."""
-    parsed = {path.stem: ast.parse(path.read_text(encoding="utf-8")) for path in Path(__file__).parent.glob("*.py")}
-    drawn = {name: module for name, module in sorted(parsed.items()) if "draw" in _functions(module)}
-    return {name: " ".join((ast.get_docstring(module) or "").split()) for name, module in drawn.items()}
-
-
-def _functions(module: ast.Module) -> set[str]:
-    return {statement.name for statement in module.body if isinstance(statement, ast.FunctionDef)}
 
 
 def registry() -> dict[str, Figure]:

@@ -486,7 +486,9 @@ def _embeddable(svg: str, title: str) -> str:
     body = _without_bare_groups(re.sub("<[^>]+>", lambda tag: _plain_tag(tag[0], prefix, wanted), body))
     attributes = f'role="img" aria-label="{escape(title)}" font-family="{FONT}" fill="currentColor"'
     joins = 'stroke-linejoin="round" stroke-linecap="butt"'
-    return f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="{box[1]}" {attributes} {joins}>\n{body}</svg>\n'
+    *_, width, height = box[1].split()
+    size = f'viewBox="{box[1]}" width="{width}pt" height="{height}pt"'  # without them an <img> may have no width
+    return f'<svg xmlns="http://www.w3.org/2000/svg" {size} {attributes} {joins}>\n{body}</svg>\n'
 
 
 def _plain_tag(tag: str, prefix: str, wanted: Container[str]) -> str:

@@ -105,7 +105,8 @@ def head(rows: Sequence[Row], folder: Path) -> list[str]:
         listed += len(best)
         lines += [f"{corpus}, {split}: bits per byte{_oracle(of_text)}", *map(_line, best)]
     more = len(rows) - listed
-    return [wrapped(line) for line in [*lines, f"{more:,} more {_plural('row', more)}: lmstages table {folder}"]]
+    what = f"{more:,} more {_plural('row', more)}" if more else "all columns"
+    return [wrapped(line) for line in [*lines, f"{what}: lmstages table {folder}"]]
 
 
 def ranked(rows: Iterable[Row]) -> list[Row]:

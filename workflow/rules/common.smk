@@ -75,10 +75,9 @@ def begin():
     stop_if_profile_is_missing(options and options.workflow_profile)
     os.environ["LMSTAGES_TYPED"] = json.dumps(typed_settings(sys.argv[1:]))
     looks = workflow.output_settings.dryrun or (options and any(getattr(options, name) for name in LOOKS_ONLY))
-    makes_files = not looks and not (options and set(options.targets) == {"show"})
-    if makes_files:
+    if not looks:
         hold(Path.cwd())
-    return makes_files
+    return not looks
 
 
 def hold(folder):

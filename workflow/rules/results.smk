@@ -52,7 +52,12 @@ rule summarize:
         inspections,
     output:
         results=f"{ROOT}/results.parquet",
-        csv=report(f"{ROOT}/results.csv", caption="../report/table.rst", category="Tables"),
+        csv=report(
+            f"{ROOT}/results.csv",
+            caption="../report/table.rst",
+            category="Tables",
+            labels={"table": "All results of the run"},
+        ),
         facts=f"{ROOT}/run.json",
         tables=table_files(),
     log:
@@ -76,7 +81,12 @@ rule report:
         figures=f"{ROOT}/figures",
         index=f"{ROOT}/figures/index.json",
     output:
-        page=report(f"{ROOT}/report.html", caption="../report/page.rst", category="Tables"),
+        page=report(
+            f"{ROOT}/report.html",
+            caption="../report/page.rst",
+            category="Comparison",
+            labels={"page": "All models on one page"},
+        ),
         markdown=f"{ROOT}/table.md",
         latex=f"{ROOT}/table.tex",
         samples=f"{ROOT}/samples.md",
@@ -101,9 +111,9 @@ rule figures:
             directory(f"{ROOT}/figures"),
             patterns=["{kind}/{name}.svg"],
             caption="../report/figure.rst",
-            category="Figures",
-            subcategory="{kind}",
-            labels={"figure": "{name}"},
+            category=drawing_category,
+            subcategory=drawing_text,
+            labels=drawing_label,
         ),
         index=f"{ROOT}/figures/index.json",  # written last: a folder without it is half drawn
     log:
@@ -112,7 +122,7 @@ rule figures:
     threads: 2  # nothing else runs by then
     params:
         folder=subpath(output.folder, parent=True),
-        descriptions=figures.descriptions(),
+        captions=Captions(),
         code=code_hash("figures", *figures.modules()),
     shell:
         '"${{LMSTAGES_PYTHON:-python}}" -m lmstages figures --results {params.folder:q} --out {output.folder:q}'
@@ -134,14 +144,3 @@ rule verdict:
     shell:
         '"${{LMSTAGES_PYTHON:-python}}" -m lmstages verdict --results {params.folder:q} --out {output:q}'
         " --code {params.code:q} 2>&1 | tee -i {log:q} >&2"
-
-
-# Prints what is there and makes nothing, so that it may be called while another run is in progress.
-rule show:
-    log:
-        f"logs/{RUN.name}/show.log",
-    localrule: True
-    params:
-        results=ROOT,
-    shell:
-        '"${{LMSTAGES_PYTHON:-python}}" -m lmstages table {params.results:q} 2>&1 | tee -i {log:q}'

@@ -22,11 +22,15 @@ class GPT(Neural):
     module, model = "lmstages.models.neural.gpt", "GPTModel"
     protocol = "stride"
     source = "Vaswani et al. 2017; Radford et al. 2019"
-    formula = """
-        x = E[token] + P[position]
-        x = x + attention(norm(x)),  x = x + feedforward(norm(x))        in every block
-        attention(x) = softmax(Q K^T / sqrt(D / H)) V, over no later position;  feedforward(x) = B gelu(A x)
-        p(. | tokens) = softmax(E norm(x))
+    formula = r"""
+        $$x = E[\text{token}] + P[\text{position}]$$
+        $$x \leftarrow x + \operatorname{attention}(\operatorname{norm}(x))$$
+        $$x \leftarrow x + \operatorname{feedforward}(\operatorname{norm}(x))$$
+        $$p(\cdot \mid x) = \operatorname{softmax}(E \operatorname{norm}(x))$$
+        of which the second and third are repeated in every block, with
+        $$\operatorname{attention}(x) = \operatorname{softmax}\left(\frac{Q K^\top}{\sqrt{D / H}}\right) V$$
+        $$\operatorname{feedforward}(x) = B \operatorname{gelu}(A x)$$
+        where $Q$, $K$ and $V$ are projections of $x$, and no position attends to a later one.
     """
     layers: Layers = Field(4, description="Blocks, each of attention and a feed-forward layer.")
     heads: Layers = Field(4, description="Attention heads of a block, each of width / heads numbers.")
@@ -76,11 +80,16 @@ class Llama(Neural):
     module, model = "lmstages.models.neural.llama", "LlamaModel"
     protocol = "stride"
     source = "Touvron et al. 2023"
-    formula = """
-        x = E[token]
-        x = x + attention(norm(x)),  x = x + down(silu(gate x) * up x) of norm(x)        in every block
-        norm(x) = w x / sqrt(mean(x^2) + epsilon);  queries and keys are rotated by position times rope_base^(-2 i / d)
-        p(. | tokens) = softmax(E norm(x))
+    formula = r"""
+        $$x = E[\text{token}]$$
+        $$x \leftarrow x + \operatorname{attention}(\operatorname{norm}(x))$$
+        $$x \leftarrow x + \operatorname{feedforward}(\operatorname{norm}(x))$$
+        $$p(\cdot \mid x) = \operatorname{softmax}(E \operatorname{norm}(x))$$
+        of which the second and third are repeated in every block, with
+        $$\operatorname{norm}(x) = \frac{g * x}{\sqrt{\operatorname{mean}(x^2) + \epsilon}}$$
+        $$\operatorname{feedforward}(x) = C (\operatorname{silu}(A x) * B x)$$
+        and the attention of GPT, but with keys and values shared by groups of heads, and with queries and keys rotated:
+        pair $i$ of the $D / H$ numbers by the angle $\text{position} \cdot b^{-2 i H / D}$ with $b$ the ``rope_base``.
     """
     layers: Layers = Field(4, description="Blocks, each of attention and a gated feed-forward layer.")
     heads: Layers = Field(4, description="Query heads of a block, each of width / heads numbers.")
@@ -127,11 +136,16 @@ class ModernGPT(Neural):
     module, model = "lmstages.models.neural.modern_gpt", "ModernModel"
     protocol = "stride"
     source = "Jordan et al. 2024, modded-nanogpt; each part in models/neural/modern_gpt.py"
-    formula = """
-        x = norm(E[token])        norm(x) = x / sqrt(mean(x^2) + epsilon)
-        x = x + attention(norm(x)),  x = x + B relu(A norm(x))^2        in every block
-        attention(x) = softmax(norm(Q) norm(K)^T / sqrt(D / H)) V, Q and K rotated as in llama
-        p(. | tokens) = softmax(c tanh(W norm(x) / c))        c: softcap
+    formula = r"""
+        $$x = \operatorname{norm}(E[\text{token}])$$
+        $$x \leftarrow x + \operatorname{attention}(\operatorname{norm}(x))$$
+        $$x \leftarrow x + B \operatorname{relu}(A \operatorname{norm}(x))^2$$
+        $$p(\cdot \mid x) = \operatorname{softmax}\left(c \tanh \frac{W \operatorname{norm}(x)}{c}\right)$$
+        of which the second and third are repeated in every block, with $c$ the ``softcap`` and
+        $$\operatorname{norm}(x) = \frac{x}{\sqrt{\operatorname{mean}(x^2) + \epsilon}}$$
+        $$\operatorname{attention}(x) = \operatorname{softmax}\left(
+            \frac{\operatorname{norm}(Q) \operatorname{norm}(K)^\top}{\sqrt{D / H}}\right) V$$
+        where $Q$ and $K$ are rotated as in LLaMA.
     """
     layers: Layers = Field(4, description="Blocks, each of attention and a feed-forward layer.")
     heads: Layers = Field(4, description="Attention heads of a block, each of width / heads numbers.")
@@ -195,7 +209,10 @@ class Residual(ModernGPT):
     name, title, after = "residual", "Residual on Kneser-Ney", "modern_gpt"
     module, model = "lmstages.models.neural.residual", "ResidualModel"
     source = "Hinton 2002, products of experts; Wolpert 1992, cross-fitting"
-    formula = "log p(. | h) = network(h) + log p_KN(. | h) - log Z(h)        Z(h) makes the sum 1"
+    formula = r"""
+        $$\ln p(\cdot \mid h) = f(h) + \ln p_\text{KN}(\cdot \mid h) - \ln Z(h)$$
+        with $f(h)$ the network's logits, and $Z(h)$ such that the probabilities sum to one.
+    """
     order: int = Field(6, ge=1, le=24, description="Order of the Kneser-Ney model whose log-probabilities are added.")
     discounts: Literal["closed_form", "tuned"] = Field(
         "closed_form", description="Discounts of that model: by formula, or tuned on a part of train."

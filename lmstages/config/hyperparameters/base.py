@@ -65,7 +65,7 @@ class ModelConfig(Record):
     """Hyperparameters of one model; ``module`` and ``model`` name the class that fits it; ``source`` cites it.
 
     ``after`` names the model behind which it stands on the ladder, None for the first. ``formula`` is what the
-    documentation prints of it, one equation a line.
+    documentation prints: equations in LaTeX between two dollar signs on either side, words and $h$ between them.
     """
 
     name: ClassVar[str]

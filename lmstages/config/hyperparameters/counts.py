@@ -19,7 +19,7 @@ class Uniform(Counts):
     name, title, after = "uniform", "Uniform", None
     module, model = "lmstages.models.counts.ngram", "UniformModel"
     source = "Shannon 1951"
-    formula = "p(w | h) = 1 / V"
+    formula = r"$$p(w \mid h) = \frac{1}{V}$$"
 
     @property
     def context(self) -> int:
@@ -102,7 +102,7 @@ class Unigram(Smoothed):
 
     name, title, after, order = "unigram", "Unigram", "uniform", 1
     source = "Shannon 1948, first-order approximation"
-    formula = "p(w) = (c(w) + add) / (N + add V)"
+    formula = r"$$p(w) = \frac{c(w) + \text{add}}{N + \text{add} \cdot V}$$"
 
 
 class Bigram(Smoothed):
@@ -110,7 +110,7 @@ class Bigram(Smoothed):
 
     name, title, after, order = "bigram", "Bigram", "unigram", 2
     source = "Markov 1913"
-    formula = "p(w | v) = (c(v, w) + add) / (c(v) + add V)        v: the token before w"
+    formula = r"$$p(w \mid v) = \frac{c(v, w) + \text{add}}{c(v) + \text{add} \cdot V}$$ with $v$ the token before $w$."
 
 
 DISCOUNTED = ("absolute", "kneser_ney", "modified_kneser_ney")
@@ -148,9 +148,12 @@ class Ngram(AnyOrder):
     name, title, after = "ngram", "N-gram", "bigram"
     model = "NgramModel"
     source = "Shannon 1948; Lidstone 1920 for the constant; Chen & Goodman 1999 for the others"
-    formula = """
-        p(w | h) = (c(h, w) + add) / (c(h) + add V)        h: the n - 1 tokens before w
-        p(w | h) = alpha(h, w) + gamma(h) p(w | h')         interpolated; h': h without its oldest token
+    formula = r"""
+        $$p(w \mid h) = \frac{c(h, w) + \text{add}}{c(h) + \text{add} \cdot V}$$
+        with $h$ the $n - 1$ tokens before $w$; or, interpolated,
+        $$p(w \mid h) = \alpha(h, w) + \gamma(h) \, p(w \mid h')$$
+        with $h'$ as $h$ without its oldest token, $\alpha(h, w)$ the part that the counts of $h$ give $w$, and
+        $\gamma(h)$ what they leave to the shorter context.
     """
     order: Orders = 4
     smoothing: Literal["add", "jelinek_mercer", "witten_bell", "absolute", "kneser_ney", "modified_kneser_ney"] = Field(
@@ -207,10 +210,11 @@ class KneserNey(AnyOrder):
     name, title, after = "kneser_ney", "Kneser-Ney, modified", "ngram"
     model = "InterpolatedModel"
     source = "Kneser & Ney 1995; Chen & Goodman 1999, section 3"
-    formula = """
-        p(w | h) = max(c(h, w) - D, 0) / c(h) + gamma(h) p(w | h')        h': h without its oldest token
-        D = D1, D2 or D3 for a count of 1, 2, or 3 and more; gamma(h): what was subtracted, over c(h)
-        for h' and shorter, c(h', w) counts the different tokens that precede h' w
+    formula = r"""
+        $$p(w \mid h) = \frac{\max(c(h, w) - D, 0)}{c(h)} + \gamma(h) \, p(w \mid h')$$
+        with $h'$ as $h$ without its oldest token; $D$ is $D_1$, $D_2$ or $D_3$ for a count of 1, 2, or 3 and more, and
+        $\gamma(h)$ all that was subtracted, divided by $c(h)$. For $h'$ and shorter contexts, $c(h', w)$ is the number
+        of different tokens that precede $h' w$.
     """
     smoothing: ClassVar[str] = "modified_kneser_ney"
     order: Orders = 6
@@ -231,10 +235,10 @@ class Cache(Counts):
     name, title, after = "cache", "Unigram cache", "kneser_ney"
     module, model = "lmstages.models.counts.cache", "CacheModel"
     source = "Kuhn & De Mori 1990; Grave et al. 2017"
-    formula = """
-        p(w | h) = (c(h, w) + add) / (n(h) + add V)
-        c(h, w) = sum over the positions of w in the last window tokens of decay^(age - 1)
-        n(h) = sum of c(h, w) over w
+    formula = r"""
+        $$p(w \mid h) = \frac{c(h, w) + \text{add}}{n(h) + \text{add} \cdot V}$$
+        $$c(h, w) = \sum_i \text{decay}^{a_i - 1}, \quad n(h) = \sum_w c(h, w)$$
+        with $i$ the positions of $w$ among the last ``window`` tokens, $a_i$ tokens ago.
     """
     window: int = Field(1000, ge=1, le=1 << 24, description="Number of earlier tokens that are counted.")
     decay: float = Field(
@@ -279,10 +283,12 @@ class PPM(OnlineCounts):
     name, title, after = "ppm", "PPM-D", "cache"
     module, model = "lmstages.models.counts.ppm", "PPMModel"
     source = "Cleary & Witten 1984; Moffat 1990; Howard 1993 for method D"
-    formula = """
-        p(w | h) = (2 c(h, w) - 1) / (2 n(h))              where w has followed h
-        p(w | h) = d(h) / (2 n(h)) p(w | h')               otherwise, an escape; h': h without its oldest token
-        n(h): sum of c(h, w) over w;  d(h): how many different w have followed h
+    formula = r"""
+        $$p(w \mid h) = \frac{2 c(h, w) - 1}{2 n(h)}$$
+        where $w$ has followed $h$ in train; otherwise, an escape,
+        $$p(w \mid h) = \frac{d(h)}{2 n(h)} \, p(w \mid h')$$
+        with $h'$ as $h$ without its oldest token, $n(h) = \sum_w c(h, w)$, and $d(h)$ the number of different $w$ that
+        have followed $h$. A shorter context excludes the tokens that have followed the longer one.
     """
     order: int = Field(5, ge=0, le=32, description="Number of tokens of the longest context.")
 
@@ -303,10 +309,11 @@ class ContextMixing(OnlineCounts):
     name, title, after = "context_mixing", "Context mixing", "ppm"
     module, model = "lmstages.models.counts.context_mixing", "ContextMixingModel"
     source = "Mahoney 2005, PAQ"
-    formula = """
-        p(bit = 1) = squash(sum over contexts i of w_i stretch(p_i))        stretch(p) = ln(p / (1 - p))
-        w_i <- w_i + rate (bit - p) stretch(p_i)
-        p(token) = product over the bits of its path in a binary tree
+    formula = r"""
+        $$p(\text{bit} = 1) = \operatorname{squash} \left( \sum_i w_i \operatorname{stretch}(p_i) \right)$$
+        $$w_i \leftarrow w_i + \text{rate} \cdot (\text{bit} - p) \operatorname{stretch}(p_i)$$
+        with $i$ the contexts, $\operatorname{stretch}(p) = \ln(p / (1 - p))$ and squash its inverse. A token is a path
+        of bits in a binary tree; its probability is the product of theirs.
     """
     order: int = Field(
         6,

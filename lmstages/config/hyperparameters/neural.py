@@ -98,7 +98,7 @@ class NeuralBigram(Perceptron):
 
     name, title, after = "neural_bigram", "Neural bigram", "context_mixing"
     source = "Bengio et al. 2003 with a window of one"
-    formula = "p(. | x) = softmax(W e(x) + b)        e(x): embedding of the token before"
+    formula = r"$$p(\cdot \mid x) = \operatorname{softmax}(W e(x) + b)$$ with $x$ the token before."
     width: Width | None = Field(
         32, description="Width of the token embedding; null trains the V x V table of logits itself."
     )
@@ -135,9 +135,10 @@ class Autograd(ModelConfig):
     name, title, after = "autograd", "Scalar autograd", "neural_bigram"
     module, model = "lmstages.models.neural.autograd", "AutogradModel"
     source = "Linnainmaa 1970; Karpathy 2020, micrograd"
-    formula = """
-        p(. | x) = softmax(W tanh(H [e(x1); ...; e(xn)] + d) + b)
-        dL/dx = sum over all y computed from x of dL/dy dy/dx        (chain rule)
+    formula = r"""
+        $$p(\cdot \mid x) = \operatorname{softmax}(W \tanh(H [e(x_1); \dots; e(x_n)] + d) + b)$$
+        $$\frac{\partial L}{\partial x} = \sum_y \frac{\partial L}{\partial y} \frac{\partial y}{\partial x}$$
+        with $y$ all numbers that are computed from $x$: the chain rule.
     """
     family = "neural"
     window: Width = Field(4, description="Number of earlier tokens that are read.")
@@ -179,7 +180,7 @@ class MLP(Perceptron):
 
     name, title, after = "mlp", "MLP", "autograd"
     source = "Bengio et al. 2003, equation 1 without direct connections"
-    formula = "p(. | x1 ... xn) = softmax(W tanh(H [e(x1); ...; e(xn)] + d) + b)"
+    formula = r"$$p(\cdot \mid x) = \operatorname{softmax}(W \tanh(H [e(x_1); \dots; e(x_n)] + d) + b)$$"
     window: Width = Field(8, description="Number of earlier tokens that are read.")
     embedding: Width = Field(24, description="Width of a token embedding.")
     layers: int = Field(1, ge=0, le=1 << 12, description="Hidden layers.")
@@ -201,9 +202,10 @@ class WaveNet(Neural):
     name, title, after = "wavenet", "WaveNet", "mlp"
     module, model = "lmstages.models.neural.wavenet", "WaveNetModel"
     source = "van den Oord et al. 2016, dilated causal convolutions"
-    formula = """
-        y_l[t] = tanh(BatchNorm(W_l [y_(l-1)[t - 2^l]; y_(l-1)[t]]))        l = 0 ... layers - 1, y_(-1)[t] = e(x[t])
-        p(. | x) = softmax(W y[t] + b)
+    formula = r"""
+        $$y_l[t] = \tanh(\operatorname{BatchNorm}(W_l [y_{l-1}[t - 2^l]; y_{l-1}[t]]))$$
+        $$p(\cdot \mid x) = \operatorname{softmax}(W y_L[t] + b)$$
+        with $l = 0 \dots L$ for $L + 1$ ``layers``, and $y_{-1}[t] = e(x_t)$.
     """
     layers: int = Field(3, ge=1, le=12, description="Fusing layers; the window is 2 to this power.")
     embedding: Width = Field(24, description="Width of a token embedding.")
@@ -249,9 +251,9 @@ class RNN(Recurrent):
 
     name, title, after = "rnn", "RNN", "wavenet"
     source = "Elman 1990; Mikolov et al. 2010"
-    formula = """
-        s[t] = tanh(W e(x[t]) + U s[t - 1] + b)
-        p(. | x[1] ... x[t]) = softmax(V s[t] + c)
+    formula = r"""
+        $$s_t = \tanh(W e(x_t) + U s_{t-1} + b)$$
+        $$p(\cdot \mid x_1 \dots x_t) = \operatorname{softmax}(V s_t + c)$$
     """
 
 
@@ -260,11 +262,11 @@ class GRU(Recurrent):
 
     name, title, after = "gru", "GRU", "rnn"
     source = "Cho et al. 2014"
-    formula = """
-        r, z = sigmoid(W e(x[t]) + U s[t - 1] + b)
-        n = tanh(W_n e(x[t]) + b_n + r * (U_n s[t - 1] + d_n))
-        s[t] = z * s[t - 1] + (1 - z) * n
-        p(. | x[1] ... x[t]) = softmax(V s[t] + c)
+    formula = r"""
+        $$r_t = \sigma(W_r e(x_t) + U_r s_{t-1} + b_r), \quad z_t = \sigma(W_z e(x_t) + U_z s_{t-1} + b_z)$$
+        $$n_t = \tanh(W_n e(x_t) + b_n + r_t * (U_n s_{t-1} + d_n))$$
+        $$s_t = z_t * s_{t-1} + (1 - z_t) * n_t$$
+        $$p(\cdot \mid x_1 \dots x_t) = \operatorname{softmax}(V s_t + c)$$
     """
 
 
@@ -274,8 +276,10 @@ class LSTM(Recurrent):
 
     name, title, after = "lstm", "LSTM", "gru"
     source = "Hochreiter & Schmidhuber 1997; Gers et al. 2000 for the forget gate"
-    formula = """
-        i, f, o = sigmoid(W e(x[t]) + U s[t - 1] + b),  g = tanh(W_g e(x[t]) + U_g s[t - 1] + b_g)
-        c[t] = f * c[t - 1] + i * g,  s[t] = o * tanh(c[t])
-        p(. | x[1] ... x[t]) = softmax(V s[t] + d)
+    formula = r"""
+        $$i_t, f_t, o_t = \sigma(W e(x_t) + U s_{t-1} + b)$$
+        $$g_t = \tanh(W_g e(x_t) + U_g s_{t-1} + b_g)$$
+        $$c_t = f_t * c_{t-1} + i_t * g_t, \quad s_t = o_t * \tanh(c_t)$$
+        $$p(\cdot \mid x_1 \dots x_t) = \operatorname{softmax}(V s_t + d)$$
+        with $W$, $U$ and $b$ of its own for each of the gates $i$, $f$ and $o$.
     """

@@ -67,7 +67,7 @@ class LlamaQ8(QuantizedLlama):
 
     name, title, after, format = "llama_q8", "LLaMA, 8 bits", "llama", "q8_0"
     source = "Gerganov et al. 2023, llama.cpp's Q8_0"
-    formula = "w = scale q,  q in -127 ... 127,  scale = max |w| / 127 over 32 weights"
+    formula = r"$$w = s q, \quad q \in \{-127, \dots, 127\}, \quad s = \frac{\max |w|}{127}$$ over 32 weights $w$."
     rounding: Literal["nearest"] = Field("nearest", description="Each weight is rounded to the nearest value.")
 
 
@@ -80,7 +80,10 @@ class LlamaQ4(QuantizedLlama):
 
     name, title, after, format = "llama_q4", "LLaMA, 4 bits", "llama_q8", "q4_0"
     source = "Gerganov et al. 2023, llama.cpp's Q4_0"
-    formula = "w = scale q,  q in -8 ... 7,  scale = m / -8 with m the weight of largest |w| among 32"
+    formula = r"""
+        $$w = s q, \quad q \in \{-8, \dots, 7\}, \quad s = \frac{m}{-8}$$
+        with $m$ the one of largest $|w|$ among 32 weights.
+    """
     calibration: int = Field(
         128,
         ge=1,
@@ -98,7 +101,7 @@ class LlamaCpp(DerivedLlama):
     name, title, after = "llama_cpp", "LLaMA through llama.cpp", "llama_q4"
     module, model = "lmstages.models.external.llama_cpp", "LlamaCppModel"
     source = "Gerganov et al. 2023, llama.cpp"
-    formula = "the formula of llama, computed by llama.cpp from a GGUF file"
+    formula = "That of LLaMA, computed by llama.cpp from a GGUF file."
     weights: LlamaQ8 | LlamaQ4 | None = Field(
         None, description="Record of the quantized model that of names; the config reader fills it in."
     )
