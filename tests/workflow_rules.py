@@ -24,7 +24,8 @@ from snakemake.parser import parse
 from snakemake.utils import update_config
 
 PROJECT = Path(__file__).resolve().parents[1]
-HEAD, *RULES = ("common", "corpora", "models", "derived", "pretrained", "mixtures", "analyses", "inspection", "results")
+HEAD, *RULES = ("common", "corpora", "models", "derived", "pretrained", "reported", "mixtures")
+RULES += ["analyses", "inspection", "results"]
 WILDCARD = re.compile(r"\{(\w+)\}")
 
 
