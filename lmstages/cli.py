@@ -152,7 +152,8 @@ def table(args: argparse.Namespace) -> None:
     from lmstages.results.frame import Results
 
     show(table_terminal(Results.open(args.results)))
-    show(f"report: {args.results / 'report.html'}")
+    if (args.results / "report.html").is_file():  # not of the results of judge
+        show(f"report: {args.results / 'report.html'}")
 
 
 def _explain_options(parser: argparse.ArgumentParser) -> None:
@@ -603,15 +604,14 @@ def audit_scores(args: argparse.Namespace) -> None:
 
     Writes them as those of any experiment.
     """
-    from lmstages.config.sections import ReportedScores, from_section
     from lmstages.corpora.splits import text_path
     from lmstages.evaluation.reported import audit_scores as run
     from lmstages.evaluation.reported import save_failure
 
-    chosen = from_section(ReportedScores, args.section["scores"])
     made = {**_made(args, args.section, [text_path(args.text, args.section["split"])]), "content": args.content}
-    with _keeping_going(args, lambda error: save_failure(chosen, args.out, error, made)):
-        run(args.section, chosen, args.text, args.out, args.content, made)
+    with _keeping_going(args, lambda error: save_failure(args.section, args.out, error, made)):
+        count = run(args.section, args.text, args.out, made, args.content)
+        logging.getLogger("lmstages").info("%s tokens, every byte of the text once", f"{count:,}")
 
 
 # ---------------------------------------------------------------- experiments

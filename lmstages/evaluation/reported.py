@@ -16,11 +16,11 @@ from typing import Any
 
 import numpy as np
 
-from lmstages.config.sections import UNITS, ReportedScores
+from lmstages.config.sections import UNITS, ReportedScores, from_section
 from lmstages.core import artifacts, contents
 from lmstages.core.errors import UserError, did_you_mean, shortened
 from lmstages.core.files import sha256_of
-from lmstages.core.progress import LOGGER, Progress
+from lmstages.core.progress import Progress
 from lmstages.evaluation import score_files
 from lmstages.evaluation.held_out import HeldOut
 from lmstages.evaluation.reported_faults import MOST, Coverage, Fault, problem_of
@@ -211,23 +211,28 @@ def _why_positive(log_probs: np.ndarray, positive: float) -> str:
 
 
 def audit_scores(
-    section: Mapping[str, Any], chosen: ReportedScores, text: Path, out: Path, content: str, made: Any
-) -> None:
-    """Write ``reported.json`` and ``scores.safetensors``; ``content`` is the hash that the file must have, if any."""
-    path, split = Path(chosen.path), section["split"]
-    with HeldOut.open(text, split) as held_out:
+    section: Mapping[str, Any], text: Path, out: Path, made: artifacts.Made, content: str = "", name: str = ""
+) -> int:
+    """Write ``reported.json`` and ``scores.safetensors``, and return the number of tokens.
+
+    ``content`` is the hash that the file must have, if any; ``name`` what messages call the text.
+    """
+    chosen, split = from_section(ReportedScores, section["scores"]), section["split"]
+    path = Path(chosen.path)
+    with HeldOut.open(text, split, name) as held_out:
         result = audited(path, held_out, chosen.unit)
     if content and contents.combined({path.name: result.sha256}) != content:
         remedy = "start snakemake again, which makes anew what changed"
         raise UserError(path, "changed since the run began", "a file of scores stays as it is during a run", remedy)
-    LOGGER.info("%s tokens, %s bytes", f"{len(result.scores.log_probs):,}", f"{held_out.size:,}")
     score_files.save_scores(out / "scores.safetensors", {split: result.scores}, made, exact=True)
     facts = {"status": "ok", "form": result.form, "unit": result.unit, "sha256": result.sha256}
     artifacts.save_json(out / "reported.json", {**_given(chosen), **facts}, made)
+    return len(result.scores.log_probs)
 
 
-def save_failure(chosen: ReportedScores, out: Path, error: UserError, made: Any) -> None:
+def save_failure(section: Mapping[str, Any], out: Path, error: UserError, made: artifacts.Made) -> None:
     """The files of scores that cannot be used; their row of the report gives the reason."""
+    chosen = from_section(ReportedScores, section["scores"])
     score_files.save_scores(out / "scores.safetensors", {}, made)
     artifacts.save_json(out / "reported.json", {**_given(chosen), "status": f"failed: {error}"}, made)
 

@@ -12,7 +12,10 @@ from lmstages.results.frame import Results, hyperparameters
 from lmstages.results.schema import Corpora, Difference, Result
 
 NO_INTERVAL = "no interval: the text has too few blocks of 1,000 characters, or documents, to resample"
-COLUMNS = ("", "bits/byte", "95 % interval", "yours less it", "95 % interval", "p", "p (Holm)")
+COLUMNS = ("", "bits/byte, 95 % interval", "yours less it, 95 %", "p", "p (Holm)")
+
+
+NO_ENDS = " " * len("[1.234, 5.678]")
 
 
 class Compared(NamedTuple):
@@ -75,14 +78,13 @@ def _table(own: Result, rows: Sequence[Result], differences: Sequence[Difference
 
 
 def _cells(row: Result, by_key: dict[tuple[str, str], Compared]) -> Iterator[str]:
-    yield decimal(row.bits_per_byte, 4)
-    yield interval((row.bits_per_byte_low, row.bits_per_byte_high), 4)
+    ends = (row.bits_per_byte_low, row.bits_per_byte_high)
+    yield f"{decimal(row.bits_per_byte)} {NO_ENDS if None in ends else interval(ends)}"
     compared = by_key.get((row.tokenizer, row.model))
     if compared is None:
-        yield from ("", "", "", "")
+        yield from ("", "", "")
         return
-    yield signed(compared.difference, 4)
-    yield interval((compared.low, compared.high), 4)
+    yield f"{signed(compared.difference)} {interval((compared.low, compared.high))}"
     yield from (chance(compared.p), chance(compared.p_holm))
 
 

@@ -5,6 +5,7 @@ a train text where one is given, and ``summary`` makes the tables.
 """
 
 import json
+import logging
 import tempfile
 import time
 from collections.abc import Iterator, Mapping
@@ -37,8 +38,12 @@ from lmstages.tokenizers import streams
 TOKENS, SPLIT = "char", "test"
 LADDER = ("uniform", "unigram", "bigram", "kneser_ney", "ppm")
 COMPRESSORS: list[Literal["gzip", "bz2", "xz", "zstd"]] = ["gzip", "bz2", "xz", "zstd"]
-SECONDS_A_MEGABYTE = dict(zip((*LADDER, "compressors"), (0.5, 0.5, 0.5, 5.0, 5.0, 3.0), strict=True))
-SURE_AFTER = 3.0  # seconds; what takes no longer needs no estimate
+SECONDS = {  # of each stage: at least, and for a megabyte of text
+    **{"uniform": (0.1, 0.05), "unigram": (0.1, 0.05), "bigram": (0.1, 0.15), "kneser_ney": (0.3, 0.2)},
+    **{"ppm": (4.0, 0.7), "compressors": (0.3, 2.7)},
+}
+SURE_AFTER = 3.0  # seconds after which those that have passed say how many are left
+LONG = 60.0  # seconds
 
 
 @dataclass(frozen=True)
@@ -61,7 +66,8 @@ def judging(judgement: Judgement, out: Path | None = None) -> Iterator[Results]:
     with _folder(out) as folder:
         text_folder, reported = folder / corpus / "text", folder / corpus / "reported" / name
         _write_text(judgement, text_folder, made)
-        audit_scores({"split": SPLIT}, run.scores[name], text_folder, reported, "", made)
+        section = json.loads(run.reported_section(name))
+        audit_scores(section, text_folder, reported, made, name=str(judgement.text))
         if judgement.train is not None:
             _fit_ladder(run, folder / corpus, made)
         summarize(folder, {**json.loads(run.summary_section()), "analyses": False}, made)
@@ -136,18 +142,17 @@ def _fit_ladder(run: Run, folder: Path, made: artifacts.Made) -> None:
     """Tokens of characters, every model fitted and scored, and the compressors; says how long it will take."""
     text_folder, tokens = folder / "text", folder / TOKENS / "tokens"
     size = sum(splits.text_path(text_folder, name).stat().st_size for name in ("train", SPLIT)) / 1e6
-    stages = _Stages(size)
-    layout = run.layout(folder.name)
-    streams.tokenize(run.tokenizers[TOKENS], text_folder, tokens, layout, made)
-    for model in run.models:
-        stages.begin(model)
-        out = folder / TOKENS / model / "seed0"
-        _fit(run, model, tokens, out, made)
-        section = json.loads(run.evaluate_section(folder.name, model))
-        section["sampling"]["count"] = 0
-        evaluate(out / "model.safetensors", tokens, text_folder, out, section, made)
-    stages.begin("compressors")
-    code_lengths(text_folder, COMPRESSORS, [SPLIT], folder / "compressors.json", made)
+    with _Stages(size) as stages:
+        streams.tokenize(run.tokenizers[TOKENS], text_folder, tokens, run.layout(folder.name), made)
+        for model in run.models:
+            stages.begin(model)
+            out = folder / TOKENS / model / "seed0"
+            _fit(run, model, tokens, out, made)
+            section = json.loads(run.evaluate_section(folder.name, model))
+            section["sampling"]["count"] = 0
+            evaluate(out / "model.safetensors", tokens, text_folder, out, section, made)
+        stages.begin("compressors")
+        code_lengths(text_folder, COMPRESSORS, [SPLIT], folder / "compressors.json", made)
 
 
 def _fit(run: Run, model: str, tokens: Path, out: Path, made: artifacts.Made) -> None:
@@ -160,11 +165,23 @@ def _fit(run: Run, model: str, tokens: Path, out: Path, made: artifacts.Made) ->
 
 
 class _Stages:
-    """Says what is fitted, and how much longer it will take, where that is more than a few seconds."""
+    """Says what is fitted, and how much longer it will take; what a stage says of itself, only where it takes long."""
 
     def __init__(self, megabytes: float) -> None:
-        self.needed = {name: seconds * megabytes for name, seconds in SECONDS_A_MEGABYTE.items()}
+        self.needed = {name: least + by_megabyte * megabytes for name, (least, by_megabyte) in SECONDS.items()}
         self.started, self.before = time.monotonic(), 0.0
+
+    def __enter__(self) -> "_Stages":
+        LOGGER.addFilter(self)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        LOGGER.removeFilter(self)
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Whether a line is shown."""
+        is_own, is_warning = record.funcName == "begin", record.levelno > logging.INFO
+        return is_own or is_warning or sum(self.needed.values()) > LONG
 
     def begin(self, name: str) -> None:
         """Log the stage; what has been done so far says how fast this machine is."""
@@ -172,5 +189,4 @@ class _Stages:
         names = list(self.needed)
         done = sum(self.needed[other] for other in names[: names.index(name)])
         left = (total - done) * (elapsed / done if elapsed > SURE_AFTER else 1.0)
-        if total > SURE_AFTER or elapsed > SURE_AFTER:
-            LOGGER.info("%s, %d of %d; about %s left", name, names.index(name) + 1, len(names), clock(left))
+        LOGGER.info("%s, %d of %d; about %s left", name, names.index(name) + 1, len(names), clock(left))
