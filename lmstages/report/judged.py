@@ -12,10 +12,7 @@ from lmstages.results.frame import Results, hyperparameters
 from lmstages.results.schema import Corpora, Difference, Result
 
 NO_INTERVAL = "no interval: the text has too few blocks of 1,000 characters, or documents, to resample"
-COLUMNS = ("", "bits/byte, 95 % interval", "yours less it, 95 %", "p", "p (Holm)")
-
-
-NO_ENDS = " " * len("[1.234, 5.678]")
+COLUMNS = ("", "bits/byte", "95 % interval", "yours − it", "95 % interval", "p", "p (Holm)")
 
 
 class Compared(NamedTuple):
@@ -78,13 +75,14 @@ def _table(own: Result, rows: Sequence[Result], differences: Sequence[Difference
 
 
 def _cells(row: Result, by_key: dict[tuple[str, str], Compared]) -> Iterator[str]:
-    ends = (row.bits_per_byte_low, row.bits_per_byte_high)
-    yield f"{decimal(row.bits_per_byte)} {NO_ENDS if None in ends else interval(ends)}"
+    yield decimal(row.bits_per_byte)
+    yield interval((row.bits_per_byte_low, row.bits_per_byte_high))
     compared = by_key.get((row.tokenizer, row.model))
     if compared is None:
-        yield from ("", "", "")
+        yield from ("", "", "", "")
         return
-    yield f"{signed(compared.difference)} {interval((compared.low, compared.high))}"
+    yield signed(compared.difference)
+    yield interval((compared.low, compared.high))
     yield from (chance(compared.p), chance(compared.p_holm))
 
 

@@ -19,7 +19,7 @@ import pandas as pd
 
 from lmstages.core.errors import UserError
 from lmstages.core.visible import visible
-from lmstages.evaluation.score_files import ensemble_of, load_experiment, load_oracle, load_reported, mean_of
+from lmstages.evaluation.score_files import Scores, ensemble_of, load_experiment, load_oracle, load_reported, mean_of
 from lmstages.results import formatting, statistics
 from lmstages.results.formatting import DASH, markdown_cell
 from lmstages.results.frame import Results, hyperparameters
@@ -113,7 +113,8 @@ def _profile(run: Results, row: Result, text: Text) -> Profile | None:
     """A row's code lengths, from the score files of its experiments; None where it has none."""
     if row.bits_per_byte is None or row.family == "compressor":
         return None
-    folders, load = run.experiments(row), load_experiment
+    folders = run.experiments(row)
+    load: Callable[[Path, Sequence[str]], dict[str, Scores]] = load_experiment
     if row.family == "oracle":
         folders, load = [run.folder / row.corpus / "oracle"], load_oracle
     if row.family == "reported":

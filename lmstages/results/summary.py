@@ -184,8 +184,9 @@ def _set_excess(rows: Iterable[Result], corpora: Sequence[Corpora]) -> None:
 
 
 def _order(row: Result, corpora: Sequence[str]) -> tuple[Any, ...]:
-    """Corpus and split, tokenizer, then up the ladder; compressors and the oracle last."""
-    beside = NOT_ON_THE_LADDER.index(row.family) + 1 if row.family in NOT_ON_THE_LADDER else 0
+    """Corpus and split, tokenizer, then up the ladder; scores made elsewhere, compressors and the oracle last."""
+    last = ("reported", *NOT_ON_THE_LADDER)
+    beside = last.index(row.family) + 1 if row.family in last else 0
     return corpora.index(row.corpus), row.split, beside, row.tokenizer, row.rank, row.model
 
 
