@@ -153,26 +153,28 @@ def _byte_alphabet(coverage: Coverage) -> Problem | None:
 def _sentencepiece(coverage: Coverage) -> Problem | None:
     """▁ as three bytes: two too many for each space, three more for one before the text; <0xE2> as six."""
     pairs = list(_examined(coverage))
+    if _all_are(coverage, lambda content: len(content) + 5 * _not_ascii(content)):
+        return Problem("a byte token such as <0xE2> is counted as the six bytes of its spelling", SPELLED, OFFSETS)
+    if not any(b" " in content for _, content in pairs):
+        return None
     for prefix in (0, 3):
         excess = [reach - len(content) - 2 * content.count(b" ") - prefix for reach, content in pairs]
-        if any(b" " in content for _, content in pairs) and _are_byte_tokens(excess, pairs):
-            found = (
-                "bytes are counted by the spelling of a SentencePiece vocabulary: ▁, its space, counts as three bytes"
-            )
+        if _are_byte_tokens(excess, pairs):
+            found = "bytes are counted by the spelling of a SentencePiece vocabulary: ▁, its space, counts as three"
             return Problem(found + (", a byte token such as <0xE2> as six" if any(excess) else ""), SPELLED, OFFSETS)
-    excess = [reach - len(content) for reach, content in pairs]
-    if any(excess) and _are_byte_tokens(excess, pairs):
-        return Problem("a byte token such as <0xE2> is counted as the six bytes of its spelling", SPELLED, OFFSETS)
     return None
 
 
 def _are_byte_tokens(excess: Sequence[int], pairs: Sequence[tuple[int, bytes]]) -> bool:
     """Whether so many bytes too many are five for each byte that a vocabulary may spell as <0xE2>."""
     return all(
-        extra % 5 == 0
-        and 0 <= extra // 5 <= content.count(b"\n") + np.count_nonzero(np.frombuffer(content, np.uint8) > 127)
+        extra % 5 == 0 and 0 <= extra // 5 <= content.count(b"\n") + _not_ascii(content)
         for extra, (_, content) in zip(excess, pairs, strict=True)
     )
+
+
+def _not_ascii(content: bytes) -> int:
+    return int(np.count_nonzero(np.frombuffer(content, np.uint8) > 127))
 
 
 def _line_ends(coverage: Coverage) -> Problem | None:

@@ -34,7 +34,7 @@ from lmstages.evaluation.held_out import HeldOut
 from lmstages.evaluation.reported_spellings import SPELLED_OUT, spelling_problem, unescaped
 
 CHUNK = 1 << 20  # bytes read at a time
-LONGEST_LINE = 1 << 20  # bytes
+LONGEST_LINE = 1 << 18  # bytes
 BYTES_FOR_A_BYTE, AT_LEAST = 4096, 1 << 20  # what a file may hold for a byte of its text, and whatever the text
 ROWS = 1 << 16  # spans of a batch
 LOOKAHEAD = 16  # tokens by which the walk finds its place again
