@@ -59,7 +59,7 @@ def _table(own: Result, rows: Sequence[Result], differences: Sequence[Difference
     from rich.text import Text
 
     by_key = dict(_comparisons(own, differences))
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1))
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, collapse_padding=True)
     for name in COLUMNS:
         table.add_column(name, justify="right" if name else "left", no_wrap=bool(name), overflow="fold")
     for row in sorted(rows, key=lambda row: (row.bits_per_byte is None, row.bits_per_byte)):
