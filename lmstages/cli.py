@@ -151,8 +151,9 @@ def table(args: argparse.Namespace) -> None:
     from lmstages.report.tables import table_terminal
     from lmstages.results.frame import Results
 
-    show(table_terminal(Results.open(args.results)))
-    if (args.results / "report.html").is_file():  # not of the results of judge
+    results = Results.open(args.results)
+    show(table_terminal(results))
+    if results.facts["run"] != "-":  # of judge, which makes no report
         show(f"report: {args.results / 'report.html'}")
 
 
@@ -217,11 +218,10 @@ def diff(args: argparse.Namespace) -> None:
 
 
 def _judge_options(parser: argparse.ArgumentParser) -> None:
-    from lmstages.config.sections import UNITS
-
+    units = ("nats", "bits", "log10")
     parser.add_argument("scores", type=Path, help="file of scores: JSONL, parquet, or a token and a number a line")
     parser.add_argument("--text", type=Path, required=True, help="the text that was scored")
-    parser.add_argument("--unit", choices=UNITS, help="of the log-probabilities, where the file does not state it")
+    parser.add_argument("--unit", choices=units, help="of the log-probabilities, where the file does not state it")
     parser.add_argument("--train", type=Path, help="text on which a small ladder is fitted, to compare with")
     layout = "how both texts separate their documents"
     parser.add_argument("--documents", choices=("stream", "lines", "separator"), default="stream", help=layout)

@@ -108,12 +108,13 @@ def test_with_train_a_ladder_stands_beside_the_scores(folder, monkeypatch, capsy
     line = next(line for line in text.splitlines() if "Uniform" in line)
     assert f"{abs(own - uniform.bits_per_byte):.3f}" in line and chance(pair.p_holm) in line
     assert "mine.jsonl (yours)" in text
-    assert main(["table", "out"]) == 0 and "[reported]" in capsys.readouterr().out
+    assert main(["table", "out"]) == 0 and "[reported]" in (table := capsys.readouterr().out)
+    assert "report.html" not in table
     assert main(["diff", "out", "out"]) == 0 and "no row changed" in capsys.readouterr().out
 
 
 def test_uniform_scores_equal_the_uniform_model(folder, capsys):
-    alphabet = len(set(TRAIN)) + 2  # the boundary, and the escape
+    alphabet = len(set(TRAIN)) + 1  # the escape
     lines = [f"{escaped(character)}\t{-math.log(alphabet)}" for character in TEST]
     Path("mine.tsv").write_text("\n".join(lines))
     printed(capsys, "mine.tsv", "--text", "test.txt", "--unit", "nats", "--train", "train.txt", "--out", "out")

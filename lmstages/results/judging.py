@@ -81,7 +81,7 @@ def run_of(judgement: Judgement) -> Run:
     scores = {"path": str(judgement.scores), "corpus": corpus, "unit": judgement.unit, "title": judgement.scores.name}
     fitted = judgement.train is not None
     return Run(
-        name="judged",
+        name="-",
         corpora={corpus: Corpus.model_validate({"path": str(judgement.text), **judgement.layout})},
         tokenizers={TOKENS: Tokenizer.model_validate({"kind": TOKENS})} if fitted else {},
         models={model: Model(config=MODEL_TYPES[model](), scoring=Scoring()) for model in LADDER if fitted},
