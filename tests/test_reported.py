@@ -4,6 +4,7 @@ import bz2
 import gzip
 import json
 import math
+import os
 import random
 import tracemalloc
 
@@ -11,6 +12,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 import zstandard
+from fuzzing import at_most, damaged, outcome
 from pyarrow import parquet
 
 from lmstages.core.errors import UserError
@@ -20,6 +22,7 @@ from lmstages.evaluation.reported import audited
 from lmstages.tokenizers.subwords import byte_alphabet
 
 MADE = {"command": "test"}
+DAMAGES = int(os.environ.get("FUZZ_SCORES", "100"))  # of a file in each form
 PROSE = (
     "the cat sat on the mat, and the dog sat by the door. nobody said a word until the rain had ended and the lamp went"
     " out; then all of them spoke at once about quite different things.\n"
@@ -518,3 +521,33 @@ def test_a_large_file_is_read_in_batches(tmp_path):
         peak = tracemalloc.get_traced_memory()[1]
         tracemalloc.stop()
     assert len(scores.log_probs) == count and peak < 80 * count + (48 << 20), peak
+
+
+# ---------------------------------------------------------------- fuzz
+
+
+def forms():
+    """The same scores in every form, as bytes."""
+    tokens = tokens_of(PROSE)
+    lines = "\n".join(['{"unit": "bits"}', *spans_of(tokens)]).encode()
+    table = pa.table({key: [json.loads(line)[key] for line in spans_of(tokens)] for key in json.loads(span(0, 1))})
+    sink = pa.BufferOutputStream()
+    parquet.write_table(table, sink)
+    columns = "\n".join(columns_of(tokens)).encode()
+    return {"jsonl": lines, "columns": columns, "parquet": sink.getvalue().to_pybytes(), "gz": gzip.compress(lines)}
+
+
+@pytest.mark.parametrize("form", forms())
+def test_damaged_files_are_one_line_or_scores_of_the_whole_text(tmp_path, form):
+    folder, path, draws = write_text(tmp_path / "text", PROSE), tmp_path / "mine", np.random.default_rng(0)
+    content, refused = forms()[form], 0
+    with HeldOut.open(folder, "test") as text:
+        for _ in range(DAMAGES):
+            path.write_bytes(damaged(content, draws, 0, len(content))[0])
+            with at_most(20):
+                result = outcome(lambda: [audited(path, text, None if form in ("jsonl", "gz") else "nats").scores])
+            refused += result is None
+            if result is not None:
+                [scores] = result
+                assert scores.lengths.sum() == len(PROSE) and (scores.log_probs <= 1e-3).all()
+    assert refused > DAMAGES // 4

@@ -32,6 +32,7 @@ ROUNDING = 1e-3  # nats by which a logarithm may exceed zero, as ours may
 STATE_UNIT = 'state it: unit: nats (PyTorch, JAX), bits or log10 (KenLM), or --unit, or a first line {"unit": "nats"}'
 LONG_SPAN, SHORT_NATS, FEW_BITS = 24, 12.0, 0.3  # bytes and nats of a span, bits per byte: a mean, not a sum
 PROTOCOL = "reported"
+FARTHEST = 1 << 62  # bytes, so that no sum overflows
 LARGEST = 1 << 26  # bytes of a file that is audited before the first job
 
 
@@ -133,7 +134,7 @@ class _Audit:
         last = len(self.text.ends) - 1
         for index in np.flatnonzero((batch.documents < 0) | (batch.documents > last))[:1]:
             raise self._no_document(batch, int(index), last)
-        for index in np.flatnonzero((batch.starts < 0) | (batch.ends < batch.starts))[:1]:
+        for index in np.flatnonzero((batch.starts < 0) | (batch.ends < batch.starts) | (batch.ends > FARTHEST))[:1]:
             span = f"start_byte {int(batch.starts[index]):,}, end_byte {int(batch.ends[index]):,}"
             problem = f"{self._at(batch, index)}: {span}"
             raise UserError(self.path, problem, "0 or more, and the end not before the start")
