@@ -919,7 +919,8 @@ def _run(args: argparse.Namespace) -> int:
     from lmstages.core.system_errors import in_one_line
 
     try:
-        log_to(None if rank() else args.log, str(args.out) if hasattr(args, "out") else "", quiet=rank() > 0)
+        job = getattr(args, "out", None)
+        log_to(None if rank() else args.log, "" if job is None else str(job), quiet=rank() > 0)
         args.command(args)
     except Interrupted as interruption:
         LOGGER.warning("%s", interruption)

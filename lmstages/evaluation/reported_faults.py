@@ -88,7 +88,8 @@ def _by_place(coverage: Coverage, place_name: str) -> Problem:
         found = f"{where}: {_bytes(fault.size)} before it have no score, from {at} on"
     else:
         found = f"{where}: begins {_bytes(-fault.size)} before {at}, where the span before it ended"
-    more = f"; {coverage.count - 1:,} more such places" if coverage.count > 1 else ""
+    others = coverage.count - 1
+    more = f"; {others:,} more such place{'' if others == 1 else 's'}" if others else ""
     return Problem(found + more, COVERED, "is it of this text?")
 
 
