@@ -181,10 +181,10 @@ class _Audit:
         bits = nats / math.log(2) / per_span
         if per_span < LONG_SPAN or nats > SHORT_NATS or bits > FEW_BITS:
             return
-        found = f"a span covers {per_span:,.0f} bytes on average and costs {nats:.3g} nats, {bits:.2g} bits per byte"
+        problem = f"a span covers {per_span:,.0f} bytes on average and costs {nats:.3g} nats, {bits:.2g} bits per byte"
         cause = "so little is the mean of a window's or line's tokens, not their sum"
         remedy = "write each token by itself, or multiply each mean by the number of its tokens"
-        raise UserError(self.path, f"{found}: {cause}", "the log-probability of all bytes of a span", remedy)
+        raise UserError(self.path, f"{problem}: {cause}", "the log-probability of all bytes of a span", remedy)
 
 
 def must_be_probabilities(path: Path, line: str, batch: Batch, log_probs: np.ndarray) -> None:
@@ -194,10 +194,10 @@ def must_be_probabilities(path: Path, line: str, batch: Batch, log_probs: np.nda
         raise UserError(path, f"{line} {int(batch.lines[index]):,}: log_prob is NaN", allowed)
     for index in np.flatnonzero(log_probs > ROUNDING)[:1]:
         value, positive = batch.log_probs[index], int((log_probs > 0).sum())
-        found = f"{line} {int(batch.lines[index]):,}: log_prob is {value:g}, a probability above one"
+        problem = f"{line} {int(batch.lines[index]):,}: log_prob is {value:g}, a probability above one"
         if 2 * positive > len(log_probs):
-            found += f"; {positive:,} of the {len(log_probs):,} numbers here are positive"
-        raise UserError(path, found, allowed, _why_positive(log_probs, positive / len(log_probs)))
+            problem += f"; {positive:,} of the {len(log_probs):,} numbers here are positive"
+        raise UserError(path, problem, allowed, _why_positive(log_probs, positive / len(log_probs)))
 
 
 def _why_positive(log_probs: np.ndarray, positive: float) -> str:

@@ -79,18 +79,18 @@ def _by_place(coverage: Coverage, place_name: str) -> Problem:
     text = coverage.text
     if not coverage.faults:
         document = int(np.flatnonzero(coverage.reach > text.sizes)[0])
-        found = f"spans of document {document:,} end at byte {int(coverage.reach[document]):,}"
-        return Problem(found, f"it has {int(text.sizes[document]):,} bytes", COVERED)
+        sentence = f"spans of document {document:,} end at byte {int(coverage.reach[document]):,}"
+        return Problem(sentence, f"it has {int(text.sizes[document]):,} bytes", COVERED)
     fault = coverage.faults[0]
     at = text.place(min(fault.expected, text.size))
     where = f"{place_name} {fault.line:,}" if fault.line else "the end of the file"
     if fault.size > 0:
-        found = f"{where}: {_bytes(fault.size)} before it have no score, from {at} on"
+        sentence = f"{where}: {_bytes(fault.size)} before it have no score, from {at} on"
     else:
-        found = f"{where}: begins {_bytes(-fault.size)} before {at}, where the span before it ended"
+        sentence = f"{where}: begins {_bytes(-fault.size)} before {at}, where the span before it ended"
     others = coverage.count - 1
     more = f"; {others:,} more such place{'' if others == 1 else 's'}" if others else ""
-    return Problem(found + more, COVERED, "is it of this text?")
+    return Problem(sentence + more, COVERED, "is it of this text?")
 
 
 def _bytes(count: int) -> str:
@@ -106,14 +106,14 @@ def _whole_text(coverage: Coverage) -> Problem | None:
     allowed = "start_byte and end_byte count from the beginning of the document, 0 for its first byte"
     if len(later) and (coverage.first[later] == text.starts[later]).mean() >= REGULAR:
         document = int(later[0])
-        found = f"start_byte counts from the beginning of the whole text: document {document:,} begins at"
+        sentence = f"start_byte counts from the beginning of the whole text: document {document:,} begins at"
         remedy = "subtract where the document begins in the text"
-        return Problem(f"{found} {int(coverage.first[document]):,}", allowed, remedy)
+        return Problem(f"{sentence} {int(coverage.first[document]):,}", allowed, remedy)
     only_first = len(text.ends) > 1 and len(coverage.scored()) == 1 and coverage.reach[0] > text.sizes[0]
     if only_first:
-        found = f"all spans are of document 0, up to byte {int(coverage.reach[0]):,}, which has"
+        sentence = f"all spans are of document 0, up to byte {int(coverage.reach[0]):,}, which has"
         remedy = "give each span its document, from 0 on; or have the text read as one stream"
-        return Problem(f"{found} {int(text.sizes[0]):,}; the text has {len(text.ends):,} documents", allowed, remedy)
+        return Problem(f"{sentence} {int(text.sizes[0]):,}; the text has {len(text.ends):,} documents", allowed, remedy)
     return None
 
 
@@ -133,9 +133,11 @@ def _all_are(coverage: Coverage, length: Callable[[bytes], int]) -> bool:
 def _characters(coverage: Coverage) -> Problem | None:
     if not _all_are(coverage, lambda content: len(content.decode(errors="replace"))):
         return None
-    found = "start_byte and end_byte count characters: the last span ends at the number of characters of its document"
+    sentence = (
+        "start_byte and end_byte count characters: the last span ends at the number of characters of its document"
+    )
     remedy = "turn an offset into bytes: len(text[:offset].encode())"
-    return Problem(found, "bytes of UTF-8, of which é has two and 語 three", remedy)
+    return Problem(sentence, "bytes of UTF-8, of which é has two and 語 three", remedy)
 
 
 VISIBLE = bytes(byte for character, byte in byte_alphabet().items() if character.isascii())
@@ -147,8 +149,8 @@ def _byte_alphabet(coverage: Coverage) -> Problem | None:
     """GPT-2's letters for bytes: all but visible ASCII has two bytes."""
     if not _all_are(coverage, lambda content: len(content) + len(content.translate(None, VISIBLE))):
         return None
-    found = "bytes are counted by the spelling of GPT-2's vocabulary: Ġ, its space, counts as two bytes"
-    return Problem(found, SPELLED, OFFSETS)
+    sentence = "bytes are counted by the spelling of GPT-2's vocabulary: Ġ, its space, counts as two bytes"
+    return Problem(sentence, SPELLED, OFFSETS)
 
 
 def _sentencepiece(coverage: Coverage) -> Problem | None:
@@ -161,8 +163,8 @@ def _sentencepiece(coverage: Coverage) -> Problem | None:
     for prefix in (0, 3):
         excess = [reach - len(content) - 2 * content.count(b" ") - prefix for reach, content in pairs]
         if _are_byte_tokens(excess, pairs):
-            found = "bytes are counted by the spelling of a SentencePiece vocabulary: ▁, its space, counts as three"
-            return Problem(found + (", a byte token such as <0xE2> as six" if any(excess) else ""), SPELLED, OFFSETS)
+            sentence = "bytes are counted by the spelling of a SentencePiece vocabulary: ▁, its space, counts as three"
+            return Problem(sentence + (", a byte token such as <0xE2> as six" if any(excess) else ""), SPELLED, OFFSETS)
     return None
 
 
@@ -186,8 +188,8 @@ def _line_ends(coverage: Coverage) -> Problem | None:
             "the scores are of a copy with line ends of one byte; the text has CRLF", allowed, "score it as it is"
         )
     if _all_are(coverage, lambda content: len(content) + content.count(b"\n") - content.count(b"\r\n")):
-        found = "the scores are of a copy with line ends of two bytes (CRLF)"
-        return Problem(found, allowed, "open it with newline='' or in binary, and score it as it is")
+        sentence = "the scores are of a copy with line ends of two bytes (CRLF)"
+        return Problem(sentence, allowed, "open it with newline='' or in binary, and score it as it is")
     return None
 
 
@@ -204,9 +206,11 @@ def _separators(coverage: Coverage) -> Problem | None:
         return None
     separator = text.document(int(scored[left_out][0]))[-int(ends[left_out][0]) :]
     what = "newline" if separator == b"\n" else f"separator {separator.decode(errors='replace')!r}"
-    found = f"the {what} that ends a document has no score, in {int(left_out.sum()):,} of {len(text.ends):,} documents"
+    sentence = (
+        f"the {what} that ends a document has no score, in {int(left_out.sum()):,} of {len(text.ends):,} documents"
+    )
     remedy = "score the token that ends a document (</s>, <|endoftext|>) and give it those bytes"
-    return Problem(found, "where a document ends is part of the text", remedy)
+    return Problem(sentence, "where a document ends is part of the text", remedy)
 
 
 def _first_tokens(coverage: Coverage) -> Problem | None:
@@ -218,9 +222,9 @@ def _first_tokens(coverage: Coverage) -> Problem | None:
     if not all(fault.size > 0 for fault in coverage.faults):
         return None
     several = f"each of {len(at_begin):,} documents" if len(at_begin) > 1 else "the text"
-    found = f"the first token of {several} has no score; the first is {_bytes(at_begin[0].size)} at"
+    sentence = f"the first token of {several} has no score; the first is {_bytes(at_begin[0].size)} at"
     remedy = "begin with the model's BOS token, so that the first token has a prediction"
-    return Problem(f"{found} {text.place(at_begin[0].expected)}", COVERED, remedy)
+    return Problem(f"{sentence} {text.place(at_begin[0].expected)}", COVERED, remedy)
 
 
 def _stride(coverage: Coverage) -> Problem | None:
@@ -233,10 +237,12 @@ def _stride(coverage: Coverage) -> Problem | None:
     again, is_same = _most_frequent(np.array([_tokens_again(coverage, jump) for jump in jumps]))
     if not (is_regular and is_same and 0 < again < window):
         return None
-    found = f"tokens are scored twice: every {window:,} tokens the file goes back by {again:,}, for the first time at"
+    sentence = (
+        f"tokens are scored twice: every {window:,} tokens the file goes back by {again:,}, for the first time at"
+    )
     cause = f"windows of {window:,} move by a stride of {window - again:,} and score all of their tokens"
     remedy = f"of each window but the first keep the scores of its last {window - again:,} tokens"
-    return Problem(f"{found} {coverage.text.place(jumps[0].start)}; {cause}", COVERED, remedy)
+    return Problem(f"{sentence} {coverage.text.place(jumps[0].start)}; {cause}", COVERED, remedy)
 
 
 def _tokens_again(coverage: Coverage, jump: Fault) -> int:
@@ -255,10 +261,10 @@ def _windows(coverage: Coverage) -> Problem | None:
     if not is_regular:
         return None
     first = next(gap for gap in gaps if gap.span > 0)
-    found = f"a token is left out after every {between:,}, {len(gaps):,} in all, for the first time at"
+    sentence = f"a token is left out after every {between:,}, {len(gaps):,} in all, for the first time at"
     cause = f"windows of {between + 1:,} whose first token has no score"
     remedy = "begin each window with BOS or with the last token of the window before"
-    return Problem(f"{found} {coverage.text.place(first.expected)}; {cause}", COVERED, remedy)
+    return Problem(f"{sentence} {coverage.text.place(first.expected)}; {cause}", COVERED, remedy)
 
 
 def _most_frequent(values: np.ndarray) -> tuple[int, bool]:
@@ -276,11 +282,11 @@ def _spaces(coverage: Coverage) -> Problem | None:
     texts = [coverage.text.content[gap.expected : min(gap.start, gap.expected + LONGEST_TOKEN)] for gap in gaps]
     if not all(text.isspace() for text in texts):
         return None
-    found = f"the spaces between tokens have no score, {coverage.count:,} of them, the first at"
+    sentence = f"the spaces between tokens have no score, {coverage.count:,} of them, the first at"
     remedy = (
         "give each word the space before it, as in ' the'; a space that the model cannot predict is a token by itself"
     )
-    return Problem(f"{found} {coverage.text.place(gaps[0].expected)}", COVERED, remedy)
+    return Problem(f"{sentence} {coverage.text.place(gaps[0].expected)}", COVERED, remedy)
 
 
 def _cut_off(coverage: Coverage) -> Problem | None:
@@ -289,8 +295,8 @@ def _cut_off(coverage: Coverage) -> Problem | None:
     if fault is None or fault.line:
         return None
     text = coverage.text
-    found = f"its spans end at {text.place(fault.expected)}; {fault.size:,} of {text.size:,} bytes have no score"
-    return Problem(found, COVERED, "score the whole text; or is the file cut off, or of another text?")
+    sentence = f"its spans end at {text.place(fault.expected)}; {fault.size:,} of {text.size:,} bytes have no score"
+    return Problem(sentence, COVERED, "score the whole text; or is the file cut off, or of another text?")
 
 
 RECOGNISED = (

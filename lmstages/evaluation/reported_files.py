@@ -102,8 +102,8 @@ def opened(path: Path, text: HeldOut | None) -> Iterator[ReportedFile]:
 def _ordinary(path: Path) -> Iterator[BinaryIO]:
     mode = path.stat().st_mode  # what is missing is an error of the system, named by ``reading``
     if not stat.S_ISREG(mode):
-        found = "is a folder" if stat.S_ISDIR(mode) else "is no ordinary file"
-        raise UserError(path, found, "a file of scores is wanted")
+        problem = "is a folder" if stat.S_ISDIR(mode) else "is no ordinary file"
+        raise UserError(path, problem, "a file of scores is wanted")
     with path.open("rb") as file:
         yield file
 
@@ -440,9 +440,9 @@ def _resumed(path: Path, text: HeldOut, position: int, rows: Sequence[Row]) -> t
             continue
         ahead = content.find(joined, position, position + AHEAD)
         behind = content.rfind(joined, max(0, position - BEHIND), position + len(joined) - 1)
-        for found in (ahead, behind):
-            if found >= 0 and (size := _size_at(content, found, token)) is not None:
-                return found, size
+        for start in (ahead, behind):
+            if start >= 0 and (size := _size_at(content, start, token)) is not None:
+                return start, size
     shown = shortened(token[:200].decode(errors="replace"))
     problem = f"line {rows[0].line:,}: the text does not go on with {shown} at {text.place(position)}"
     raise UserError(path, problem, *_why_not(token, content, position))
