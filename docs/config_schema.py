@@ -20,6 +20,7 @@ from lmstages.config.sections import (
     OwnSeeds,
     Pretrained,
     Published,
+    ReportedScores,
     Sampling,
     Scoring,
     Split,
@@ -43,6 +44,7 @@ RECORDS: dict[str, type[Record]] = {
     "tokenizer": Tokenizer,
     "mixture": Mixture,
     "pretrained": Pretrained,
+    "scores": ReportedScores,
     "sampling": Sampling,
     "published": Published,
 }
@@ -147,6 +149,7 @@ def schema() -> Schema:
         "models": named(ref("model"), "models", {name: untyped(name) for name in MODEL_TYPES}),
         "mixtures": named(ref("mixture"), "mixtures"),
         "pretrained": named(ref("pretrained"), "pretrained"),
+        "scores": named(ref("scores"), "scores"),
         "sampling": {"description": _meaning(Experiments, "sampling"), "anyOf": [NULL, ref("sampling")]},
         "published": {"description": _meaning(Experiments, "published"), "type": "array", "items": ref("published")},
     }

@@ -26,6 +26,7 @@ from lmstages.config.sections import (
     OwnSeeds,
     Pretrained,
     Published,
+    ReportedScores,
     Sampling,
     Scoring,
     Split,
@@ -144,6 +145,7 @@ SECTIONS: dict[str, tuple[type[Record], str]] = {
     "scoring": (Scoring, "Below a model, `scoring: {...}`; an edit scores again and fits nothing."),
     "mixtures": (Mixture, "An entry, `mixtures: {NAME: {...}}`, run on every corpus that runs all of its models."),
     "pretrained": (Pretrained, "An entry, `pretrained: {NAME: {...}}`; one of `hub`, `path` and `gguf`."),
+    "scores": (ReportedScores, "An entry, `scores: {NAME: {...}}`, see the [tutorial](tutorials/judge.md)."),
     "sampling": (Sampling, "`sampling: {...}`, once a run."),
     "published": (Published, "A list, `published: [{...}, ...]`; a figure with all its keys, or a `claim`."),
 }

@@ -151,8 +151,10 @@ def table(args: argparse.Namespace) -> None:
     from lmstages.report.tables import table_terminal
     from lmstages.results.frame import Results
 
-    show(table_terminal(Results.open(args.results)))
-    show(f"report: {args.results / 'report.html'}")
+    results = Results.open(args.results)
+    show(table_terminal(results))
+    if results.facts["run"] != "-":  # of judge, which makes no report
+        show(f"report: {args.results / 'report.html'}")
 
 
 def _explain_options(parser: argparse.ArgumentParser) -> None:
@@ -213,6 +215,37 @@ def diff(args: argparse.Namespace) -> None:
     artifacts.save_bytes(folder / "changes.md", differences.markdown(before, changes).encode(), made)
     show(differences.terminal(before, changes))
     show(f"written: {folder / 'changes.md'}, {folder / 'changes.csv'}")
+
+
+def _judge_options(parser: argparse.ArgumentParser) -> None:
+    units = ("nats", "bits", "log10")
+    parser.add_argument("scores", type=Path, help="file of scores: JSONL, parquet, or a token and a number a line")
+    parser.add_argument("--text", type=Path, required=True, help="the text that was scored")
+    parser.add_argument("--unit", choices=units, help="of the log-probabilities, where the file does not state it")
+    parser.add_argument("--train", type=Path, help="text on which a small ladder is fitted, to compare with")
+    layout = "how both texts separate their documents"
+    parser.add_argument("--documents", choices=("stream", "lines", "separator"), default="stream", help=layout)
+    separator = "line that follows each document, with --documents separator"
+    parser.add_argument("--separator", default="<|endoftext|>", help=separator)
+    parser.add_argument("--out", type=Path, help="folder for the results, which table and diff read")
+    parser.add_argument("--log", type=Path, help="a file that gets the same lines as the terminal")
+
+
+@command(options=_judge_options, for_people=True, is_stage=False, example="mine.jsonl --text test.txt --unit bits")
+def judge(args: argparse.Namespace) -> None:
+    """Audit scores made elsewhere, and give their intervals.
+
+    With --train also their differences from a small ladder that is fitted here on that text.
+    """
+    from lmstages.core.terminal import show
+    from lmstages.report.judged import judged
+    from lmstages.results.judging import Judgement, judging
+
+    layout = {"documents": args.documents, "separator": args.separator}
+    with judging(Judgement(args.scores, args.text, args.train, args.unit, layout), args.out) as results:
+        show(judged(results, args.text))
+    if args.out is not None:
+        show(f"results: lmstages table {args.out}")
 
 
 def _play_options(parser: argparse.ArgumentParser) -> None:
@@ -382,22 +415,13 @@ def tokenize(args: argparse.Namespace) -> None:
     It learns from train alone.
     """
     from lmstages.config.sections import Tokenizer, from_section
-    from lmstages.core import artifacts
-    from lmstages.corpora.splits import NAMES, SplitText, text_path
-    from lmstages.tokenizers import learn, streams
+    from lmstages.corpora.splits import NAMES, text_path
+    from lmstages.tokenizers import streams
 
     made = _made(args, args.section, [text_path(args.text, name) for name in NAMES])
     section = from_section(Tokenizer, args.section)
-    closed = section.alphabet == "corpus"
-    parts = {name: SplitText.open(args.text, name) for name in NAMES}
-    texts = (text for name in (NAMES if closed else NAMES[:1]) for text in parts[name].texts())
     with _keeping_going(args, lambda error: streams.write_failure(args.out, str(error), made)):
-        stream = parts["train"].stream
-        tokenizer = learn(section.kind, section.vocab_size, texts, args.layout == "lines", stream, closed)
-        artifacts.save_json(args.out / "tokenizer.json", tokenizer.to_json(), made)
-        for name, part in parts.items():
-            count = streams.write_tokens(args.out, name, part, tokenizer, made)
-            logging.getLogger("lmstages").info("%s: %s tokens of %s", name, f"{count:,}", f"{tokenizer.vocab_size:,}")
+        streams.tokenize(section, args.text, args.out, args.layout, made)
 
 
 @command("source", "splits", paths=["text"], levels=2, example="--out my/oracle")
@@ -566,6 +590,28 @@ def score_pretrained(args: argparse.Namespace) -> None:
     made = _made(args, args.section, [text_path(args.text, split) for split in args.section["splits"]])
     with _keeping_going(args, lambda error: save_failure(args.section, args.out, error, made)):
         run(args.section, record, args.text, args.out, args.threads, args.mirror, {**made, "content": args.content})
+
+
+def _audit_scores_options(parser: argparse.ArgumentParser) -> None:
+    _keep_going_option(parser)
+    content = "hash of the file of scores when the run began, so that one that changed since is refused"
+    parser.add_argument("--content", default="", help=content)
+
+
+@command("scores", "split", paths=["text"], options=_audit_scores_options, levels=3, example="--out my/scores")
+def audit_scores(args: argparse.Namespace) -> None:
+    """Audit scores made elsewhere: each byte of the text once?
+
+    Writes them as those of any experiment.
+    """
+    from lmstages.corpora.splits import text_path
+    from lmstages.evaluation.reported import audit_scores as run
+    from lmstages.evaluation.reported import save_failure
+
+    made = {**_made(args, args.section, [text_path(args.text, args.section["split"])]), "content": args.content}
+    with _keeping_going(args, lambda error: save_failure(args.section, args.out, error, made)):
+        count = run(args.section, args.text, args.out, made, args.content)
+        logging.getLogger("lmstages").info("%s tokens, every byte of the text once", f"{count:,}")
 
 
 # ---------------------------------------------------------------- experiments
@@ -873,7 +919,8 @@ def _run(args: argparse.Namespace) -> int:
     from lmstages.core.system_errors import in_one_line
 
     try:
-        log_to(None if rank() else args.log, str(args.out) if hasattr(args, "out") else "", quiet=rank() > 0)
+        job = getattr(args, "out", None)
+        log_to(None if rank() else args.log, "" if job is None else str(job), quiet=rank() > 0)
         args.command(args)
     except Interrupted as interruption:
         LOGGER.warning("%s", interruption)

@@ -58,6 +58,7 @@ models:
     steps: 10, evaluate_every: 5, warmup_steps: 2}}
   llama_q8: {{of: llama}}
 mixtures: {{both: {{of: [bigram, mlp]}}}}
+scores: {{written: {{path: scores.jsonl, unit: nats}}}}
 sampling: {{count: 1, length: 5, measured: 2}}
 """
 
@@ -79,6 +80,8 @@ def jobs(run: Run) -> dict[str, tuple[str, ...]]:
     for name, out in (("compress", "compressors.json"), ("contrast", "contrasts.json"), ("overlap", "")):
         section = getattr(run, f"{name}_section")("coined")
         both[name] = (name, *text, "--out", f"{CORPUS / out}", "--section", section)
+    out = ("--out", f"{CORPUS}/reported/written", "--section", run.reported_section("written"))
+    both["audit_scores"] = ("audit_scores", *text, *out)
     for model in FITTED:
         folder, base = experiment(model), ("--base", f"{experiment('llama')}/model.safetensors")
         out, of = ("--out", f"{folder}"), ("--model", f"{folder}/model.safetensors")
@@ -131,16 +134,26 @@ def made(folder: Path, seed: int) -> Path:
     folder.mkdir()
     with within(folder):
         Path("quick.yaml").write_text(CONFIG.format(seed=seed))
+        Path("scores.jsonl").touch()
         done = []
         for name, command in jobs(read_run(Path("quick.yaml"))).items():
             assert main(list(command)) == 0, name
             done.append(name)
+            if name == "prepare":
+                write_scores(CORPUS / "text/test.txt")
             if name == "export":
                 break
         Path("quick.yaml").write_text(CONFIG.format(seed=seed) + "pretrained: {exported: {path: checkpoint}}\n")
         for name, command in jobs(read_run(Path("quick.yaml"))).items():
             assert name in done or main(list(command)) == 0, name
     return folder
+
+
+def write_scores(text: Path) -> None:
+    """Scores made elsewhere, of every document of a text as one span."""
+    spans = [{"start_byte": 0, "end_byte": len(line), "log_prob": -20} for line in text.read_bytes().splitlines(True)]
+    lines = (json.dumps(span | {"document": document}) for document, span in enumerate(spans))
+    Path("scores.jsonl").write_text("\n".join(lines))
 
 
 @pytest.fixture(scope="module")
@@ -251,6 +264,10 @@ def of_experiment(model: str) -> Any:
 FACTS: dict[str, Any] = {}
 
 
+def of_reported() -> Any:
+    return asdict(rows.reported_row(CORPUS / "reported/written", "test", FACTS["written"]).row)
+
+
 def of_text() -> Any:
     return list(SplitText.open(CORPUS / "text", "test").texts()), Text.open(CORPUS / "text", "test")
 
@@ -312,6 +329,8 @@ READERS: dict[str, Callable[[], Any]] = {
     "coined/char/mlp/seed0/probe.json": lambda: probed("mlp"),
     "coined/oracle/oracle.json": of_corpus,
     "coined/oracle/scores.safetensors": lambda: [asdict(scored.row) for scored in rows.oracle_rows(CORPUS, ["test"])],
+    "coined/reported/written/reported.json": of_reported,
+    "coined/reported/written/scores.safetensors": of_reported,
     "coined/compressors.json": lambda: compressed(),
     "coined/contrasts.json": lambda: analyses._contrasts(CORPUS / "contrasts.json", ["test"]),
     "coined/overlap.json": lambda: analyses._overlap(CORPUS, ["test"]),
@@ -470,6 +489,7 @@ READ_BY = {
     "tokenize": TEXT,
     "oracle": TEXT,
     "compress": TEXT[:1],
+    "audit_scores": TEXT,
     "overlap": TEXT,
     "contrast": TEXT,
     "derive": ("coined/char/llama/seed0/model.safetensors", "coined/char/llama/seed0/fit.json"),
@@ -487,6 +507,7 @@ READ_BY = {
         *("coined/char/llama_q8/seed0/quantization_error.json", "coined/oracle/oracle.json", "coined/compressors.json"),
         *("coined/oracle/scores.safetensors", "coined/analyses.json", "coined/transfer.safetensors", *TEXT),
         *("coined/char/inspection.json", "coined/text/corpus.json"),
+        *("coined/reported/written/reported.json", "coined/reported/written/scores.safetensors"),
     ),
     "figures": TABLES,
     "report": (

@@ -29,7 +29,17 @@ from lmstages.config.jobs import Run
 from lmstages.config.ladder import MODEL_TYPES
 from lmstages.config.overrides import override, typed_settings
 from lmstages.config.reading import SECTIONS, read_run
-from lmstages.config.sections import Basics, Corpus, Mixture, Pretrained, Published, Sampling, Scoring, Split
+from lmstages.config.sections import (
+    Basics,
+    Corpus,
+    Mixture,
+    Pretrained,
+    Published,
+    ReportedScores,
+    Sampling,
+    Scoring,
+    Split,
+)
 from lmstages.config.strict_yaml import load_yaml
 from lmstages.config.sweeps import listed
 from lmstages.core.errors import UserError
@@ -40,7 +50,7 @@ COUNT = int(os.environ.get("LMSTAGES_FUZZ_CONFIGS", "20000"))  # configs that al
 FAST = COUNT // 20
 COUNTS = [FAST, pytest.param(COUNT - FAST, marks=pytest.mark.slow)]
 FILES = [PROJECT / "config.yaml", *sorted((PROJECT / "runs").glob("*.yaml"))]
-NAMED = ("corpora", "tokenizers", "models", "mixtures", "pretrained")  # sections whose keys are names
+NAMED = ("corpora", "tokenizers", "models", "mixtures", "pretrained", "scores")  # sections whose keys are names
 ONE_OR_SEVERAL = ("temperature", "order", "add")  # keys that take a value or a list of them
 FORGED = "a\n  corpora: all is well"
 
@@ -151,6 +161,7 @@ def every_key(folder):
     (folder / "my.txt").write_text("a text of one's own\n" * 300)
     (folder / "checkpoint").mkdir()
     (folder / "m.gguf").write_bytes(b"GGUF")
+    (folder / "scores.jsonl").write_text('{"start_byte": 0, "end_byte": 1, "log_prob": -1}\n')
     models = {name: _all_keys(record) for name, record in MODEL_TYPES.items()}
     for name, entry in models.items():
         entry |= {"type": name, "scoring": dict(Scoring(window=16, stride=8)), "seeds": [0]}
@@ -176,6 +187,10 @@ def every_key(folder):
             "hub": rest | {"hub": "a/b", "revision": "0" * 40, "window": 8, "stride": 4, "memory": 1.0},
             "folder": rest | {"path": "checkpoint"},
             "file": rest | {"gguf": "m.gguf", "sha256": "0" * 64},
+        },
+        "scores": {
+            "reported": {"path": "scores.jsonl", "corpus": "coined", "split": "test", "unit": "bits"}
+            | {"title": "x", "source": "y"}
         },
         "sampling": Sampling().model_dump() | {"top_k": 5},
         "published": [
@@ -246,7 +261,10 @@ def test_the_config_to_begin_with_names_every_key(fuzz):
     content = fuzz.whole[0]
     assert isinstance(read([], content), Run), read([], content)
     assert set(content) == set(SECTIONS)
-    for section, record in (("corpora", Corpus), ("mixtures", Mixture), ("pretrained", Pretrained)):
+    for section, record in (
+        *(("corpora", Corpus), ("mixtures", Mixture)),
+        *(("pretrained", Pretrained), ("scores", ReportedScores)),
+    ):
         assert {key for entry in content[section].values() for key in entry} == set(record.model_fields)
     assert set(content["corpora"]["coined"]["split"]) == set(Split.model_fields)
     assert set(content["sampling"]) == set(Sampling.model_fields) and set(Basics.model_fields) - {"name"} < set(content)

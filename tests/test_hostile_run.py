@@ -64,6 +64,7 @@ TEXT = "".join(f"{line}\n" for line in random.Random(0).choices(LINES, k=160))
 DOWNLOADED = "".join(f"{line}\n" for line in random.Random(1).choices(LINES, k=120)).encode()
 FOLDER = 'a\nb it\'s "my" $(touch pwned) `touch pwned`;{a} {{b}} %d <b onclick=window.pwned=10> 🙂 = &'
 FILE = "-rf \x1b[31m\n\u202e 'x' \"y\" $(touch pwned);{draft} <script>window.pwned=11<script> ☃ #.txt"
+SCORES = f"{FOLDER}.scores"
 SECRET = "t0ken-in-the-query"
 # As hostile as a name may be: names that JavaScript, spreadsheets, YAML and Windows know.
 OWN, FETCHED, CHARACTERS, LONGEST = "nan", "constructor", "1e5", 3 * ("w" * 19 + "x") + "wxyz"
@@ -91,6 +92,7 @@ def config(text: Path, mirror: str) -> str:
     }
     entries = "".join(f"  {quoted(n)}: {{type: {t}, {models[t][1:]}\n" for n, t in MODELS.items())
     words = ", ".join(f"{key}: {quoted(EVERYTHING)}" for key in ("source", "setup", "because"))
+    said = f"title: {quoted(EVERYTHING)}, source: {quoted(EVERYTHING)}"
     return f"""
 mirror: {quoted(mirror)}
 compressors: [gzip]
@@ -105,6 +107,8 @@ pretrained:
   prototype: {{path: {quoted(FOLDER)}, corpora: [{quoted(OWN)}]}}
   hasownproperty: {{gguf: {quoted(FOLDER + ".gguf")}, corpora: [{quoted(OWN)}]}}
   tostring: {{path: broken, corpora: [{quoted(OWN)}]}}
+scores:
+  watch: {{path: {quoted(SCORES)}, corpus: {quoted(OWN)}, unit: nats, {said}}}
 sampling: {{count: 2, length: 60, measured: 2, prompt: {quoted(LINES[0])}}}
 published:
   - {{corpus: {quoted(OWN)}, model: valueof, split: test, measure: perplexity, value: 5, tolerance: 1, {words}}}
@@ -160,6 +164,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Run]:
     with open(folder / "lmstages/config/sources.py", "a") as file:
         file.write(f"\nSOURCES['hostile'] = {hostile_source()!r}\n")
     (folder / FILE).write_text(TEXT, encoding="utf-8", newline="")
+    (folder / SCORES).write_text("".join(f"{line}\t-1\n" for line in LINES), encoding="utf-8")
     (folder / FOLDER).mkdir()
     with pytest.MonkeyPatch.context() as patch, hostile_server(DOWNLOADED) as server:
         write_checkpoints(folder / FOLDER, patch)
@@ -194,15 +199,15 @@ def must_be_a_plain_file(path: Path) -> str:
 # ---------------------------------------------------------------- the run
 
 
-def test_every_row_is_made_but_the_one_whose_checkpoint_cannot_be_read(run: Run) -> None:
+def test_every_row_is_made_but_those_whose_checkpoint_or_scores_cannot_be_read(run: Run) -> None:
     printed = must_be_plain(run.printed)
-    assert run.code == 1 and "1 of 11 rows failed: nan/own/tostring: failed: " in printed, printed
+    assert run.code == 1 and "2 of 12 rows failed: nan/own/tostring: failed: " in printed, printed
     rows = frame.read_results(run.results)
     failed = rows[rows["status"] != "ok"]
-    assert [*failed["model"]] == ["tostring"] and "\\x1b[31m|`=cmd\\u202e" in failed["status"].iloc[0]
+    assert [*failed["model"]] == ["tostring", "watch"] and "\\x1b[31m|`=cmd\\u202e" in failed["status"].iloc[0]
     models = {(OWN, name) for name in [*MODELS, "prototype", "hasownproperty", "tostring"]}
     models |= {(FETCHED, name) for name in MODELS}
-    assert models <= {*zip(rows["corpus"], rows["model"], strict=True)} and len(rows) == 11 + 2 * 2
+    assert models <= {*zip(rows["corpus"], rows["model"], strict=True)} and len(rows) == 12 + 2 * 2
     assert rows[rows["status"] == "ok"]["bits_per_byte"].notna().all()
 
 
@@ -286,6 +291,7 @@ ENTRIES = {
     "models": "{type: bigram}",
     "pretrained": "{path: broken}",
     "mixtures": "{of: [con, valueof]}",
+    "scores": "{path: broken}",
 }
 
 

@@ -59,6 +59,8 @@ mixtures: {both: {of: [bigram, mlp]}}
 sampling: {count: 1, length: 5, measured: 2}
 """
 PRETRAINED = "pretrained: {exported: {path: checkpoint, corpora: [coined]}}\n"
+SCORES = "scores: {written: {path: scores.jsonl, corpus: coined, unit: nats}}\n"
+TEXT = "results/quick/coined/text/test.txt"
 
 
 # ---------------------------------------------------------------- a finished run
@@ -74,11 +76,19 @@ def project(tmp_path_factory):
     (folder / "runs" / "quick.yaml").write_text(CONFIG)
     must_succeed(folder, [*CALLS["snakemake"][:-2], MODEL, *CALLS["snakemake"][-2:]])
     must_succeed(folder, EXPORTED.line)
-    (folder / "runs" / "quick.yaml").write_text(CONFIG + PRETRAINED)
+    add_scores(folder)
+    (folder / "runs" / "quick.yaml").write_text(CONFIG + PRETRAINED + SCORES)
     must_succeed(folder, CALLS["snakemake"])
     for command in BY_PEOPLE:
         call_again(folder, command)
     return folder
+
+
+def add_scores(folder):
+    """Scores made elsewhere, of every document of the text as one span."""
+    spans = [{"start_byte": 0, "end_byte": len(line)} for line in (folder / TEXT).read_bytes().splitlines(True)]
+    lines = (json.dumps(span | {"document": n, "log_prob": -20.0}) for n, span in enumerate(spans))
+    (folder / "scores.jsonl").write_text("\n".join(lines))
 
 
 def add_pages_and_environment(folder):
@@ -169,6 +179,7 @@ BY_PEOPLE = (
     Command("explain", ("results/quick/coined/char/mlp/seed0",)),
     Command("verify", ("results/quick",)),
     Command("play", ("results/quick",)),
+    Command("judge", ("scores.jsonl", "--text", TEXT, "--unit", "nats", "--documents", "lines")),
     Command("readme", ()),
     Command("export", (MODEL, "--to", "gguf", "--type", "q8_0", "--out", "q8.gguf"), ("q8.gguf",)),
     EXPORTED,

@@ -25,7 +25,7 @@ from snakemake.utils import update_config
 
 PROJECT = Path(__file__).resolve().parents[1]
 HEAD, *RULES = (
-    *("common", "corpora", "models", "derived", "pretrained", "mixtures", "analyses", "inspection"),
+    *("common", "corpora", "models", "derived", "pretrained", "reported", "mixtures", "analyses", "inspection"),
     *("snakemake_report", "results"),
 )
 WILDCARD = re.compile(r"\{(\w+)\}")

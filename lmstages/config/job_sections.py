@@ -47,6 +47,7 @@ SUMMARIZED = {
     "published": list[dict[str, Any]],
     "sweeps": list[dict[str, Any]],
 }
+REPORTED = {"reported": list[tuple[str, str, SplitName]]}  # of a run with scores made elsewhere
 KEYS: dict[str, Any] = {
     "splits": Splits,
     "split": SplitName,
@@ -60,9 +61,10 @@ KEYS: dict[str, Any] = {
     "source": Literal[EMBEDDED] | None,
 }
 OF_COMMAND: dict[str, dict[str, Any]] = {
-    "summarize": SUMMARIZED,
+    "summarize": SUMMARIZED | REPORTED,
     "prepare": {"source": str | None, "split": dict[str, Any], "documents": str | None},
     "oracle": {**KEYS, "source": Literal[EMBEDDED]},
+    "audit_scores": {"split": SplitName, "scores": dict[str, Any]},
     "analyse": {**KEYS, "experiments": list[ScoredModel]},
     "inspect": {**KEYS, "experiments": list[tuple[str, Seed]]},
 }

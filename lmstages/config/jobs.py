@@ -57,6 +57,11 @@ class Run(Experiments):
         }
         return to_json(settings)
 
+    def reported_section(self, reported: str) -> str:
+        """The file of scores, and the split that was scored."""
+        record = self.scores[reported]
+        return to_json({"scores": record.model_dump(mode="json", exclude={"corpus"}), "split": record.split})
+
     def mix_section(self, corpus: str, mixture: str) -> str:
         """The models, where their weights come from, and the splits."""
         return to_json({**self.mixtures[mixture].model_dump(), "splits": self.corpora[corpus].evaluate})
@@ -131,14 +136,16 @@ class Run(Experiments):
             "published": [figure.model_dump() for figure in self.published],
             "sweeps": listed(self.sweeps),
         }
-        return to_json(settings)
+        reported = [[corpus, name, self.scores[name].split] for corpus, name in self.reported()]
+        return to_json({**settings, "reported": reported} if reported else settings)
 
     def facts(self) -> dict[str, Facts]:
         """What the report says about each model of the run: its type, rank, title, family, category and source."""
         facts = {name: _model_facts(record.config) for name, record in self.models.items()}
         facts |= {name: facts[name] | {"of": self.base_of(name)} for name in self.derived()}
         facts |= {name: _mixture_facts(self, name) for name in self.mixtures}
-        return facts | {name: _pretrained_facts(self, name) for name in self.pretrained}
+        facts |= {name: _pretrained_facts(self, name) for name in self.pretrained}
+        return facts | {name: _reported_facts(self, name) for name in self.scores}
 
     def _scoring(self, model: str) -> Facts:
         record = self.models[model]
@@ -190,6 +197,20 @@ def _pretrained_facts(run: Run, name: str) -> Facts:
         "adds": "Was trained elsewhere, on text that is not of this run, perhaps on this very text; "
         "never compared by rank.",
         "source": f"{record.hub} at {record.revision}" if record.hub else local,
+    }
+
+
+def _reported_facts(run: Run, name: str) -> Facts:
+    """Scores made elsewhere rank above all else, in the order of the config."""
+    record, before = run.scores[name], len(LADDER) + len(run.mixtures) + len(run.pretrained)
+    return {
+        "type": "reported",
+        "rank": before + _position(name, run.scores),
+        "title": record.title or "Reported",
+        "family": "reported",
+        "category": "reported",
+        "adds": "Scores made elsewhere, on this very text; what the model was trained on is not known here.",
+        "source": record.source or "not stated",
     }
 
 

@@ -14,7 +14,7 @@ import types
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Annotated, Any, Union, get_args, get_origin
 
-from lmstages.config.sections import Basics, Corpus, Pretrained, Published, Sampling
+from lmstages.config.sections import Basics, Corpus, Pretrained, Published, ReportedScores, Sampling
 from lmstages.config.strict_yaml import DEEPEST, parse_scalar, parse_value
 from lmstages.core.errors import UserError, did_you_mean, shortened
 
@@ -224,8 +224,10 @@ def _without_the_rest(content: Content, choices: Mapping[str, list[Any]]) -> Con
         kept["mixtures"] = {name: entry for name, entry in mixtures.items() if _made_of(entry, choices["models"])}
     if "corpora" in choices and isinstance(pretrained, Mapping):
         kept["pretrained"] = dict(_narrowed(pretrained, "corpora", choices["corpora"]))
+    if "corpora" in choices and isinstance(content.get("scores"), Mapping):
+        kept["scores"] = {name: entry for name, entry in content["scores"].items() if _is_of(entry, choices["corpora"])}
     if isinstance(content.get("published"), list):
-        defined = {key: _names_of(kept.get(key)) for key in (*CHOSEN_BY_NAME, "mixtures", "pretrained")}
+        defined = {key: _names_of(kept.get(key)) for key in (*CHOSEN_BY_NAME, "mixtures", "pretrained", "scores")}
         kept["published"] = [figure for figure in content["published"] if _stands_beside(figure, defined)]
     return kept
 
@@ -239,10 +241,15 @@ def _made_of(mixture: Any, names: list[Any]) -> bool:
     return not isinstance(listed, list) or all(name in names for name in listed)
 
 
+def _is_of(scores: Any, corpora: list[Any]) -> bool:
+    corpus = scores.get("corpus") if isinstance(scores, Mapping) else None
+    return corpus is None or corpus in corpora
+
+
 def _stands_beside(figure: Any, defined: Mapping[str, list[str]]) -> bool:
     if not isinstance(figure, Mapping):
         return True
-    models = [*defined["models"], *defined["mixtures"], *defined["pretrained"]]
+    models = [*defined["models"], *defined["mixtures"], *defined["pretrained"], *defined["scores"]]
     allowed = {"corpus": defined["corpora"], "tokenizer": defined["tokenizers"], "model": models}
     return all(figure.get(key) is None or figure[key] in names for key, names in allowed.items())
 
@@ -269,7 +276,7 @@ def _holds_text(annotation: Any) -> bool:
 
 TEXT_KEYS = frozenset(
     key
-    for record in (Basics, Corpus, Sampling, Pretrained, Published)
+    for record in (Basics, Corpus, Sampling, Pretrained, Published, ReportedScores)
     for key, field in record.model_fields.items()
     if _holds_text(field.annotation)
 )

@@ -15,7 +15,7 @@ from lmstages.config.hyperparameters.base import ModelConfig
 from lmstages.config.jobs import MIXED_CATEGORIES, Run
 from lmstages.config.ladder import MODEL_TYPES
 from lmstages.config.overrides import merge, override
-from lmstages.config.references import missing_bases, not_a_file, own_seeds, with_bases, wrong_checkpoints
+from lmstages.config.references import missing_bases, not_a_file, own_seeds, with_bases, wrong_checkpoints, wrong_scores
 from lmstages.config.resources import LARGEST_GIGABYTES, drawn_gigabytes, too_large
 from lmstages.config.sections import (
     LONGEST_SHOWN,
@@ -28,6 +28,7 @@ from lmstages.config.sections import (
     Pretrained,
     Published,
     Record,
+    ReportedScores,
     Sampling,
     Scoring,
     Split,
@@ -76,7 +77,7 @@ def text_run(paths: Path | Sequence[Path], text: str, overrides: Mapping[str, An
     taken = {"default", *OUTPUTS["corpora"], *(run.stem for file in files for run in file.parent.rglob("*.yaml"))}
     name = safe_name(Path(text).stem)
     name = str(settings.pop("as", None) or (f"{name[:59]}-text" if name in taken else name))
-    content = _merged(files) | {"corpora": {name: corpus}, "published": []}
+    content = _merged(files) | {"corpora": {name: corpus}, "published": [], "scores": {}}
     problems: list[str] = []
     run = _parse_run(name, override(content, settings, SECTIONS, problems), problems)
     if problems or run is None:
@@ -132,12 +133,13 @@ def _parse_run(name: str, raw: dict[str, Any], problems: list[str]) -> Run | Non
     sections["models"] = with_bases(sections["models"], problems)
     sections["pretrained"] = _optional_section(raw, "pretrained", _record(Pretrained), problems)
     sections["mixtures"] = _optional_section(raw, "mixtures", _record(Mixture), problems)
+    sections["scores"] = _optional_section(raw, "scores", _record(ReportedScores), problems)
     published = _published(raw.get("published"), problems)
     sampling = parsed(Sampling, {} if raw.get("sampling") is None else raw["sampling"], "sampling", problems)
     problems.extend([*_unknown_names(sections, published), *_unusable(sections, published)])
     problems.extend(_impossible(sections["models"]))
     problems.extend(_unmixable(sections, raw.get("seeds")))
-    problems.extend([*missing_bases(sections), *wrong_checkpoints(sections)])
+    problems.extend([*missing_bases(sections), *wrong_checkpoints(sections), *wrong_scores(sections)])
     rest = {key: raw[key] for key in ("mirror", "seeds", "estimation", "compressors") if raw.get(key) is not None}
     parsed(Basics, {"name": name, **rest}, "", problems)
     if problems:
@@ -149,10 +151,11 @@ LONGEST_NAME = 64
 # Files and folders that rules write beside those of the entries of a section, which therefore cannot have their names
 OUTPUTS = {
     "corpora": ("figures", "tables", "diff"),
-    "tokenizers": ("text", "oracle"),
+    "tokenizers": ("text", "oracle", "reported"),
     "models": ("tokens",),
     "mixtures": ("tokens",),
     "pretrained": ("tokens",),
+    "scores": (),
 }
 NAME_RULE = "names are lower-case letters, digits, _ and -, at most 64, beginning with a letter or digit"
 REPEATED = re.compile(r"(.+?)\1{19}$")  # Snakemake refuses a wildcard that ends so, as of a rule without an end
@@ -245,7 +248,7 @@ def _unknown_names(sections: Mapping[str, dict[str, Any]], published: list[Any])
                     yield f"corpora.{corpus}.{key}: {name!r} is not defined under {key}{hint}"
     for index, figure in enumerate(published):
         for key, section in (("corpus", "corpora"), ("tokenizer", "tokenizers"), ("model", "models")):
-            models = sections["models"] | sections["mixtures"] | sections["pretrained"]
+            models = sections["models"] | sections["mixtures"] | sections["pretrained"] | sections["scores"]
             defined = models if key == "model" else sections[section]
             name = getattr(figure, key, None)
             if name is not None and name not in defined:

@@ -119,6 +119,26 @@ def wrong_checkpoints(sections: Mapping[str, Mapping[str, Any]]) -> Iterator[str
             yield f"{where}.gguf: {record.gguf!r} {problem}"
 
 
+def wrong_scores(sections: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
+    """Scores made elsewhere without a file, of no text of the run, or with the name of something else."""
+    corpora = sections["corpora"]
+    for name, record in sections["scores"].items():
+        where = f"scores.{name}"
+        for key in ("models", "mixtures", "pretrained"):
+            if name in sections[key]:
+                yield f"{where}: an entry of {key} is called {name!r} too; allowed: another name"
+        if record is None:
+            continue
+        if problem := not_a_file(record.path):
+            yield f"{where}.path: {record.path!r} {problem}"
+        if record.corpus is None and len(corpora) > 1:
+            yield f"{where}.corpus: missing, and the run has {len(corpora)}; allowed: {', '.join(corpora)}"
+        elif record.corpus is not None and record.corpus not in corpora:
+            yield f"{where}.corpus: {record.corpus!r} is not defined{did_you_mean(record.corpus, corpora)}"
+        elif (corpus := corpora.get(record.corpus or next(iter(corpora), ""))) and record.split not in corpus.evaluate:
+            yield f"{where}.split: {record.split} is not evaluated on the corpus; add it to its evaluate"
+
+
 def not_a_file(path: str) -> str:
     """Why a path from outside names no file, in words; empty where it names one."""
     return not_a(stat.S_ISREG, "file", path)

@@ -15,6 +15,7 @@ from lmstages.config.sections import (
     Model,
     Pretrained,
     Published,
+    ReportedScores,
     Sampling,
     SplitName,
     Tokenizer,
@@ -34,6 +35,7 @@ class Experiments(Basics):
     models: dict[str, Model] = Field(description="Models, by name; the name is the type where the entry has none.")
     mixtures: dict[str, Mixture] = Field({}, description="Averages of the predictions of several models, by name.")
     pretrained: dict[str, Pretrained] = Field({}, description="LLaMAs trained elsewhere, by name.")
+    scores: dict[str, ReportedScores] = Field({}, description="Log-probabilities made elsewhere, by name.")
     sampling: Sampling = Field(Sampling(), description="How text is drawn from every model.")
     published: list[Published] = Field([], description="Figures printed elsewhere, compared with ours.")
     sweeps: dict[str, Swept] = Field({}, description="Swept entries and their values, from the sweeps of the config.")
@@ -55,6 +57,10 @@ class Experiments(Basics):
             for name, record in self.pretrained.items()
             for corpus in chosen(record.corpora, self.corpora)
         ]
+
+    def reported(self) -> list[tuple[str, str]]:
+        """Every (corpus, scores made elsewhere)."""
+        return [(record.corpus or next(iter(self.corpora)), name) for name, record in self.scores.items()]
 
     def mixtures_on(self, corpus: str) -> list[str]:
         """A mixture is run wherever all of its models are."""

@@ -7,7 +7,7 @@ import json
 import os
 import re
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 from pydantic import (
     AfterValidator,
@@ -390,6 +390,26 @@ class Pretrained(Record):
         if self.window and self.stride and self.stride > self.window:
             raise ValueError(f"stride {self.stride} exceeds window {self.window}: tokens between would go unscored")
         return self
+
+
+Unit = Literal["nats", "bits", "log10"]
+UNITS = get_args(Unit)
+
+
+class ReportedScores(Record):
+    """Log-probabilities made elsewhere, one for each token of a held-out text: a row of its own, beside the models.
+
+    A file of JSONL, parquet or two columns, whatever made it; the tutorial *Judge scores made elsewhere* has its forms.
+    """
+
+    path: OutsidePath = Field(description="File of scores; also packed by gzip, bzip2 or zstd.")
+    corpus: str | None = Field(None, description="Corpus whose text was scored; by default the only one of the run.")
+    split: SplitName = Field("test", description="Part of the corpus that was scored; one that is evaluated.")
+    unit: Unit | None = Field(
+        None, description="Unit of the log-probabilities: nats, bits or log10 (KenLM); null where the file states it."
+    )
+    title: str | None = Field(None, description="What the report calls the row.")
+    source: str | None = Field(None, description="Who made the scores, and with what.")
 
 
 OWN = "own"  # in place of the tokenizer in the path of a pretrained model's experiment

@@ -33,6 +33,7 @@ SECONDS = {
     "probe": (1.0, 0.5),
     "mix": (1.0, 0.5),
     "score_pretrained": (10.0, 20.0),
+    "audit_scores": (0.7, 1.0),
     "analyse": (2.0, 1.0),
     "inspect": (2.0, 1.7),
     "report": (4.0, 0.0),
@@ -50,6 +51,7 @@ BYTES = {
     "evaluate": (1.0, 30_000),
     "mix": (1.0, 30_000),
     "score_pretrained": (1.0, 30_000),
+    "audit_scores": (6.0, 3_000),
     "report": (0.0, 3_000_000),
     "figures": (0.0, 10_000_000),
 }

@@ -5,6 +5,7 @@
     quantization_error.json   QuantizationError
     oracle/oracle.json        Oracle
     compressors.json          Compressors
+    reported/NAME/reported.json    Reported
 
 A model that failed has its status alone: ``failed: why``.
 """
@@ -128,6 +129,22 @@ class CompressedSizes(Shape):
     given_train: Annotated[int, Field(gt=-(1 << 53), lt=1 << 53)]
     setting: str
     sees: str
+
+
+class Reported(WithStatus):
+    """A file of scores made elsewhere: what the user says of it, and what it is."""
+
+    path: str = ""
+    title: str = ""
+    source: str = ""
+    form: str = ""
+    unit: str = ""
+    sha256: Annotated[str, Field(pattern="^[0-9a-f]{64}$")] = ""
+
+    @model_validator(mode="after")
+    def _complete(self) -> Self:
+        self.must_have("path", "form", "unit", "sha256")
+        return self
 
 
 Compressors = dict[Split, dict[str, CompressedSizes]]

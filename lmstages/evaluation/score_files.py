@@ -41,14 +41,16 @@ class Fields(Shape):
 
 
 SCORE_TYPES = {"log_probs": np.float32, "lengths": np.uint16, "documents": np.int32}
+EXACT_TYPES = {"log_probs": np.float64, "lengths": np.uint32, "documents": np.int32}  # of scores made elsewhere
 
 
-def save_scores(path: Path, scores: Mapping[str, Scores], made: Made) -> None:
-    """Write the scores of all splits of an experiment as one safetensors file."""
+def save_scores(path: Path, scores: Mapping[str, Scores], made: Made, exact: bool = False) -> None:
+    """Write the scores of all splits of an experiment as one safetensors file; ``exact``: with all their digits."""
     arrays: dict[str, np.ndarray] = {}
+    types = EXACT_TYPES if exact else SCORE_TYPES
     metadata = {}
     for split, scored in scores.items():
-        arrays |= {f"{split}.{name}": getattr(scored, name).astype(dtype) for name, dtype in SCORE_TYPES.items()}
+        arrays |= {f"{split}.{name}": getattr(scored, name).astype(dtype) for name, dtype in types.items()}
         metadata[split] = json.dumps({key: getattr(scored, key) for key in ("characters", "protocol", "skipped")})
     artifacts.save_arrays(path, arrays, metadata, made)
 
@@ -73,7 +75,7 @@ def load_scores(path: Path) -> dict[str, Scores]:
 def _problem(log_probs: np.ndarray, lengths: np.ndarray, documents: np.ndarray) -> str | None:
     """What is wrong with the arrays of a split, beside their lengths; None where nothing is."""
     types = [array.dtype for array in (log_probs, lengths, documents)]
-    if types != list(SCORE_TYPES.values()):
+    if types not in (list(SCORE_TYPES.values()), list(EXACT_TYPES.values())):
         return f"arrays of {', '.join(map(str, types))}"
     if (log_probs > 1e-3).any() or np.isnan(log_probs).any():
         return "a probability above 1, or none"
@@ -110,6 +112,16 @@ def load_oracle(folder: Path, splits: Sequence[str]) -> dict[str, Scores]:
     scores = load_scores(path)
     artifacts.must_be_current(path)
     artifacts.must_be_of_one_call(path, folder / "oracle.json")
+    must_hold(path, scores, splits)
+    return scores
+
+
+def load_reported(folder: Path, splits: Sequence[str]) -> dict[str, Scores]:
+    """Scores made elsewhere, none where they could not be used; a UserError where they are of another text."""
+    path = folder / "scores.safetensors"
+    scores = load_scores(path)
+    artifacts.must_be_current(path)
+    artifacts.must_be_of_one_call(path, folder / "reported.json")
     must_hold(path, scores, splits)
     return scores
 

@@ -331,5 +331,7 @@ def files(run: str, row: Result) -> list[str]:
         return [f"{root}/oracle/scores.safetensors"]
     if row.family == "compressor":
         return [f"{root}/compressors.json"]
+    if row.family == "reported":
+        return [f"{root}/reported/{row.model}/{name}" for name in ("reported.json", "scores.safetensors")]
     names = ("fit.json", "scores.safetensors", "evaluation.json")
     return [f"{folder}/{name}" for folder in experiments(run, row) for name in names]

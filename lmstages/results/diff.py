@@ -9,7 +9,7 @@ difference. Knows results folders and score files; never a model.
 
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,7 @@ import pandas as pd
 
 from lmstages.core.errors import UserError
 from lmstages.core.visible import visible
-from lmstages.evaluation.score_files import ensemble_of, load_experiment, load_oracle, mean_of
+from lmstages.evaluation.score_files import Scores, ensemble_of, load_experiment, load_oracle, load_reported, mean_of
 from lmstages.results import formatting, statistics
 from lmstages.results.formatting import DASH, markdown_cell
 from lmstages.results.frame import Results, hyperparameters
@@ -113,9 +113,12 @@ def _profile(run: Results, row: Result, text: Text) -> Profile | None:
     """A row's code lengths, from the score files of its experiments; None where it has none."""
     if row.bits_per_byte is None or row.family == "compressor":
         return None
-    is_oracle = row.family == "oracle"
-    folders = [run.folder / row.corpus / "oracle"] if is_oracle else run.experiments(row)
-    load = load_oracle if is_oracle else load_experiment
+    folders = run.experiments(row)
+    load: Callable[[Path, Sequence[str]], dict[str, Scores]] = load_experiment
+    if row.family == "oracle":
+        folders, load = [run.folder / row.corpus / "oracle"], load_oracle
+    if row.family == "reported":
+        folders, load = [run.folder / row.corpus / "reported" / row.model], load_reported
     scores = [load(folder, [row.split])[row.split] for folder in folders]
     return profile(ensemble_of(scores) if row.ensemble_of else mean_of(scores), text, str(folders[0]))
 

@@ -20,8 +20,8 @@ import numpy as np
 from lmstages.core import artifacts
 from lmstages.core.artifacts import finite_or_none
 from lmstages.core.errors import UserError
-from lmstages.evaluation.facts import Compressors, Evaluation, QuantizationError, load_fit
-from lmstages.evaluation.score_files import Scores, ensemble_of, load_experiment, load_oracle, mean_of
+from lmstages.evaluation.facts import Compressors, Evaluation, QuantizationError, Reported, load_fit
+from lmstages.evaluation.score_files import Scores, ensemble_of, load_experiment, load_oracle, load_reported, mean_of
 from lmstages.results.costs import Cost, cost_of, total
 from lmstages.results.intervals import flag_beyond, flag_impossible_tokens, flag_worse, perplexity
 from lmstages.results.schema import Result, Seed
@@ -218,6 +218,21 @@ def oracle_rows(folder: Path, splits: Sequence[str]) -> Iterator[Scored]:
             source="the corpus's own grammar",
         )
         yield Scored(replace(row, **{**measures(scores[split])._asdict(), "perplexity": None}), scores[split])
+
+
+def reported_row(folder: Path, split: str, facts: Mapping[str, Any]) -> Scored:
+    """Scores made elsewhere; the row names their file and its sha256."""
+    file = artifacts.load_json(folder / "reported.json", Reported, ["path"])
+    kept = {key: value for key, value in file.items() if key in ("path", "unit", "form", "sha256")}
+    row = _beside(corpus=folder.parents[1].name, split=split, model=folder.name, **facts)
+    row.hyperparameters, row.protocol = json.dumps(kept, sort_keys=True), "-"
+    scores = load_reported(folder, [] if file["status"] != "ok" else [split])
+    if file["status"] != "ok":
+        return Scored(replace(row, status=file["status"]), None)
+    row.adds = f"{row.adds} The file is {Path(file['path']).name}, sha256 {file['sha256']}."
+    row = replace(row, protocol=scores[split].protocol, **measures(scores[split])._asdict())
+    flag_impossible_tokens(row, scores[split])
+    return Scored(row, scores[split])
 
 
 def compressor_rows(folder: Path, corpus_facts: Mapping[str, Any]) -> Iterator[Scored]:

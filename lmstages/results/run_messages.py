@@ -26,6 +26,7 @@ NOUNS = {  # what a rule makes: one, several
     "derive": ("model to derive", "models to derive"),
     "mix": ("mixture", "mixtures"),
     "score_pretrained": ("pretrained model", "pretrained models"),
+    "audit_scores": ("file of scores to audit", "files of scores to audit"),
     "evaluate": ("evaluation", "evaluations"),
     "probe": ("probe", "probes"),
 }

@@ -50,7 +50,7 @@ class Result:
     model: Model
     type: Annotated[str, column("", "Type of the model: its name on the ladder, or mixture, oracle, compressor ...")]
     title: Title
-    family: Annotated[str, column("", "counts, neural, mixture, pretrained, compressor or oracle.")]
+    family: Annotated[str, column("", "counts, neural, mixture, pretrained, reported, compressor or oracle.")]
     category: Annotated[
         str,
         column(
@@ -562,7 +562,7 @@ class Change:
     tokenizer: Tokenizer
     model: Model
     title: Title
-    family: Annotated[str, column("", "counts, neural, mixture, pretrained, compressor or oracle.")]
+    family: Annotated[str, column("", "counts, neural, mixture, pretrained, reported, compressor or oracle.")]
     state: Annotated[str, column("", "both, only before or only after.")]
     before: Annotated[float | None, column("bits/byte", "Bits per byte in the first run.")]
     after: Annotated[float | None, column("bits/byte", "Bits per byte in the later run.")]

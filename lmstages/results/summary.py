@@ -24,7 +24,7 @@ from lmstages.results.findings import Findings
 from lmstages.results.inspections import Inspections
 from lmstages.results.intervals import Key, Profile, Text, profile
 from lmstages.results.published import set_beside
-from lmstages.results.rows import Scored, compressor_rows, measures, model_rows, oracle_rows
+from lmstages.results.rows import Scored, compressor_rows, measures, model_rows, oracle_rows, reported_row
 from lmstages.results.schema import NOT_ON_THE_LADDER, TABLES, Columns, Corpora, CurvePoint, Difference, Result, Seed
 
 Section = Mapping[str, Any]
@@ -48,6 +48,8 @@ def contents(root: Path, section: Section) -> str:
     folders = [root.joinpath(*where, f"seed{seed}") for *where, seeds in section["experiments"] for seed in seeds]
     paths = [root / corpus / "text" / "corpus.json" for corpus in section["evaluate"]]
     paths += [folder / name for folder in folders for name in names]
+    reported = [root / corpus / "reported" / name for corpus, name, _ in section.get("reported", ())]
+    paths += [folder / name for folder in reported for name in ("reported.json", "scores.safetensors")]
     hashes = "".join(f"{path.relative_to(root)} {artifacts.made_of(path)['sha256']}\n" for path in paths)
     return hashlib.sha256(hashes.encode()).hexdigest()
 
@@ -171,6 +173,8 @@ def _scored(root: Path, section: Section) -> Iterator[Scored]:
     for corpus, tokenizer, model, seeds in section["experiments"]:
         folders = [root / corpus / tokenizer / model / f"seed{seed}" for seed in seeds]
         yield from model_rows(folders, seeds, section["evaluate"][corpus], section["models"][model])
+    for corpus, name, split in section.get("reported", ()):
+        yield reported_row(root / corpus / "reported" / name, split, section["models"][name])
 
 
 def _set_excess(rows: Iterable[Result], corpora: Sequence[Corpora]) -> None:
@@ -183,8 +187,9 @@ def _set_excess(rows: Iterable[Result], corpora: Sequence[Corpora]) -> None:
 
 
 def _order(row: Result, corpora: Sequence[str]) -> tuple[Any, ...]:
-    """Corpus and split, tokenizer, then up the ladder; compressors and the oracle last."""
-    beside = NOT_ON_THE_LADDER.index(row.family) + 1 if row.family in NOT_ON_THE_LADDER else 0
+    """Corpus and split, tokenizer, then up the ladder; scores made elsewhere, compressors and the oracle last."""
+    last = ("reported", *NOT_ON_THE_LADDER)
+    beside = last.index(row.family) + 1 if row.family in last else 0
     return corpora.index(row.corpus), row.split, beside, row.tokenizer, row.rank, row.model
 
 

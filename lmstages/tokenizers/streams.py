@@ -11,15 +11,29 @@ from typing import Any
 
 import numpy as np
 
+from lmstages.config.sections import Tokenizer
 from lmstages.core import artifacts
 from lmstages.core.artifacts import Made
 from lmstages.core.documents import Documents
 from lmstages.core.errors import UserError
-from lmstages.core.progress import Progress
+from lmstages.core.progress import LOGGER, Progress
 from lmstages.corpora.splits import NAMES, Piece, SplitText
-from lmstages.tokenizers import ByteTokenizer, TextTokenizer, from_json, smallest_type, with_boundaries
+from lmstages.tokenizers import ByteTokenizer, TextTokenizer, from_json, learn, smallest_type, with_boundaries
 
 TOKENIZER = "tokenizer.json"
+
+
+def tokenize(section: Tokenizer, text: Path, folder: Path, layout: str, made: Made) -> None:
+    """Learn a tokenizer from train, or from all splits for a closed alphabet, and write the tokens of all splits."""
+    closed = section.alphabet == "corpus"
+    parts = {name: SplitText.open(text, name) for name in NAMES}
+    texts = (content for name in (NAMES if closed else NAMES[:1]) for content in parts[name].texts())
+    stream = parts["train"].stream
+    tokenizer = learn(section.kind, section.vocab_size, texts, layout == "lines", stream, closed)
+    artifacts.save_json(folder / TOKENIZER, tokenizer.to_json(), made)
+    for name, part in parts.items():
+        count = write_tokens(folder, name, part, tokenizer, made)
+        LOGGER.info("%s: %s tokens of %s", name, f"{count:,}", f"{tokenizer.vocab_size:,}")
 
 
 def write_tokens(folder: Path, name: str, text: SplitText, tokenizer: TextTokenizer, made: Made) -> int:

@@ -209,6 +209,7 @@ wildcard_constraints:
     model="|".join(RUN.models),
     mixture="|".join(RUN.mixtures) or "(?!)",
     pretrained="|".join(RUN.pretrained) or "(?!)",
+    reported="|".join(RUN.scores) or "(?!)",
     source=NAME,
     part=NAME,
     stories="all|[1-9][0-9]*",
@@ -373,6 +374,21 @@ def staged_checkpoint(wildcards):
     return staged(checkpoint_files(wildcards))
 
 
+def scores_file(wildcards):
+    """The user's file of scores."""
+    return [RUN.scores[wildcards.reported].path]
+
+
+def staged_scores(wildcards):
+    return staged(scores_file(wildcards))
+
+
+def reported(wildcards):
+    """What the summary reads of all scores made elsewhere."""
+    files = ("reported.json", "scores.safetensors")
+    return [f"{ROOT}/{corpus}/reported/{name}/{file}" for corpus, name in RUN.reported() for file in files]
+
+
 def inspect_code(wildcards):
     models = [name for name, _ in json.loads(RUN.inspect_section(wildcards.corpus))["experiments"]]
     return code_hash("inspect", *{RUN.models[name].config.module for name in models})
@@ -434,7 +450,7 @@ def intermediate_files():
     """Every file of the run that others are made from."""
     files = [
         file
-        for rule_files in (experiment_files, analyses, inspections, oracles, compressed)
+        for rule_files in (experiment_files, analyses, inspections, oracles, compressed, reported)
         for file in rule_files(None)
     ]
     files += [*table_files(), f"{ROOT}/run.json", f"{ROOT}/figures/index.json"]

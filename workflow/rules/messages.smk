@@ -123,7 +123,7 @@ def free_bytes():
 
 def subject_of(wildcards):
     """CORPUS/TOKENIZER/MODEL/seedN, or its beginning; of a download its source and part."""
-    names = ("corpus", "tokenizer", "model", "mixture", "pretrained", "source", "part")
+    names = ("corpus", "tokenizer", "model", "mixture", "pretrained", "reported", "source", "part")
     parts = [wildcards[name] for name in names if name in wildcards.keys()]
     parts += [f"seed{wildcards.seed}"] if "seed" in wildcards.keys() else []
     return Path(*parts).as_posix() if parts else ""

@@ -48,6 +48,7 @@ rule summarize:
         experiment_files,
         oracles,
         compressed,
+        reported,
         analyses,
         inspections,
     output:
