@@ -23,7 +23,7 @@ import numpy as np
 
 from lmstages.config.sources import Layout
 from lmstages.core.errors import UserError, did_you_mean
-from lmstages.corpora.signatures import HEAD, MOST_CONTROLS, controls_in, format_of
+from lmstages.core.signatures import HEAD, MOST_CONTROLS, controls_in, format_of
 
 Newlines = Literal["refuse", "keep", "unix"]
 CHUNK = 1 << 20
@@ -53,9 +53,21 @@ def clean(
         out.write(piece)
 
 
-def _checked(path: Path, newlines: Newlines, min_characters: int, chunk: int) -> Iterator[bytes]:
+def clean_pieces(path: Path, pieces: Iterable[bytes], newlines: Newlines) -> Iterator[bytes]:
+    """The same of the content of ``path`` as it was unpacked, which may be empty; the first piece holds its beginning."""
+    beginning = True
+    for piece in _checked(path, newlines, 0, 0, _whole_marks(pieces)):
+        if beginning:
+            _must_look_like_text(path, piece[:HEAD])
+            beginning = False
+        yield piece
+
+
+def _checked(
+    path: Path, newlines: Newlines, min_characters: int, chunk: int, pieces: Iterator[bytes] | None = None
+) -> Iterator[bytes]:
     text = _Utf8(path)
-    for piece in _without_split_line_ends(_pieces(path, chunk)):
+    for piece in _without_split_line_ends(_pieces(path, chunk) if pieces is None else pieces):
         text.update(piece)
         if newlines == "refuse":
             _refuse_crlf(path, piece, text.offset - len(piece))
