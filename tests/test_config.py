@@ -177,7 +177,7 @@ WRONG = [
     ({"corpora": "{coined: 3}"}, "corpora.coined: 3 is not a mapping"),
     ({"corpora": "{coined: {split: [1]}}"}, "corpora.coined.split: [1] is not a mapping"),
     ({"corpora": "{mine: {path: no/such.txt}}"}, "corpora.mine.path: 'no/such.txt' no such file"),
-    ({"corpora": "{mine: {path: /dev}}"}, "corpora.mine.path: '/dev' is a folder; allowed: a file"),
+    ({"corpora": "{mine: {path: /dev}}"}, "is no ordinary file; files of text; remove it, or name files by a pattern"),
     ({"corpora": "{mine: {path: /dev/null}}"}, "corpora.mine.path: '/dev/null' is no ordinary file; allowed: a file"),
     ({"corpora": f"{{mine: {{path: {'x' * 300}}}}}"}, "xxx' cannot be read (File name too long)"),
     ({"corpora": '{mine: {path: "a\\0b"}}'}, "corpora.mine.path: 'a\\x00b' is no path"),

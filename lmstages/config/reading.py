@@ -214,7 +214,7 @@ def _cut_beside_files(files: Mapping[str, Any], split: Mapping[str, Any]) -> Ite
     allowed = ["deduplicate", "shuffle_seed"] if cut else ["deduplicate"]
     for key in Split.model_fields.keys() - set(allowed):
         if key in split:
-            yield f"{key}: says how a text is cut, and files gives its parts; allowed beside files: {', '.join(allowed)}"
+            yield f"{key}: says how a text is cut, and files gives its parts; allowed beside it: {', '.join(allowed)}"
 
 
 RENAMED = {"rung": "type", "learns": "online"}  # keys of a model in version 0.1, and their names since 0.2

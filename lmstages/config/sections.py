@@ -23,7 +23,7 @@ from pydantic import (
 from lmstages.config.hyperparameters import base
 from lmstages.config.hyperparameters.base import ModelConfig, Seed, Width
 from lmstages.config.ladder import MODEL_TYPES
-from lmstages.config.sources import DEFAULT_COUNT, SOURCES, Layout
+from lmstages.config.sources import DEFAULT_COUNT, SOURCES
 from lmstages.config.strict_yaml import parse_value
 from lmstages.config.text_files import Paths, layout_of
 from lmstages.core.errors import UserError, did_you_mean, shortened
@@ -145,7 +145,9 @@ class SplitFiles(Record):
     """
 
     train: OutsidePaths = Field(description="Files that models are fitted on.")
-    valid: OutsidePaths | None = Field(None, description="Files that choose hyperparameters; by default cut from train.")
+    valid: OutsidePaths | None = Field(
+        None, description="Files that choose hyperparameters; by default cut from train."
+    )
     test: OutsidePaths | None = Field(None, description="Files that are scored; by default cut from train.")
 
     def given(self) -> dict[str, Paths]:

@@ -69,7 +69,9 @@ def listed(paths: Paths) -> Listing:
     for entry, listing in zip(entries, listings, strict=True):
         for file in listing.files:
             if (other := stands_for.setdefault(os.path.realpath(file), entry)) != entry:
-                raise UserError(repr(entry), f"stands for {file}, as {other!r} does", "a file counts once", "name it once")
+                raise UserError(
+                    repr(entry), f"stands for {file}, as {other!r} does", "a file counts once", "name it once"
+                )
     files = tuple(file for listing in listings for file in listing.files)
     return Listing(files, sum(part.hidden for part in listings), sum(part.backups for part in listings))
 
@@ -126,7 +128,9 @@ def _pattern(pattern: str) -> Listing:
             files[_ordinary(path)] = None
     listing = Listing(_in_order(files), hidden, backups)
     if not listing.files:
-        raise UserError(repr(pattern), "fits no file", "a pattern such as 'notes/*.md'; ** stands for all folders below")
+        raise UserError(
+            repr(pattern), "fits no file", "a pattern such as 'notes/*.md'; ** stands for all folders below"
+        )
     return listing
 
 
@@ -156,7 +160,7 @@ def _folder(path: Path) -> Listing:
 def _entries(folder: Path) -> list[os.DirEntry[str]]:
     try:
         with os.scandir(folder) as entries:
-            return list(entries)
+            return sorted(entries, key=lambda entry: entry.name)
     except OSError as error:
         raise not_read(folder, error) from error
 
@@ -342,7 +346,7 @@ def shared_files(parts: Mapping[str, Listing]) -> Iterator[str]:
 
 
 def size_of_files(parts: Iterable[Paths]) -> float:
-    """About how many bytes of text files hold: their sizes, three times those of packed ones; 0 for what is not there."""
+    """About how many bytes of text files hold: their sizes, three times those of packed ones; else 0."""
     try:
         return float(sum(_unpacked_size(file) for paths in parts for file in listed(paths).files))
     except (UserError, OSError):

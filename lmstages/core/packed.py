@@ -25,11 +25,19 @@ FED = 1 << 10  # bytes of zstd at a time, which unpack to 32 MiB at the most
 class Decompressor(Protocol):
     """The interface of one compressed stream, as in the standard library."""
 
-    eof: bool
-    unused_data: bytes
-    needs_input: bool
+    @property
+    def eof(self) -> bool:
+        """Whether the stream has come to its end."""
 
-    def decompress(self, data: bytes, max_length: int = -1) -> bytes:
+    @property
+    def unused_data(self) -> bytes:
+        """What stands behind the end."""
+
+    @property
+    def needs_input(self) -> bool:
+        """Whether nothing more comes without further bytes."""
+
+    def decompress(self, data: bytes, max_length: int) -> bytes:
         """Packed bytes -> at most so many of the text."""
 
 
@@ -39,9 +47,9 @@ class _Gzip:
     def __init__(self) -> None:
         self.stream, self.needs_input = zlib.decompressobj(wbits=31), True
 
-    def decompress(self, data: bytes, max_length: int = -1) -> bytes:
+    def decompress(self, data: bytes, max_length: int) -> bytes:
         """At most ``max_length`` bytes; what was not read yet comes first."""
-        piece = self.stream.decompress(self.stream.unconsumed_tail + data, max(max_length, 0))
+        piece = self.stream.decompress(self.stream.unconsumed_tail + data, max_length)
         self.needs_input = not self.stream.unconsumed_tail
         return piece
 
@@ -63,7 +71,7 @@ class _Zstd:
         self.stream = zstandard.ZstdDecompressor(max_window_size=ZSTD_WINDOW).decompressobj()
         self.waiting = b""
 
-    def decompress(self, data: bytes, max_length: int = -1) -> bytes:
+    def decompress(self, data: bytes, max_length: int) -> bytes:
         """The text of the next FED bytes."""
         fed, self.waiting = (self.waiting + data)[:FED], (self.waiting + data)[FED:]
         return bytes(self.stream.decompress(fed)) if fed else b""

@@ -193,9 +193,8 @@ def _must_hold_text(schema: Any, table: Wanted, pa: Any) -> None:
         raise _no_field(schema.names, "its columns", table)
     kind = schema.field(table.field).type
     value = kind.value_type if pa.types.is_dictionary(kind) else kind
-    is_text = (pa.types.is_string, pa.types.is_large_string, pa.types.is_string_view, pa.types.is_null)
-    is_text += (pa.types.is_binary, pa.types.is_large_binary)
-    if not any(is_it(value) for is_it in is_text):
+    names = ("string", "large_string", "string_view", "null", "binary", "large_binary", "binary_view")
+    if not any(getattr(pa.types, f"is_{name}")(value) for name in names):
         problem = f"column {table.field!r} holds {shortened(str(kind))}"
         raise UserError(table.path, problem, "a column of text", "set field to one that holds text")
 
@@ -209,7 +208,9 @@ def _reading_parquet(table: Wanted) -> Iterator[None]:
         raise
     except Exception as error:  # pyarrow passes on what its parsers raise
         words = " ".join(str(error).split())[:150]
-        raise UserError(table.path, f"is no Parquet table that can be read ({words})", "", "download it again") from error
+        raise UserError(
+            table.path, f"is no Parquet table that can be read ({words})", "", "download it again"
+        ) from error
 
 
 # ---------------------------------------------------------------- lines
