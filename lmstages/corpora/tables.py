@@ -51,7 +51,7 @@ _NOTHING = object()
 def _parsed(line: str, number: int, table: Wanted) -> dict[str, Any]:
     where = f"line {number:,}"
     try:
-        record = json.loads(line)
+        record = json.loads(line.rstrip())  # without the line end, before which a column is missing
     except json.JSONDecodeError as error:
         raise _no_json(table, f"{where} is no JSON ({error.msg.lower()}, column {error.colno:,})") from error
     except (ValueError, RecursionError) as error:  # a number of thousands of digits, brackets within brackets
