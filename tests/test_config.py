@@ -560,7 +560,7 @@ BAD_SETTINGS = [
     ({"models": ["bigam"]}, "--config models: 'bigam' is not defined; allowed: bigram (did you mean 'bigram'?)"),
     ({"models": []}, "--config models: names nothing; leave it out for all of them"),
     ({"modls": ["bigram"]}, "--config modls: unknown key; allowed: run, text, mirror, set, documents, newlines,"),
-    ({"separator": "x"}, "--config separator: belongs to text=FILE, a text of your own"),
+    ({"separator": "x"}, "--config separator: belongs to text=PATH, a text of your own"),
     ({"set": "models.bigram"}, "--config set: 'models.bigram' is no KEY.KEY=VALUE; allowed: such as"),
     ({"set": 3}, "--config set: '' is no KEY.KEY=VALUE"),
     ({"set": "sampling.prompt='it"}, "cannot be split into words (no closing quotation); close the quote, or write \\"),

@@ -383,9 +383,7 @@ def test_links_are_followed_unless_they_lead_back():
     Path("corpus/link").symlink_to("../there")
     assert len(listed("corpus").files) == 20
     Path("there/back").symlink_to("../corpus")
-    with pytest.raises(
-        UserError, match=r"my\.path: corpus/link/back: is a link that leads back to a folder above"
-    ):
+    with pytest.raises(UserError, match=r"my\.path: corpus/link/back: is a link that leads back to a folder above"):
         run_of(path="corpus")
     Path("there/back").unlink()
     Path("there/nowhere").symlink_to("gone")
@@ -505,7 +503,7 @@ def test_the_field_is_given_on_the_command_line(config):
     written("my.jsonl", as_jsonl(PLAIN, "body"))
     run = text_run(config, "my.jsonl", {"field": "body", "as": "mine"})
     assert run.name == "mine" and run.corpora["mine"].field == "body" and forecast(run).warnings == []
-    with pytest.raises(UserError, match="--config field: belongs to text=FILE"):
+    with pytest.raises(UserError, match="--config field: belongs to text=PATH"):
         read_run(config, {"field": "body"})
 
 

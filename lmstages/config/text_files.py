@@ -82,7 +82,7 @@ def _entry(entry: str) -> Listing:
     if mode is None and any(letter in entry for letter in MAGIC):
         return _pattern(entry)
     if mode is None:
-        raise UserError(repr(entry), f"no such file{beside(entry)}")
+        raise UserError(path, f"no such file{_hint(path)}", "", "give the path of a text file")
     if stat.S_ISDIR(mode):
         return _not_empty(entry, _folder(path))
     if not stat.S_ISREG(mode):
@@ -188,14 +188,12 @@ def _in_order(files: Iterable[Path]) -> tuple[Path, ...]:
     return tuple(sorted(files, key=lambda path: path.parts))
 
 
-def beside(path: str) -> str:
-    """A hint at a file with a similar name in the same folder, if there is one."""
-    folder = os.path.dirname(path)
+def _hint(path: Path) -> str:
+    """The name of a similar file in the same folder, if there is one."""
     try:
-        siblings = [os.path.join(folder, name) for name in os.listdir(folder or ".")]
-    except (OSError, ValueError):
+        return did_you_mean(path.name, os.listdir(path.parent))
+    except OSError:
         return ""
-    return did_you_mean(path, siblings)
 
 
 def stem_of(text: str) -> str:
