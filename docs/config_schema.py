@@ -48,7 +48,7 @@ RECORDS: dict[str, type[Record]] = {
     "sampling": Sampling,
     "published": Published,
 }
-SWEPT = ("split", "files", "scoring", "tokenizer")  # records whose keys, like those of corpora and models, may hold a sweep
+SWEPT = ("split", "files", "scoring", "tokenizer")  # records whose keys, as those of corpora and models, may be swept
 FILLED_IN = ("base", "weights")  # keys of derived models that the config reader fills in
 
 

@@ -133,7 +133,7 @@ def protocol(config: type[ModelConfig]) -> str:
 # ---------------------------------------------------------------- docs/config.md
 
 SECTIONS: dict[str, tuple[type[Record], str]] = {
-    "corpora": (Corpus, "An entry, `corpora: {NAME: {...}}`. Without `source`, `path` and `files` the name is the source."),
+    "corpora": (Corpus, "An entry, `corpora: {NAME: {...}}`. Without source, path and files its name is the source."),
     "split": (Split, "Below a corpus, `split: {...}`."),
     "files": (SplitFiles, "Below a corpus, `files: {train: ..., valid: ..., test: ...}`."),
     "tokenizers": (Tokenizer, "An entry, `tokenizers: {NAME: {...}}`."),

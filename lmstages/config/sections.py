@@ -203,15 +203,13 @@ class Corpus(Record):
     )
     inspect: bool = Field(False, description="Draw what its models hold: embeddings, counts, attention.")
 
-    @model_validator(mode="wrap")
-    @classmethod
-    def _documents_as_they_lie(cls, keys: Any, make: Any) -> "Corpus":
+    @model_validator(mode="after")
+    def _documents_as_they_lie(self) -> "Corpus":
         """Where the config leaves it open what a document is, and the files say it, the record says it too."""
-        corpus: Corpus = make(keys)
-        if corpus.documents is None and (own := corpus.own()) and (layout := layout_of([*own.values()], corpus.field)):
-            corpus = corpus.model_copy(update={"documents": layout})
-        corpus.must_make_sense()
-        return corpus
+        if self.documents is None and (own := self.own()) and (layout := layout_of([*own.values()], self.field)):
+            object.__setattr__(self, "documents", layout)  # the record is frozen from here on
+        self.must_make_sense()
+        return self
 
     def must_make_sense(self) -> None:
         """Raises ValueError for keys that contradict each other."""

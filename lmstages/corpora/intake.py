@@ -118,7 +118,7 @@ class _Reader:
         self.regions: dict[str, list[_Region]] = {name: [] for name in listings}
         self.ends = {name: array("q") for name in listings}  # (D,) bytes
         self.characters_of: dict[str, int] = {}
-        self.notes = [note for listing in listings.values() for note in listing.notes()]
+        self.notes: list[str] = []
         sizes = [path.stat().st_size for listing in listings.values() for path in listing.files if path.is_file()]
         self.progress, self.read_bytes = Progress(sum(sizes), "reading texts: byte"), 0
 
@@ -212,14 +212,15 @@ class _Reader:
     def gathered(self, hashes: Mapping[str, str]) -> Gathered:
         """What was read; raises UserError where there is too little."""
         self._must_be_enough()
-        path, notes = Path(self.out.name), [*self.notes, *self._left_out()]
+        left_out = [note for listing in self.listings.values() for note in listing.notes()] + self._left_out()
+        path, notes = Path(self.out.name), [*self.notes, *(f"{name_of(self.corpus)}: {note}" for note in left_out)]
         inputs = hashes if len(hashes) == 1 else {self._inputs_name(len(hashes)): contents.combined(hashes)}
         if self.by_characters:
             return self._of_regions(path, inputs, notes)
         separator = self.corpus.separator
         if self.with_lines:
             _must_be_a_line(name_of(self.corpus), separator)
-            notes += self._closing_notes()
+            notes += [f"{name_of(self.corpus)}: {note}" for note in self._closing_notes()]
         closing = f"\n{separator}\n".encode() if self.with_lines else b"\n"
         ends = np.concatenate([np.frombuffer(ends_of_part, np.int64) for ends_of_part in self.ends.values()])
         starts = np.concatenate([np.zeros(min(len(ends), 1), np.int64), ends[:-1]])
