@@ -2,11 +2,13 @@
 
 import bz2
 import csv
+import errno
 import gzip
 import io
 import json
 import lzma
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -19,7 +21,7 @@ from pyarrow import parquet
 from lmstages import cli
 from lmstages.config.reading import read_run, text_run
 from lmstages.config.text_files import listed, named_files, seen
-from lmstages.core import packed
+from lmstages.core import packed, progress
 from lmstages.core.errors import UserError
 from lmstages.core.files import scratch
 from lmstages.corpora import intake, tables
@@ -447,25 +449,63 @@ def test_a_file_that_unpacks_to_too_much_is_stopped_at_a_limit_that_is_said(caps
 
 
 MEASURED = """
-import resource, sys
+import re, sys
+from pathlib import Path
 from lmstages import cli
 cli.main(["prepare", "--out", "text", "--section", sys.argv[1]]) and sys.exit("prepare failed")
-print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
-"""
+print(re.search(r"VmHWM:\\s+(\\d+)", Path("/proc/self/status").read_text())[1])
+"""  # not ru_maxrss, which a process inherits from the one that starts it
 
 
-def test_memory_does_not_grow_with_the_text():
-    """In KiB: a table of 60 MB in documents of 5 kB takes no more than one of 1 MB, but for what is kept of each."""
+def large_table(form, size):
+    """A table of so many MB, in documents of 5 kB; of Parquet in one group of rows."""
+    text = "many words of one long story\n" * 180
+    if form == "parquet":
+        schema = pa.schema([("text", pa.string())])
+        with parquet.ParquetWriter("my.parquet", schema, use_dictionary=False, compression="zstd") as file:
+            file.write_table(pa.table({"text": [f"{n} {text}" for n in range(size * 190)]}), row_group_size=1 << 20)
+        return "my.parquet"
+    with gzip.open("my.jsonl.gz", "wt", compresslevel=1) as file:
+        file.writelines(json.dumps({"text": text}) + "\n" for _ in range(size * 190))
+    return "my.jsonl.gz"
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="Linux says how much memory a process has had")
+@pytest.mark.parametrize("form", ["jsonl", "parquet"])
+def test_memory_does_not_grow_with_the_text(form):
+    """In KiB: a table of 60 MB takes no more than one of 1 MB, but for what is kept of each document."""
     peaks = []
     for size in (1, 60):
-        record = json.dumps({"text": "many words of one long story\n" * 180})
-        with gzip.open(f"{size}.jsonl.gz", "wt", compresslevel=1) as file:
-            file.writelines(f"{record}\n" for _ in range(size * 190))
-        section = run_of(path=f"{size}.jsonl.gz").prepare_section("my")
+        section = run_of(path=large_table(form, size)).prepare_section("my")
         done = subprocess.run([sys.executable, "-c", MEASURED, section], capture_output=True, text=True, check=True)
         peaks.append(int(done.stdout.split()[-1]))
     assert Path("text/train.txt").stat().st_size > 40e6
     assert peaks[1] - peaks[0] < 20_000
+
+
+def test_how_far_a_long_read_is_is_said(monkeypatch, capsys):
+    monkeypatch.setattr(progress, "SECONDS_BETWEEN_LINES", 0.0)
+    written("my.jsonl", as_jsonl(PLAIN))
+    prepared(path="my.jsonl")
+    assert re.search(r"reading texts: byte [\d,]+/[\d,]+  [\d,]+ bytes of text/s  0:00 left", capsys.readouterr().err)
+
+
+def test_a_full_disk_is_not_taken_for_a_text_that_cannot_be_read(capsys, monkeypatch):
+    written("my.jsonl.gz", gzip.compress(as_jsonl(PLAIN)))
+
+    def full(self, content):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(intake._Reader, "_write", full)
+    assert cli.main(["prepare", "--out", "text", "--section", run_of(path="my.jsonl.gz").prepare_section("my")]) == 1
+    assert "no space left to write it" in capsys.readouterr().err
+
+
+def test_copies_are_left_out_of_later_parts():
+    for name, texts in (("train", PLAIN[:40]), ("valid", PLAIN[30:50]), ("test", PLAIN[45:])):
+        written(f"{name}.jsonl", as_jsonl(texts))
+    parts = prepared(files={name: f"{name}.jsonl" for name in NAMES}, split={"deduplicate": True})
+    assert [texts for _, texts in parts.values()] == [PLAIN[:40], PLAIN[40:50], PLAIN[50:]]
 
 
 # On the command line

@@ -132,7 +132,7 @@ def head_of(path: Path, size: int) -> tuple[bytes, Packing | None]:
         if packing is None:
             return head, None
         file.seek(0)
-        unpacked, pieces = b"", _pieces(file, packing)
+        unpacked, pieces = b"", _pieces(lambda: file.read(CHUNK), packing)
         try:
             while len(unpacked) < size and (piece := next(pieces, b"")):
                 unpacked += piece
@@ -144,9 +144,12 @@ def head_of(path: Path, size: int) -> tuple[bytes, Packing | None]:
 @contextmanager
 def opened(path: Path) -> Iterator["Pieces"]:
     """The content of a file piece by piece, unpacked where it is packed."""
-    with reading(path), open(path, "rb") as file:
-        packing = packing_of(file.read(16))
-        file.seek(0)
+    with reading(path):
+        file = open(path, "rb")  # noqa: SIM115 (closed below)
+    with file:
+        with reading(path):
+            packing = packing_of(file.read(16))
+            file.seek(0)
         yield Pieces(path, file, packing)
 
 
@@ -159,9 +162,9 @@ class Pieces:
 
     def __iter__(self) -> Iterator[bytes]:
         if self.packing is None:
-            yield from iter(lambda: self.file.read(CHUNK), b"")
+            yield from iter(self._packed, b"")
             return
-        pieces = _pieces(self.file, self.packing)
+        pieces = _pieces(self._packed, self.packing)
         while piece := self._next(pieces):
             self.size += len(piece)
             if self.size > self.limit:
@@ -172,9 +175,11 @@ class Pieces:
         try:
             return next(pieces, b"")
         except _errors() as error:
-            if isinstance(error, OSError) and error.errno is not None:
-                raise  # the system's own, such as a disk that cannot be read
             raise self._damaged(error) from error
+
+    def _packed(self) -> bytes:
+        with reading(self.path):
+            return self.file.read(CHUNK)
 
     def position(self) -> int:
         """How many bytes of the file itself have been read."""
@@ -195,27 +200,27 @@ def too_much(path: object, limit: int) -> UserError:
     return UserError(path, f"unpacks to more than {limit:,} bytes", allowed, "if it is meant, unpack it and name that")
 
 
-def _pieces(file: BinaryIO, packing: Packing) -> Iterator[bytes]:
+def _pieces(read: Callable[[], bytes], packing: Packing) -> Iterator[bytes]:
     """The unpacked pieces of one stream after another; raises EOFError where the last one is not whole."""
     decompressor, data = packing.decompressor(), b""
     while True:
-        data = data or (file.read(CHUNK) if decompressor.needs_input else b"")
+        data = data or (read() if decompressor.needs_input else b"")
         if not data and decompressor.needs_input:
             raise EOFError
         if piece := decompressor.decompress(data, CHUNK):
             yield piece
         data = b""
         if decompressor.eof:
-            data = _after(file, decompressor.unused_data)
+            data = _after(read, decompressor.unused_data)
             if not data:
                 return
             decompressor = packing.decompressor()
 
 
-def _after(file: BinaryIO, unused: bytes) -> bytes:
+def _after(read: Callable[[], bytes], unused: bytes) -> bytes:
     """The bytes behind the end of a stream, without the zeros that fill up blocks."""
     data = unused.lstrip(b"\0")
-    while not data and (more := file.read(CHUNK)):
+    while not data and (more := read()):
         data = more.lstrip(b"\0")
     return data
 

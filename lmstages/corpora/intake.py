@@ -140,10 +140,11 @@ class _Reader:
         if form.format == "text":
             self._copy_text(part, path, pieces)
             return
-        records = self._records(path, form, pieces)
-        for record in records:
+        size = path.stat().st_size
+        for record in self._records(path, form, pieces):
             self._copy_record(part, path, record)
-            self._say_how_far(pieces)
+            if self.progress.due():
+                self._say_how_far(max(pieces.position(), int(record.fraction * size)))
 
     def _records(self, path: Path, form: Seen, pieces: packed.Pieces) -> Iterator[tables.RecordText]:
         table = tables.Wanted(path, self.corpus.field or tables.DEFAULT_FIELD)
@@ -175,7 +176,8 @@ class _Reader:
             self._write(piece)
             lines = lines or b"\n" in piece
             separators = separators or separator in piece
-            self._say_how_far(pieces)
+            if self.progress.due():
+                self._say_how_far(pieces.position())
         if self.written == begin:
             self.empty_files += 1
         elif self.by_characters:
@@ -203,9 +205,8 @@ class _Reader:
         if self.most is not None and self.written > self.most:
             raise TooLarge
 
-    def _say_how_far(self, pieces: packed.Pieces) -> None:
-        if self.progress.due():
-            self.progress.at(self.read_bytes + pieces.position(), self.written, "bytes of text")
+    def _say_how_far(self, of_file: int) -> None:
+        self.progress.at(self.read_bytes + of_file, self.written, "bytes of text")
 
     # ------------------------------------------------------------ the result
 
@@ -281,7 +282,7 @@ def _must_be_a_line(where: object, separator: str) -> None:
 
 def _encoded(path: Path, record: tables.RecordText, newlines: text.Newlines) -> bytes:
     """The text of a record in UTF-8, with the line ends that the config asks for."""
-    content, place = record
+    content, place, _ = record
     if "\0" in content:
         raise UserError(path, f"{place}: a NUL character", "text has none", "remove it")
     if "\r\n" in content and newlines == "refuse":

@@ -24,10 +24,11 @@ TYPES = {dict: "an object", list: "a list", bool: "a truth value", int: "a numbe
 
 
 class RecordText(NamedTuple):
-    """The text of a record, empty where there is none, and where it stood."""
+    """The text of a record, empty where there is none, where it stood, and what fraction of a Parquet table is read."""
 
     text: str
     place: str
+    fraction: float = 0.0
 
 
 class Wanted(NamedTuple):
@@ -183,7 +184,8 @@ def _texts_of_batches(opened: Any, table: Wanted, pa: Any, limit: int) -> Iterat
             size += len(content or b"")
             if size > limit:
                 raise too_much(table.path, limit)
-            yield RecordText(_decoded(content or b"", f"row {number:,}", table), f"row {number:,}")
+            place = f"row {number:,}"
+            yield RecordText(_decoded(content or b"", place, table), place, number / opened.metadata.num_rows)
 
 
 def _must_hold_text(schema: Any, table: Wanted, pa: Any) -> None:
