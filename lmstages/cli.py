@@ -704,7 +704,7 @@ def figures(args: argparse.Namespace) -> None:
 
     results = Results.open(args.results)
     made = _made(args, {}, [*files.inputs(args.results), args.results / "run.json"])
-    files.write(results, args.out, made)
+    files.write(results, args.out, made, args.threads)
 
 
 @command(paths=["results"], example="--out results/default/verdict.txt")
@@ -816,7 +816,7 @@ def _add(subparsers: Any, entry: Command) -> None:
 
 def _add_stage_options(subparser: argparse.ArgumentParser) -> None:
     subparser.add_argument("--out", type=Path, required=True, help="the file or folder to write")
-    cores = "cores it may use; the bits of a fit depend on it"
+    cores = "cores it may use; the bits of a fit depend on it, those of figures do not"
     subparser.add_argument("--threads", type=_whole_number(1, MOST_THREADS), default=1, help=cores)
     subparser.add_argument("--code", default="", help="hash of the code, kept in the provenance")
     subparser.add_argument("--log", type=Path, help="a file that gets the same lines as the terminal")

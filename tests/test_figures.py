@@ -18,6 +18,7 @@ from typed_rows import result
 from lmstages import figures
 from lmstages.config.ladder import LADDER
 from lmstages.core import artifacts
+from lmstages.core.errors import UserError
 from lmstages.figures import _front, differences, drawing, embeddings, files, ladder, learning, rows, sweeps
 from lmstages.results import frame
 from lmstages.results.schema import TABLES, columns
@@ -210,6 +211,21 @@ def test_no_two_drawings_share_an_id(run):
 def test_a_figure_is_the_same_bytes_each_time():
     once, again = (dict(one("ladder", BIGRAM, GPT, ORACLE).files()) for _ in range(2))
     assert once == again and set(once) == {"svg", "png", "pdf"}
+
+
+def test_two_processes_draw_the_same_files_as_one(run, tmp_path):
+    files.write(frame.Results.open(run), tmp_path, {}, processes=2)
+    drawn_by_one = {path.relative_to(run / "figures"): path.read_bytes() for path in (run / "figures").rglob("*.*g")}
+    assert {path.relative_to(tmp_path): path.read_bytes() for path in tmp_path.rglob("*.*g")} == drawn_by_one
+    assert (tmp_path / "index.json").read_bytes() == (run / "figures/index.json").read_bytes()
+
+
+def test_an_error_of_another_process_is_raised_by_the_first(run, tmp_path):
+    for name in FIGURES:
+        (tmp_path / name).touch()  # where a folder has to be
+    receiver = files._start(run, tmp_path, {"below": 1}, files.Part(1, 2))
+    with pytest.raises(UserError, match="its folder is a file"):
+        files._received(receiver, tmp_path)
 
 
 @pytest.mark.parametrize("table", [name for name in FIGURES if FIGURES[name].table])

@@ -5,6 +5,7 @@ Everything else that goes wrong is a bug and keeps its traceback.
 
 from collections.abc import Iterable
 from difflib import get_close_matches
+from typing import Any
 
 from lmstages.core.terminal import shown
 
@@ -22,6 +23,16 @@ class UserError(ValueError):
     ) -> None:
         text = "; ".join(part for part in (f"{where}: {found}", allowed, remedy) if part)
         super().__init__("\n  ".join(map(_line, (text, *problems))))
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """The message as it is, so that an error can pass from one process to another."""
+        return _restored, (type(self), str(self))
+
+
+def _restored(error: "type[UserError]", message: str) -> "UserError":
+    restored = error.__new__(error)
+    restored.args = (message,)
+    return restored
 
 
 def _line(text: str) -> str:

@@ -109,13 +109,14 @@ rule figures:
     log:
         f"logs/{RUN.name}/figures.log",
     localrule: True
+    threads: 2  # nothing else runs by then
     params:
         folder=subpath(output.folder, parent=True),
         descriptions=figures.descriptions(),
         code=code_hash("figures", *figures.modules()),
     shell:
         '"${{LMSTAGES_PYTHON:-python}}" -m lmstages figures --results {params.folder:q} --out {output.folder:q}'
-        " --code {params.code:q} 2>&1 | tee -i {log:q} >&2"
+        " --threads {threads} --code {params.code:q} 2>&1 | tee -i {log:q} >&2"
 
 
 rule verdict:
