@@ -24,6 +24,7 @@ from lmstages.config.sections import (
     Sampling,
     Scoring,
     Split,
+    SplitFiles,
     Tokenizer,
 )
 from lmstages.core.files import atomic_write
@@ -40,6 +41,7 @@ SWEEP: Schema = {
 }
 RECORDS: dict[str, type[Record]] = {
     "split": Split,
+    "files": SplitFiles,
     "scoring": Scoring,
     "tokenizer": Tokenizer,
     "mixture": Mixture,
@@ -48,7 +50,7 @@ RECORDS: dict[str, type[Record]] = {
     "sampling": Sampling,
     "published": Published,
 }
-SWEPT = ("split", "scoring", "tokenizer")  # records whose keys, like those of corpora and models, may hold a sweep
+SWEPT = ("split", "files", "scoring", "tokenizer")  # records whose keys, as those of corpora and models, may be swept
 FILLED_IN = ("base", "weights")  # keys of derived models that the config reader fills in
 
 
@@ -88,8 +90,9 @@ def or_sweep(schema: Schema) -> Schema:
 
 
 def corpus() -> Schema:
-    """A corpus with its split."""
+    """A corpus with its split and the files of its parts."""
     schema = record(Corpus, swept=True)
+    schema["properties"]["files"] = {"description": _meaning(Corpus, "files"), "anyOf": [ref("files"), NULL]}
     schema["properties"]["split"] = {"description": _meaning(Corpus, "split"), **ref("split")}
     return schema
 

@@ -30,6 +30,7 @@ from lmstages.config.sections import (
     Sampling,
     Scoring,
     Split,
+    SplitFiles,
     Tokenizer,
 )
 from lmstages.core.files import atomic_write
@@ -139,8 +140,9 @@ def protocol(config: type[ModelConfig]) -> str:
 # ---------------------------------------------------------------- docs/config.md
 
 SECTIONS: dict[str, tuple[type[Record], str]] = {
-    "corpora": (Corpus, "An entry, `corpora: {NAME: {...}}`. Without `source` and `path` the name is the source."),
+    "corpora": (Corpus, "An entry, `corpora: {NAME: {...}}`. Without source, path and files its name is the source."),
     "split": (Split, "Below a corpus, `split: {...}`."),
+    "files": (SplitFiles, "Below a corpus, `files: {train: ..., valid: ..., test: ...}`."),
     "tokenizers": (Tokenizer, "An entry, `tokenizers: {NAME: {...}}`."),
     "scoring": (Scoring, "Below a model, `scoring: {...}`; an edit scores again and fits nothing."),
     "mixtures": (Mixture, "An entry, `mixtures: {NAME: {...}}`, run on every corpus that runs all of its models."),
@@ -151,8 +153,8 @@ SECTIONS: dict[str, tuple[type[Record], str]] = {
 }
 SETTINGS = (
     ("run=NAME", "the config `runs/NAME.yaml` in place of `config.yaml`"),
-    ("text=FILE", "the models of the config on a text of your own and on nothing else"),
-    ("documents=, separator=, newlines=", "with `text=`: these keys of its corpus"),
+    ("text=PATH", "the models of the config on a text of your own (file, folder, pattern, list) and on nothing else"),
+    ("documents=, separator=, newlines=, field=", "with `text=`: these keys of its corpus"),
     ("as=NAME", "the run's name, which is its folder below `results/`"),
     ("mirror=FOLDER", "a folder or address that replaces those of downloaded texts"),
     ("models=, corpora=, tokenizers=", "a list, `models='[bigram, gpt]'`: these entries of the config alone"),
@@ -208,9 +210,10 @@ def section_table() -> str:
 
 
 def with_split(record: type[Record]) -> list[Key]:
-    """The keys of a record; of a corpus with its ``split``, which is a record itself."""
+    """The keys of a record; of a corpus with ``split`` and ``files``, which are records themselves."""
     split = Key("split", "mapping", "{}", f"{Corpus.model_fields['split'].description} See [Split](#split).")
-    return [*keys(record), split] if record is Corpus else keys(record)
+    files = Key("files", "mapping | null", "null", f"{Corpus.model_fields['files'].description} See [Files](#files).")
+    return [*keys(record), files, split] if record is Corpus else keys(record)
 
 
 # ---------------------------------------------------------------- docs/commands.md

@@ -366,9 +366,9 @@ def _mirror_option(parser: argparse.ArgumentParser, upstream: str) -> None:
 
 
 def _prepare_options(parser: argparse.ArgumentParser) -> None:
-    raw = "downloaded files, or the user's own; by default the path of the section"
+    raw = "downloaded files, or the user's own; by default those of the section"
     parser.add_argument("--raw", type=Path, nargs="*", default=[], help=raw)
-    content = "hash of the user's file when the run began, so that one that changed since is refused"
+    content = "hash of the user's files when the run began, so that what changed since is refused"
     parser.add_argument("--content", default="", help=content)
 
 
@@ -379,9 +379,8 @@ def prepare(args: argparse.Namespace) -> None:
     from lmstages.corpora.preparation import prepare as run
 
     corpus = from_section(Corpus, args.section)
-    made = _made(args, args.section, [] if corpus.path else args.raw)
-    own = [] if corpus.path is None else [Path(corpus.path)]
-    run(corpus, args.raw or own, args.out, made, args.content)
+    made = _made(args, args.section, [] if corpus.own() else args.raw)
+    run(corpus, args.raw, args.out, made, args.content)
 
 
 def _keep_going_option(parser: argparse.ArgumentParser) -> None:
@@ -405,7 +404,9 @@ def _keeping_going(args: argparse.Namespace, save_failure: Callable[["UserError"
 
 def _tokenize_options(parser: argparse.ArgumentParser) -> None:
     _keep_going_option(parser)
-    parser.add_argument("--layout", default="stream", help="how documents are separated: stream, lines, separator")
+    parser.add_argument(
+        "--layout", default="stream", help="what a document is: stream, lines, separator, files, records"
+    )
 
 
 @command("kind", paths=["text"], options=_tokenize_options, levels=3, example="--out my/tokens")

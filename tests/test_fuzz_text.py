@@ -253,9 +253,18 @@ def through(folder, content, config, capsys):
     if not done(capsys, "prepare", *raw):
         assert expected, "what prepare refuses is said before the first job"
         return 0
+    content = unpacked(content)
     whole = content.replace(b"\r\n", b"\n") if config["corpora"]["my"]["newlines"] == "unix" else content
     must_be_cut_without_loss(folder, whole, config["corpora"]["my"])
     return sum(experiment(folder, run, name, capsys) for name in TOKENIZERS)
+
+
+def unpacked(content):
+    """What prepare reads of a file that one of three programs has packed."""
+    for magic, unpack in ((b"\x1f\x8b", gzip.decompress), (b"BZh", bz2.decompress), (b"\xfd7zXZ", lzma.decompress)):
+        if content.startswith(magic) and not content.isascii():
+            return unpack(content)
+    return content
 
 
 def foreseen(run):

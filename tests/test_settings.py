@@ -217,6 +217,44 @@ def test_a_text_below_corpora_is_known_by_its_content_too(folder):
     assert not is_done(folder, "estimation=false")
 
 
+def test_a_folder_is_known_by_the_content_of_all_its_files(folder):
+    """Adding, removing, editing or renaming one of them is noticed; times and hidden files are not."""
+    for number in range(20):
+        path = folder / "corpus" / f"{number % 2}" / f"{number}.txt"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(words(number))
+    prepared(folder, "text=corpus/")
+    os.utime(path)
+    (folder / "corpus" / ".hidden").write_text("no text of ours")
+    assert is_done(folder, "text=corpus/")
+    edits = (
+        lambda: path.write_text(words(99)),
+        path.unlink,
+        lambda: path.write_text(words(19)),
+        lambda: path.rename(path.with_name("99.txt")),
+    )
+    for edit in edits:
+        edit()
+        assert not is_done(folder, "text=corpus/")
+        prepared(folder, "text=corpus/")
+    assert is_done(folder, "text=corpus/")
+    assert (folder / "results/corpus/corpus/text/train.txt").is_file()
+
+
+def test_a_pattern_and_a_field_are_read_as_they_were_typed(folder):
+    (folder / "notes").mkdir()
+    for number in range(4):
+        lines = (json.dumps({"body": words(f"{number}/{line}"), "text": 5}) for line in range(10))
+        (folder / "notes" / f"{number}.jsonl").write_text("\n".join(lines))
+    prepared(folder, "text=notes/*.jsonl", "field=body")
+    facts = json.loads((folder / "results/notes/notes/text/corpus.json").read_text())
+    assert [facts["splits"][name]["documents"] for name in ("train", "valid", "test")] == [32, 4, 4]
+    refused = snakemake(folder, "-n", *PREPARE, "text=notes/*.jsonl", "as=again")
+    assert refused.returncode == 1 and "Traceback" not in refused.stdout + refused.stderr
+    message = "lmstages: error: notes/0.jsonl: line 1: field 'text' is a number (5); a text, or null"
+    assert message in refused.stdout + refused.stderr
+
+
 def test_a_checkpoint_is_known_by_its_content(folder):
     (folder / "c").mkdir()
     for name in ("config.json", "tokenizer.json", "model.safetensors"):

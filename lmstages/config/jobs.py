@@ -26,7 +26,8 @@ class Run(Experiments):
     def prepare_section(self, corpus: str) -> str:
         """The text and its splits, without the models and tokenizers that are run on it."""
         record = self.corpora[corpus]
-        keys = record.model_dump(mode="json", exclude=set(USES_OF_A_CORPUS))
+        unset = {key for key in ("files", "field") if getattr(record, key) is None}
+        keys = record.model_dump(mode="json", exclude={*USES_OF_A_CORPUS, *unset})
         return to_json({**keys, "properties": record.properties()})
 
     def tokenize_section(self, tokenizer: str) -> str:

@@ -19,7 +19,7 @@ from lmstages.config.strict_yaml import DEEPEST, parse_scalar, parse_value
 from lmstages.core.errors import UserError, did_you_mean, shortened
 
 CHOSEN_BY_NAME = ("corpora", "tokenizers", "models")
-OF_A_TEXT = ("documents", "newlines", "separator")  # keys that --config text=FILE alone takes
+OF_A_TEXT = ("documents", "newlines", "separator", "field")  # keys that --config text=PATH alone takes
 AS_TYPED = ("run", "as", "text", "mirror", "set", *OF_A_TEXT)  # settings that are text, whatever they look like
 LARGEST_BITS = 14_000  # of a number; Python writes none of more than 4,300 digits
 Content = dict[str, Any]
@@ -99,7 +99,7 @@ def override(
 def _unknown_keys(settings: Mapping[str, Any], allowed: list[str]) -> Iterator[str]:
     for key in settings:
         if key in OF_A_TEXT:
-            yield f"--config {key}: belongs to text=FILE, a text of your own"
+            yield f"--config {key}: belongs to text=PATH, a text of your own"
         elif key not in allowed:
             yield f"--config {key}: unknown key; allowed: {', '.join(allowed)}{did_you_mean(str(key), allowed)}"
 

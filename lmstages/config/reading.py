@@ -5,6 +5,7 @@ Names become folders, so they are lower-case words and nothing else. Knows recor
 
 import hashlib
 import json
+import os
 import re
 import unicodedata
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -14,7 +15,7 @@ from typing import Any
 from lmstages.config.hyperparameters.base import ModelConfig
 from lmstages.config.jobs import MIXED_CATEGORIES, Run
 from lmstages.config.ladder import MODEL_TYPES
-from lmstages.config.overrides import merge, override
+from lmstages.config.overrides import OF_A_TEXT, merge, override
 from lmstages.config.references import missing_bases, not_a_file, own_seeds, with_bases, wrong_checkpoints, wrong_scores
 from lmstages.config.resources import LARGEST_GIGABYTES, drawn_gigabytes, too_large
 from lmstages.config.sections import (
@@ -38,6 +39,7 @@ from lmstages.config.sections import (
 )
 from lmstages.config.strict_yaml import load_yaml
 from lmstages.config.sweeps import expanded
+from lmstages.config.text_files import MAGIC, Listing, layout_of, listed, shared_files, stem_of
 from lmstages.core.errors import UserError, did_you_mean, shortened
 
 SECTIONS = [field for field in Run.model_fields if field not in ("name", "sweeps")]
@@ -68,14 +70,16 @@ def run_name(path: Path) -> str:
 def text_run(paths: Path | Sequence[Path], text: str, overrides: Mapping[str, Any] | None = None) -> Run:
     """The models of a config on the user's own text and nothing else.
 
-    Corpus and run are named after that file, or by the setting ``as``.
+    ``text`` is a file, a folder, a pattern, or a list of these in brackets. Corpus and run are named after it, or by
+    the setting ``as``.
     """
     files = [paths] if isinstance(paths, Path) else list(paths)
     settings = dict(overrides or {})
-    corpus = {"path": text, "documents": settings.pop("documents", "stream")}
-    corpus |= {key: str(settings.pop(key)) for key in ("newlines", "separator") if key in settings}
+    corpus = {"path": text} | {key: str(settings.pop(key)) for key in OF_A_TEXT if key in settings}
+    if "documents" not in corpus and layout_of([os.path.expanduser(text)], corpus.get("field")) is None:
+        corpus["documents"] = "stream"
     taken = {"default", *OUTPUTS["corpora"], *(run.stem for file in files for run in file.parent.rglob("*.yaml"))}
-    name = safe_name(Path(text).stem)
+    name = safe_name(stem_of(text))
     name = str(settings.pop("as", None) or (f"{name[:59]}-text" if name in taken else name))
     content = _merged(files) | {"corpora": {name: corpus}, "published": [], "scores": {}}
     problems: list[str] = []
@@ -197,12 +201,23 @@ def _record(record_type: type[Record]) -> Callable[..., Any]:
 
 
 def _parse_corpus(entry: Any, where: str, problems: list[str]) -> Corpus | None:
-    if isinstance(entry, dict) and "source" not in entry and "path" not in entry:
+    if isinstance(entry, dict) and not {"source", "path", "files"} & entry.keys():
         entry = {"source": where.rpartition(".")[2], **entry}
+    if isinstance(entry, dict) and isinstance(entry.get("files"), dict) and isinstance(entry.get("split"), dict):
+        problems.extend(f"{where}.split.{problem}" for problem in _cut_beside_files(entry["files"], entry["split"]))
     if isinstance(entry, dict) and "split" in entry:
         split = parsed(Split, entry["split"], f"{where}.split", problems)
         entry = {**entry, "split": split} if split else {k: v for k, v in entry.items() if k != "split"}
     return parsed(Corpus, entry if entry is not None else {"source": where.rpartition(".")[2]}, where, problems)
+
+
+def _cut_beside_files(files: Mapping[str, Any], split: Mapping[str, Any]) -> Iterator[str]:
+    """Keys of a split that say nothing where the parts have files of their own."""
+    cut = any(files.get(name) is None for name in ("valid", "test"))
+    allowed = ["deduplicate", "shuffle_seed"] if cut else ["deduplicate"]
+    for key in Split.model_fields.keys() - set(allowed):
+        if key in split:
+            yield f"{key}: says how a text is cut, and files gives its parts; allowed beside it: {', '.join(allowed)}"
 
 
 RENAMED = {"rung": "type", "learns": "online"}  # keys of a model in version 0.1, and their names since 0.2
@@ -259,8 +274,7 @@ def _unusable(sections: Mapping[str, dict[str, Any]], published: list[Any]) -> I
     """Records that are valid alone and contradict each other."""
     corpora = {name: corpus for name, corpus in sections["corpora"].items() if corpus is not None}
     for name, corpus in corpora.items():
-        if corpus.path is not None and (problem := not_a_file(corpus.path)):
-            yield f"corpora.{name}.path: {corpus.path!r} {problem}"
+        yield from (f"corpora.{name}.{problem}" for problem in _unlisted(corpus))
         needed = drawn_gigabytes(str(corpus.source), corpus.count or 0) if corpus.embedded else 0
         if needed > LARGEST_GIGABYTES:
             problem = f"needs about {needed:,.0f} GB of memory to be drawn; at most {LARGEST_GIGABYTES:,} GB"
@@ -277,6 +291,22 @@ def _unusable(sections: Mapping[str, dict[str, Any]], published: list[Any]) -> I
     for index, figure in enumerate(published):
         if figure and figure.corpus in corpora and figure.split not in corpora[figure.corpus].evaluate:
             yield f"published[{index}].split: {figure.split!r} is not evaluated on corpus {figure.corpus}"
+
+
+def _unlisted(corpus: Corpus) -> Iterator[str]:
+    """What is wrong with the paths of a text of one's own: what is not there, no text, or in two parts."""
+    listings: dict[str, Listing] = {}
+    for part, paths in corpus.own().items():
+        key = f"files.{part}" if part else "path"
+        single = isinstance(paths, str) and not os.path.isdir(paths) and not set(MAGIC).intersection(paths)
+        if single and (problem := not_a_file(str(paths))):
+            yield f"{key}: {paths!r} {problem}"
+            continue
+        try:
+            listings[key] = listed(paths)
+        except UserError as error:
+            yield f"{key}: {error}"
+    yield from shared_files(listings)
 
 
 def _impossible(models: Mapping[str, Model | None]) -> Iterator[str]:

@@ -11,6 +11,7 @@ from lmstages.config.sections import (
     OWN,
     Basics,
     Corpus,
+    DocumentLayout,
     Mixture,
     Model,
     Pretrained,
@@ -21,7 +22,6 @@ from lmstages.config.sections import (
     Tokenizer,
     chosen,
 )
-from lmstages.config.sources import Layout
 from lmstages.config.sweeps import Swept
 
 Experiment = tuple[str, str, str, int]  # corpus, tokenizer, model, seed
@@ -121,7 +121,7 @@ class Experiments(Basics):
             for tokenizer in chosen(corpus.tokenizers, self.tokenizers)
         ]
 
-    def layout(self, corpus: str) -> Layout:
+    def layout(self, corpus: str) -> DocumentLayout:
         """How models read a corpus: as documents that end, or as one stream."""
         record = self.corpora[corpus]
         return "stream" if record.read_as == "stream" else record.layout

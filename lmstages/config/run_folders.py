@@ -20,13 +20,14 @@ RECORD = ".origin.json"
 Origin = dict[str, Any]
 
 
-def origin(files: Sequence[Path], text: str | None, settings: Sequence[str] = ()) -> Origin:
+def origin(files: Sequence[Path], text: str | Sequence[str] | None, settings: Sequence[str] = ()) -> Origin:
     """What a run stands for: its text, if it is named after one, and its config files, relative to this folder.
 
     ``settings``: what was typed after ``--config``, which may differ from one call to the next.
     """
     config = list(dict.fromkeys(os.path.relpath(file) for file in files))
-    text = None if text is None else os.path.relpath(text)
+    texts = [text] if isinstance(text, str) else text
+    text = None if texts is None else ", ".join(map(os.path.relpath, texts))
     return {"text": text, "config": config, "settings": list(settings)}
 
 

@@ -23,7 +23,9 @@ from pydantic import (
 from lmstages.config.hyperparameters import base
 from lmstages.config.hyperparameters.base import ModelConfig, Seed, Width
 from lmstages.config.ladder import MODEL_TYPES
-from lmstages.config.sources import DEFAULT_COUNT, SOURCES, Layout
+from lmstages.config.sources import DEFAULT_COUNT, SOURCES
+from lmstages.config.strict_yaml import parse_value
+from lmstages.config.text_files import Paths, layout_of
 from lmstages.core.errors import UserError, did_you_mean, shortened
 
 UNBOUNDED_WINDOW = 256  # tokens, for a model without a longest context under a protocol that needs a window
@@ -75,6 +77,19 @@ def _with_home(path: str) -> str:
 
 
 OutsidePath = Annotated[str, AfterValidator(_with_home)]
+ONE_PATH = TypeAdapter(OutsidePath, config=ConfigDict(strict=True))
+LISTED_PATHS = TypeAdapter(Annotated[list[OutsidePath], UNIQUE], config=ConfigDict(strict=True))
+
+
+def _path_or_list(value: Any, _: Any) -> Any:
+    """A path or a list of them, also as ``text='[a.txt, b.txt]'`` has it; one error for what is neither."""
+    if isinstance(value, str) and re.fullmatch(r"\[.*\]", value) and not os.path.lexists(value):
+        value = parse_value(value, "a list of paths")
+    return (LISTED_PATHS if isinstance(value, list) else ONE_PATH).validate_python(value)
+
+
+OutsidePaths = Annotated[str | list[str], WrapValidator(_path_or_list)]
+DocumentLayout = Literal["stream", "lines", "separator", "files", "records"]
 
 
 AnySeed = Annotated[int, Field(gt=-(1 << 63), lt=1 << 63)]
@@ -123,15 +138,45 @@ class Split(Record):
         return sum(map(int, sizes)) if max(sizes) > 1 else 0
 
 
+class SplitFiles(Record):
+    """The files of each part, where a text comes in parts; each a file, a folder, a pattern or a list of these.
+
+    They are taken as they are. A valid or test part that is not given is cut from train.
+    """
+
+    train: OutsidePaths = Field(description="Files that models are fitted on.")
+    valid: OutsidePaths | None = Field(
+        None, description="Files that choose hyperparameters; by default cut from train."
+    )
+    test: OutsidePaths | None = Field(None, description="Files that are scored; by default cut from train.")
+
+    def given(self) -> dict[str, Paths]:
+        """The paths of the parts that have files, in the order train, valid, test."""
+        return {name: paths for name in SPLITS if (paths := getattr(self, name)) is not None}
+
+    def missing(self) -> list[str]:
+        """The parts that are cut from train."""
+        return [name for name in SPLITS if getattr(self, name) is None]
+
+
 class Corpus(Record):
-    """One text: embedded (``coined``, ``fables``), downloaded (``source``) or the user's own (``path``)."""
+    """One text: embedded (``coined``, ``fables``), downloaded (``source``) or the user's own (``path``, ``files``)."""
 
     source: str | None = Field(
         None, description="Text that is embedded (coined, fables) or downloaded; by default the entry's name."
     )
-    path: OutsidePath | None = Field(None, description="File of your own, in place of source.")
-    documents: Layout | None = Field(
-        None, description="How the text separates its documents: one stream, one a line, or by a separator line."
+    path: OutsidePaths | None = Field(
+        None,
+        description="Text of your own, in place of source: a file, a folder, a pattern such as notes/*.md, or a list.",
+    )
+    files: SplitFiles | None = Field(None, description="Text of your own that comes in parts, in place of path.")
+    field: str | None = Field(
+        None, description="Field or column that holds the text of a record (JSON Lines, CSV, Parquet); by default text."
+    )
+    documents: DocumentLayout | None = Field(
+        None,
+        description="What a document is: the whole text (stream), a line, what a separator line ends, a file, a record."
+        " By default a file of a folder, a record of a table, and of one plain text the stream.",
     )
     separator: str = Field("<|endoftext|>", description="Line that follows each document where documents is separator.")
     read_as: Literal["documents", "stream"] = Field(
@@ -159,10 +204,19 @@ class Corpus(Record):
     inspect: bool = Field(False, description="Draw what its models hold: embeddings, counts, attention.")
 
     @model_validator(mode="after")
-    def _one_origin(self) -> "Corpus":
+    def _documents_as_they_lie(self) -> "Corpus":
+        """Where the config leaves it open what a document is, and the files say it, the record says it too."""
+        if self.documents is None and (own := self.own()) and (layout := layout_of([*own.values()], self.field)):
+            object.__setattr__(self, "documents", layout)  # the record is frozen from here on
+        self.must_make_sense()
+        return self
+
+    def must_make_sense(self) -> None:
+        """Raises ValueError for keys that contradict each other."""
         sources = [*EMBEDDED, *SOURCES]
-        if (self.source is None) == (self.path is None):
-            raise ValueError("needs either source or path")
+        if sum(origin is not None for origin in (self.source, self.path, self.files)) != 1:
+            raise ValueError("needs either source or path or files" if self.files else "needs either source or path")
+        self._must_be_keys_of_its_origin()
         if self.source is not None and self.source not in sources:
             hint = did_you_mean(self.source, sources)
             raise ValueError(f"source {self.source!r} is unknown; known: {sources}{hint}")
@@ -173,7 +227,18 @@ class Corpus(Record):
             raise ValueError(f"{problem}; raise count, or lower the split")
         if self.split.deduplicate and "stream" in (self.layout, self.read_as):
             raise ValueError("split.deduplicate leaves out documents, and a stream has none; say how documents lie")
-        return self
+
+    def _must_be_keys_of_its_origin(self) -> None:
+        if self.field is not None and self.source is not None:
+            raise ValueError("field belongs to a text of your own: path or files")
+        if self.field is not None and self.documents in ("stream", "lines", "separator"):
+            raise ValueError(f"field belongs to records, and documents is {self.documents}; leave one of them out")
+        if self.documents in ("files", "records") and self.source is not None:
+            raise ValueError(f"documents: {self.documents} belongs to a text of your own: path or files")
+
+    def own(self) -> dict[str, Paths]:
+        """The paths of a text of one's own: {"": path}, or those of each part that has files."""
+        return {"": self.path} if self.path is not None else self.files.given() if self.files is not None else {}
 
     def stories(self, part: str) -> str:
         """How many documents of a source's part are downloaded: ``count`` of train, all of any other."""
@@ -185,7 +250,7 @@ class Corpus(Record):
         return self.source in EMBEDDED
 
     @property
-    def layout(self) -> Layout:
+    def layout(self) -> DocumentLayout:
         """How the text separates its documents: as the config says, else as its source does."""
         if self.documents is not None:
             return self.documents

@@ -18,6 +18,7 @@ from lmstages.config.hyperparameters.neural import Autograd
 from lmstages.config.hyperparameters.quantized import DerivedLlama
 from lmstages.config.sections import Corpus
 from lmstages.config.sources import SOURCES
+from lmstages.config.text_files import size_of_files
 
 # Seconds of a job by its rule: to start, and for every megabyte of text; the default run on one core of 2024
 SECONDS = {
@@ -171,8 +172,8 @@ def in_order(jobs: Mapping[int, Job]) -> list[int]:
 
 def text_bytes(corpus: Corpus) -> float:
     """About the size of a corpus before it is there: of its file, of its source, or of so many documents."""
-    if corpus.path is not None:
-        return _size(Path(corpus.path))
+    if own := corpus.own():
+        return size_of_files(own.values())
     assert corpus.source is not None, "a corpus has a path or a source"
     if corpus.count is not None:
         return float(corpus.count * DOCUMENT_BYTES[corpus.source])

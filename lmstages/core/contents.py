@@ -24,13 +24,25 @@ class Contents:
     def __init__(self, memory: Path) -> None:
         self.memory = memory
         self.remembered: dict[str, tuple[Identity, str]] = _read(memory)
+        self.new: dict[str, tuple[Identity, str]] = {}
 
     def hash_of(self, paths: Iterable[Path]) -> str:
         """One hash of the contents of several files and of their names, in the order given."""
-        return combined({path.name: self.sha256(path) for path in paths})
+        return self.hash_of_named({path.name: path for path in paths})
+
+    def hash_of_named(self, files: Mapping[str, Path]) -> str:
+        """The same of {name: file}, where names are more than the last part of a path."""
+        hashes = {name: self._sha256(path) for name, path in files.items()}
+        self._write()
+        return combined(hashes)
 
     def sha256(self, path: Path) -> str:
         """The sha256 of a file; raises UserError where it cannot be read or changes meanwhile."""
+        sha256 = self._sha256(path)
+        self._write()
+        return sha256
+
+    def _sha256(self, path: Path) -> str:
         key, before = str(path.absolute()), identity(path)
         recorded = self.remembered.get(key)
         if recorded and list(recorded[0]) == before:
@@ -39,12 +51,15 @@ class Contents:
         stop_if_changed(path, before)
         self.remembered[key] = (before, sha256)
         if time.time() - before[-1] / 1e9 > CLOCK_TICK:
-            self._write(key)
+            self.new[key] = self.remembered[key]
         return sha256
 
-    def _write(self, key: str) -> None:
-        """Add one hash to the memory; a folder that cannot be written costs no more than the time to hash again."""
-        remembered = _read(self.memory) | {key: self.remembered[key]}
+    def _write(self) -> None:
+        """Add new hashes to the memory; a folder that cannot be written costs no more than the time to hash again."""
+        if not self.new:
+            return
+        remembered = _read(self.memory) | self.new
+        self.new.clear()
         with suppress(UserError), atomic_write(self.memory) as file:
             file.write(json.dumps(remembered).encode())
 

@@ -4,10 +4,9 @@ A token is at least a character of a tokenizer of characters and at least a byte
 the splits bound the numbers of their tokens. Reads texts and writes nothing.
 """
 
-import io
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -15,9 +14,10 @@ from lmstages.config.forecast import REMEDY, TOO_SHORT, Entry, Forecast
 from lmstages.config.hyperparameters.neural import Autograd
 from lmstages.config.jobs import Run
 from lmstages.config.sections import Corpus, chosen
+from lmstages.config.text_files import listed
 from lmstages.core.errors import UserError
 from lmstages.core.files import naming
-from lmstages.corpora import text
+from lmstages.corpora.intake import Gathered, TooLarge, gather, name_of, read_slice
 from lmstages.corpora.preparation import documents_by_split, parts_of, used_count
 
 LARGEST = 1 << 26  # bytes of a text that is looked at; a larger one has splits that are long enough
@@ -36,12 +36,13 @@ def forecast(run: Run) -> Forecast:
     """What can be known of a run; raises UserError for what is no text, or too short for all models."""
     result = Forecast([], [], {})
     for name, corpus in run.corpora.items():
-        if corpus.path is not None and _is_looked_at(Path(corpus.path)):
-            with cleaned(corpus) as path:
-                failures = dict(_failures(run, name, lengths(path, corpus)))
-                result.warnings.extend(_slow(run, name, len(set(_content(path)))))
-            result.too_short.extend(_in_words(run, failures))
-            result.failures.update({entry: parts[0].reason() for entry, parts in failures.items()})
+        if corpus.own() and is_looked_at(corpus, LARGEST):
+            with suppress(TooLarge), cleaned(corpus, LARGEST) as gathered:
+                result.warnings.extend(gathered.notes)
+                failures = dict(_failures(run, name, lengths(gathered, corpus)))
+                result.warnings.extend(_slow(run, name, len(set(_content(gathered.path)))))
+                result.too_short.extend(_in_words(run, failures))
+                result.failures.update({entry: parts[0].reason() for entry, parts in failures.items()})
     if any(set(_entries(run, name)) <= result.failures.keys() for name in run.corpora):
         result.must_be_long_enough()
     return result
@@ -61,44 +62,40 @@ class TooShort(NamedTuple):
         return str(UserError(TOO_SHORT, f"{problem} {self.tokens:,} tokens", needed, REMEDY))
 
 
-def _is_looked_at(path: Path) -> bool:
-    return path.is_file() and path.stat().st_size <= LARGEST
+def is_looked_at(corpus: Corpus, largest: int) -> bool:
+    """Whether the files of a text are few bytes, packed as they may be."""
+    try:
+        return sum(file.stat().st_size for paths in corpus.own().values() for file in listed(paths).files) <= largest
+    except OSError:
+        return True  # it went away meanwhile, which is said where it is read
 
 
 @contextmanager
-def cleaned(corpus: Corpus) -> Iterator[Path]:
-    """The validated text of one's own, or a copy with the line ends that its splits will have."""
-    assert corpus.path is not None, "only texts of one's own are looked at"
-    if corpus.newlines != "unix":
-        text.check(Path(corpus.path), corpus.newlines)
-        yield Path(corpus.path)
-        return
+def cleaned(corpus: Corpus, most: int | None = None) -> Iterator[Gathered]:
+    """The validated text of one's own in a temporary file; TooLarge where it has more than ``most`` bytes."""
+    assert corpus.own(), "only texts of one's own are looked at"
     with naming(Path(tempfile.gettempdir(), "copy of a text")):
         file = tempfile.NamedTemporaryFile(prefix="lmstages-")  # noqa: SIM115 (closed below)
     with file:
-        with naming(Path(file.name)):
-            text.clean(Path(corpus.path), file, corpus.newlines)  # type: ignore[arg-type]
-            file.flush()
-        yield Path(file.name)
+        with naming(Path(file.name), besides=Path(file.name)):
+            gathered = gather(corpus, file, most=most)  # type: ignore[arg-type]
+        yield gathered
 
 
 def _content(path: Path) -> str:
     return path.read_bytes().decode()
 
 
-def lengths(path: Path, corpus: Corpus) -> dict[str, Lengths]:
+def lengths(gathered: Gathered, corpus: Corpus) -> dict[str, Lengths]:
     """The text of each split as ``preparation`` cuts it, before copies are left out of valid and test."""
     if corpus.layout == "stream":
-        pieces = _pieces(path, corpus)
+        pieces = _pieces(gathered, corpus)
         return {name: Lengths(len(piece), len(piece.encode()), 0) for name, piece in pieces.items()}
-    content, (documents, parts) = path.read_bytes(), _documents(path, corpus)
     sizes = {}
-    for name, indices in parts.items():
-        bounds = zip(documents.starts[indices].tolist(), documents.ends[indices].tolist(), strict=True)
-        joined = io.BytesIO()
-        for begin, end in bounds:
-            joined.write(content[begin:end])
-        sizes[name] = Lengths(len(joined.getvalue().decode()), joined.tell(), len(indices))
+    with open(gathered.path, "rb") as file:
+        for name, indices in _documents(gathered, corpus).items():
+            content = b"".join(gathered.slice(file, index) for index in indices)
+            sizes[name] = Lengths(len(content.decode()), len(content), len(indices))
     return sizes
 
 
@@ -109,35 +106,36 @@ def _entries(run: Run, corpus: str) -> Iterator[Entry]:
             yield corpus, tokenizer, model
 
 
-def texts_by_split(path: Path, corpus: Corpus) -> dict[str, list[str]]:
+def texts_by_split(gathered: Gathered, corpus: Corpus) -> dict[str, list[str]]:
     """The documents of each split without their separators, from which ``tokenize`` learns a vocabulary."""
     if corpus.layout == "stream":
-        return {name: [piece] for name, piece in _pieces(path, corpus).items()}
-    content, (documents, parts) = path.read_bytes(), _documents(path, corpus)
-    if corpus.read_as == "stream":
-        whole = {name: zip(documents.starts[part], documents.ends[part], strict=True) for name, part in parts.items()}
-        return {name: [b"".join(content[a:b] for a, b in bounds).decode()] for name, bounds in whole.items()}
-    stops = documents.ends - documents.terminators
-    return {
-        name: [content[documents.starts[index] : stops[index]].decode() for index in indices]
-        for name, indices in parts.items()
-    }
+        return {name: [piece] for name, piece in _pieces(gathered, corpus).items()}
+    parts, spans = _documents(gathered, corpus), gathered.documents
+    with open(gathered.path, "rb") as file:
+        if corpus.read_as == "stream":
+            whole = {name: b"".join(gathered.slice(file, index) for index in part) for name, part in parts.items()}
+            return {name: [content.decode()] for name, content in whole.items()}
+        stops = spans.ends - spans.terminators
+        return {
+            name: [read_slice(file, int(spans.starts[index]), int(stops[index])).decode() for index in indices]
+            for name, indices in parts.items()
+        }
 
 
-def _pieces(path: Path, corpus: Corpus) -> dict[str, str]:
+def _pieces(gathered: Gathered, corpus: Corpus) -> dict[str, str]:
     """The splits of a stream."""
-    content = _content(path)
-    spans = {name: (begin, end) for name, begin, end in parts_of(len(content), corpus)}
+    content = _content(gathered.path)
+    spans = {name: (begin, end) for name, begin, end in parts_of(gathered.sizes, corpus)}
     begin, end = spans["train"]
     spans["train"] = (begin, begin + used_count(end - begin, corpus))
     return {name: content[begin:end] for name, (begin, end) in spans.items()}
 
 
-def _documents(path: Path, corpus: Corpus) -> tuple[text.Documents, dict[str, list[int]]]:
-    """The documents of a text, and the indices of those of each split."""
-    documents, parts = documents_by_split(path, corpus)
+def _documents(gathered: Gathered, corpus: Corpus) -> dict[str, list[int]]:
+    """The indices of the documents of each split."""
+    parts = documents_by_split(gathered, corpus)
     parts["train"] = parts["train"][: used_count(len(parts["train"]), corpus)]
-    return documents, parts
+    return parts
 
 
 def _failures(run: Run, corpus: str, sizes: dict[str, Lengths]) -> Iterator[tuple[Entry, list[TooShort]]]:
@@ -159,7 +157,7 @@ def _in_words(run: Run, failures: dict[Entry, list[TooShort]]) -> Iterator[str]:
     furthest: dict[str, tuple[int, str]] = {}
     for (corpus, tokenizer, model), parts in failures.items():
         for split, tokens, _, context in parts:
-            part = f"the {split} part of {run.corpora[corpus].path} has at most {tokens:,} tokens of {tokenizer}"
+            part = f"the {split} part of {name_of(run.corpora[corpus])} has at most {tokens:,} tokens of {tokenizer}"
             furthest[part] = max(furthest.get(part, (0, "")), (context, model))
     for part, (context, model) in furthest.items():
         yield f"{part}, {model} looks back over {context:,}"

@@ -14,10 +14,12 @@ from typing import Any, BinaryIO, TextIO
 import numpy as np
 
 from lmstages.config.sources import DEFAULT_COUNT, SOURCES
-from lmstages.core import artifacts, contents, files
+from lmstages.core import artifacts, files
 from lmstages.core.artifacts import Made
 from lmstages.core.errors import UserError
+from lmstages.core.progress import LOGGER
 from lmstages.corpora import text
+from lmstages.corpora.intake import WHOLE, Gathered, gather, name_of, read_slice
 from lmstages.corpora.splits import PIECE, count_characters, write
 
 EMBEDDED = {
@@ -30,15 +32,18 @@ OWN_LICENCE = "MIT, like this project"
 def prepare(corpus: Any, raw_files: Sequence[Path], folder: Path, made: Made, content: str = "") -> None:
     """Write the splits of ``corpus`` (a record of the config) and ``corpus.json`` into ``folder``.
 
-    ``raw_files``: its downloaded parts, or the user's file; empty where the text is generated. ``content`` is the hash
-    that the user's file must have, or empty where any content will do.
+    ``raw_files``: its downloaded parts, or the user's files; empty where the text is generated or the config says where
+    the files are. ``content`` is the hash that the user's files must have, or empty where any content will do.
     """
     if corpus.embedded:
         facts = _generate(corpus, folder, made)
     else:
         with files.scratch(folder) as checked:
-            made = {**made, "inputs": _checked(corpus, raw_files, checked, made.get("inputs", {}), content)}
-            facts = _cut(Path(checked.name), corpus, folder, made)
+            gathered = _gathered(corpus, raw_files, checked, made.get("inputs", {}), content)
+            for note in gathered.notes:
+                LOGGER.info("%s", note)
+            made = {**made, "inputs": gathered.inputs}
+            facts = _cut(gathered, corpus, folder, made)
     artifacts.save_json(folder / "corpus.json", {**_facts(corpus, raw_files), "splits": facts}, made)
 
 
@@ -73,7 +78,7 @@ def used_count(train: int, corpus: Any) -> int:
     """How many documents or characters of train are used, the first ones; valid and test do not depend on it."""
     count = int(round(corpus.use * train, 9))
     if train and not count:
-        where, least = f"{corpus.path or corpus.source}: use", 1 / train
+        where, least = f"{name_of(corpus)}: use", 1 / train
         raise UserError(where, f"{corpus.use:g} of {train:,} leaves nothing to train on", f"at least {least:g}")
     return count
 
@@ -88,35 +93,30 @@ def without_copies(parts: Mapping[str, Sequence[Any]]) -> dict[str, list[Any]]:
     return kept
 
 
-def _checked(
+def _gathered(
     corpus: Any, raw_files: Sequence[Path], checked: BinaryIO, inputs: Mapping[str, str], content: str
-) -> Mapping[str, str]:
-    """Copy the validated text into one file; returns {name: sha256} of what was read.
-
-    Raises UserError where the user's file changes while it is read, or has changed since ``content`` was taken.
-    """
-    if corpus.path is None:
-        for raw in raw_files:
-            text.clean(artifacts.verified(raw), checked, corpus.newlines)
-        checked.flush()
-        return inputs
-    hashes = {}
+) -> Gathered:
+    """The validated text in one file: the user's own, whatever its files are, or what was downloaded."""
+    if corpus.own():
+        return gather(corpus, checked, raw_files, content)
     for raw in raw_files:
-        before = contents.identity(raw) if raw.is_file() else []
-        text.clean(raw, checked, corpus.newlines)
-        hashes[raw.name] = files.sha256_of(raw)
-        contents.stop_if_changed(raw, before)
+        text.clean(artifacts.verified(raw), checked, corpus.newlines)
     checked.flush()
-    if content and contents.combined(hashes) != content:
-        remedy = "start snakemake again, which makes anew what changed"
-        raise UserError(corpus.path, "changed since the run began", "a text stays as it is during a run", remedy)
-    return hashes
+    path, separator = Path(checked.name), SOURCES[corpus.source].separator if corpus.source in SOURCES else ""
+    documents = text.document_offsets(path, corpus.layout, separator, corpus.source)
+    number = _characters_in(path) if corpus.layout == "stream" else len(documents.ends)
+    return Gathered(path, documents, {WHOLE: number}, inputs=inputs)
 
 
-def _cut(source: Path, corpus: Any, folder: Path, made: Made) -> dict[str, Any]:
+def _characters_in(path: Path) -> int:
+    with open(path, "rb") as content:
+        return sum(count_characters(piece) for piece in iter(lambda: content.read(PIECE), b""))
+
+
+def _cut(gathered: Gathered, corpus: Any, folder: Path, made: Made) -> dict[str, Any]:
     """Splits of a validated text; errors name the text as its user knows it, not the copy that is cut."""
     cut = _cut_stream if corpus.layout == "stream" else _cut_documents
-    return cut(source, corpus, folder, made)
+    return cut(gathered, corpus, folder, made)
 
 
 def borders(total: int, sizes: Sequence[float], where: str) -> list[int]:
@@ -130,34 +130,59 @@ def borders(total: int, sizes: Sequence[float], where: str) -> list[int]:
     return [int(part * total) for part in sums.tolist()]
 
 
-def parts_of(total: int, corpus: Any) -> list[tuple[str, int, int]]:
-    """(split, begin, end) in the order that the config gives."""
-    where = f"{corpus.path or corpus.source}: split"
-    ends = borders(total, [getattr(corpus.split, name) for name in corpus.split.order], where)
-    return list(zip(corpus.split.order, [0, *ends[:-1]], ends, strict=True))
+def parts_of(sizes: Mapping[str, int], corpus: Any) -> list[tuple[str, int, int]]:
+    """(split, begin, end) in the order of the text, of documents or of a stream's characters.
+
+    A text that is not in parts is cut in the order that the config gives; of one that is, only what is not given is cut
+    from the end of train.
+    """
+    where = f"{name_of(corpus)}: split"
+    if WHOLE in sizes:
+        names, total = corpus.split.order, sizes[WHOLE]
+        ends = borders(total, [getattr(corpus.split, name) for name in names], where)
+        _must_not_be_empty(dict(zip(names, np.diff([0, *ends]).tolist(), strict=True)), total, corpus)
+        return list(zip(names, [0, *ends[:-1]], ends, strict=True))
+    missing = corpus.files.missing()
+    fractions = [getattr(corpus.split, name) for name in missing]
+    cut = borders(sizes["train"], [1 - sum(fractions), *fractions], where)
+    _must_not_be_empty(dict(zip(missing, np.diff(cut).tolist(), strict=True)), sizes["train"], corpus)
+    names, lengths = ["train", *missing, *list(sizes)[1:]], [*np.diff([0, *cut]).tolist(), *list(sizes.values())[1:]]
+    ends = list(accumulate(lengths))
+    return list(zip(names, [0, *ends[:-1]], ends, strict=True))
 
 
-def documents_by_split(source: Path, corpus: Any) -> tuple[text.Documents, dict[str, list[int]]]:
-    """The documents of a text, and the indices of those of each split in their order, before any is left out."""
-    separator = SOURCES[corpus.source].separator if corpus.source in SOURCES else corpus.separator
-    spans = text.document_offsets(source, corpus.layout, separator, corpus.path or corpus.source)
-    order = list(range(len(spans.ends)))
-    if corpus.split.shuffle_seed is not None:
-        random.Random(corpus.split.shuffle_seed).shuffle(order)
-    return spans, {name: order[begin:end] for name, begin, end in parts_of(len(order), corpus)}
+def _must_not_be_empty(lengths: Mapping[str, int], total: int, corpus: Any) -> None:
+    """Raises UserError where files or records are too few for a part of the split."""
+    if corpus.layout not in ("files", "records"):
+        return
+    for name, length in lengths.items():
+        if not length and getattr(corpus.split, name) > 0:
+            unit = "document" if total == 1 else "documents"
+            problem = f"{total:,} {unit} ({corpus.layout}) leave the {name} part empty"
+            remedy = "give more of them, a larger split, files: {train, valid, test}, or documents: lines or stream"
+            raise UserError(f"{name_of(corpus)}: split", problem, "", remedy)
 
 
-def _cut_documents(source: Path, corpus: Any, folder: Path, made: Made) -> dict[str, Any]:
-    spans, parts = documents_by_split(source, corpus)
+def documents_by_split(gathered: Gathered, corpus: Any) -> dict[str, list[int]]:
+    """The indices of the documents of each split in their order, before any is left out."""
+    order = list(range(len(gathered.documents.ends)))
+    cut = order[: next(iter(gathered.sizes.values()))]
+    if corpus.split.shuffle_seed is not None and (corpus.files is None or corpus.files.missing()):
+        random.Random(corpus.split.shuffle_seed).shuffle(cut)
+    order[: len(cut)] = cut
+    return {name: order[begin:end] for name, begin, end in parts_of(gathered.sizes, corpus)}
+
+
+def _cut_documents(gathered: Gathered, corpus: Any, folder: Path, made: Made) -> dict[str, Any]:
+    parts = documents_by_split(gathered, corpus)
     facts: dict[str, Any] = {}
-    with open(source, "rb") as file:
-        kept = dict(_distinct(file, spans, parts) if corpus.split.deduplicate else parts)
+    with open(gathered.path, "rb") as file:
+        kept = dict(_distinct(file, gathered.documents, parts) if corpus.split.deduplicate else parts)
         kept["train"] = kept["train"][: used_count(len(kept["train"]), corpus)]
         for name, documents in kept.items():
-            chosen = np.array(documents, dtype=np.int64)
-            bounds = zip(spans.starts[chosen].tolist(), spans.ends[chosen].tolist(), strict=True)
-            contents = (_slice(file, start, stop) for start, stop in bounds)
-            facts[name] = write(folder, name, contents, spans.terminators[chosen], corpus.read_as == "stream", made)
+            contents = (gathered.slice(file, index) for index in documents)
+            terminators = gathered.terminators(np.array(documents, dtype=np.int64))
+            facts[name] = write(folder, name, contents, terminators, corpus.read_as == "stream", made)
             if corpus.split.deduplicate and name != "train":
                 facts[name]["left_out"] = len(parts[name]) - len(documents)
     return facts
@@ -168,7 +193,7 @@ def _distinct(file: BinaryIO, spans: text.Documents, parts: Mapping[str, list[in
 
     def digest(number: int) -> bytes:
         start, stop = int(spans.starts[number]), int(spans.ends[number] - spans.terminators[number])
-        return hashlib.blake2b(_slice(file, start, stop), digest_size=16).digest()
+        return hashlib.blake2b(read_slice(file, start, stop), digest_size=16).digest()
 
     digests = {name: [digest(number) for number in numbers] for name, numbers in parts.items()}
     kept = {name: set(remaining) for name, remaining in without_copies(digests).items()}
@@ -178,18 +203,11 @@ def _distinct(file: BinaryIO, spans: text.Documents, parts: Mapping[str, list[in
     }
 
 
-def _slice(file: BinaryIO, start: int, stop: int) -> bytes:
-    file.seek(start)
-    return file.read(stop - start)
-
-
-def _cut_stream(source: Path, corpus: Any, folder: Path, made: Made) -> dict[str, Any]:
+def _cut_stream(gathered: Gathered, corpus: Any, folder: Path, made: Made) -> dict[str, Any]:
     """Splits of a stream, cut between characters."""
-    with open(source, "rb") as content:
-        total = sum(count_characters(piece) for piece in iter(lambda: content.read(PIECE), b""))
     facts = {}
-    with open(source, encoding="utf-8", newline="") as file:
-        for name, begin, end in parts_of(total, corpus):
+    with open(gathered.path, encoding="utf-8", newline="") as file:
+        for name, begin, end in parts_of(gathered.sizes, corpus):
             count = used_count(end - begin, corpus) if name == "train" else end - begin
             contents = (piece.encode() for piece in _read_characters(file, count))
             facts[name] = write(folder, name, contents, np.zeros(1 if count else 0), True, made)
@@ -211,7 +229,14 @@ def _facts(corpus: Any, raw_files: Sequence[Path]) -> dict[str, str]:
         source = SOURCES[corpus.source]
         variants = sorted({_variant(raw) for raw in raw_files})
         return {"description": source.provenance, "origin": ", ".join(variants), "licence": source.licence}
-    return {"description": f"the user's own text, {Path(corpus.path).name}", "origin": "own", "licence": "not stated"}
+    return {"description": f"the user's own text, {_own_name(corpus)}", "origin": "own", "licence": "not stated"}
+
+
+def _own_name(corpus: Any) -> str:
+    """What a text of one's own is called: its file or folder, or the files of its parts."""
+    if corpus.files is None:
+        return Path(name_of(corpus)).name
+    return ", ".join(f"{part}: {paths}" for part, paths in corpus.files.given().items())
 
 
 def _variant(raw: Path) -> str:

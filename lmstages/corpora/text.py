@@ -14,7 +14,7 @@ import mmap
 import os
 import shlex
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO, Literal, NamedTuple, NoReturn
@@ -23,7 +23,7 @@ import numpy as np
 
 from lmstages.config.sources import Layout
 from lmstages.core.errors import UserError, did_you_mean
-from lmstages.corpora.signatures import HEAD, MOST_CONTROLS, controls_in, format_of
+from lmstages.core.signatures import HEAD, MOST_CONTROLS, controls_in, format_of
 
 Newlines = Literal["refuse", "keep", "unix"]
 CHUNK = 1 << 20
@@ -41,7 +41,7 @@ FEW = 8  # NUL bytes that may stray into a short text
 
 def check(path: Path, newlines: Newlines = "refuse", min_characters: int = MIN_CHARACTERS, chunk: int = CHUNK) -> None:
     """Raise UserError unless ``path`` is text under the policy above."""
-    for _ in _checked(path, newlines, min_characters, chunk):
+    for _ in _checked(path, newlines, min_characters, _pieces(path, chunk)):
         pass
 
 
@@ -49,13 +49,29 @@ def clean(
     source: Path, out: BinaryIO, newlines: Newlines = "refuse", min_characters: int = MIN_CHARACTERS, chunk: int = CHUNK
 ) -> None:
     """Copy ``source`` to ``out`` and validate it; ``unix`` is the only policy that changes a byte."""
-    for piece in _checked(source, newlines, min_characters, chunk):
+    for piece in _checked(source, newlines, min_characters, _pieces(source, chunk)):
         out.write(piece)
 
 
-def _checked(path: Path, newlines: Newlines, min_characters: int, chunk: int) -> Iterator[bytes]:
+def clean_pieces(path: Path, pieces: Iterable[bytes], newlines: Newlines) -> Iterator[bytes]:
+    """The same of the content of ``path`` after it was unpacked; it may be empty."""
+    yield from _checked(path, newlines, 0, like_text(path, pieces))
+
+
+def like_text(path: Path, pieces: Iterable[bytes]) -> Iterator[bytes]:
+    """The same pieces, the first of which holds all that says whether they are text."""
+    rest = iter(pieces)
+    head = b""
+    while len(head) < HEAD and (piece := next(rest, b"")):
+        head += piece
+    _must_look_like_text(path, head[:HEAD])
+    yield head
+    yield from rest
+
+
+def _checked(path: Path, newlines: Newlines, min_characters: int, pieces: Iterator[bytes]) -> Iterator[bytes]:
     text = _Utf8(path)
-    for piece in _without_split_line_ends(_pieces(path, chunk)):
+    for piece in _without_split_line_ends(pieces):
         text.update(piece)
         if newlines == "refuse":
             _refuse_crlf(path, piece, text.offset - len(piece))
@@ -85,7 +101,7 @@ class _Utf8:
     def finish(self, min_characters: int) -> None:
         """Raises UserError where the file ends within a character or has too few of them."""
         self._decoded(b"", final=True)
-        if self.offset == 0:
+        if self.offset == 0 and min_characters:
             raise UserError(self.path, "empty", f"needs at least {min_characters} characters")
         if self.characters < min_characters:
             problem = f"only {self.characters} character{'s' if self.characters > 1 else ''}"
@@ -232,22 +248,40 @@ class Documents(NamedTuple):
     terminators: np.ndarray  # (D,) bytes, 0 where the file ends without one
 
 
-def document_offsets(path: Path, layout: Layout, separator: str = "", original: object = None) -> Documents:
+def document_offsets(
+    path: Path,
+    layout: Layout,
+    separator: str = "",
+    original: object = None,
+    regions: Sequence[tuple[int, int]] | None = None,
+) -> Documents:
     """A file -> its documents; an empty file has none. ``original`` is what errors call a file that is a copy.
 
     ``stream``     one document, the whole file, without terminator
     ``lines``      a document ends at ``\\n``; a blank line is a document without characters
     ``separator``  a document ends with a line that is ``separator``; the terminator is that line with the
                    line end before it, where the document has one: ``story\\n<|endoftext|>\\n`` ends in 15 bytes
+
+    ``regions`` are the (begin, end) of several texts that lie end to end in the file: no document goes beyond its text.
     """
     with _mapped(path) as content:
-        if layout == "stream":
-            return _documents(np.zeros(0, np.int64), np.zeros(0, np.int64), len(content))
-        if layout == "lines":
-            ends = _line_ends(content)
-            return _documents(ends, np.ones_like(ends), len(content))
-        ends, terminators = _separated(original or path, content, separator)
-        return _documents(ends, terminators, len(content))
+        parts = [
+            _documents_within(content, layout, separator, original or path, region)
+            for region in regions or [(0, len(content))]
+        ]
+    return Documents(*map(np.concatenate, zip(*parts, strict=True)))
+
+
+def _documents_within(
+    content: mmap.mmap | bytes, layout: Layout, separator: str, original: object, region: tuple[int, int]
+) -> Documents:
+    if layout == "stream":
+        return _documents(np.zeros(0, np.int64), np.zeros(0, np.int64), region)
+    if layout == "lines":
+        ends = _line_ends(content, region)
+        return _documents(ends, np.ones_like(ends), region)
+    ends, terminators = _separated(original, content, separator, region)
+    return _documents(ends, terminators, region)
 
 
 @contextmanager
@@ -260,43 +294,47 @@ def _mapped(path: Path) -> Iterator[mmap.mmap | bytes]:
             yield content
 
 
-def _documents(ends: np.ndarray, terminators: np.ndarray, size: int) -> Documents:
+def _documents(ends: np.ndarray, terminators: np.ndarray, region: tuple[int, int]) -> Documents:
     """(D,), (D,) -> documents, one more where bytes follow the last terminator."""
-    if size > (ends[-1] if len(ends) else 0):
-        ends, terminators = np.append(ends, size), np.append(terminators, 0)
-    starts = np.concatenate([np.zeros(min(len(ends), 1), np.int64), ends[:-1]])
+    begin, end = region
+    if end > (ends[-1] if len(ends) else begin):
+        ends, terminators = np.append(ends, end), np.append(terminators, 0)
+    starts = np.concatenate([np.full(min(len(ends), 1), begin, np.int64), ends[:-1]])
     return Documents(starts, ends, terminators)
 
 
-def _line_ends(content: mmap.mmap | bytes) -> np.ndarray:
+def _line_ends(content: mmap.mmap | bytes, region: tuple[int, int]) -> np.ndarray:
     """Bytes -> (lines,) the offset after each ``\\n``."""
     pieces = [np.zeros(0, np.int64)]
-    for start in range(0, len(content), CHUNK):
-        piece = np.frombuffer(content[start : start + CHUNK], np.uint8)
+    for start in range(region[0], region[1], CHUNK):
+        piece = np.frombuffer(content[start : min(start + CHUNK, region[1])], np.uint8)
         pieces.append(np.flatnonzero(piece == NEWLINE) + start + 1)
     return np.concatenate(pieces)
 
 
-def _separated(path: object, content: mmap.mmap | bytes, separator: str) -> tuple[np.ndarray, np.ndarray]:
+def _separated(
+    path: object, content: mmap.mmap | bytes, separator: str, region: tuple[int, int]
+) -> tuple[np.ndarray, np.ndarray]:
     """Bytes -> (D,) end offsets of the separator lines, (D,) their lengths with the line end before them."""
     line = separator.encode()
     if not line or b"\n" in line:
         raise UserError(path, f"the separator {separator!r} is not a line", "it is one line, and not an empty one")
-    ends, terminators, start = [], [], 0
-    for begin, end in _occurrences(content, line):
+    ends, terminators, start = [], [], region[0]
+    for begin, end in _occurrences(content, line, region):
         ends.append(end)
         terminators.append(end - max(begin - 1, start))
         start = end
-    if not ends and len(content):
+    if not ends and region[1] > region[0]:
         raise UserError(path, f"no line is {separator!r}", "each document ends with that line", "set the separator")
     return np.array(ends, np.int64), np.array(terminators, np.int64)
 
 
-def _occurrences(content: mmap.mmap | bytes, line: bytes) -> Iterator[tuple[int, int]]:
+def _occurrences(content: mmap.mmap | bytes, line: bytes, region: tuple[int, int]) -> Iterator[tuple[int, int]]:
     """(begin, end) of each occurrence of ``line`` as a whole line, its line end included."""
-    begin = content.find(line)
+    first, last = region
+    begin = content.find(line, first, last)
     while begin >= 0:
         end = begin + len(line)
-        if (begin == 0 or content[begin - 1] == NEWLINE) and (end == len(content) or content[end] == NEWLINE):
-            yield begin, min(end + 1, len(content))
-        begin = content.find(line, end)
+        if (begin == first or content[begin - 1] == NEWLINE) and (end == last or content[end] == NEWLINE):
+            yield begin, min(end + 1, last)
+        begin = content.find(line, end, last)

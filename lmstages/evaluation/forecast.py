@@ -17,7 +17,7 @@ from lmstages.core.errors import UserError
 def forecast(run: Run) -> Forecast:
     """What will fail and what will take long; raises one UserError for what cannot work at all."""
     result = Forecast([], [], {})
-    if any(corpus.path is not None for corpus in run.corpora.values()):
+    if any(corpus.own() for corpus in run.corpora.values()):
         from lmstages.corpora.forecast import forecast as forecast_of_texts
         from lmstages.tokenizers.forecast import unfilled
 

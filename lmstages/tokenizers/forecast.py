@@ -4,12 +4,13 @@ Reads texts and writes nothing.
 """
 
 from collections.abc import Iterator
-from pathlib import Path
+from contextlib import suppress
 
 from lmstages.config.jobs import Run
 from lmstages.config.sections import Corpus, chosen
 from lmstages.core.errors import UserError
-from lmstages.corpora.forecast import cleaned, texts_by_split
+from lmstages.corpora.forecast import cleaned, is_looked_at, texts_by_split
+from lmstages.corpora.intake import TooLarge
 from lmstages.tokenizers import learn
 
 LARGEST = 1 << 19  # bytes of a text that a vocabulary is learnt from in a second or less
@@ -21,13 +22,16 @@ def unfilled(run: Run) -> list[str]:
 
 
 def _unfilled(run: Run, name: str, corpus: Corpus) -> Iterator[str]:
-    if corpus.path is None or not Path(corpus.path).is_file() or Path(corpus.path).stat().st_size > LARGEST:
+    if not corpus.own() or not is_looked_at(corpus, LARGEST):
         return
     learnt = [key for key in chosen(corpus.tokenizers, run.tokenizers) if run.tokenizers[key].vocab_size is not None]
     if not learnt:
         return
-    with cleaned(corpus) as path:
-        parts = texts_by_split(path, corpus)
+    parts: dict[str, list[str]] = {}
+    with suppress(TooLarge), cleaned(corpus, LARGEST) as gathered:
+        parts = texts_by_split(gathered, corpus)
+    if not parts:
+        return
     for key in learnt:
         record = run.tokenizers[key]
         texts = [text for part in (parts if record.alphabet == "corpus" else ["train"]) for text in parts[part]]

@@ -32,6 +32,7 @@ from lmstages.config.reading import read_run, text_run
 from lmstages.config.run_folders import claim, origin, stop_if_taken
 from lmstages.config.sections import NAME, OWN, SPLITS
 from lmstages.config.sources import SOURCES
+from lmstages.config.text_files import listings_of, named_files
 from lmstages.core.contents import Contents
 from lmstages.core.errors import UserError, did_you_mean
 from lmstages.core.files import remove_unfinished
@@ -162,6 +163,7 @@ def own_config():
 
 RUN, ORIGIN = or_stop(chosen_run)
 ROOT = f"results/{RUN.name}"
+OWN_TEXTS = {}  # {corpus: {name: path}}
 CONTENTS = Contents(Path(".snakemake", "lmstages", "contents.json"))
 os.environ.setdefault("LMSTAGES_FAILURES", "{}")
 if not IS_JOB:
@@ -234,16 +236,24 @@ def code(command):
 def downloads(wildcards):
     """What a corpus is made from where it is downloaded."""
     corpus = RUN.corpora[wildcards.corpus]
-    if corpus.embedded or corpus.path is not None:
-        return staged(own_text(wildcards))
+    if corpus.embedded or corpus.own():
+        return staged([str(path) for path in own_text(wildcards).values()])
     parts = [part.name for part in SOURCES[corpus.source].parts]
     return [f"downloads/{corpus.source}.{part}.{corpus.stories(part)}.txt" for part in parts]
 
 
 def own_text(wildcards):
-    """The user's file that a corpus is made from, or nothing."""
+    """The user's files that a corpus is made from, {name: path}, listed once; nothing where there are none."""
+    if wildcards.corpus not in OWN_TEXTS:
+        listings = or_stop(listings_of, RUN.corpora[wildcards.corpus].own())
+        OWN_TEXTS[wildcards.corpus] = named_files(listings)
+    return OWN_TEXTS[wildcards.corpus]
+
+
+def single_text(wildcards):
+    """The user's file where it is one; the files of a folder or a pattern are listed by the job itself."""
     path = RUN.corpora[wildcards.corpus].path
-    return [] if path is None else [path]
+    return [path] if isinstance(path, str) and Path(path).is_file() else []
 
 
 def printable(paths):
@@ -269,7 +279,8 @@ def content(paths):
 
 
 def content_of(paths):
-    return CONTENTS.hash_of(path for path in map(Path, paths) if path.is_file())
+    named = paths if isinstance(paths, dict) else {Path(path).name: Path(path) for path in paths}
+    return CONTENTS.hash_of_named({name: path for name, path in named.items() if path.is_file()})
 
 
 def layout(wildcards):

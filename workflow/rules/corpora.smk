@@ -28,7 +28,7 @@ rule prepare:
         f"logs/{RUN.name}/{{corpus}}/prepare.benchmark.tsv"
     params:
         section=section("prepare"),
-        raw=lambda wildcards, input: list(input) or printable(own_text(wildcards)),
+        raw=lambda wildcards, input: list(input) or printable(single_text(wildcards)),
         content=content(own_text),
         out=subpath(output.facts, parent=True),
         code=code_hash("prepare"),
