@@ -3,6 +3,7 @@
 import bz2
 import gzip
 import json
+import lzma
 import math
 import os
 import random
@@ -152,7 +153,7 @@ def test_parquet_holds_the_same(audit, tmp_path):
     assert result.scores.log_probs.tolist() == [-0.5 * math.log(2), -math.inf]
 
 
-@pytest.mark.parametrize("pack", [gzip.compress, bz2.compress, zstandard.compress])
+@pytest.mark.parametrize("pack", [gzip.compress, bz2.compress, lzma.compress, zstandard.compress])
 def test_packed_files_are_unpacked(audit, pack):
     packed = pack("\n".join(spans_of(tokens_of(PROSE))).encode())
     assert audit(PROSE, packed).scores.lengths.sum() == len(PROSE)
@@ -220,11 +221,11 @@ def test_an_unknown_unit_is_refused_with_those_there_are(refusal):
         (b"ab\t-1\ncd\n", "line 2 is 'cd'; a token, a TAB and its log-probability"),
         (b"ab\t-1\ncd\tnan\n", "line 2: log_prob is NaN"),
         (b"%PDF-1.4\n", "is a PDF document by its first bytes; allowed: JSONL, two columns of text, parquet"),
-        (b"PAR1 and no more", "cannot be unpacked ("),
-        (gzip.compress(b"the\t-1\n" * 999, mtime=0)[:-9], "cannot be unpacked ("),
-        (gzip.compress(b"the\t-1\n" * 999, mtime=0)[:40] + b"\xff" * 40, "cannot be unpacked ("),
-        (bz2.compress(b"the\t-1\n" * 999)[:50] + b"\0" * 50, "cannot be unpacked ("),
-        (b"\x28\xb5\x2f\xfd" + b"\xff" * 50, "cannot be unpacked ("),
+        (b"PAR1 and no more", "is damaged: it cannot be read as parquet ("),
+        (gzip.compress(b"abcd\t-1\n", mtime=0)[:-9], "ends before the end of what gzip packed"),
+        (gzip.compress(b"abcd\t-1\n", mtime=0)[:10] + b"\xff" * 40, "is damaged: gzip cannot unpack it"),
+        (bz2.compress(b"the\t-1\n" * 999)[:50] + b"\0" * 50, "is damaged: bzip2 cannot unpack it"),
+        (b"\x28\xb5\x2f\xfd" + b"\xff" * 50, "is damaged: zstd cannot unpack it"),
         (b"a" * (1 << 19), "line 1 has more than 262,144 bytes"),
     ],
 )

@@ -467,7 +467,7 @@ class ReportedScores(Record):
     A file of JSONL, parquet or two columns, whatever made it; the tutorial *Judge scores made elsewhere* has its forms.
     """
 
-    path: OutsidePath = Field(description="File of scores; also packed by gzip, bzip2 or zstd.")
+    path: OutsidePath = Field(description="File of scores; also packed by gzip, bzip2, xz or zstd.")
     corpus: str | None = Field(None, description="Corpus whose text was scored; by default the only one of the run.")
     split: SplitName = Field("test", description="Part of the corpus that was scored; one that is evaluated.")
     unit: Unit | None = Field(

@@ -7,18 +7,15 @@
 In a parquet file the columns have the same names, and its metadata holds what the first line says. Bytes are counted
 within the document. In the second form the spans follow from walking through the text: a token that the text does not
 continue with is looked for nearby, and where it is, the gap or the repetition is left to the audit. The form follows
-from the content, whatever the file is called; text may be packed by gzip, bzip2 or zstd.
+from the content, whatever the file is called; text may be packed by gzip, bzip2, xz or zstd.
 
 Imports pyarrow only for a parquet file.
 """
 
-import bz2
-import gzip
 import json
 import stat
-import zlib
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import chain, islice
@@ -27,13 +24,13 @@ from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
 
+from lmstages.core import packed
 from lmstages.core.errors import UserError, did_you_mean, shortened
 from lmstages.core.files import reading
-from lmstages.corpora.signatures import HEAD, format_of
+from lmstages.core.signatures import HEAD, format_of
 from lmstages.evaluation.held_out import HeldOut
 from lmstages.evaluation.reported_spellings import SPELLED_OUT, spelling_problem, unescaped
 
-CHUNK = 1 << 20  # bytes read at a time
 LONGEST_LINE = 1 << 18  # bytes
 BYTES_FOR_A_BYTE, AT_LEAST = 4096, 1 << 20  # what a file may hold for a byte of its text, and whatever the text
 ROWS = 1 << 16  # spans of a batch
@@ -94,8 +91,10 @@ def opened(path: Path, text: HeldOut | None) -> Iterator[ReportedFile]:
         if head.startswith(b"PAR1"):
             yield _parquet(path, file, most)
             return
-        with _unpacked(path, file, head) as stream:
-            yield _text(path, text, _numbered(path, stream, most))
+    with packed.opened(path) as pieces:
+        if pieces.packing is None and (known := format_of(head)) is not None:
+            raise UserError(path, f"is {known.name} by its first bytes", "allowed: JSONL, two columns of text, parquet")
+        yield _text(path, text, _numbered(path, pieces, most))
 
 
 @contextmanager
@@ -111,48 +110,10 @@ def _ordinary(path: Path) -> Iterator[BinaryIO]:
 # ---------------------------------------------------------------- lines
 
 
-@contextmanager
-def _unpacked(path: Path, file: BinaryIO, head: bytes) -> Iterator[Any]:
-    """The bytes of a file, unpacked where its first bytes say so; a damaged one is a UserError."""
-    unpack = next((stream for magic, stream in PACKED.items() if head.startswith(magic)), None)
-    if unpack is None and (known := format_of(head)) is not None:
-        raise UserError(path, f"is {known.name} by its first bytes", "allowed: JSONL, two columns of text, parquet")
-    try:
-        yield unpack(file) if unpack else file
-    except Exception as error:
-        if unpack is None or not _is_damage(error):
-            raise
-        raise _damaged(path, error) from error
-
-
-def _is_damage(error: Exception) -> bool:
-    """Whether an unpacker has found its file damaged; bz2 and gzip raise an OSError without a number."""
-    of_library = isinstance(error, EOFError | zlib.error) or type(error).__name__ == "ZstdError"
-    return of_library or (isinstance(error, OSError) and error.errno is None)
-
-
-def _damaged(path: Path, error: BaseException) -> UserError:
-    reason = " ".join(str(error).split())[:120] or type(error).__name__
-    return UserError(path, f"cannot be unpacked ({reason})", "", "it is damaged or cut off; pack or copy it again")
-
-
-def _zstd(file: BinaryIO) -> Any:
-    import zstandard
-
-    return zstandard.ZstdDecompressor(max_window_size=1 << 27).stream_reader(file, read_across_frames=True)
-
-
-PACKED: Mapping[bytes, Callable[[BinaryIO], Any]] = {
-    b"\x1f\x8b": lambda file: gzip.GzipFile(fileobj=file),
-    b"BZh": lambda file: bz2.BZ2File(file),
-    b"\x28\xb5\x2f\xfd": _zstd,
-}
-
-
-def _numbered(path: Path, stream: Any, most: int) -> Iterator[Numbered]:
-    """The lines of a stream, some at a time; raises UserError for one that is too long, or for too many bytes."""
+def _numbered(path: Path, pieces: Iterable[bytes], most: int) -> Iterator[Numbered]:
+    """The lines of a text, some at a time; raises UserError for one that is too long, or for too many bytes."""
     read, number, rest = 0, 0, b""
-    while piece := stream.read(CHUNK):
+    for piece in pieces:
         read += len(piece)
         if read > most:
             problem = f"holds more than {most:,} bytes, unpacked"
@@ -300,6 +261,11 @@ def _number(path: Path, where: str, value: Any) -> float:
 
 
 # ---------------------------------------------------------------- parquet
+
+
+def _damaged(path: Path, error: BaseException) -> UserError:
+    reason = " ".join(str(error).split())[:120] or type(error).__name__
+    return UserError(path, f"is damaged: it cannot be read as parquet ({reason})", "", "write or copy it again")
 
 
 def _parquet(path: Path, file: BinaryIO, most: int) -> ReportedFile:
