@@ -69,8 +69,8 @@ def gather(
     """
     listings = _listings(corpus, raw)
     reader = _Reader(corpus, listings, out, most)
-    named = named_files(listings)
-    hashes = dict(zip(named, (sha256 for part in listings for sha256 in reader.read(part)), strict=True))
+    names = named_files(listings)
+    hashes = dict(zip(names, (sha256 for part in listings for sha256 in reader.read(part)), strict=True))
     if content and contents.combined(hashes) != content:
         remedy = "start snakemake again, which makes anew what changed"
         raise UserError(name_of(corpus), "changed since the run began", "a text stays as it is during a run", remedy)

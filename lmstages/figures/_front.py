@@ -124,8 +124,8 @@ def _draw_front(axes: "Axes", line: pd.DataFrame, cost: str) -> Sequence[Any]:
 
 def _label(axes: "Axes", rows: pd.DataFrame, cost: str, handles: list[Any]) -> None:
     """A name beside each point; where there is no room for all names, numbers with a key below."""
-    named = rows if len(rows) <= MOST_NAMES else on_front(rows, cost)
-    points = [(float(row[cost]), float(row["bits_per_byte"]), row["name"]) for row in named.to_dict("records")]
+    labelled = rows if len(rows) <= MOST_NAMES else on_front(rows, cost)
+    points = [(float(row[cost]), float(row["bits_per_byte"]), row["name"]) for row in labelled.to_dict("records")]
     if label_points(axes, points, _lines(axes)):
         return
     key = [sample_of("", f"{number} {name}") for number, (_, _, name) in enumerate(points, start=1)]

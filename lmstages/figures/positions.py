@@ -64,9 +64,9 @@ def best(frame: pd.DataFrame, results: pd.DataFrame) -> tuple[pd.DataFrame, dict
 
 def _family_and_category(bins: pd.DataFrame, results: pd.DataFrame) -> pd.DataFrame:
     """By name, what the model is; static where the results do not say it."""
-    named = bins[[*KEY, "name"]].drop_duplicates("name")
+    models = bins[[*KEY, "name"]].drop_duplicates("name")
     known = results.drop_duplicates(KEY)[[*KEY, "family", "category"]]
-    rows = named.merge(known, on=KEY, how="left").set_index("name")[["family", "category"]]
+    rows = models.merge(known, on=KEY, how="left").set_index("name")[["family", "category"]]
     return rows.astype(object).where(rows.notna(), "static")
 
 
