@@ -45,9 +45,3 @@ def test_every_run_that_is_started_exists(page):
 def test_every_command_of_a_code_block_exists(page):
     commands = re.findall(r"^    (?:\$ )?lmstages (\w+)", page.read_text("utf-8"), re.MULTILINE)
     assert set(commands) <= set(COMMANDS)
-
-
-def test_the_readme_fits_a_few_screens_and_shows_output_early():
-    lines = README.read_text("utf-8").splitlines()
-    assert len(lines) <= 150
-    assert next(number for number, line in enumerate(lines) if "bits/byte   excess" in line) < 60
