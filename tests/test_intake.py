@@ -171,6 +171,21 @@ def test_a_folder_may_hold_every_format():
     assert [text for _, texts in parts.values() for text in texts] == LONG[:41]
 
 
+def test_a_field_is_that_of_the_tables_of_a_folder_which_may_hold_text_too():
+    written("corpus/0.jsonl", as_jsonl(PLAIN[:20], "body"))
+    written("corpus/1.md", PLAIN[20])
+    written("corpus/2.txt", as_jsonl(PLAIN[21:40], "body"))
+    split = {"train": 0.8, "valid": 0.1, "test": 0.1, "shuffle_seed": None}
+    parts = prepared(path="corpus", field="body", split=split)
+    assert [text for _, texts in parts.values() for text in texts] == PLAIN[:40]
+
+
+def test_text_that_is_asked_for_a_field_is_a_table_of_separated_values():
+    written("my.txt", as_csv(PLAIN, "body", ";"))
+    written("plain.txt", as_lines(PLAIN))
+    assert prepared(path="my.txt", field="body") == prepared("plain", path="plain.txt", documents="lines")
+
+
 @pytest.mark.parametrize("layout", ["stream", "lines", "separator"])
 def test_several_texts_are_joined_as_they_are(layout):
     """A document never goes on into the next file, also where the file ends without a line end."""
@@ -218,12 +233,13 @@ def test_parts_that_are_given_are_taken_as_they_are():
     assert [texts for _, texts in parts.values()] == [PLAIN[:40], PLAIN[40:50], PLAIN[50:]]
 
 
-def test_a_part_that_is_not_given_is_cut_from_train():
+def test_a_part_that_is_not_given_is_cut_from_train(capsys):
     written("train.jsonl", as_jsonl(PLAIN[:40]))
     written("test.jsonl", as_jsonl(PLAIN[40:]))
     parts = {name: texts for name, (_, texts) in prepared(files={"train": "train.jsonl", "test": "test.jsonl"}).items()}
     assert parts["test"] == PLAIN[40:] and len(parts["valid"]) == 4 and len(parts["train"]) == 36
     assert sorted(parts["train"] + parts["valid"]) == sorted(PLAIN[:40]) and parts["train"] != PLAIN[:36]
+    assert "valid has no files: 10% of train is cut off" in capsys.readouterr().err
 
 
 def test_parts_of_a_stream_are_cut_between_characters():
@@ -260,6 +276,21 @@ def test_keys_that_contradict_each_other_are_named(keys, problem):
     with pytest.raises(UserError) as error:
         run_of(**keys)
     assert problem in str(error.value)
+
+
+def test_files_that_lie_elsewhere_are_as_many_as_the_config_names(capsys):
+    for name, texts in (("train", PLAIN[:40]), ("valid", PLAIN[40:50]), ("test", PLAIN[50:])):
+        written(f"{name}.jsonl", as_jsonl(texts))
+    expected = prepared(files={name: f"{name}.jsonl" for name in NAMES})
+    section = run_of(files={name: f"{name}.jsonl" for name in NAMES}).prepare_section("my")
+    staged = [written(f"elsewhere/{name}.jsonl", Path(f"{name}.jsonl").read_bytes()) for name in NAMES]
+    assert cli.main(["prepare", "--out", "again", "--section", section, "--raw", *staged]) == 0
+    assert {name: Path(f"again/{name}.txt").read_bytes() for name in NAMES} == {
+        n: part for n, (part, _) in expected.items()
+    }
+    capsys.readouterr()
+    assert cli.main(["prepare", "--out", "again", "--section", section, "--raw", "train.jsonl"]) == 1
+    assert "--raw: 1 files; files of the section names 3; leave --raw out" in capsys.readouterr().err
 
 
 # What a file is

@@ -258,9 +258,10 @@ def seen(path: Path, field: str | None = None, documents: str | None = None) -> 
     if documents in TEXT_LAYOUTS and content != "parquet":
         return Seen("text", packing, (*notes, *_read_as_text(path, by_name, documents)))
     wanted = field is not None or documents == "records"
-    form = _format(path, by_name, content, wanted)
+    is_table = wanted and (content == "jsonl" or documents != "files")  # a folder may hold text beside tables
+    form = _format(path, by_name, content, is_table)
     expected = by_name or "text"
-    if form != expected and not (wanted and expected == "text"):
+    if form != expected and not (is_table and expected == "text"):
         notes = (*notes, f"{path} is {IN_WORDS[form]}: read as such")
     if form == "text" and content == "jsonl":
         notes = (*notes, f"{path} begins with a record of JSON and is read as plain text; set field to read records")
@@ -300,15 +301,15 @@ def _first_value(head: bytes) -> object:
         return None
 
 
-def _format(path: Path, by_name: Format | None, content: Format, wanted: bool) -> Format:
+def _format(path: Path, by_name: Format | None, content: Format, is_table: bool) -> Format:
     """The content where it is a table, unless the name says text and nobody asks for records; else what it can be."""
-    if content == "parquet" or (content == "jsonl" and (by_name != "text" or wanted)):
+    if content == "parquet" or (content == "jsonl" and (by_name != "text" or is_table)):
         return content
     if by_name == "parquet":
         raise UserError(path, "is no Parquet file, by its first bytes", "", "copy or download it again, or rename it")
     if by_name is not None and by_name != "text":
         return by_name
-    return "csv" if wanted else "text"
+    return "csv" if is_table else "text"
 
 
 def _read_as_text(path: Path, by_name: Format | None, documents: str | None) -> tuple[str, ...]:

@@ -90,14 +90,12 @@ def _listings(corpus: Any, raw: Sequence[Path]) -> dict[str, Listing]:
     if raw and not corpus.files:
         return listings_of({WHOLE: [str(path) for path in raw] if len(raw) > 1 else str(raw[0])})
     listings = listings_of(corpus.own())
-    if raw:
-        paths = iter(raw)
-        assert len(raw) == sum(len(listing.files) for listing in listings.values()), "as many as the config names"
-        listings = {
-            name: listing._replace(files=tuple(next(paths) for _ in listing.files))
-            for name, listing in listings.items()
-        }
-    return listings
+    if not raw:
+        return listings
+    if len(raw) != (count := sum(len(listing.files) for listing in listings.values())):
+        raise UserError("--raw", f"{len(raw):,} files", f"files of the section names {count:,}", "leave --raw out")
+    paths = iter(raw)
+    return {name: part._replace(files=tuple(next(paths) for _ in part.files)) for name, part in listings.items()}
 
 
 class _Region(NamedTuple):
@@ -214,6 +212,7 @@ class _Reader:
         """What was read; raises UserError where there is too little."""
         self._must_be_enough()
         left_out = [note for listing in self.listings.values() for note in listing.notes()] + self._left_out()
+        left_out += self._cut_from_train()
         path, notes = Path(self.out.name), [*self.notes, *(f"{name_of(self.corpus)}: {note}" for note in left_out)]
         inputs = hashes if len(hashes) == 1 else {self._inputs_name(len(hashes)): contents.combined(hashes)}
         if self.by_characters:
@@ -262,6 +261,10 @@ class _Reader:
     def _left_out(self) -> list[str]:
         counts = ((self.empty_files, "empty file"), (self.empty_records, "record without text"))
         return [f"{count:,} {_plural(name, count)} left out" for count, name in counts if count]
+
+    def _cut_from_train(self) -> list[str]:
+        missing = self.corpus.files.missing() if self.corpus.files else []
+        return [f"{name} has no files: {getattr(self.corpus.split, name):.0%} of train is cut off" for name in missing]
 
     def _closing_notes(self) -> Iterator[str]:
         separator = self.corpus.separator
