@@ -302,7 +302,7 @@ def test_files_that_lie_elsewhere_are_as_many_as_the_config_names(capsys):
         ("notes.txt", as_parquet(PLAIN), "parquet", "notes.txt is a Parquet table: read as such"),
         ("notes.csv", as_jsonl(PLAIN), "jsonl", "notes.csv is JSON Lines: read as such"),
         ("notes", as_jsonl(PLAIN), "jsonl", "notes is JSON Lines: read as such"),
-        ("notes.txt", gzip.compress(as_lines(PLAIN)), "text", "notes.txt is packed by gzip: unpacked"),
+        ("notes.txt", gzip.compress(as_lines(PLAIN), mtime=0), "text", "notes.txt is packed by gzip: unpacked"),
         ("notes.txt.gz", as_lines(PLAIN), "text", "notes.txt.gz is not packed: read as it is"),
         ("notes.jsonl.gz", PACKED[".zst"](as_jsonl(PLAIN)), "jsonl", "notes.jsonl.gz is packed by zstd: unpacked"),
         ("notes.txt", as_jsonl(PLAIN), "text", "begins with a record of JSON and is read as plain text; set field"),
@@ -367,14 +367,18 @@ def test_what_is_left_out_is_said(capsys):
         ("a.parquet", as_parquet(PLAIN)[:-100], "is no Parquet table that can be read"),
         ("a.parquet", b"only text\n" * 99, "is no Parquet file, by its first bytes"),
         ("a.parquet", b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n", "is a pointer of Git LFS"),
-        ("a.txt.gz", gzip.compress(as_lines(PLAIN))[:-20], "ends before the end of what gzip packed; copy or download"),
-        ("a.txt.gz", gzip.compress(as_lines(PLAIN))[:-8] + bytes(8), "is damaged: gzip cannot unpack it"),
+        (
+            "a.txt.gz",
+            gzip.compress(as_lines(PLAIN), mtime=0)[:-20],
+            "ends before the end of what gzip packed; copy or",
+        ),
+        ("a.txt.gz", gzip.compress(as_lines(PLAIN), mtime=0)[:-8] + bytes(8), "is damaged: gzip cannot unpack it"),
         ("a.txt.bz2", bz2.compress(as_lines(PLAIN))[:-20], "ends before the end of what bzip2 packed"),
         ("a.txt.xz", lzma.compress(as_lines(PLAIN))[:-20], "ends before the end of what xz packed"),
         ("a.txt.zst", PACKED[".zst"](as_lines(PLAIN))[:-20], "ends before the end of what zstd packed"),
-        ("a.txt.gz", gzip.compress(b"caf\xe9\n" * 90), "not UTF-8: byte 0xe9 at offset 3 (line 1)"),
-        ("a.txt.gz", gzip.compress(gzip.compress(as_lines(PLAIN))), "is packed by gzip by its first bytes"),
-        ("a.txt.gz", gzip.compress(b""), "a.txt.gz: empty; needs at least 2 characters"),
+        ("a.txt.gz", gzip.compress(b"caf\xe9\n" * 90, mtime=0), "not UTF-8: byte 0xe9 at offset 3 (line 1)"),
+        ("a.txt.gz", gzip.compress(gzip.compress(as_lines(PLAIN), mtime=0)), "is packed by gzip by its first bytes"),
+        ("a.txt.gz", gzip.compress(b"", mtime=0), "a.txt.gz: empty; needs at least 2 characters"),
         ("a.zip", b"PK\3\4\x14\0\0\0", "is a zip archive by its first bytes; text is UTF-8; unpack it first: unzip"),
         ("a.pdf", b"%PDF-1.7\n", "is a PDF document by its first bytes; text is UTF-8; take its text: pdftotext"),
     ],
@@ -522,7 +526,7 @@ def test_how_far_a_long_read_is_is_said(monkeypatch, capsys):
 
 
 def test_a_full_disk_is_not_taken_for_a_text_that_cannot_be_read(capsys, monkeypatch):
-    written("my.jsonl.gz", gzip.compress(as_jsonl(PLAIN)))
+    written("my.jsonl.gz", gzip.compress(as_jsonl(PLAIN), mtime=0))
 
     def full(self, content):
         raise OSError(errno.ENOSPC, "No space left on device")
@@ -563,7 +567,7 @@ def config():
 def test_a_text_on_the_command_line_names_its_run(config, text, name, layout):
     for letter in "ab":
         written(f"corpus/{letter}.txt", f"{letter} text " * 50)
-    written("my.jsonl.gz", gzip.compress(as_jsonl(PLAIN)))
+    written("my.jsonl.gz", gzip.compress(as_jsonl(PLAIN), mtime=0))
     written("my.v2.parquet", as_parquet(PLAIN))
     run = text_run(config, text)
     assert run.name == name and run.layout(name) == layout
