@@ -13,7 +13,7 @@ from lmstages.config.sources import SOURCES
 from lmstages.core import artifacts, contents
 from lmstages.core.errors import UserError
 from lmstages.core.files import sha256_of
-from lmstages.corpora import preparation, splits
+from lmstages.corpora import splits
 from lmstages.corpora.preparation import borders, prepare
 from lmstages.corpora.splits import NAMES, SplitText, count_characters, text_path
 
@@ -284,21 +284,6 @@ def test_splits_are_cut_in_the_order_of_the_config(cut):
 
 
 # A text that changes meanwhile
-
-
-def test_a_text_that_grows_while_it_is_read_is_refused(tmp_path, monkeypatch):
-    path = tmp_path / "my.txt"
-    path.write_text("one two three\n" * 50)
-    clean = preparation.text.clean
-
-    def read_and_grow(*arguments):
-        clean(*arguments)
-        with open(path, "a") as file:
-            file.write("more\n")
-
-    monkeypatch.setattr(preparation.text, "clean", read_and_grow)
-    with pytest.raises(UserError, match=r"my\.txt: changed while it was read; .*; start again when it is complete"):
-        prepare(Corpus(path=str(path)), [path], tmp_path / "out", MADE)
 
 
 def test_a_text_that_changed_since_the_run_began_is_refused(tmp_path):
