@@ -37,7 +37,7 @@ def _restored(error: "type[UserError]", message: str) -> "UserError":
 
 def _line(text: str) -> str:
     """Foreign text as one line, whatever it holds; the middle of a very long one is left out."""
-    line = shown(text).replace("\n", "\\n")
+    line = shown(text).replace("\n", "\\n").replace("\t", "\\t")
     return line if len(line) <= LONGEST_LINE else f"{line[: LONGEST_LINE - LAST]} ... {line[-LAST:]}"
 
 

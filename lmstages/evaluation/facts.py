@@ -67,7 +67,14 @@ class Fit(WithStatus):
     @model_validator(mode="after")
     def _complete(self) -> Self:
         self.must_have("parameters", "tokens_seen", "fit_seconds", "device", "threads", "vocab_size")
+        if (of := self.hyperparameters.get("of")) is not None and not is_name_or_names(of):
+            raise ValueError("hyperparameters.of names no models")
         return self
+
+
+def is_name_or_names(value: Any) -> bool:
+    """Whether a value names the model, or the models, that something was made from."""
+    return isinstance(value, str) or (isinstance(value, list) and all(isinstance(name, str) for name in value))
 
 
 def load_fit(folder: Path, needs: Collection[str] = ()) -> dict[str, Any]:

@@ -6,6 +6,7 @@ figures/index.json                      [{figure, group, title, caption, svg}], 
 
 import signal
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cache
 from multiprocessing import get_context
@@ -89,10 +90,13 @@ def _start(folder: Path, out: Path, made: artifacts.Made, part: Part) -> Connect
 
 def _write_and_send(folder: Path, out: Path, made: artifacts.Made, part: Part, sender: Connection) -> None:
     signal.signal(signal.SIGINT, signal.SIG_DFL)  # the first process says that it was interrupted
+    content: dict[int, dict[str, Any]] | Exception
     try:
-        sender.send(write_part(Results.open(folder), out, made, part))
+        content = write_part(Results.open(folder), out, made, part)
     except Exception as error:  # the first process raises it
-        sender.send(error)
+        content = error
+    with suppress(BrokenPipeError):  # the first process was killed
+        sender.send(content)
 
 
 def _received(receiver: Connection, out: Path) -> dict[int, dict[str, Any]]:
