@@ -112,13 +112,14 @@ def in_words(value: Any) -> str:
 
 
 def spreadsheet_text(value: Any) -> Any:
-    """A cell of a CSV file: text that a spreadsheet would run gets an apostrophe before it; numbers stay.
+    """A cell of a CSV file on one line: text that a spreadsheet would run gets an apostrophe before it; numbers stay.
 
     Names never get one, since they begin with a letter or digit; neither does a dash alone, which no program computes.
     """
     if not isinstance(value, str):
         return value
-    return ("'" if value.startswith(FORMULA) and value != "-" else "") + visible(value)
+    line = visible(value).replace("\n", "\\n").replace("\t", "\\t")
+    return ("'" if value.startswith(FORMULA) and value != "-" else "") + line
 
 
 def markdown_cell(text: str) -> str:
