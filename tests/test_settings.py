@@ -217,6 +217,7 @@ def test_a_text_below_corpora_is_known_by_its_content_too(folder):
     assert not is_done(folder, "estimation=false")
 
 
+@pytest.mark.slow
 def test_a_folder_is_known_by_the_content_of_all_its_files(folder):
     """Adding, removing, editing or renaming one of them is noticed; times and hidden files are not."""
     for number in range(20):

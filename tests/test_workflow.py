@@ -145,6 +145,7 @@ def test_a_new_model_reruns_nothing_that_stands(project):
     assert planned(project) == experiment("trigram") | LAST
 
 
+@pytest.mark.slow
 def test_the_same_run_twice_gives_the_same_bytes(finished, tmp_path):
     again = copy_of(PROJECT, tmp_path / "again")
     assert snakemake(again, "--configfile", "runs/tiny.yaml").returncode == 0
