@@ -419,7 +419,7 @@ def test_names_say_a_category_that_is_not_usual() -> None:
 @pytest.mark.parametrize("text", ["=1+1", "+1", "-1", "@SUM(A1)", "\t=1", "\r=1"])
 def test_a_spreadsheet_runs_nothing(results: Folder, text: str) -> None:
     cells = next(csv.DictReader(io.StringIO(tables.table_csv(results(replace(ROW, title=text))))))
-    assert cells["title"] == "'" + visible(text)
+    assert cells["title"] == "'" + visible(text).replace("\t", "\\t")  # a cell is one line without tabs
 
 
 def test_csv_keeps_our_own_numbers_whole_and_timings_last(results: Folder) -> None:
