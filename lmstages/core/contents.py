@@ -7,7 +7,7 @@ A hash is computed once and remembered by path, size, inode and both times of th
 import hashlib
 import json
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -26,12 +26,8 @@ class Contents:
         self.remembered: dict[str, tuple[Identity, str]] = _read(memory)
         self.new: dict[str, tuple[Identity, str]] = {}
 
-    def hash_of(self, paths: Iterable[Path]) -> str:
-        """One hash of the contents of several files and of their names, in the order given."""
-        return self.hash_of_named({path.name: path for path in paths})
-
-    def hash_of_named(self, files: Mapping[str, Path]) -> str:
-        """The same of {name: file}, where names are more than the last part of a path."""
+    def hash_of(self, files: Mapping[str, Path]) -> str:
+        """One hash of the contents of several files {name: path} and of their names, in the order given."""
         hashes = {name: self._sha256(path) for name, path in files.items()}
         self._write()
         return combined(hashes)

@@ -108,20 +108,20 @@ def load_experiment(folder: Path, splits: Sequence[str] = ()) -> dict[str, Score
 
 def load_oracle(folder: Path, splits: Sequence[str]) -> dict[str, Scores]:
     """The scores of a text's source; a UserError where they are of another text, or a split is missing."""
-    path = folder / "scores.safetensors"
-    scores = load_scores(path)
-    artifacts.must_be_current(path)
-    artifacts.must_be_of_one_call(path, folder / "oracle.json")
-    must_hold(path, scores, splits)
-    return scores
+    return _of_one_call_with(folder / "oracle.json", splits)
 
 
 def load_reported(folder: Path, splits: Sequence[str]) -> dict[str, Scores]:
     """Scores made elsewhere, none where they could not be used; a UserError where they are of another text."""
-    path = folder / "scores.safetensors"
+    return _of_one_call_with(folder / "reported.json", splits)
+
+
+def _of_one_call_with(facts: Path, splits: Sequence[str]) -> dict[str, Scores]:
+    """The scores that lie beside their facts and need no model; the same call has made both."""
+    path = facts.with_name("scores.safetensors")
     scores = load_scores(path)
     artifacts.must_be_current(path)
-    artifacts.must_be_of_one_call(path, folder / "reported.json")
+    artifacts.must_be_of_one_call(path, facts)
     must_hold(path, scores, splits)
     return scores
 

@@ -8,6 +8,7 @@ import pandas as pd
 from lmstages.figures.drawing import INK, SMALL, WIDTH, label_fields, room_for, shades, sheet
 from lmstages.figures.rows import as_floats, counted, names_with_tokenizer, up_the_ladder
 from lmstages.results.schema import NOT_ON_THE_LADDER
+from lmstages.results.selection import MOST_COMPARED as MOST
 from lmstages.results.statistics import LEVEL
 
 if TYPE_CHECKING:
@@ -23,7 +24,6 @@ COLUMNS = (
 )
 KEY = ["corpus", "tokenizer", "model"]
 ALSO = {"results": (*KEY, "split", "title", "family", "category", "rank", "bits_per_byte")}
-MOST = 60  # rows of a triangle that can be read; fields grow with their square
 
 
 def draw(frame: pd.DataFrame, results: pd.DataFrame) -> "Figure | None":

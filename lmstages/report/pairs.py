@@ -1,7 +1,7 @@
 """Which rows of one text differ: every two rows of a category as a square of signs, and each row against the last one.
 
-Rows of different categories are never set side by side. A square is of ``MOST`` rows at most, those with the fewest
-bits per byte; the table of differences holds all pairs. Reads the tables ``differences`` and ``results``.
+Rows of different categories are never set side by side. A square is of ``MOST_COMPARED`` rows at most, those with
+the fewest bits per byte; the table of differences holds all pairs. Reads the tables ``differences`` and ``results``.
 """
 
 import math
@@ -14,10 +14,9 @@ from lmstages.core.visible import all_visible
 from lmstages.report.entries import Entry, verdict
 from lmstages.results.formatting import DASH, MINUS, decimal, display_name
 from lmstages.results.schema import NOT_ON_THE_LADDER, Result
-from lmstages.results.selection import Limit
+from lmstages.results.selection import MOST_COMPARED, Limit
 from lmstages.results.statistics import LEVEL
 
-MOST = 60  # rows of a square, as in figures/differences.py; its fields grow with the square of them
 ALL_PAIRS = "tables/differences.parquet"
 KEY = ("corpus", "tokenizer", "model")
 CHANCE = "·"
@@ -113,7 +112,7 @@ class Compared:
     def _square(self, rows: Sequence[Result], frame: pd.DataFrame) -> Square:
         """Of the rows of one category."""
         shown = [row for row in rows if self._is_shown(row)]
-        best = {row.key for row in sorted(shown, key=lambda row: row.bits_per_byte or 0.0)[:MOST]}
+        best = {row.key for row in sorted(shown, key=lambda row: row.bits_per_byte or 0.0)[:MOST_COMPARED]}
         shown = [row for row in shown if row.key in best]
         return square(shown, frame, Limit(len(shown), len(rows), ALL_PAIRS))
 

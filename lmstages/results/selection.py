@@ -11,6 +11,7 @@ from typing import NamedTuple, TypeVar
 from lmstages.results.schema import NOT_ON_THE_LADDER, Result, SweepPoint
 
 MOST_ROWS = 100  # that a page shows; the bytes of a page and the seconds to draw it grow with them
+MOST_COMPARED = 60  # of a category, each against each; fields grow with the square of them
 EVERY_ROW = "results.csv"  # the file beside the page that holds what it does not show
 Point = TypeVar("Point", Result, SweepPoint)
 Candidate = list[Result]  # the rows of one model over one tokenizer, one a split

@@ -280,7 +280,7 @@ def content(paths):
 
 def content_of(paths):
     named = paths if isinstance(paths, dict) else {Path(path).name: Path(path) for path in paths}
-    return CONTENTS.hash_of_named({name: path for name, path in named.items() if path.is_file()})
+    return CONTENTS.hash_of({name: path for name, path in named.items() if path.is_file()})
 
 
 def layout(wildcards):
