@@ -1,5 +1,8 @@
 """Optimizers: hand-worked schedules, Muon against torch's own and against the definition, averages by hand."""
 
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 import torch
@@ -13,6 +16,8 @@ from lmstages.models.base import build
 from lmstages.training.optimizers import (
     NEWTON_SCHULZ_STEPS,
     QUINTIC,
+    SGD,
+    AdamW,
     Muon,
     WeightAverage,
     as_wide,
@@ -183,7 +188,7 @@ def test_saved_optimizers_hold_tensors_and_plain_values_only():
     saved = [optimizer.state_dict() for optimizer in optimizers]
     leaf_types = {type(leaf) for state in saved for leaves in state["state"].values() for leaf in leaves.values()}
     setting_types = {type(leaf) for state in saved for group in state["param_groups"] for leaf in group.values()}
-    assert [type(optimizer) for optimizer in optimizers] == [Muon, torch.optim.AdamW] and leaf_types == {torch.Tensor}
+    assert [type(optimizer) for optimizer in optimizers] == [Muon, AdamW] and leaf_types == {torch.Tensor}
     assert setting_types <= {bool, float, int, list, tuple, type(None)}
     assert sum(len(state["state"]) for state in saved) == len(list(network.parameters()))
 
@@ -269,3 +274,39 @@ def at_step(steps):
 def test_a_decay_of_one_is_refused(key):
     with pytest.raises(ValidationError, match="less than 1"):
         MLP(**{key: 1.0})
+
+
+# ---------------------------------------------------------------- without torch's compiler
+
+
+@pytest.mark.parametrize("optimizer", ["adamw", "sgd", "muon"])
+def test_a_fit_does_not_import_torchs_compiler(optimizer):
+    script = f"""
+import sys
+from lmstages.config.hyperparameters.neural import MLP
+from lmstages.core.documents import Documents
+from lmstages.models.base import build
+from lmstages.training.flops import of_fit
+import subprocess
+import sys
+
+import numpy as np
+text = Documents.of([np.arange(1, 9)] * 8)
+model = build(MLP(steps=2, warmup_steps=0, optimizer={optimizer!r}, hidden=8, window=2, row_length=4), 9)
+model.fit(text, text, 0)
+assert of_fit(model, 8) > 0
+print([name for name in ("torch.optim", "torch._dynamo") if name in sys.modules])
+"""
+    finished = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=300)
+    assert finished.stdout.splitlines()[-1:] == ["['torch.optim']"], finished.stderr
+
+
+@pytest.mark.parametrize(("ours", "torchs"), [(AdamW, torch.optim.AdamW), (SGD, torch.optim.SGD)])
+def test_without_its_compiler_an_optimizer_takes_the_same_steps(ours, torchs):
+    weights = [nn.Parameter(random_matrix(3, 4)) for _ in range(2)]
+    for optimizer in (ours([weights[0]], lr=0.1, weight_decay=0.1), torchs([weights[1]], lr=0.1, weight_decay=0.1)):
+        for step in range(3):
+            for weight in weights:
+                weight.grad = random_matrix(3, 4, seed=step)
+            optimizer.step()
+    assert torch.equal(*weights)

@@ -12,6 +12,8 @@ Knows a model only by the network that it builds.
 import warnings
 from typing import Any
 
+from lmstages.training.without_compiler import spare_compiler
+
 FORMULA = "3 x forward matrix-product FLOPs per token x tokens seen; a multiply-add is two"
 BACKWARD = 2  # forward passes that a backward pass costs
 
@@ -23,15 +25,21 @@ def forward_flops(model: Any) -> float | None:
         return None
     import torch
     from torch.nn.attention import SDPBackend, sdpa_kernel
-    from torch.utils.flop_counter import FlopCounterMode
+    from torch.utils import flop_counter
 
+    spare_compiler(flop_counter._FlopCounterMode)  # whose methods watch the operations for FlopCounterMode
     with torch.random.fork_rng(devices=[]):
         network = model.build().eval()
     tokens = torch.zeros(1, model.window + length - 1, dtype=torch.long)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # torch warns of attention kernels that this machine lacks
         unfused = torch.backends.mkldnn.flags(enabled=False)  # FlopCounterMode does not count fused kernels
-        with unfused, sdpa_kernel(SDPBackend.MATH), torch.inference_mode(), FlopCounterMode(display=False) as counter:
+        with (
+            unfused,
+            sdpa_kernel(SDPBackend.MATH),
+            torch.inference_mode(),
+            flop_counter.FlopCounterMode(display=False) as counter,
+        ):
             network(tokens)
     return float(counter.get_total_flops() / length)
 

@@ -17,6 +17,7 @@ import torch
 from torch import nn
 
 from lmstages.config.hyperparameters.neural import Neural
+from lmstages.training.without_compiler import plain_step, spare_compiler
 
 QUINTIC = (3.4445, -4.7750, 2.0315)  # Jordan et al. 2024: steepest at 0 with singular values ending in 0.7 to 1.2
 NEWTON_SCHULZ_STEPS = 5
@@ -52,7 +53,7 @@ def optimizers_of(network: nn.Module, config: Neural) -> list[torch.optim.Optimi
     inner = inner_matrices(network) if config.optimizer == "muon" else []
     groups = _groups([weight for weight in network.parameters() if not any(weight is m for m in inner)], config)
     if config.optimizer == "sgd":
-        return [torch.optim.SGD(groups, lr=config.learning_rate)]
+        return [SGD(groups, lr=config.learning_rate)]
     optimizers: list[torch.optim.Optimizer] = []
     if inner:
         rate = config.matrix_learning_rate
@@ -60,7 +61,7 @@ def optimizers_of(network: nn.Module, config: Neural) -> list[torch.optim.Optimi
         optimizers.append(Muon(matrices, rate, config.momentum, config.weight_decay))
     if groups:
         betas = (0.9, config.beta2)
-        optimizers.append(torch.optim.AdamW(groups, lr=config.learning_rate, betas=betas, fused=True))
+        optimizers.append(AdamW(groups, lr=config.learning_rate, betas=betas, fused=True))
     assert optimizers, "a network has weights"
     return optimizers
 
@@ -81,6 +82,21 @@ def inner_matrices(network: nn.Module) -> list[torch.Tensor]:
         for name, weight in network.named_parameters()
         if weight.dim() >= 2 and id(weight) not in embeddings and not name.startswith(NOT_INNER)
     ]
+
+
+spare_compiler(torch.optim.Optimizer)
+
+
+class AdamW(torch.optim.AdamW):
+    """torch's own, without its import of torch's compiler."""
+
+    step = plain_step(torch.optim.AdamW)
+
+
+class SGD(torch.optim.SGD):
+    """torch's own, without its import of torch's compiler."""
+
+    step = plain_step(torch.optim.SGD)
 
 
 class Muon(torch.optim.Optimizer):
