@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import cache, cached_property
 from importlib import resources
-from itertools import product
+from itertools import accumulate, product
 from random import Random
 from typing import Any, Literal, NamedTuple
 
@@ -78,8 +78,28 @@ class Word:
         return text[:1].upper() + text[1:] if capital else text
 
 
+class Item:
+    """A part of an alternative's body."""
+
+    uses: VariableUse
+
+    def branches(self, memory: Memory, position: int, only: str | None) -> list[Branch]:
+        """Every branch whose text may start with ``only``, each with its probability."""
+        raise NotImplementedError
+
+    def draw(self, random: Random, memory: Memory, position: int) -> Branch:
+        """One of its branches, by their probabilities."""
+        branches = self.branches(memory, position, None)
+        return _drawn(random, branches, [*accumulate(branch[0] for branch in branches)])
+
+
+def _drawn(random: Random, options: list[Any], cumulative: list[float]) -> Any:
+    """One of the options by their cumulative weights; no random number is taken where there is only one."""
+    return random.choices(options, cum_weights=cumulative)[0] if options[1:] else options[0]
+
+
 @dataclass(frozen=True, eq=False)
-class Text:
+class Text(Item):
     """Emits a fixed text."""
 
     text: str
@@ -89,7 +109,7 @@ class Text:
         return [(1.0, self.text, None, memory)] if _may_start(self.text, only) else []
 
 
-class Recall:
+class Recall(Item):
     """Emits the word of a variable; the empty text where it is not bound."""
 
     def __init__(self, slot: int, form: str, capital: bool) -> None:
@@ -102,7 +122,7 @@ class Recall:
         return [(1.0, text, None, memory)] if _may_start(text, only) else []
 
 
-class Choose:
+class Choose(Item):
     """Draws a word of a category and emits or binds it; with ``for`` it makes a pair, which may be withheld."""
 
     def __init__(
@@ -117,16 +137,28 @@ class Choose:
         self.words, self.emitted, self.slot, self.partner = words, emitted, slot, partner
         self.withheld, self.unseen = withheld, unseen
         self.uses = VariableUse(decide=_slots(partner), bind=_slots(slot))
-        self.options = cache(self._options)
+        self.options, self.cumulative = cache(self._options), cache(self._cumulative)
 
     def branches(self, memory: Memory, position: int, only: str | None) -> list[Branch]:
-        options = self.options(None if self.partner is None else memory[self.partner], only)
+        options = self.options(self._first_word(memory), only)
         if self.partner is None and self.slot is None:
             return [(probability, text, None, memory) for probability, _, text, _ in options]
-        return [
-            (probability, text, None, self._remember(memory, word, (position, position + len(text), withheld)))
-            for probability, word, text, withheld in options
-        ]
+        return [self._branch(option, memory, position) for option in options]
+
+    def draw(self, random: Random, memory: Memory, position: int) -> Branch:
+        """One of its branches; only that one is worked out."""
+        partner = self._first_word(memory)
+        return self._branch(_drawn(random, self.options(partner, None), self.cumulative(partner)), memory, position)
+
+    def _first_word(self, memory: Memory) -> Word | None:
+        return None if self.partner is None else memory[self.partner]
+
+    def _branch(self, option: Option, memory: Memory, position: int) -> Branch:
+        probability, word, text, withheld = option
+        return probability, text, None, self._remember(memory, word, (position, position + len(text), withheld))
+
+    def _cumulative(self, partner: Word | None) -> list[float]:
+        return [*accumulate(option[0] for option in self.options(partner, None))]
 
     def _options(self, partner: Word | None, only: str | None) -> list[Option]:
         """The first word of a pair -> the words that may be drawn and whose text may start with ``only``."""
@@ -147,7 +179,7 @@ class Choose:
 class Step:
     """One item of an alternative and the steps after it."""
 
-    item: "Text | Recall | Choose | Call"
+    item: Item
     after: "Step | None" = None
 
     @cached_property
@@ -172,7 +204,7 @@ class Alternative(NamedTuple):
         return self.slot is None or memory[self.slot].forms[""] == self.value
 
 
-class Call:
+class Call(Item):
     """Calls a rule: draws one of its open alternatives by weight."""
 
     def __init__(self, alternatives: list[Alternative]) -> None:
@@ -240,9 +272,9 @@ class Grammar:
     def _draw(self, random: Random) -> tuple[str, float, Memory]:
         texts, log_probability, position, stack, memory = [], 0.0, 0, self.start, self.blank
         while stack:
-            branches = _branches(stack, memory, position)
-            weights = [branch[0] for branch in branches]
-            probability, text, stack, memory = random.choices(branches, weights)[0] if weights[1:] else branches[0]
+            rest = _rest(stack)
+            probability, text, called, memory = stack[0].item.draw(random, memory, position)
+            stack = (called, rest) if called else rest
             texts.append(text)
             log_probability, position = log_probability + math.log(probability), position + len(text)
         return "".join(texts), log_probability, memory
@@ -451,7 +483,7 @@ class GrammarParser:
         name: str,
         form: str | None,
         other: str | None,
-    ) -> "Recall | Choose | Call":
+    ) -> Item:
         name, capital, form = name.lower(), name != name.lower(), form or ""
         if name in self.rules:
             return self._call(name)
