@@ -372,10 +372,10 @@ def _needed(stack: Stack) -> VariableUse:
     return union([stack[0].uses, _needed(stack[1])]) if stack else VariableUse()
 
 
-def _branches(stack: tuple[Step, Stack], memory: Memory, position: int, only: str | None = None) -> list[NextState]:
+def _branches(stack: tuple[Step, Stack], memory: Memory, position: int) -> list[NextState]:
     """State -> every next state."""
     rest = _rest(stack)
-    branches = stack[0].item.branches(memory, position, only)
+    branches = stack[0].item.branches(memory, position, None)
     return [
         (probability, text, (called, rest) if called else rest, new_memory)
         for probability, text, called, new_memory in branches
@@ -391,8 +391,9 @@ def _expand(hypotheses: Hypotheses, only: str | None, position: int) -> Iterator
             if only is None or text[:1] == only:
                 yield (text, stack, memory), mass
         else:
-            steps = _branches(stack, memory, position, only)
-            pending += [(mass * probability, emitted, later, words) for probability, emitted, later, words in steps]
+            step, rest = stack[0], _rest(stack)
+            for probability, emitted, called, words in step.item.branches(memory, position, only):
+                pending.append((mass * probability, emitted, (called, rest) if called else rest, words))
 
 
 def _advance(hypotheses: Hypotheses, character: str, position: int) -> tuple[Hypotheses, float]:
