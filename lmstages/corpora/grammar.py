@@ -32,18 +32,20 @@ Unseen = Literal["withheld", "allowed"]
 Span = tuple[int, int, bool]
 Slots = frozenset[int]  # indices of variables in the memory
 Memory = tuple[Any, ...]  # the spans of pairs so far, then one Word (or None) for each variable
-Stack = tuple["Step", "Stack"] | None
 Branch = tuple[
     float, str, "Step | None", Memory
 ]  # probability, emitted text, first step of the called rule, memory afterwards
-NextState = tuple[float, str, Stack, Memory]  # probability, emitted text, stack and memory afterwards
-Hypothesis = tuple[str, Stack, Memory]  # text still to be emitted, stack, memory; ("", None, ...) has ended
-Hypotheses = dict[Hypothesis, float]  # probability mass by hypothesis
-Expectations = dict[tuple[Stack, Memory, Slots], float]  # expected cost from a state on, by remembered variables
+NextState = tuple[float, str, "Frame | None", Memory]  # probability, emitted text, stack and memory afterwards
+Ahead = tuple[str, "Frame | None"]  # text still to be emitted, stack; ("", None) has ended
+Hypotheses = dict[Ahead, dict[Memory, float]]  # probability mass of every state, those with the same ahead together
+Expectations = dict[
+    tuple["Frame | None", Memory, Slots], float
+]  # expected cost from a state on, by remembered variables
 EmittedText = Callable[["Word"], str]
 Option = tuple[float, "Word", str, bool]  # probability, word, emitted text, withheld
 
 PAIRS, NONE = 0, frozenset[int]()
+SMALL_MASS = 1e-100  # of all hypotheses; below it they are scaled to one, long before a float underflows
 SLOT = re.compile(r"\{(?:(\w+)([=:]))?(\w+)(?:\.(\w+))?(?: for (\w+))?\}")
 HEAD = re.compile(r"(?:(?=\d|if )(\d+(?:\.\d+)?)? ?(?:if (\w+)=(\w+))?: )?(.*)")
 
@@ -228,6 +230,38 @@ def _slots(slot: int | None) -> Slots:
     return NONE if slot is None else frozenset([slot])
 
 
+class Frame:
+    """The steps still to be taken: one, those after it, and those of the rules that called theirs.
+
+    Equal frames are one object (see ``frame``), so that a state is hashed without walking down its stack.
+    """
+
+    def __init__(self, step: Step, outer: "Frame | None") -> None:
+        self.step, self.outer = step, outer
+
+    @cached_property
+    def rest(self) -> "Frame | None":
+        """What remains after the step."""
+        return frame(self.step.after, self.outer) if self.step.after else self.outer
+
+    @cached_property
+    def uses(self) -> VariableUse:
+        """The variables that all its steps use."""
+        return union([self.step.uses, uses_of(self.outer)])
+
+    def after(self, called: Step | None) -> "Frame | None":
+        """What remains after the step, which calls a rule that begins with ``called``, or none."""
+        return frame(called, self.rest) if called else self.rest
+
+    def branches(self, memory: Memory) -> list[NextState]:
+        """Every next state."""
+        branches = self.step.item.branches(memory, 0, None)
+        return [(probability, text, self.after(called), words) for probability, text, called, words in branches]
+
+
+frame = cache(Frame)
+
+
 class GeneratedDocument(NamedTuple):
     """A text, (start, end, withheld) of the second word of each pair, and {variable: {form: text}}."""
 
@@ -243,7 +277,7 @@ class Grammar:
         parser = GrammarParser(description, unseen, where)
         self.blank, first = parser.parse()
         self.first, self.slots, self.words = first, parser.slots, parser.words
-        self.start: Stack = (first, None)
+        self.start: Frame | None = frame(first, None)
         self.where = where
 
     @classmethod
@@ -272,9 +306,8 @@ class Grammar:
     def _draw(self, random: Random) -> tuple[str, float, Memory]:
         texts, log_probability, position, stack, memory = [], 0.0, 0, self.start, self.blank
         while stack:
-            rest = _rest(stack)
-            probability, text, called, memory = stack[0].item.draw(random, memory, position)
-            stack = (called, rest) if called else rest
+            probability, text, called, memory = stack.step.item.draw(random, memory, position)
+            stack = stack.after(called)
             texts.append(text)
             log_probability, position = log_probability + math.log(probability), position + len(text)
         return "".join(texts), log_probability, memory
@@ -282,26 +315,28 @@ class Grammar:
     def score(self, document: str) -> np.ndarray:
         """n characters -> (n + 1,) nats: log p(character | prefix), log p(end); -inf from a refused character on."""
         scores = np.full(len(document) + 1, -np.inf)
-        hypotheses: Hypotheses = {("", self.start, self.blank): 1.0}
+        hypotheses, mass_before = self._at_start(), 1.0
         for position, character in enumerate([*document, ""]):
-            hypotheses, mass = _advance(hypotheses, character, position)
+            hypotheses = _advance(hypotheses, character, position)
             if not hypotheses:
                 break
-            scores[position] = math.log(mass)
+            mass = _mass(hypotheses)
+            scores[position] = math.log(mass / mass_before)
+            hypotheses, mass_before = (hypotheses, mass) if mass > SMALL_MASS else (_scaled(hypotheses, mass), 1.0)
         return scores
 
     def next_log_probs(self, prefix: str) -> dict[str, float]:
         """Prefix -> {next character: log p in nats}; the end of the document is ``""``."""
         masses: dict[str, float] = {}
-        for (text, _, _), mass in _expand(self._read(prefix), None, len(prefix)):
-            masses[text[:1]] = masses.get(text[:1], 0.0) + mass
-        return {character: math.log(mass) for character, mass in sorted(masses.items())}
+        for (text, _), of_memory in _expand(self._read(prefix), None, len(prefix)).items():
+            masses[text[:1]] = masses.get(text[:1], 0.0) + sum(of_memory.values())
+        total = sum(masses.values())
+        return {character: math.log(mass / total) for character, mass in sorted(masses.items())}
 
     def pairs(self, document: str) -> list[Span]:
         """Document -> (start, end, withheld) of the second word of each pair, from its likeliest derivation."""
-        hypotheses = self._read([*document, ""])
-        _, _, memory = max(hypotheses, key=lambda hypothesis: hypotheses[hypothesis])
-        return list(memory[PAIRS])
+        masses = self._read([*document, ""])["", None]
+        return list(max(masses, key=lambda memory: masses[memory])[PAIRS])
 
     def entropy(self) -> float:
         """Nats per document, the end included; exact where each text has one derivation (see the module)."""
@@ -324,35 +359,47 @@ class Grammar:
         """
         representatives: dict[tuple[tuple[str, int], ...], Word] = {}
 
-        def keep(word: Word, slot: int, needed: VariableUse) -> Word | None:
-            if slot in needed.decide:
-                return word
-            return representatives.setdefault(word.lengths, word) if slot in remembered & needed.emit else None
+        @cache
+        def kept(stack: "Frame | None") -> tuple[list[int], Slots]:
+            """Slots of the memory that the rest of the stack needs, and those of them that are only emitted."""
+            needed = uses_of(stack)
+            return sorted(needed.decide | remembered & needed.emit), remembered & needed.emit - needed.decide
 
-        def value(stack: Stack, memory: Memory) -> float:
+        def value(stack: "Frame | None", memory: Memory) -> float:
             if stack is None:
                 return 0.0
-            needed = _needed(stack)
-            memory = ((), *(word and keep(word, slot, needed) for slot, word in enumerate(memory[1:], 1)))
-            state = stack, memory, remembered & needed.emit
+            slots, only_emitted = kept(stack)
+            words = [memory[slot] for slot in slots]
+            for index, slot in enumerate(slots):
+                if slot in only_emitted and (word := words[index]):
+                    words[index] = representatives.setdefault(word.lengths, word)
+            state = stack, tuple(words), remembered & uses_of(stack).emit
             if state not in expectations:
-                expectations[state] = compute(stack, memory)
+                reduced = list(self.blank)
+                for slot, word in zip(slots, words, strict=True):
+                    reduced[slot] = word
+                expectations[state] = compute(stack, tuple(reduced))
             return expectations[state]
 
-        def compute(stack: tuple[Step, Stack], memory: Memory) -> float:
-            rest = _rest(stack)
-            if rest and not stack[0].item.uses.bind & (_needed(rest).decide | _needed(rest).emit & remembered):
-                return value((stack[0].without_after, None), memory) + value(rest, memory)
-            steps = _branches(stack, memory, 0)
+        def compute(stack: Frame, memory: Memory) -> float:
+            rest = stack.rest
+            if rest and not stack.step.item.uses.bind & (rest.uses.decide | rest.uses.emit & remembered):
+                return value(frame(stack.step.without_after, None), memory) + value(rest, memory)
+            steps = stack.branches(memory)
             return sum((step[0] * (cost(step) + value(step[2], step[3])) for step in steps), start=0.0)
 
         return value(self.start, self.blank)
 
+    def _at_start(self) -> Hypotheses:
+        return {("", self.start): {self.blank: 1.0}}
+
     def _read(self, characters: str | list[str]) -> Hypotheses:
         """Characters -> the hypotheses consistent with them; raises UserError where there is none."""
-        hypotheses: Hypotheses = {("", self.start, self.blank): 1.0}
+        hypotheses = self._at_start()
         for position, character in enumerate(characters):
-            hypotheses, _ = _advance(hypotheses, character, position)
+            hypotheses = _advance(hypotheses, character, position)
+            if hypotheses and (mass := _mass(hypotheses)) <= SMALL_MASS:
+                hypotheses = _scaled(hypotheses, mass)
             if not hypotheses:
                 unexpected = f"character {position} ({character!r})" if character else "the end"
                 raise UserError(
@@ -361,49 +408,61 @@ class Grammar:
         return hypotheses
 
 
-def _rest(stack: tuple[Step, Stack]) -> Stack:
-    step, outer = stack
-    return (step.after, outer) if step.after else outer
-
-
-@cache
-def _needed(stack: Stack) -> VariableUse:
+def uses_of(stack: Frame | None) -> VariableUse:
     """The variables that the steps of a stack use."""
-    return union([stack[0].uses, _needed(stack[1])]) if stack else VariableUse()
+    return stack.uses if stack else VariableUse()
 
 
-def _branches(stack: tuple[Step, Stack], memory: Memory, position: int) -> list[NextState]:
-    """State -> every next state."""
-    rest = _rest(stack)
-    branches = stack[0].item.branches(memory, position, None)
-    return [
-        (probability, text, (called, rest) if called else rest, new_memory)
-        for probability, text, called, new_memory in branches
-    ]
+def _advance(hypotheses: Hypotheses, character: str, position: int) -> Hypotheses:
+    """Hypotheses -> those left after ``character``, with their masses; empty where it cannot follow."""
+    expanded = _expand(hypotheses, character, position)
+    return {(text[1:], stack): masses for (text, stack), masses in expanded.items()}
 
 
-def _expand(hypotheses: Hypotheses, only: str | None, position: int) -> Iterator[tuple[Hypothesis, float]]:
+def _expand(hypotheses: Hypotheses, only: str | None, position: int) -> Hypotheses:
     """Hypotheses -> those they lead to that have a text to emit or have ended, with ``only`` as next character."""
-    pending = [(mass, *state) for state, mass in hypotheses.items()]
-    while pending:
-        mass, text, stack, memory = pending.pop()
+    expanded: Hypotheses = {}
+    for (text, stack), masses in hypotheses.items():
         if text or stack is None:
             if only is None or text[:1] == only:
-                yield (text, stack, memory), mass
+                _add(expanded, (text, stack), masses)
         else:
-            step, rest = stack[0], _rest(stack)
-            for probability, emitted, called, words in step.item.branches(memory, position, only):
-                pending.append((mass * probability, emitted, (called, rest) if called else rest, words))
+            for memory, mass in masses.items():
+                for ahead, later, share in _emitting(stack, memory, mass, only, position):
+                    _add(expanded, ahead, {later: share})
+    return expanded
 
 
-def _advance(hypotheses: Hypotheses, character: str, position: int) -> tuple[Hypotheses, float]:
-    """Hypotheses -> those left after ``character``, their masses normalised to sum to one, and p(character)."""
-    after: Hypotheses = {}
-    for (text, stack, memory), mass in _expand(hypotheses, character, position):
-        state = text[1:], stack, memory
-        after[state] = after.get(state, 0.0) + mass
-    total = sum(after.values())
-    return {state: mass / total for state, mass in after.items()}, total
+def _emitting(
+    stack: "Frame | None", memory: Memory, mass: float, only: str | None, position: int
+) -> Iterator[tuple[Ahead, Memory, float]]:
+    """The states with a text to emit, or ended, to which one without text leads, each with its part of the mass."""
+    pending = [("", stack, memory, mass)]
+    while pending:
+        text, stack, memory, mass = pending.pop()
+        if text or stack is None:
+            if only is None or text[:1] == only:
+                yield (text, stack), memory, mass
+        else:
+            for probability, emitted, called, words in stack.step.item.branches(memory, position, only):
+                pending.append((emitted, stack.after(called), words, mass * probability))
+
+
+def _add(hypotheses: Hypotheses, ahead: Ahead, masses: dict[Memory, float]) -> None:
+    """Add states with the same ahead; where they are the first, the dictionary itself is taken."""
+    known = hypotheses.setdefault(ahead, masses)
+    if known is not masses:
+        for memory, mass in masses.items():
+            known[memory] = known.get(memory, 0.0) + mass
+
+
+def _mass(hypotheses: Hypotheses) -> float:
+    return sum(sum(masses.values()) for masses in hypotheses.values())
+
+
+def _scaled(hypotheses: Hypotheses, mass: float) -> Hypotheses:
+    """Hypotheses of that mass in all -> the same, their masses summing to one."""
+    return {ahead: {memory: part / mass for memory, part in masses.items()} for ahead, masses in hypotheses.items()}
 
 
 class GrammarParser:
