@@ -359,26 +359,19 @@ class Grammar:
         """
         representatives: dict[tuple[tuple[str, int], ...], Word] = {}
 
-        @cache
-        def kept(stack: "Frame | None") -> tuple[list[int], Slots]:
-            """Slots of the memory that the rest of the stack needs, and those of them that are only emitted."""
-            needed = uses_of(stack)
-            return sorted(needed.decide | remembered & needed.emit), remembered & needed.emit - needed.decide
+        def keep(word: Word, slot: int, needed: VariableUse) -> Word | None:
+            if slot in needed.decide:
+                return word
+            return representatives.setdefault(word.lengths, word) if slot in remembered & needed.emit else None
 
         def value(stack: "Frame | None", memory: Memory) -> float:
             if stack is None:
                 return 0.0
-            slots, only_emitted = kept(stack)
-            words = [memory[slot] for slot in slots]
-            for index, slot in enumerate(slots):
-                if slot in only_emitted and (word := words[index]):
-                    words[index] = representatives.setdefault(word.lengths, word)
-            state = stack, tuple(words), remembered & uses_of(stack).emit
+            needed = stack.uses
+            memory = ((), *(word and keep(word, slot, needed) for slot, word in enumerate(memory[1:], 1)))
+            state = stack, memory, remembered & needed.emit
             if state not in expectations:
-                reduced = list(self.blank)
-                for slot, word in zip(slots, words, strict=True):
-                    reduced[slot] = word
-                expectations[state] = compute(stack, tuple(reduced))
+                expectations[state] = compute(stack, memory)
             return expectations[state]
 
         def compute(stack: Frame, memory: Memory) -> float:
