@@ -11,6 +11,7 @@ from collections.abc import Mapping
 
 from lmstages.config.hyperparameters.base import ModelConfig
 from lmstages.config.hyperparameters.neural import Autograd, Neural
+from lmstages.config.own_models import Described
 
 GPU_FLOPS = 1e15  # at least so many for a GPU: 14 hours of one core
 PARALLEL_FLOPS = 3e13  # at least so many for CORES cores: half an hour of one
@@ -28,6 +29,8 @@ GATES = {"rnn": 1, "gru": 3, "lstm": 4}
 
 def matrix_parameters(config: ModelConfig, vocab_size: int) -> int:
     """About how many weights one prediction multiplies."""
+    if isinstance(config, Described):
+        return config.weights(vocab_size)
     width = getattr(config, "width", None)
     if hasattr(config, "heads") and width:
         return 12 * int(getattr(config, "layers", 1)) * width**2 + vocab_size * width
