@@ -3,8 +3,7 @@
     stdin     JSON: questions {type, keys, content, where}
     stdout    JSON: an answer for each: {problems}, or what code asks of a record, with no problems
 
-Whatever such a file prints goes nowhere. Run as ``python -m lmstages.models.own_process``; ``--keys TYPE`` prints the
-description of one class as ``lmstages models`` shows it.
+Whatever such a file prints goes nowhere. Run as ``python -m lmstages.models.own_process``.
 """
 
 import json
