@@ -9,6 +9,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from lmstages.core.documents import Arrays, Curve, Documents, history
+from lmstages.core.errors import FitError
 from lmstages.models.own import Counting
 
 NUMBERS = 1 << 23  # log-probabilities computed at once: 64 MB of float64
@@ -24,6 +25,9 @@ class OwnCounts:
     def fit(self, train: Documents, valid: Documents, seed: int) -> Curve:
         """What the record learns; nothing is random, and there is no curve."""
         arrays = self.config.fit(train, valid, self.vocab_size)
+        if not isinstance(arrays, dict):
+            problem = f"fit returns {type(arrays).__name__}"
+            raise FitError(self.config.name, problem, "arrays by name, a dict", 'such as return {"counts": counts}')
         self.learned = {name: np.asarray(array) for name, array in arrays.items()}
         return []
 
