@@ -181,18 +181,19 @@ def _imported(name: str, source: Source) -> ModuleType:
         sys.modules.pop(name, None)
         if isinstance(error, UserError):
             raise
-        fault = own_code.fault_of(error) or UserError(source.file, f"{type(error).__name__}: {error}")
+        remedy = _remedy_of(error)
+        fault = own_code.fault_of(error, remedy) or UserError(source.file, f"{type(error).__name__}: {error}", "", remedy)
         ended = "; a file that is imported must not exit" if isinstance(error, SystemExit) else ""
-        raise UserError(str(source.file), f"cannot be imported{ended}", str(fault), _remedy_of(error)) from error
+        raise UserError(str(source.file), f"cannot be imported{ended}", str(fault)) from error
 
 
 def _remedy_of(error: BaseException) -> str:
     text = str(error)
     if isinstance(error, ModuleNotFoundError):
         return f"install {error.name}, or put {error.name}.py beside the file"
-    if match := re.search(r"non-annotated attribute was detected: `(\w+) = ", text):
-        return f"give the hyperparameter a type, as in {match[1]}: int = ..."
-    return ""
+    if match := re.search(r"non-annotated attribute was detected: `(\w+) = |Field '(\w+)' requires a type", text):
+        return f"give the hyperparameter a type, as in {match[1] or match[2]}: int = ..."
+    return "mend the line"
 
 
 def _stop_if_unseen(source: Source, code: Code, before: set[str]) -> None:
@@ -227,8 +228,9 @@ def _record_in(module: ModuleType, origin: Origin) -> type[ModelConfig]:
     for key in OF_AN_ENTRY:
         if key in member.model_fields:
             raise UserError(where, f"has a hyperparameter {key!r}, as every entry of a config has", "another name")
-    lacking = [key for key in ("family", "module", "model") if not hasattr(member, key)]
-    if lacking:
+    lacking = [key for key in ("family", "model") if not hasattr(member, key)]
+    if lacking or not (hasattr(member, "module") or member.model in vars(module)):
+        lacking = lacking or ["model, a class of the same file"]
         raise UserError(where, f"does not say its {' and '.join(lacking)}", BASE)
     return member
 
@@ -357,10 +359,9 @@ def _remembered() -> dict[str, Answer]:
 
 def _asked(questions: Sequence[Mapping[str, Any]]) -> list[Answer]:
     """The answers of ``models.own_process``; where it dies or hangs, that is the answer."""
-    call = [sys.executable, "-m", "lmstages.models.own_process"]
+    call = [sys.executable, "-P", "-m", "lmstages.models.own_process"]  # -P: no file here hides an installed one
     package = str(Path(__file__).parents[2])
     paths = os.pathsep.join(filter(None, [package, os.environ.get("PYTHONPATH", "")]))
-    files = ", ".join(dict.fromkeys(str(question["type"]) for question in questions))
     try:
         done = subprocess.run(
             call,
@@ -374,10 +375,10 @@ def _asked(questions: Sequence[Mapping[str, Any]]) -> list[Answer]:
         answers: list[Answer] = json.loads(done.stdout)
         return answers
     except subprocess.TimeoutExpired:
-        problem = f"{files}: takes more than {SECONDS:g} s to import; a model's file defines classes and computes nothing"
+        problem = f"takes more than {SECONDS:g} s to import; a model's file defines classes and computes nothing"
     except ValueError:
-        problem = f"{files}: ends the process that imports it (exit status {done.returncode}); it must not exit"
-    return [{"problems": [problem]} for _ in questions]
+        problem = f"ends the process that imports it (exit status {done.returncode}); it must not exit"
+    return [{"problems": [f"{question['where']}.type: {question['type']}: {problem}"]} for question in questions]
 
 
 def _stand_in(question: Mapping[str, Any], answers: Mapping[str, Answer], problems: list[str]) -> Described | None:
@@ -416,5 +417,10 @@ def _modules_of(record: type[ModelConfig]) -> set[str]:
     """The modules of lmstages that a record's jobs run."""
     if not hasattr(record, "content"):
         return {record.module}
-    wrapper = next(base.module for base in record.__mro__ if str(vars(base).get("module", "")).startswith("lmstages."))
-    return {wrapper, *own_code.code_from(origin_of(record.name).source).ours}
+    return {*wrappers_of(record), *own_code.code_from(origin_of(record.name).source).ours}
+
+
+def wrappers_of(record: type[ModelConfig]) -> list[str]:
+    """The module of lmstages that fits a class of one's own; none where its file has a class for that."""
+    modules = [str(vars(base).get("module", "")) for base in record.__mro__]
+    return [module for module in modules if module.startswith("lmstages.")][:1]

@@ -133,12 +133,13 @@ def file_beside(source: Source, name: str) -> Path | None:
 # ---------------------------------------------------------------- mistakes of such code
 
 
-def fault_of(error: BaseException) -> FitError | None:
+def fault_of(error: BaseException, remedy: str = "try lmstages laws on its type") -> FitError | None:
     """An exception from a model's own file as one line that names the file and the line; None for any other."""
     frames = traceback.extract_tb(error.__traceback__)
     own = [frame for frame in frames if os.path.abspath(frame.filename) in RUN]
     if not own:
         return None
-    problem = f"{type(error).__name__}: {' '.join(str(error).split())[:500] or 'without a message'}"
+    text = " ".join(str(error).partition("For further information visit")[0].split())[:500]
+    problem = f"{type(error).__name__}: {text or 'without a message'}"
     where = f"{RUN[os.path.abspath(own[-1].filename)]}:{own[-1].lineno}"
-    return FitError(where, problem, "", "mend the file; lmstages laws FILE:CLASS says more")
+    return FitError(where, problem, "", remedy)

@@ -554,8 +554,7 @@ def _failed(error: BaseException) -> Broken:
     """A model that raises: at which line, and what that may mean."""
     if isinstance(error, UserError) and fault_of(error) is None:
         return Broken(str(error), "the model cannot be fitted", "see the message")
-    fault = str(fault_of(error) or f"{type(error).__name__}: {' '.join(str(error).split())[:300]}")
-    fault = fault.partition("; mend the file")[0]
+    fault = str(fault_of(error, "") or f"{type(error).__name__}: {' '.join(str(error).split())[:300]}")
     text = str(error)
     if isinstance(error, AttributeError) and "object has no attribute" in text:
         name = text.rpartition("attribute ")[2].strip("'\"").split("'")[0]

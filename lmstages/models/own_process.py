@@ -59,7 +59,6 @@ def description(config: ModelConfig) -> Answer:
     hyperparameters = config.model_dump(mode="json")
     if isinstance(config, Neural):
         Neural.model_validate({key: hyperparameters[key] for key in Neural.model_fields})
-    wrapper = next(base.module for base in record.__mro__ if str(vars(base).get("module", "")).startswith("lmstages."))
     return {
         "problems": [],
         "class": record.__name__,
@@ -69,7 +68,7 @@ def description(config: ModelConfig) -> Answer:
         "hyperparameters": hyperparameters,
         "properties": properties,
         "weights": weights(config),
-        "modules": [wrapper],
+        "modules": own_models.wrappers_of(record),
     }
 
 
