@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from lmstages.config.ladder import LADDER, MODEL_TYPES
-from lmstages.evaluation.laws import LAWS, Broken, Subject, V, drawn
+from lmstages.evaluation.laws import LAWS, Broken, Subject
 
 TRAINED = {"steps": 12, "batch_size": 16, "evaluate_every": 6}
 SMALL_ATTENTION = {"layers": 2, "heads": 2, "width": 16, "window": 8, "row_length": 8, "warmup_steps": 2, **TRAINED}

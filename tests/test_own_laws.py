@@ -59,7 +59,7 @@ def test_a_model_of_the_ladder_is_tried_by_the_same_command(tmp_path, monkeypatc
     assert status == 0 and verdicts["chain rule"].startswith("ok")
 
 
-# Ten faults planted in the class of the tutorial: what is replaced by what, the law that is broken, words of its message
+# Faults planted in the class of the tutorial: what is replaced by what, the law that is broken, words of its message
 
 LOOKS_AHEAD = ("nn.Conv1d(width, 2 * width, kernel)", "nn.Conv1d(width, 2 * width, kernel, padding=kernel - 1)")
 NO_MASK = ("x[:, -gated.shape[1] :] + gated", "x[:, 2:] + gated[:, -x.shape[1] + 2 :]")
@@ -81,8 +81,10 @@ FAULTS = {
         "later tokens",
     ),
     "global random state": (
-        [("layers = [", "import numpy as np\n        noise = np.random.rand()\n        layers = [")]
-        + [("nn.Embedding(vocab_size, self.width)", "nn.Embedding(vocab_size, self.width, scale_grad_by_freq=noise > 0.5)")],
+        [
+            ("from torch import nn", "import numpy as np\nfrom torch import nn"),
+            ("nn.Embedding(vocab_size, self.width)", "nn.Embedding(vocab_size, self.width, max_norm=np.random.rand())"),
+        ],
         "no global randomness",
         "numpy's global generator",
     ),
@@ -112,7 +114,7 @@ FAULTS = {
         "when the row is scored alone.*BatchNorm.*normalise each row by itself",
     ),
     "a parameter that fit does not reach": (
-        [("= nn.Conv1d(width, 2 * width, kernel)", "= nn.Conv1d(width, 2 * width, kernel)\n        self.unused = nn.Linear(3, 3)")],
+        [("super().__init__()", "super().__init__()\n        self.unused = nn.Linear(3, 3)")],
         "gradient",
         r"no gradient reaches 1.unused.weight, 1.unused.bias",
     ),
@@ -149,7 +151,12 @@ COUNTED = {
     "not normalised": ("counts.sum()", "counts.max()", "sums", "log_softmax is missing"),
     "whole numbers": ("np.log(counts / counts.sum())", "-np.ones(7, dtype=int)", "shape of scores", "int64"),
     "an impossible token": ("+ self.add", "* (np.arange(7) > 0)", "shape of scores", "never predicted"),
-    "no arrays": ('{"log_probs": np.log(counts / counts.sum())}', "counts", "shape of scores", "fit returns ndarray; arrays by name"),
+    "no arrays": (
+        '{"log_probs": np.log(counts / counts.sum())}',
+        "counts",
+        "shape of scores",
+        "fit returns ndarray; arrays by name",
+    ),
 }
 
 

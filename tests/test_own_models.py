@@ -1,4 +1,4 @@
-"""A class of one's own is a model: described without running it in the Snakefile, known by its content, loaded again."""
+"""A class of one's own is a model: described by another process, known by its content, loaded again."""
 
 import json
 import shutil
@@ -18,13 +18,12 @@ from lmstages.config.hyperparameters.neural import Neural
 from lmstages.config.ladder import LADDER
 from lmstages.config.reading import read_run
 from lmstages.config.sections import config_of
-from lmstages.core.artifacts import provenance_of
 from lmstages.core.documents import Documents
 from lmstages.core.errors import UserError
-from lmstages.evaluation.laws import Subject, drawn
-from lmstages.models.fitting import outcome
 from lmstages.core.runtime import Runtime
+from lmstages.evaluation.laws import Subject, drawn
 from lmstages.models.base import build
+from lmstages.models.fitting import outcome
 from lmstages.models.storage import load_model, save_model
 
 CONFIG = "corpora: {coined: {count: 60}}\ntokenizers: {char: {kind: char}}\nmodels:\n  bigram:\n"
@@ -142,15 +141,23 @@ MISTAKES = {
     "a network": (
         "my_models.py:GatedConvolution",
         GATED,
-        "is a network (torch.nn.Module), no model; a class that inherits from Network or Counting of lmstages.models.own"
-        "; name GatedCNN",
+        "is a network (torch.nn.Module), no model; a class that inherits from Network or Counting of"
+        " lmstages.models.own; name GatedCNN",
     ),
     "a function": ("my_models.py:build", UNIGRAM + "\n\ndef build():\n    pass\n", "is of type function, no model"),
     "another class": ("my_models.py:A", UNIGRAM + "\n\nclass A:\n    pass\n", "is a class of another kind, no model"),
     "no Python": ("my_models.py:Unigram", UNIGRAM + "def (:\n", "my_models.py:20: is no Python: invalid syntax"),
-    "an exit": ("my_models.py:Unigram", UNIGRAM + "raise SystemExit(0)\n", "must not exit; my_models.py:20: SystemExit: 0"),
+    "an exit": (
+        "my_models.py:Unigram",
+        UNIGRAM + "raise SystemExit(0)\n",
+        "must not exit; my_models.py:20: SystemExit: 0",
+    ),
     "a hard exit": ("my_models.py:Unigram", "import os\nos._exit(3)\n" + UNIGRAM, "(exit status 3); it must not exit"),
-    "an exception": ("my_models.py:Unigram", UNIGRAM + "1 / 0\n", "my_models.py:20: ZeroDivisionError: division by zero"),
+    "an exception": (
+        "my_models.py:Unigram",
+        UNIGRAM + "1 / 0\n",
+        "my_models.py:20: ZeroDivisionError: division by zero",
+    ),
     "a missing library": (
         "my_models.py:Unigram",
         "import flax_of_old\n" + UNIGRAM,
@@ -279,7 +286,7 @@ def test_a_saved_model_is_found_again_by_where_it_lay_and_what_it_was(folder, mo
     monkeypatch.chdir(elsewhere)
     assert np.array_equal(load_model(path).score(drawn(3, 4, 12)), scores)
     write(folder / "my_models.py", UNIGRAM.replace("self.add", "3 * self.add"))
-    with pytest.raises(UserError, match="was fitted by my_models.py:Unigram with other code than it has now"):
+    with pytest.raises(UserError, match=r"was fitted by my_models.py:Unigram with other code than it has now"):
         load_model(path)
     (folder / "my_models.py").unlink()
     with pytest.raises(UserError, match=r"which cannot be loaded; my_models.py: no such file.*put the file back"):

@@ -43,8 +43,9 @@ def snakemake(folder, *arguments, code=0):
 def planned(folder):
     """{rule: models} of a dry run."""
     plan = snakemake(folder, "-n")
-    jobs = re.findall(r"^rule (\w+):\n(?:.*\n)*?    wildcards: .*model=([\w-]+)", plan, re.MULTILINE)
-    return {(rule, model) for rule, model in jobs}
+    blocks = re.split(r"^(?:local)?rule ", plan, flags=re.MULTILINE)[1:]
+    models = [(block.partition(":")[0], re.search(r"model=([\w-]+)", block)) for block in blocks]
+    return {(rule, model[1]) for rule, model in models if model}
 
 
 @pytest.fixture(scope="module")
@@ -61,7 +62,14 @@ def folder(tmp_path_factory):
 
 def test_rows_have_intervals_and_one_that_fails_says_at_which_line(folder):
     rows = read_results(folder / "results/own").set_index("model")
-    assert list(rows.index[rows["family"] != "oracle"]) == ["bigram", "mine-add-0_5", "mine-add-2_0", "gated", "faulty", "both"]
+    assert list(rows.index[rows["family"] != "oracle"]) == [
+        "bigram",
+        "mine-add-0_5",
+        "mine-add-2_0",
+        "gated",
+        "faulty",
+        "both",
+    ]
     for name in ("mine-add-0_5", "mine-add-2_0", "gated", "both"):
         assert rows["bits_per_byte_low"][name] < rows["bits_per_byte"][name] < rows["bits_per_byte_high"][name]
     assert rows["title"]["gated"] == "Gated CNN" and rows["type"]["gated"] == "my_models.py:GatedCNN"

@@ -146,10 +146,7 @@ def load(type_name: str, folders: Sequence[Path] = ()) -> type[ModelConfig]:
 def _run(origin: Origin, code: Code) -> ModuleType:
     """The module of a model, run once for each file and content."""
     source = origin.source
-    if source.package:
-        name = source.module
-    else:
-        name = "own_models_" + re.sub(r"\W", "_", origin.type.rpartition(":")[0])
+    name = source.module if source.package else "own_models_" + re.sub(r"\W", "_", origin.type.rpartition(":")[0])
     shown = {os.path.abspath(file): str(file) for file in code.files.values()}
     known = sys.modules.get(name)
     if known is not None and getattr(known, "lmstages_content", None) in (code.content, None):
@@ -182,7 +179,8 @@ def _imported(name: str, source: Source) -> ModuleType:
         if isinstance(error, UserError):
             raise
         remedy = _remedy_of(error)
-        fault = own_code.fault_of(error, remedy) or UserError(source.file, f"{type(error).__name__}: {error}", "", remedy)
+        problem = f"{type(error).__name__}: {error}"
+        fault = own_code.fault_of(error, remedy) or UserError(source.file, problem, "", remedy)
         ended = "; a file that is imported must not exit" if isinstance(error, SystemExit) else ""
         raise UserError(str(source.file), f"cannot be imported{ended}", str(fault)) from error
 
@@ -217,7 +215,8 @@ def _stop_if_unseen(source: Source, code: Code, before: set[str]) -> None:
 def _record_in(module: ModuleType, origin: Origin) -> type[ModelConfig]:
     """The class; a UserError where there is none of that name, or it is no record."""
     where, name = f"{origin.source.file}:{origin.class_name}", origin.class_name
-    own = [key for key, value in vars(module).items() if isinstance(value, type) and value.__module__ == module.__name__]
+    members = {key: value for key, value in vars(module).items() if isinstance(value, type)}
+    own = [key for key, value in members.items() if value.__module__ == module.__name__]
     records = [key for key in own if issubclass(getattr(module, key), ModelConfig)]
     member = getattr(module, name, None)
     if member is None:
@@ -299,7 +298,7 @@ def described(entries: Mapping[str, Any], problems: list[str]) -> dict[str, Desc
     """The entries under ``models:`` with a type of one's own, described; None for those with mistakes, which are
     appended to ``problems``. All of them are asked of one process.
     """
-    questions = {}
+    questions: dict[str, dict[str, Any] | None] = {}
     for name, entry in entries.items():
         type_name = entry.get("type", name) if isinstance(entry, dict) else name
         if not is_own(type_name):
@@ -363,7 +362,7 @@ def _asked(questions: Sequence[Mapping[str, Any]]) -> list[Answer]:
     package = str(Path(__file__).parents[2])
     paths = os.pathsep.join(filter(None, [package, os.environ.get("PYTHONPATH", "")]))
     try:
-        done = subprocess.run(
+        done = subprocess.run(  # noqa: S603 (this very program)
             call,
             input=json.dumps(list(questions), default=str).encode(),
             stdout=subprocess.PIPE,
@@ -387,9 +386,11 @@ def _stand_in(question: Mapping[str, Any], answers: Mapping[str, Answer], proble
         problems.extend(problem for problem in answer["problems"] if problem not in problems)
         return None
     base = DescribedNetwork if answer["family"] == "neural" else DescribedCounts
-    record = type(answer["class"], (base,), {**answer["constants"], "after": None, "__doc__": answer["adds"]})
+    record: type[Described] = type(
+        answer["class"], (base,), {**answer["constants"], "after": None, "__doc__": answer["adds"]}
+    )
     shared = {key: value for key, value in answer["hyperparameters"].items() if key in base.model_fields}
-    stand_in: Described = record.model_validate(shared)
+    stand_in = record.model_validate(shared)
     stand_in._answer = {**answer, "modules": sorted({*question["modules"], *answer["modules"]})}
     return stand_in
 

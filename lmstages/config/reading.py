@@ -228,12 +228,12 @@ RENAMED = {"rung": "type", "learns": "online"}  # keys of a model in version 0.1
 
 def _model_parser(entries: Any, problems: list[str]) -> Callable[..., Model | None]:
     """A function that parses an entry under ``models:``; those of one's own are described first, all at once."""
-    own = own_models.described(entries, problems) if isinstance(entries, dict) else {}
-    return partial(_parse_model, own=own)
+    described = own_models.described(entries, problems) if isinstance(entries, dict) else {}
+    return partial(_parse_model, described=described)
 
 
 def _parse_model(
-    entry: Any, where: str, problems: list[str], own: Mapping[str, own_models.Described | None]
+    entry: Any, where: str, problems: list[str], described: Mapping[str, own_models.Described | None]
 ) -> Model | None:
     name = where.rpartition(".")[2]
     if entry is not None and not isinstance(entry, dict):
@@ -242,12 +242,14 @@ def _parse_model(
         return None
     keys = _with_new_names(entry or {}, where, problems)
     type_name, scoring, seeds = keys.pop("type", name), keys.pop("scoring", {}), keys.pop("seeds", None)
-    if name not in own and (not isinstance(type_name, str) or type_name not in MODEL_TYPES):
+    if name not in described and (not isinstance(type_name, str) or type_name not in MODEL_TYPES):
         hint = did_you_mean(str(type_name), MODEL_TYPES)
         problem = f"unknown model {shortened(type_name, LONGEST_SHOWN)}"
         problems.append(f"{where}: {problem}; allowed: {', '.join(MODEL_TYPES)}{hint}")
         return None
-    config = own[name] if name in own else parsed(MODEL_TYPES[type_name], keys, where, problems, OF_AN_ENTRY)
+    config = (
+        described[name] if name in described else parsed(MODEL_TYPES[type_name], keys, where, problems, OF_AN_ENTRY)
+    )
     scored = parsed(Scoring, scoring, f"{where}.scoring", problems)
     own = parsed(OwnSeeds, {"seeds": seeds}, where, problems)
     if config is None or scored is None or own is None:

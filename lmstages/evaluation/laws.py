@@ -4,7 +4,7 @@
 
 The tests try them on every model of the ladder, ``lmstages laws`` on a class of one's own. A law that is broken says
 where, why probably, and what to change. ``checks`` verifies some of them again for each fitted model on its text.
-``B`` rows, ``T`` tokens per row, ``V`` vocabulary. Uses a model only as ``LanguageModel``, and of a network its ``logits``.
+``B`` rows, ``T`` tokens per row, ``V`` vocabulary. Uses a model only as ``LanguageModel``, and a network's ``logits``.
 """
 
 import random
@@ -127,7 +127,9 @@ def is_network(subject: Subject) -> bool:
 
 def is_plain_network(subject: Subject) -> bool:
     """A network that needs nothing else fitted before it."""
-    return subject.is_network and type(subject.fresh()).fit is sys.modules["lmstages.models.neural.base"].NeuralModel.fit
+    return (
+        subject.is_network and type(subject.fresh()).fit is sys.modules["lmstages.models.neural.base"].NeuralModel.fit
+    )
 
 
 def is_limited(subject: Subject) -> bool:
@@ -248,7 +250,7 @@ def future(subject: Subject) -> None:
 def context(subject: Subject) -> None:
     """Changes every token before the context of the last one."""
     x, y = subject.rows(6), subject.rows(7)
-    last = x.shape[1] - subject.config.context - 1
+    last = x.shape[1] - (subject.config.context or 0) - 1
     y[:, last:] = x[:, last:]
     cause = f"the class states a context of {subject.config.context}, and reads more"
     remedy = "state the right context, or None for all earlier tokens"
@@ -275,7 +277,8 @@ def repetition(subject: Subject) -> None:
     first, again = model.score(x), model.score(x)
     model.score(subject.rows(22))
     after = model.score(x)
-    is_random = not np.array_equal(first, again) and np.array_equal(*(_scored_with(model, x, 5) for _ in range(2)))
+    one, other = (_scored_with(model, x, 5) for _ in range(2))
+    is_random = not np.array_equal(first, again) and np.array_equal(one, other)
     cause = "randomness such as dropout is still on" if is_random else "a state is kept between calls"
     remedy = "use nn.Dropout, which eval() switches off, or pass training=self.training"
     remedy = remedy if is_random else "begin every call of score and forward from the same state"
@@ -306,7 +309,7 @@ def boundary(subject: Subject) -> None:
 @law("cut", "a row that is cut scores as within the whole, once the token before it completes the context", is_limited)
 def cut(subject: Subject) -> None:
     """The first token of each row becomes ``before`` of the rest."""
-    x, reach = subject.rows(9), subject.config.context
+    x, reach = subject.rows(9), subject.config.context or 0
     scores = subject.model.score(x[:, 1:], before=x[:, 0])[:, max(reach - 1, 0) :]
     cause = "the token before a row is not read as its last earlier token, or positions count from elsewhere"
     whole = subject.model.score(x)[:, max(reach, 1) :]
@@ -427,7 +430,9 @@ def no_global_randomness(subject: Subject) -> None:
         model.next_log_probs(x)
 
     if moved := _moved(run):
-        remedy = "draw from a generator of one's own, np.random.default_rng(seed); in build from torch's, which is seeded"
+        remedy = (
+            "draw from a generator of one's own, np.random.default_rng(seed); in build from torch's, which is seeded"
+        )
         raise Broken(f"fitting or scoring draws{moved}", "whatever else draws from it changes the results", remedy)
 
 
@@ -572,7 +577,8 @@ def subject_of(type_name: str, settings: Sequence[str]) -> Subject:
     """
     if not own_models.is_own(type_name) and type_name not in MODEL_TYPES:
         names = [*MODEL_TYPES, *own_models.installed()]
-        raise UserError(type_name, f"no such model{did_you_mean(type_name, names)}", f"{own_models.FORM}, or one of {', '.join(names)}")
+        allowed = f"{own_models.FORM}, or one of {', '.join(names)}"
+        raise UserError(type_name, f"no such model{did_you_mean(type_name, names)}", allowed)
     record = own_models.load(type_name) if own_models.is_own(type_name) else MODEL_TYPES[type_name]
     keys: dict[str, Any] = {key: value for key, value in SHORT_FIT.items() if key in record.model_fields}
     for setting in settings:

@@ -22,16 +22,25 @@ if TYPE_CHECKING:
     from torch import nn
 
 __all__ = [
-    *("Counting", "Documents", "Field", "Layers", "ModelConfig", "Network", "Positive", "Rate", "Width"),
-    *("field_validator", "model_validator"),
+    "Counting",
+    "Documents",
+    "Field",
+    "Layers",
+    "ModelConfig",
+    "Network",
+    "Positive",
+    "Rate",
+    "Width",
+    "field_validator",
+    "model_validator",
 ]
 
 
 class Network(Neural):
     """A network of one's own, with the keys of training that all networks share.
 
-    ``windowed``: a prediction depends on the last ``context`` inputs and on nothing before; the network is then
-    ``(B, context + T - 1) -> (B, T, V)``, and reads boundaries in front of a document. Else it is ``(B, T) -> (B, T, V)``.
+    ``windowed``: a prediction depends on the last ``context`` inputs and on nothing before. The network is then
+    ``(B, context + T - 1) -> (B, T, V)``, and reads boundaries in front of a document; else ``(B, T) -> (B, T, V)``.
     """
 
     module, model = "lmstages.models.neural.own", "OwnNetwork"
@@ -46,7 +55,7 @@ class Network(Neural):
 
 
 class Counting(Counts):
-    """A model of one's own that is fitted without gradient descent. Its ``context`` is a number of tokens, 0 or more."""
+    """A model of one's own that is fitted without gradient descent; its ``context`` is a number, 0 or more."""
 
     module, model = "lmstages.models.counts.own", "OwnCounts"
     source, formula = "", ""
@@ -62,4 +71,3 @@ class Counting(Counts):
     def parameters(self, arrays: Mapping[str, np.ndarray]) -> int:
         """The number of fitted free numbers: of all arrays, unless a class knows better."""
         return sum(int(array.size) for array in arrays.values())
-

@@ -35,7 +35,9 @@ class OwnCounts:
         """(B, T), (B,) -> (B, T) nats, from the distribution after each token's last ``context``."""
         context, (rows, length) = self._context, tokens.shape
         extended = history(tokens, before, context)
-        windows = np.lib.stride_tricks.sliding_window_view(extended, context + 1, axis=1) if context else tokens[..., None]
+        if not length:
+            return np.empty((rows, 0))
+        windows = np.lib.stride_tricks.sliding_window_view(extended, context + 1, axis=1)
         windows = windows.reshape(rows * length, context + 1)
         step = max(1, NUMBERS // self.vocab_size)
         parts = [self._scores(windows[begin : begin + step]) for begin in range(0, len(windows), step)]
