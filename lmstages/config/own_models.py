@@ -84,7 +84,7 @@ def origin_of(type_name: str, folders: Sequence[Path] = ()) -> Origin:
         raise UserError(shortened(type_name, 200), "names no Python file", FORM)
     path = path if os.path.lexists(path) else os.path.expanduser(path)
     candidates = [Path(path), *(folder / path for folder in folders)]
-    file = next((candidate for candidate in candidates if candidate.is_file()), Path(path))
+    file = next((candidate for candidate in candidates if os.path.isfile(candidate)), Path(path))
     source = Source(file.stem, file, file.parent)
     if not class_name.isidentifier():
         classes = list(_classes_of(own_code.code_from(source)))

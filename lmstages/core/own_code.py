@@ -77,12 +77,12 @@ def _parents(source: Source) -> dict[str, Path]:
 
 
 def _tree(file: Path) -> ast.Module:
+    if not os.path.isfile(file):
+        problem = "is no ordinary file" if os.path.exists(file) else f"no such file{_beside(file)}"
+        raise UserError(file, problem, "", "give the path of a Python file, from the folder where snakemake is started")
     try:
         with open(file, "rb") as stream:
             text = stream.read(MOST_BYTES + 1)
-    except (FileNotFoundError, NotADirectoryError) as error:
-        remedy = "give the path of a Python file, from the folder where snakemake is started"
-        raise UserError(file, f"no such file{_beside(file)}", "", remedy) from error
     except (OSError, ValueError) as error:
         raise UserError(file, f"cannot be read ({getattr(error, 'strerror', None) or error})") from error
     if len(text) > MOST_BYTES:
@@ -127,7 +127,7 @@ def file_beside(source: Source, name: str) -> Path | None:
         return None
     base = source.root.joinpath(*name.split("."))
     candidates = [base.with_suffix(".py"), base / "__init__.py"]
-    return next((path for path in candidates if path.is_file()), None)
+    return next((path for path in candidates if os.path.isfile(path)), None)
 
 
 # ---------------------------------------------------------------- mistakes of such code
