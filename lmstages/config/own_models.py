@@ -324,7 +324,7 @@ def _question(type_name: str, entry: Any, where: str) -> dict[str, Any]:
     keys = {key: value for key, value in given.items() if key not in OF_AN_ENTRY}
     question = {"type": type_name, "keys": keys, "content": code.content}
     made_by = [question, package_hash(), sys.version, versions("pydantic", "torch")]
-    key = hashlib.sha256(json.dumps(made_by, sort_keys=True, default=str).encode()).hexdigest()
+    key = hashlib.sha256(json.dumps(made_by, default=str).encode()).hexdigest()
     return {**question, "where": where, "key": key, "modules": sorted(code.ours)}
 
 

@@ -6,6 +6,7 @@ An estimate errs on the side of more: a job that asks for too much waits a littl
 killed and resumes. Profiles may overrule every estimate. Knows the ladder's records; no file and no scheduler.
 """
 
+import math
 import os
 from collections.abc import Mapping
 
@@ -120,5 +121,7 @@ def machine_megabytes() -> float:
 
 
 def _widest(config: ModelConfig) -> int:
-    """The length of the longest vector for one token."""
+    """The length of the longest vector for one token; of a model of one's own that of one large matrix."""
+    if isinstance(config, Described):
+        return max(1, math.isqrt(config.weights(0)))
     return max(int(getattr(config, key, None) or 0) for key in ("width", "hidden", "embedding")) or 1

@@ -144,11 +144,15 @@ def is_unlimited(subject: Subject) -> bool:
 
 
 def agree(scores: Any, others: Any, condition: str, cause: str, remedy: str, tolerance: float = NATS) -> None:
-    """Raises Broken, with the first position, where two computations of the same scores (B, T) differ."""
+    """Raises Broken, with the first position, where two computations of the same scores (B, T) differ.
+
+    A ``tolerance`` of 0 wants the same bits.
+    """
     scores, others = np.asarray(scores, dtype=np.float64), np.asarray(others, dtype=np.float64)
     if scores.shape != others.shape:
         raise Broken(f"scores of shape {scores.shape} are {others.shape} {condition}", cause, remedy)
-    different = ~np.isclose(scores, others, rtol=NATS, atol=tolerance, equal_nan=True)
+    relative = NATS if tolerance else 0.0
+    different = ~np.isclose(scores, others, rtol=relative, atol=tolerance, equal_nan=True)
     if different.any():
         position = tuple(int(axis[0]) for axis in np.nonzero(different))
         where = f"row {position[0]}, token {position[1]}" if len(position) == 2 else f"position {position}"

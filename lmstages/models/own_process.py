@@ -19,6 +19,7 @@ from lmstages.config.own_models import OF_AN_ENTRY, Answer
 from lmstages.config.sections import parsed
 from lmstages.core.errors import UserError
 from lmstages.core.own_code import fault_of
+from lmstages.models.base import build
 
 CONSTANTS = ("name", "title", "source", "formula", "module", "model", "family", "protocol", "content")
 VOCABULARIES = (100, 1100)  # sizes for which a network is built, on torch's meta device
@@ -99,22 +100,25 @@ def weights(config: ModelConfig) -> tuple[float, float]:
 
     Raises what building the network raises: so a mistake there is said before any job.
     """
-    if config.model != "OwnNetwork":
+    if not isinstance(config, Neural):
         return 0.0, 0.0
     small, large = (count(config, size) for size in VOCABULARIES)
     each = (large - small) / (VOCABULARIES[1] - VOCABULARIES[0])
     return small - each * VOCABULARIES[0], each
 
 
-def count(config: Any, vocab_size: int) -> int:
+def count(config: ModelConfig, vocab_size: int) -> int:
     """The trainable numbers of a network, which is built without values where its code allows that."""
     import torch
 
+    model: Any = build(config, vocab_size)
+    if not hasattr(model, "build"):
+        return 0
     try:
         with torch.device("meta"):
-            network = config.build(vocab_size)
+            network = model.build()
     except Exception:  # code that needs values; if it fails with values too, that is the user's to know
-        network = config.build(vocab_size)
+        network = model.build()
     if not isinstance(network, torch.nn.Module):
         raise UserError(config.name, f"build returns {type(network).__name__}", "a torch.nn.Module")
     return sum(weight.numel() for weight in network.parameters())
