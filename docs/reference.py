@@ -151,7 +151,7 @@ SECTIONS: dict[str, tuple[type[Record], str]] = {
     "sampling": (Sampling, "`sampling: {...}`, once a run."),
     "published": (Published, "A list, `published: [{...}, ...]`; a figure with all its keys, or a `claim`."),
 }
-TYPE = (
+TYPE = "The model, where the entry's name is another; or a [class of your own](tutorials/own-model.md)."
     "The model, where the entry's name is another; a [class of your own](tutorials/own-model.md), or its entry point."
 )
 SETTINGS = (
