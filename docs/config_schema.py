@@ -119,7 +119,8 @@ def _meaning(record_type: type[Record], key: str) -> str:
 def typed() -> Schema:
     """An entry with ``type:``, whatever its name."""
     types = [{"if": {"properties": {"type": {"const": name}}}, "then": ref(f"model-{name}")} for name in MODEL_TYPES]
-    one_of = {"type": or_sweep({"enum": list(MODEL_TYPES)})}
+    own = {"type": "string", "description": "A class of your own, my_models.py:GatedCNN, or an installed model."}
+    one_of = {"type": or_sweep({"anyOf": [{"enum": list(MODEL_TYPES)}, own]})}
     return {"type": "object", "required": ["type"], "properties": one_of, "allOf": types}
 
 

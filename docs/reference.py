@@ -151,6 +151,9 @@ SECTIONS: dict[str, tuple[type[Record], str]] = {
     "sampling": (Sampling, "`sampling: {...}`, once a run."),
     "published": (Published, "A list, `published: [{...}, ...]`; a figure with all its keys, or a `claim`."),
 }
+TYPE = "The model, where the entry's name is another; or a [class of your own](tutorials/own-model.md)."
+    "The model, where the entry's name is another; a [class of your own](tutorials/own-model.md), or its entry point."
+)
 SETTINGS = (
     ("run=NAME", "the config `runs/NAME.yaml` in place of `config.yaml`"),
     ("text=PATH", "the models of the config on a text of your own (file, folder, pattern, list) and on nothing else"),
@@ -182,7 +185,7 @@ def config() -> str:
         "An entry, `models: {NAME: {...}}`. Besides the hyperparameters, which [Models](models.md) lists, it has",
         key_table(
             [
-                Key("type", "a model of the ladder", "", "The model, where the entry's name is another."),
+                Key("type", "a model of the ladder, or FILE.py:CLASS", "", TYPE),
                 *keys(OwnSeeds),
                 SCORING,
             ]

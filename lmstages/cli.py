@@ -139,6 +139,32 @@ def models(args: argparse.Namespace) -> None:
     show("\n\n".join(map(descriptions.described, args.names)) or descriptions.all_models())
 
 
+def _laws_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("type", help="a model's type: FILE.py:CLASS, an installed model, or one of the ladder")
+    settings = "a hyperparameter other than its default, such as width=16"
+    parser.add_argument("--set", nargs="*", default=[], metavar="KEY=VALUE", help=settings)
+
+
+@command(options=_laws_options, for_people=True, is_stage=False, example="my_models.py:GatedCNN --set width=16")
+def laws(args: argparse.Namespace) -> None:
+    """Try every law of a model on a class of your own.
+
+    Says of each law that is broken where, why probably, and what to change.
+    """
+    from lmstages.core.errors import UserError
+    from lmstages.core.terminal import show
+    from lmstages.evaluation.laws import LAWS, subject_of, verdicts
+    from lmstages.report.laws import lines
+
+    logging.getLogger("lmstages").setLevel(logging.WARNING)  # no line of progress for each of many short fits
+    broken = 0
+    for verdict in verdicts(subject_of(args.type, args.set)):
+        show(lines(verdict))
+        broken += verdict.broken is not None
+    if broken:
+        raise UserError(args.type, f"breaks {broken} of {len(LAWS)} laws", "", "change what is said above")
+
+
 def _table_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("results", type=Path, help="a run's folder, such as results/default")
     parser.add_argument("--log", type=Path, help="a file that gets the same lines as the terminal")

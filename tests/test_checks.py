@@ -3,12 +3,13 @@
 import numpy as np
 import pytest
 from test_cli import call, prepared
-from test_laws import NAMES, V, drawn, fitted
+from test_laws import NAMES, fitted
 
 from lmstages.core import artifacts
 from lmstages.core.documents import Documents
 from lmstages.core.errors import UserError
 from lmstages.evaluation import checks, scoring
+from lmstages.evaluation.laws import V, drawn
 
 EXPERIMENT = "names/char/model/seed0 on test"
 TEXTS = {

@@ -4,10 +4,11 @@ import numpy as np
 import pytest
 import torch
 from test_checks import EXPERIMENT, Broken
-from test_laws import V, drawn, fitted
+from test_laws import fitted
 
 from lmstages.core.documents import Documents
 from lmstages.evaluation import checks, scoring
+from lmstages.evaluation.laws import V, drawn
 from lmstages.models.neural import attention
 
 LONG = Documents.of([[*row, 0] for row in drawn(31, 25, 40)])

@@ -175,6 +175,7 @@ BY_PEOPLE = (
     DIFF,
     Command("check", ("runs/quick.yaml",)),
     Command("models", ()),
+    Command("laws", ("bigram",)),
     Command("table", ("results/quick",)),
     Command("explain", ("results/quick/coined/char/mlp/seed0",)),
     Command("verify", ("results/quick",)),

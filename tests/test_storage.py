@@ -4,13 +4,14 @@ import io
 
 import numpy as np
 import pytest
-from test_laws import NAMES, V, drawn, fitted
+from test_laws import NAMES, fitted
 
 from lmstages.core import artifacts
 from lmstages.core.errors import UserError
 from lmstages.corpora import splits
 from lmstages.corpora.splits import SplitText
 from lmstages.evaluation import score_files
+from lmstages.evaluation.laws import V, drawn
 from lmstages.models import storage as model_storage
 from lmstages.tokenizers import BPETokenizer, ByteTokenizer, learn, streams
 

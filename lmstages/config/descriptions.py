@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from lmstages.config import own_models
 from lmstages.config.hyperparameters.base import ModelConfig
 from lmstages.config.hyperparameters.neural import Neural
 from lmstages.config.ladder import LADDER, MODEL_TYPES
@@ -88,7 +89,18 @@ def all_models() -> str:
         end = "" if _category(config) == "static" else f" [{_category(config)}]"
         adds = textwrap.shorten(_first_clause(config), WIDTH - len(begin) - len(end), placeholder="...")
         lines.append(begin + adds + end)
-    return "\n".join(["the ladder, an ordered list of models; the keys of one: lmstages models NAME", *lines])
+    heading = "the ladder, an ordered list of models; the keys of one: lmstages models NAME"
+    return "\n".join([heading, *lines, *_installed()])
+
+
+def _installed() -> Iterator[str]:
+    """Models of installed packages; one that shares its name with one of the ladder cannot be reached by it."""
+    for number, (name, points) in enumerate(own_models.installed().items()):
+        if not number:
+            yield "\ninstalled models of other packages"
+        for package, value in points:
+            hidden = " [hidden: the ladder has a model of this name]" if name in MODEL_TYPES else ""
+            yield f"{name}  {value} of {package}{hidden}"
 
 
 def described(name: str) -> str:
@@ -96,16 +108,17 @@ def described(name: str) -> str:
 
     Raises UserError, with the nearest name and all of them, for a model that is none of the ladder.
     """
-    if name not in MODEL_TYPES:
+    is_own = own_models.is_own(name)
+    if not is_own and name not in MODEL_TYPES:
         problem = f"{name!r} is no model of the ladder{did_you_mean(name, MODEL_TYPES)}"
         raise UserError("models", problem, f"allowed: {', '.join(MODEL_TYPES)}")
-    config = MODEL_TYPES[name]
-    after = f"after {config.after}" if config.after else "the first of the ladder"
+    config = own_models.load(name) if is_own else MODEL_TYPES[name]
+    after = f"after {config.after}" if getattr(config, "after", None) else "the first of the ladder"
+    after = "a model of one's own" if is_own else after
     head = f"{name}: {config.title}, {_category(config)}, {after}"
     paragraphs = [_wrapped(" ".join(part.split())) for part in _plain(config.__doc__).split("\n\n")]
-    return "\n".join(
-        [head, "", *paragraphs, _wrapped(f"Source: {config.source}"), "", *_entries(config), "", _wrapped(OF_EVERY)]
-    )
+    source = [_wrapped(f"Source: {config.source}")] if config.source else []
+    return "\n".join([head, "", *paragraphs, *source, "", *_entries(config), "", _wrapped(OF_EVERY)])
 
 
 def _entries(config: type[ModelConfig]) -> list[str]:

@@ -12,6 +12,7 @@ from typing import Any
 
 from lmstages.config.hyperparameters.base import ModelConfig
 from lmstages.config.ladder import LADDER
+from lmstages.config.own_models import Described, hyperparameters_of
 from lmstages.config.run import Experiments
 from lmstages.config.sections import MEASURED, USES_OF_A_CORPUS, Mixture, chosen, to_json, to_section
 from lmstages.config.sweeps import listed
@@ -142,11 +143,23 @@ class Run(Experiments):
 
     def facts(self) -> dict[str, Facts]:
         """What the report says about each model of the run: its type, rank, title, family, category and source."""
-        facts = {name: _model_facts(record.config) for name, record in self.models.items()}
+        facts = {name: _model_facts(record.config, self._rank(name)) for name, record in self.models.items()}
         facts |= {name: facts[name] | {"of": self.base_of(name)} for name in self.derived()}
         facts |= {name: _mixture_facts(self, name) for name in self.mixtures}
         facts |= {name: _pretrained_facts(self, name) for name in self.pretrained}
         return facts | {name: _reported_facts(self, name) for name in self.scores}
+
+    def own(self) -> list[str]:
+        """Models of one's own, which are none of the ladder."""
+        return [name for name, record in self.models.items() if isinstance(record.config, Described)]
+
+    def first_rank(self) -> int:
+        """The rank after those of all models: of the ladder, then of one's own in the order of the config."""
+        return len(LADDER) + len(self.own())
+
+    def _rank(self, model: str) -> int:
+        config = self.models[model].config
+        return len(LADDER) + self.own().index(model) if model in self.own() else LADDER.index(type(config))
 
     def _scoring(self, model: str) -> Facts:
         record = self.models[model]
@@ -162,12 +175,12 @@ class Run(Experiments):
 
 def model_section(config: ModelConfig) -> Facts:
     """The type of a model, its hyperparameters, and what its record derives from them."""
-    hyperparameters = config.model_dump(mode="json")
+    hyperparameters = hyperparameters_of(config)
     return {"type": config.name, "hyperparameters": hyperparameters, "properties": config.properties()}
 
 
-def _model_facts(config: ModelConfig) -> Facts:
-    facts = {"type": config.name, "rank": LADDER.index(type(config)), "title": config.title, "family": config.family}
+def _model_facts(config: ModelConfig, rank: int) -> Facts:
+    facts = {"type": config.name, "rank": rank, "title": config.title, "family": config.family}
     return {**facts, "category": config.category, "adds": _docstring(type(config)), "source": config.source}
 
 
@@ -176,7 +189,7 @@ def _mixture_facts(run: Run, name: str) -> Facts:
     configs = [run.models[model].config for model in run.mixtures[name].of]
     return {
         "type": "mixture",
-        "rank": len(LADDER) + _position(name, run.mixtures),
+        "rank": run.first_rank() + _position(name, run.mixtures),
         "title": "Mixture",
         "family": "mixture",
         "category": max((config.category for config in configs), key=MIXED_CATEGORIES.index),
@@ -191,7 +204,7 @@ def _pretrained_facts(run: Run, name: str) -> Facts:
     local = Path(record.path or record.gguf or "").name
     return {
         "type": "pretrained",
-        "rank": len(LADDER) + len(run.mixtures) + _position(name, run.pretrained),
+        "rank": run.first_rank() + len(run.mixtures) + _position(name, run.pretrained),
         "title": "Pretrained",
         "family": "pretrained",
         "category": "pretrained",
@@ -203,7 +216,7 @@ def _pretrained_facts(run: Run, name: str) -> Facts:
 
 def _reported_facts(run: Run, name: str) -> Facts:
     """Scores made elsewhere rank above all else, in the order of the config."""
-    record, before = run.scores[name], len(LADDER) + len(run.mixtures) + len(run.pretrained)
+    record, before = run.scores[name], run.first_rank() + len(run.mixtures) + len(run.pretrained)
     return {
         "type": "reported",
         "rank": before + _position(name, run.scores),

@@ -9,13 +9,16 @@ import os
 import re
 import unicodedata
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+from lmstages.config import own_models
 from lmstages.config.hyperparameters.base import ModelConfig
 from lmstages.config.jobs import MIXED_CATEGORIES, Run
 from lmstages.config.ladder import MODEL_TYPES
 from lmstages.config.overrides import OF_A_TEXT, merge, override
+from lmstages.config.own_models import OF_AN_ENTRY
 from lmstages.config.references import missing_bases, not_a_file, own_seeds, with_bases, wrong_checkpoints, wrong_scores
 from lmstages.config.resources import LARGEST_GIGABYTES, drawn_gigabytes, too_large
 from lmstages.config.sections import (
@@ -132,7 +135,7 @@ def _parse_run(name: str, raw: dict[str, Any], problems: list[str]) -> Run | Non
     sections: dict[str, Any] = {
         "corpora": _section(raw, "corpora", _parse_corpus, problems),
         "tokenizers": _section(raw, "tokenizers", _record(Tokenizer), problems),
-        "models": _section(raw, "models", _parse_model, problems),
+        "models": _section(raw, "models", _model_parser(raw.get("models"), problems), problems),
     }
     sections["models"] = with_bases(sections["models"], problems)
     sections["pretrained"] = _optional_section(raw, "pretrained", _record(Pretrained), problems)
@@ -223,7 +226,15 @@ def _cut_beside_files(files: Mapping[str, Any], split: Mapping[str, Any]) -> Ite
 RENAMED = {"rung": "type", "learns": "online"}  # keys of a model in version 0.1, and their names since 0.2
 
 
-def _parse_model(entry: Any, where: str, problems: list[str]) -> Model | None:
+def _model_parser(entries: Any, problems: list[str]) -> Callable[..., Model | None]:
+    """A function that parses an entry under ``models:``; those of one's own are described first, all at once."""
+    described = own_models.described(entries, problems) if isinstance(entries, dict) else {}
+    return partial(_parse_model, described=described)
+
+
+def _parse_model(
+    entry: Any, where: str, problems: list[str], described: Mapping[str, own_models.Described | None]
+) -> Model | None:
     name = where.rpartition(".")[2]
     if entry is not None and not isinstance(entry, dict):
         problem = f"{shortened(entry, LONGEST_SHOWN)} is not a mapping"
@@ -231,12 +242,14 @@ def _parse_model(entry: Any, where: str, problems: list[str]) -> Model | None:
         return None
     keys = _with_new_names(entry or {}, where, problems)
     type_name, scoring, seeds = keys.pop("type", name), keys.pop("scoring", {}), keys.pop("seeds", None)
-    if not isinstance(type_name, str) or type_name not in MODEL_TYPES:
+    if name not in described and (not isinstance(type_name, str) or type_name not in MODEL_TYPES):
         hint = did_you_mean(str(type_name), MODEL_TYPES)
         problem = f"unknown model {shortened(type_name, LONGEST_SHOWN)}"
         problems.append(f"{where}: {problem}; allowed: {', '.join(MODEL_TYPES)}{hint}")
         return None
-    config = parsed(MODEL_TYPES[type_name], keys, where, problems, other_keys=("type", "scoring", "seeds"))
+    config = (
+        described[name] if name in described else parsed(MODEL_TYPES[type_name], keys, where, problems, OF_AN_ENTRY)
+    )
     scored = parsed(Scoring, scoring, f"{where}.scoring", problems)
     own = parsed(OwnSeeds, {"seeds": seeds}, where, problems)
     if config is None or scored is None or own is None:

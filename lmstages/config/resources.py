@@ -6,11 +6,13 @@ An estimate errs on the side of more: a job that asks for too much waits a littl
 killed and resumes. Profiles may overrule every estimate. Knows the ladder's records; no file and no scheduler.
 """
 
+import math
 import os
 from collections.abc import Mapping
 
 from lmstages.config.hyperparameters.base import ModelConfig
 from lmstages.config.hyperparameters.neural import Autograd, Neural
+from lmstages.config.own_models import Described
 
 GPU_FLOPS = 1e15  # at least so many for a GPU: 14 hours of one core
 PARALLEL_FLOPS = 3e13  # at least so many for CORES cores: half an hour of one
@@ -28,6 +30,8 @@ GATES = {"rnn": 1, "gru": 3, "lstm": 4}
 
 def matrix_parameters(config: ModelConfig, vocab_size: int) -> int:
     """About how many weights one prediction multiplies."""
+    if isinstance(config, Described):
+        return config.weights(vocab_size)
     width = getattr(config, "width", None)
     if hasattr(config, "heads") and width:
         return 12 * int(getattr(config, "layers", 1)) * width**2 + vocab_size * width
@@ -117,5 +121,7 @@ def machine_megabytes() -> float:
 
 
 def _widest(config: ModelConfig) -> int:
-    """The length of the longest vector for one token."""
+    """The length of the longest vector for one token; of a model of one's own that of one large matrix."""
+    if isinstance(config, Described):
+        return max(1, math.isqrt(config.weights(0)))
     return max(int(getattr(config, key, None) or 0) for key in ("width", "hidden", "embedding")) or 1

@@ -20,6 +20,7 @@ from pydantic import (
     model_validator,
 )
 
+from lmstages.config import own_models
 from lmstages.config.hyperparameters import base
 from lmstages.config.hyperparameters.base import ModelConfig, Seed, Width
 from lmstages.config.ladder import MODEL_TYPES
@@ -529,13 +530,23 @@ def config_of(section: Mapping[str, Any]) -> ModelConfig:
     Raises a UserError where a person pasted something else, or where this code derives other properties than the code
     that wrote the section. A section written by hand may leave the properties out.
     """
-    if (name := section["type"]) not in MODEL_TYPES:
-        hint = did_you_mean(str(name), MODEL_TYPES)
-        raise UserError("--section", f"unknown model {name!r}{hint}", ", ".join(MODEL_TYPES))
-    config: ModelConfig = from_section(MODEL_TYPES[name], section["hyperparameters"])
+    config: ModelConfig = from_section(_record_of(section["type"], section), section["hyperparameters"])
     if "properties" in section:
         _compare_properties(config, section["properties"])
     return config
+
+
+def _record_of(name: Any, section: Mapping[str, Any]) -> type[ModelConfig]:
+    """The record of a type; a UserError for an unknown one, and for one of one's own whose file has changed."""
+    if own_models.is_own(name):
+        record = own_models.load(name)
+        if section.get("properties", {}).get("content", record.content) != record.content:
+            raise UserError(name, "changed since the run began", "", "start snakemake again, which fits it anew")
+        return record
+    if name not in MODEL_TYPES:
+        hint = did_you_mean(str(name), MODEL_TYPES)
+        raise UserError("--section", f"unknown model {name!r}{hint}", ", ".join(MODEL_TYPES))
+    return MODEL_TYPES[name]
 
 
 def _compare_properties(record: base.Record, stated: Mapping[str, Any]) -> None:

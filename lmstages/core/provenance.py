@@ -60,15 +60,15 @@ def _commands(path: Path) -> dict[str, tuple[bytes, frozenset[str]]]:
     functions = [node for node in ast.parse(path.read_bytes()).body if isinstance(node, ast.FunctionDef)]
     for function in functions:
         function.decorator_list = []  # a command's options, which reach its function as arguments
-    return {function.name: (_hash_of(function), _imports(function)) for function in functions}
+    return {function.name: (hash_of_tree(function), package_imports(function)) for function in functions}
 
 
 @cache
 def _imports_of(path: Path) -> frozenset[str]:
-    return _imports(ast.parse(path.read_bytes()))
+    return package_imports(ast.parse(path.read_bytes()))
 
 
-def _imports(tree: ast.AST) -> frozenset[str]:
+def package_imports(tree: ast.AST) -> frozenset[str]:
     """The lmstages modules that any import statement below ``tree`` names."""
     modules: set[str] = set()
     for node in ast.walk(tree):
@@ -84,19 +84,24 @@ def _imports(tree: ast.AST) -> frozenset[str]:
 def _code_of(path: Path) -> bytes:
     """Hash of a module's code and, where it reads package data, of the data beside it: a report's page, a grammar."""
     source = path.read_bytes()
-    code = _hash_of(ast.parse(source))
+    code = hash_of_tree(ast.parse(source))
     if b"\nfrom importlib import resources\n" not in source:
         return code
     data = sorted(file for file in path.parent.iterdir() if file.suffix in DATA)
     return code + b"".join(hashlib.sha256(file.read_bytes()).digest() for file in data)
 
 
-def _hash_of(tree: ast.AST) -> bytes:
+def hash_of_tree(tree: ast.AST) -> bytes:
     """Hash of a syntax tree without the docstrings of its module, classes and functions; they are removed from it."""
     for node in ast.walk(tree):
         if isinstance(node, DOCUMENTED) and ast.get_docstring(node, clean=False) is not None:
             del node.body[0]
     return hashlib.sha256(ast.dump(tree).encode("utf-8", "surrogatepass")).digest()
+
+
+def is_module(name: str) -> bool:
+    """Whether a dotted name is that of a module of this package."""
+    return name.split(".")[0] == PACKAGE.name and _candidate(name) is not None
 
 
 def _path(module: str) -> Path:

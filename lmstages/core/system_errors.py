@@ -11,6 +11,7 @@ import shutil
 from pathlib import Path
 
 from lmstages.core.errors import UserError
+from lmstages.core.own_code import fault_of
 
 DISK_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 NOT_PERMITTED = {errno.EACCES, errno.EPERM, errno.EROFS, errno.EISDIR, errno.ENAMETOOLONG, errno.ELOOP}
@@ -64,7 +65,8 @@ def in_one_line(where: str, error: Exception) -> Exception:
     """The UserError for what the system or the machine refuses; any other error as it is."""
     if isinstance(error, UserError):
         return error
-    return out_of_memory(where, error) or (refused(where, error) if isinstance(error, OSError) else error)
+    explained = out_of_memory(where, error) or fault_of(error)
+    return explained or (refused(where, error) if isinstance(error, OSError) else error)
 
 
 def reason(error: OSError) -> str:

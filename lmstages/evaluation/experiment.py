@@ -12,7 +12,7 @@ import numpy as np
 
 from lmstages.core import artifacts
 from lmstages.core.documents import Documents
-from lmstages.core.errors import FitError, UserError
+from lmstages.core.errors import UserError
 from lmstages.core.progress import LOGGER
 from lmstages.corpora import splits
 from lmstages.evaluation import checks, sampling, score_files, scoring
@@ -20,7 +20,7 @@ from lmstages.evaluation.facts import Fit
 from lmstages.evaluation.passages import shown_passage
 from lmstages.models import storage as model_storage
 from lmstages.models.base import LanguageModel
-from lmstages.models.fitting import must_be_longer
+from lmstages.models.fitting import failure_of, must_be_longer
 from lmstages.tokenizers import TextTokenizer, streams
 
 Section = Mapping[str, Any]
@@ -41,9 +41,11 @@ def evaluate(
     fitted, tokenizer = load_fitted(model, tokens, device)
     try:
         evaluate_model(fitted, tokenizer, (tokens, text, out), section, made, "/".join(model.parts[-5:-1]))
-    except FitError as error:
-        LOGGER.error("lmstages: error: %s", error)
-        save_failure(out, f"failed: {error}", made)
+    except Exception as error:
+        if (failure := failure_of(error)) is None:
+            raise
+        LOGGER.error("lmstages: error: %s", failure)
+        save_failure(out, f"failed: {failure}", made)
 
 
 def save_failure(out: Path, status: str, made: artifacts.Made) -> None:

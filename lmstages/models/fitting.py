@@ -8,12 +8,15 @@ from collections.abc import Mapping
 from typing import Any
 
 from lmstages.config.hyperparameters.base import ModelConfig
+from lmstages.config.own_models import code_of
 from lmstages.config.sections import config_of
 from lmstages.core.documents import Curve, Documents
-from lmstages.core.errors import FitError
+from lmstages.core.errors import FitError, UserError
+from lmstages.core.own_code import fault_of
 from lmstages.core.progress import LOGGER
-from lmstages.core.provenance import code_hash, versions
+from lmstages.core.provenance import versions
 from lmstages.core.runtime import Runtime
+from lmstages.core.system_errors import out_of_memory
 from lmstages.models.base import LanguageModel, build
 from lmstages.training import flops
 
@@ -40,7 +43,7 @@ def identity(made: Mapping[str, Any], vocab_size: int, seed: int, threads: int) 
 
     Computes the hash of the code where ``made`` has none.
     """
-    code = made["code"] or code_hash("fit", config_of(made["section"]).module)
+    code = made["code"] or code_of("fit", [config_of(made["section"])])
     environment = {"python": sys.version.split()[0], **versions("numpy", "torch")}
     numbers = {"vocab_size": vocab_size, "seed": seed, "threads": threads}
     rest = {key: value for key, value in made.items() if key not in PLACES}
@@ -58,10 +61,19 @@ def outcome(
     """The model fitted on (train, valid), and the facts of its fit; None and the reason where fitting fails."""
     try:
         model, curve = fitted(section, vocab_size, *documents, seed, runtime)
-    except FitError as error:
-        LOGGER.error("lmstages: error: %s", error)
-        return None, {"status": f"failed: {error}"}
+    except Exception as error:
+        if (failure := failure_of(error)) is None:
+            raise
+        LOGGER.error("lmstages: error: %s", failure)
+        return None, {"status": f"failed: {failure}"}
     return model, {**describe(model, curve, documents[0], threads, runtime), "fit_seconds": runtime.seconds()}
+
+
+def failure_of(error: Exception) -> FitError | None:
+    """Why a model has no row: it cannot be fitted, or its own file has a mistake; None for all else."""
+    if isinstance(error, FitError):
+        return error
+    return None if isinstance(error, UserError) or out_of_memory("", error) else fault_of(error)
 
 
 def must_be_longer(config: ModelConfig, split: str, tokens: int) -> None:

@@ -10,6 +10,8 @@ from typing import Any
 
 import numpy as np
 
+from lmstages.config import own_models
+from lmstages.config.hyperparameters.base import ModelConfig
 from lmstages.config.ladder import MODEL_TYPES
 from lmstages.core import artifacts
 from lmstages.core.artifacts import Made
@@ -21,6 +23,8 @@ from lmstages.models.base import LanguageModel, build
 def save_model(path: Path, model: LanguageModel, made: Made) -> None:
     """Write type, hyperparameters, vocabulary size and arrays to one safetensors file."""
     config = {"type": model.config.name, "hyperparameters": model.config.model_dump(mode="json")}
+    if content := getattr(model.config, "content", None):  # of a model of one's own
+        config["content"] = content
     metadata = {"type": json.dumps(config, sort_keys=True), "vocab_size": str(model.vocab_size)}
     artifacts.save_arrays(path, model.arrays(), metadata, made)
 
@@ -40,8 +44,10 @@ def load_model(path: Path, device: str = "cpu") -> LanguageModel:
     arrays, metadata = artifacts.load_arrays(path)
     try:
         record = json.loads(metadata["type"])
-        config = MODEL_TYPES[record["type"]].model_validate(record["hyperparameters"])
+        config = _record_of(record, path).model_validate(record["hyperparameters"])
         vocab_size = int(metadata["vocab_size"])
+    except UserError:
+        raise
     except (KeyError, TypeError, ValueError, RecursionError) as error:  # pydantic's is a ValueError
         raise UserError(path, "no model that this version knows", "", "run snakemake to fit it again") from error
     model = build(config, vocab_size, Runtime(device))
@@ -52,6 +58,26 @@ def load_model(path: Path, device: str = "cpu") -> LanguageModel:
         problem = f"its arrays are not those of its hyperparameters ({' '.join(str(error).split())[:120]})"
         raise UserError(path, problem, "", "run snakemake to fit it again") from error
     return model
+
+
+def _record_of(saved: Mapping[str, Any], path: Path) -> type[ModelConfig]:
+    """The record of a saved model; of one of one's own from its file, which must be the one that was fitted.
+
+    A relative path is looked for in the working directory, then where ``results/`` lies. Raises UserError where the
+    file is gone or another.
+    """
+    if "content" not in saved:
+        return MODEL_TYPES[saved["type"]]
+    above = path.absolute().parents
+    try:
+        record = own_models.load(saved["type"], above[6:7])
+    except (UserError, KeyError) as error:
+        problem = f"was fitted by {saved['type']}, which cannot be loaded"
+        raise UserError(path, problem, str(error), "put the file back, or start where it lies") from error
+    if record.content != saved["content"]:
+        problem = f"was fitted by {saved['type']} with other code than it has now"
+        raise UserError(path, problem, "", "run snakemake to fit it again, or take the change back")
+    return record
 
 
 def _must_be_as_stored(model: LanguageModel, arrays: Mapping[str, np.ndarray]) -> None:

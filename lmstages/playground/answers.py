@@ -16,6 +16,7 @@ from pydantic import Field
 from lmstages.analyses.inspection import spelled
 from lmstages.config.hyperparameters.base import Record
 from lmstages.config.ladder import MODEL_TYPES
+from lmstages.config.own_models import is_own
 from lmstages.core import artifacts
 from lmstages.core.errors import UserError, did_you_mean
 from lmstages.core.visible import visible
@@ -85,7 +86,7 @@ class Playground:
 
     def models(self) -> list[dict[str, Any]]:
         """Every model as the page lists it ``{id, text, title, type, adds}``, in the order of the ladder."""
-        order = list(MODEL_TYPES)
+        order = [*MODEL_TYPES, *(row["type"] for row in self.experiments.values() if row["type"] not in MODEL_TYPES)]
         rows = [{"id": name, **description} for name, description in self.experiments.items()]
         return sorted(rows, key=lambda row: (row["text"], order.index(row["type"]), row["id"]))
 
@@ -111,7 +112,8 @@ def _experiments(folder: Path) -> dict[str, dict[str, Any]]:
         except UserError as error:
             logging.getLogger("lmstages").warning("left out: %s", error)
             continue
-        if fit["status"] == "ok" and fit.get("type", "") in MODEL_TYPES:
+        model_type = fit.get("type", "")
+        if fit["status"] == "ok" and (model_type in MODEL_TYPES or is_own(model_type)):
             experiments["/".join(path.parent.parts[-4:])] = _description(path.parent, fit["type"])
     return experiments
 
@@ -119,7 +121,11 @@ def _experiments(folder: Path) -> dict[str, dict[str, Any]]:
 def _description(experiment: Path, model_type: str) -> dict[str, str]:
     """What the page shows of a model before it answers: its text, its title, and what it adds to the ladder."""
     corpus, tokenizer, model, seed = experiment.parts[-4:]
-    config = MODEL_TYPES[model_type]
+    config = MODEL_TYPES.get(model_type)
+    if config is None:
+        title = f"{model_type.rpartition(':')[2]} ({model}){'' if seed == 'seed0' else f', {seed}'}"
+        description = {"text": f"{corpus}, tokens: {tokenizer}", "title": title, "type": model_type}
+        return {**description, "adds": f"A model of one's own, {model_type}"}
     title = config.title if model == config.name else f"{config.title} ({model})"
     title += "" if seed == "seed0" else f", {seed}"
     adds = " ".join((config.__doc__ or "").split()).partition(". ")[0].rstrip(".")

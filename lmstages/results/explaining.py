@@ -11,9 +11,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from lmstages.config import own_models
 from lmstages.config.ladder import MODEL_TYPES
 from lmstages.config.run_folders import recorded as recorded_run
-from lmstages.core import artifacts
+from lmstages.core import artifacts, own_code
 from lmstages.core.artifacts import input_path
 from lmstages.core.errors import UserError, did_you_mean
 from lmstages.core.provenance import code_hash
@@ -113,11 +114,24 @@ def _state(path: Path) -> str:
 
 
 def _code(made: Mapping[str, Any], fit: Mapping[str, Any]) -> str:
+    if own_models.is_own(fit.get("type", "")):
+        return _own_code(made, fit)
     config = MODEL_TYPES.get(fit.get("type", ""))
     now = code_hash("fit", config.module) if config and made["command"] == "fit" else None
     recorded = made["code"] or "(called by hand, no hash kept)"
     state = "the same now" if now == made["code"] else f"now {now}" if now else "not compared"
     return f"lmstages {made['lmstages']}, {made['command']}: {recorded}, {state}"
+
+
+def _own_code(made: Mapping[str, Any], fit: Mapping[str, Any]) -> str:
+    """Of a model of one's own: whether its file is still the one that was fitted."""
+    recorded = fit["properties"].get("content", "")
+    try:
+        content = own_code.code_from(own_models.origin_of(fit["type"]).source).content
+        state = "the same now" if content == recorded else f"CHANGED since, now {content[:12]}"
+    except UserError as error:
+        state = f"not compared, {error}"
+    return f"lmstages {made['lmstages']}, {made['command']}: {made['code']}; {fit['type']} {recorded[:12]}: {state}"
 
 
 def _figures(experiment: Path, identity: Mapping[str, str]) -> Iterator[str]:

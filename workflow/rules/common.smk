@@ -28,6 +28,7 @@ os.environ["PYTHONPATH"] = os.pathsep.join(dict.fromkeys(filter(None, IMPORT_PAT
 from lmstages import figures
 from lmstages.config import resources
 from lmstages.config.overrides import same, settings_on, stop_if_dropped, typed_settings, with_typed
+from lmstages.config.own_models import code_of, remember_in
 from lmstages.config.reading import read_run, text_run
 from lmstages.config.run_folders import claim, origin, stop_if_taken
 from lmstages.config.sections import NAME, OWN, SPLITS
@@ -161,6 +162,7 @@ def own_config():
     return path
 
 
+remember_in(Path(".snakemake", "lmstages", "own_models.json"))
 RUN, ORIGIN = or_stop(chosen_run)
 ROOT = f"results/{RUN.name}"
 OWN_TEXTS = {}  # {corpus: {name: path}}
@@ -178,7 +180,8 @@ os.environ["LMSTAGES_MIRROR"] = RUN.mirror or ""
 
 def stop_if_changed():
     """A job that starts later reads config and code again: if they changed meanwhile, it must not mix results."""
-    now = hashlib.sha256(f"{RUN.model_dump_json()}{package_hash()}".encode()).hexdigest()
+    own = [RUN.models[name].config.content for name in RUN.own()]
+    now = hashlib.sha256(f"{RUN.model_dump_json()}{package_hash()}{''.join(own)}".encode()).hexdigest()
     if workflow.remote_exec and os.environ.get("LMSTAGES_RUN", now) != now:
         raise WorkflowError("lmstages: error: config or code changed while the run was in progress; start it again")
     if not workflow.remote_exec:
@@ -221,6 +224,10 @@ wildcard_constraints:
 code_hash = cache(code_hash)  # asked for every job, and the same for all of a command and a model's type
 
 
+def hash_of_code(command, *models):
+    return code_of(command, [RUN.models[name].config for name in models], code_hash)
+
+
 def section(job):
     """``section("fit")``: what the job receives of the config, as a function of the wildcards that it depends on."""
     write = getattr(RUN, f"{job}_section")
@@ -230,7 +237,7 @@ def section(job):
 
 def code(command):
     """``code("fit")``: the hash of the code that the command runs for the model of the wildcards."""
-    return lambda wildcards: code_hash(command, RUN.models[wildcards.model].config.module)
+    return lambda wildcards: hash_of_code(command, wildcards.model)
 
 
 def downloads(wildcards):
@@ -402,7 +409,7 @@ def reported(wildcards):
 
 def inspect_code(wildcards):
     models = [name for name, _ in json.loads(RUN.inspect_section(wildcards.corpus))["experiments"]]
-    return code_hash("inspect", *{RUN.models[name].config.module for name in models})
+    return hash_of_code("inspect", *models)
 
 
 def inspected_files(wildcards):

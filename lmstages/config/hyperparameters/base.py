@@ -64,6 +64,7 @@ class Record(BaseModel):
 class ModelConfig(Record):
     """Hyperparameters of one model; ``module`` and ``model`` name the class that fits it; ``source`` cites it.
 
+    ``content`` is the hash of the code of a model of one's own, which models of the ladder do not have.
     ``after`` names the model behind which it stands on the ladder, None for the first. ``formula`` is what the
     documentation prints: equations in LaTeX between two dollar signs on either side, words and $h$ between them.
     """
@@ -76,6 +77,7 @@ class ModelConfig(Record):
     source: ClassVar[str]
     formula: ClassVar[str]
     family: ClassVar[Literal["counts", "neural"]]
+    content: ClassVar[str]
     protocol: ClassVar[Literal["stream", "stride"]] = "stream"  # the default; a config may choose another
 
     @property

@@ -37,6 +37,11 @@ class NeuralModel:
         """A new network with random weights from torch's global generator, which the caller has seeded."""
         raise NotImplementedError
 
+    def rebuild(self) -> nn.Module:
+        """A new network whose weights will be replaced: drawing them moves no global generator."""
+        with torch.random.fork_rng(devices=[]):
+            return self.build()
+
     def fit(self, train: Documents, valid: Documents, seed: int) -> Curve:
         """Train a new network by ``training.loop`` on rows of ``train``; returns the learning curve."""
         with torch.random.fork_rng(devices=[]):
@@ -116,7 +121,7 @@ class NeuralModel:
 
     def restore(self, arrays: Mapping[str, np.ndarray]) -> None:
         """The inverse of ``arrays``."""
-        self.network = self.build()
+        self.network = self.rebuild()
         self.network.load_state_dict({name: torch.from_numpy(array) for name, array in arrays.items()})
         self.network.to(device_of(self.runtime.device)).eval()
 

@@ -49,7 +49,7 @@ class QuantizedModel(DerivedModel, LlamaModel):
     def _rounded_by_gptq(self, weights: Arrays, train: Documents) -> Arrays:
         """The matrices of the layers, rounded with calibration windows of train."""
         assert isinstance(self.config, LlamaQ4), "the record allows gptq for four bits alone"
-        network = self.build()
+        network = self.rebuild()
         network.load_state_dict({name: torch.from_numpy(np.array(array)) for name, array in weights.items()})
         embedding: Any = network.embedding
         dense = unpacked(self._blocks["embedding.weight"], self.format_of("embedding.weight"))
@@ -64,7 +64,7 @@ class QuantizedModel(DerivedModel, LlamaModel):
         """The inverse of ``arrays``."""
         self._blocks = {name: np.array(array) for name, array in arrays.items()}
         dense = {name: unpacked(array, self.format_of(name)) for name, array in self._blocks.items()}
-        self.network = self.build()
+        self.network = self.rebuild()
         self.network.load_state_dict({name: torch.from_numpy(np.array(array)) for name, array in dense.items()})
         self.network.eval()
         if self.config.activations == "q8_0":
