@@ -6,6 +6,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from lmstages.config.hyperparameters.attention import Llama
@@ -23,12 +24,18 @@ def memory_needed(config: Llama, vocab_size: int, size: int) -> int:
     return size + matrix + row
 
 
-def must_fit(experiment: str, needed: int, gigabytes: float | None) -> None:
+def must_fit(experiment: str, needed: int, gigabytes: float | None, device: str = "cpu") -> None:
     """Raises UserError where ``needed`` bytes exceed ``gigabytes`` or, without that limit, the available memory."""
-    free = int(gigabytes * 1e9) if gigabytes is not None else available_memory()
+    available = available_memory if device == "cpu" else available_on_gpu
+    free = int(gigabytes * 1e9) if gigabytes is not None else available()
     if needed > free:
         problem = f"needs {needed / 1e9:.3g} GB of memory, {free / 1e9:.3g} GB are free"
         raise UserError(experiment, problem, "", "take a smaller file or window, or another machine")
+
+
+def available_on_gpu() -> int:
+    """Bytes of the GPU that nothing uses."""
+    return int(torch.cuda.mem_get_info()[0])
 
 
 def available_memory() -> int:
@@ -45,11 +52,11 @@ def available_memory() -> int:
 def seconds_a_row(model: FittedElsewhere) -> float:
     """Measured: one layer on one row, times the number of layers; in another engine the whole row."""
     network: Any = model.network.network  # type: ignore[union-attr]
-    started = time.perf_counter()
+    config, started = model.config, time.perf_counter()
     with torch.inference_mode():
-        if isinstance(network, Engine):
-            network(torch.zeros(1, model.config.window, dtype=torch.int64))
+        if not isinstance(config, Llama) or isinstance(network, Engine):
+            model.score(np.zeros((1, config.window), np.int64))
             return time.perf_counter() - started
-        x = torch.zeros(1, model.config.window, model.config.width)
-        network.blocks[0](x, network.cos_sin[:, : model.config.window])
-    return (time.perf_counter() - started) * model.config.layers
+        x = torch.zeros(1, config.window, config.width)
+        network.blocks[0](x, network.cos_sin[:, : config.window])
+    return (time.perf_counter() - started) * config.layers

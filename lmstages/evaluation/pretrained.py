@@ -20,7 +20,7 @@ from lmstages.corpora.splits import SplitText
 from lmstages.evaluation import score_files, scoring
 from lmstages.evaluation.checkpoints import Loaded, load, must_be_scorable
 from lmstages.evaluation.experiment import evaluate_model
-from lmstages.evaluation.memory import memory_needed, must_fit, seconds_a_row
+from lmstages.evaluation.memory import must_fit, seconds_a_row
 from lmstages.models.external.mapped import FittedElsewhere
 from lmstages.tokenizers import streams
 
@@ -32,14 +32,15 @@ def score_pretrained(
     loaded = load(chosen, mirror)
     config, experiment = loaded.model.config, "/".join(out.parts[-4:])
     stride = chosen.stride or -(-config.window // 2)
-    needed = memory_needed(config, loaded.model.vocab_size, loaded.size)
-    must_fit(experiment, needed, chosen.memory)
+    if loaded.choices["engine"] != "transformers":  # which asks before it reads the weights
+        must_fit(experiment, loaded.memory, chosen.memory)
     protocol = {"protocol": "stride", "window": config.window, "stride": stride, "skip": 0}
+    protocol |= {"bos": BEGINS[loaded.model.bos].format(loaded.model.vocab_size)}
     out.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=out) as folder:
         for split in section["splits"]:
             streams.write_tokens(Path(folder), split, SplitText.open(text, split), loaded.tokenizer, made)
-        _log_estimate(loaded.model, Path(folder), section["splits"], protocol, needed)
+        _log_estimate(loaded.model, Path(folder), section["splits"], protocol, loaded.memory)
         settings = {**section, "scoring": protocol, "sampling": _sampling(section["sampling"], chosen)}
         model: Any = loaded.model
         evaluate_model(model, loaded.tokenizer, (Path(folder), text, out), settings, made, experiment)
@@ -63,13 +64,31 @@ def _facts(loaded: Loaded, section: Mapping[str, Any], threads: int) -> dict[str
     """The content of ``fit.json``; training tokens and FLOPs are unknown."""
     shape = loaded.model.config.model_dump(mode="json", include=set(SHAPE))
     given = {key: value for key, value in section["pretrained"].items() if value is not None}
-    facts = {"status": "ok", "type": "pretrained", "hyperparameters": {**shape, **given}, "fit_seconds": 0.0}
+    hyperparameters = {**shape, **given, **loaded.choices}
+    facts = {"status": "ok", "type": "pretrained", "hyperparameters": hyperparameters, "fit_seconds": 0.0}
     facts |= {"parameters": loaded.model.parameters(), "vocab_size": loaded.model.vocab_size, "tokens_seen": None}
-    facts |= {"flops": None, "curve": [], "device": "cpu", "threads": threads}
-    return {**facts, "environment": {"python": sys.version.split()[0], **versions("numpy", "torch", "gguf")}}
+    facts |= {"flops": None, "curve": [], "device": loaded.device, "threads": threads}
+    packages = ("numpy", "torch", "transformers" if loaded.choices["engine"] == "transformers" else "gguf")
+    return {**facts, "environment": {"python": sys.version.split()[0], **versions(*packages)}}
 
 
-SHAPE = ("layers", "heads", "key_value_heads", "width", "hidden", "window", "rope_base", "norm_epsilon", "tied_output")
+BEGINS = {  # of the protocol's name in a row
+    "each_window": "BOS before each window",
+    "document": "BOS before each document",
+    "none": "no BOS, a document's first token at 1/{:,}",
+}
+SHAPE = (
+    "architecture",
+    "layers",
+    "heads",
+    "key_value_heads",
+    "width",
+    "hidden",
+    "window",
+    "rope_base",
+    "norm_epsilon",
+    "tied_output",
+)
 
 
 def unusable(pretrained: Mapping[str, Pretrained]) -> list[str]:
