@@ -1,8 +1,7 @@
 """Checkpoints that the package transformers computes: rows against its own logits, BOS by hand, refusals."""
 
 import json
-import shutil
-from pathlib import Path
+from functools import cache
 
 import numpy as np
 import pytest
@@ -11,7 +10,6 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
 from lmstages.config.sections import Pretrained
 from lmstages.core.documents import Documents
-from lmstages.core.errors import UserError
 from lmstages.evaluation import checkpoints, scoring
 from lmstages.evaluation.sampling import sample
 
@@ -87,11 +85,15 @@ def made(folder, architecture, tokenizer=byte_level, **keys):
     return folder
 
 
+@cache
+def network(folder):
+    return AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
+
+
 def theirs(folder, rows):
     """transformers' log-probabilities of all tokens after each token of rows, (B, T, V)."""
-    model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
     with torch.inference_mode():
-        return model(torch.tensor(rows)).logits.log_softmax(-1).double().numpy()
+        return network(folder)(torch.tensor(rows)).logits.log_softmax(-1).double().numpy()
 
 
 def tokens_of(folder):
@@ -124,3 +126,93 @@ def test_a_row_is_what_transformers_computes(tmp_path, architecture):
             break
     found = scored(folder, bos="document")
     assert np.abs(found - expected).max() < 1e-4 and np.std(expected) > 0.1
+
+
+# The begin of text, three ways
+
+
+@pytest.fixture(scope="module")
+def gpt2(tmp_path_factory):
+    return made(tmp_path_factory.mktemp("gpt2"), "gpt2")
+
+
+def by_hand(folder, bos, window=16, stride=8):
+    """Each token from the tokens that ``bos`` says, one row of transformers a window."""
+    x, expected = tokens_of(folder), []
+    while len(expected) < len(x):
+        left = 0 if not expected else len(expected) + stride - window
+        row, right = x[left : left + window], min(left + window, len(x))
+        before = {"each_window": [0], "document": [0] if left == 0 else [x[left - 1]]}.get(bos, x[left - 1 : left])
+        log_probs = theirs(folder, [[*before, *row]])[0]
+        scores = [log_probs[len(before) + n - 1, token] for n, token in enumerate(row) if len(before) + n]
+        scores = scores if left or bos != "none" else [-np.log(log_probs.shape[1]), *scores]
+        expected += scores[len(expected) - left : right - left]
+    return np.array(expected)
+
+
+@pytest.mark.parametrize("bos", ["each_window", "document", "none"])
+def test_bos_stands_where_the_config_says(gpt2, bos):
+    found = scored(gpt2, bos=bos)
+    assert np.abs(found - by_hand(gpt2, bos)).max() < 1e-4
+
+
+def test_without_bos_the_first_token_of_each_document_costs_the_logarithm_of_the_vocabulary(gpt2):
+    model = checkpoints.load(Pretrained(path=str(gpt2), bos="none")).model
+    rows, before = np.array([[5, 6, 7], [8, 9, 10]]), np.array([0, 4])
+    scores = model.score(rows, before)
+    assert scores[0, 0] == -np.log(330) and scores[1, 0] != -np.log(330)
+    assert np.allclose(scores[0, 1:], theirs(gpt2, [[5, 6]])[0][[0, 1], [6, 7]], atol=1e-4)
+    assert np.allclose(scores[1], theirs(gpt2, [[4, 8, 9]])[0][[0, 1, 2], [8, 9, 10]], atol=1e-4)
+    assert model.score(rows[:, :1], before * 0).tolist() == [[-np.log(330)]] * 2
+
+
+@pytest.mark.parametrize("bos", ["each_window", "document", "none"])
+def test_a_score_is_what_the_distribution_of_the_next_token_says_also_past_the_window(gpt2, bos):
+    model = checkpoints.load(Pretrained(path=str(gpt2), window=8, bos=bos)).model
+    rows = np.random.default_rng(0).integers(1, 330, (2, 14))
+    scores = model.score(rows)
+    for position in range(14):
+        log_probs = model.next_log_probs(rows[:, :position])
+        assert np.allclose(np.exp(log_probs).sum(-1), 1)
+        assert np.allclose(scores[:, position], log_probs[[0, 1], rows[:, position]], atol=1e-4)
+
+
+@pytest.mark.parametrize(("architecture", "bos"), [("gpt2", None), ("gemma2", "each_window"), ("gpt2", "document")])
+def test_a_gemma_has_bos_before_each_window_unless_the_config_says_otherwise(tmp_path, architecture, bos):
+    folder = made(tmp_path, architecture)
+    loaded = checkpoints.load(Pretrained(path=str(folder)))
+    assert loaded.choices["bos"] == (bos or "document") == loaded.model.bos
+    assert checkpoints.load(Pretrained(path=str(folder), bos="none")).model.bos == "none"
+
+
+def test_a_bos_that_the_tokenizer_puts_there_is_not_counted_twice(tmp_path):
+    """The text is tokenized without special tokens: our first window is the sequence that transformers makes of it."""
+    folder = made(tmp_path, "mistral", byte_fallback)
+    x = AutoTokenizer.from_pretrained(folder)(TEXT)["input_ids"][:17]
+    expected = theirs(folder, [x])[0, :-1][np.arange(16), x[1:]]
+    assert x[0] == 1 and np.abs(scored(folder)[:16] - expected).max() < 1e-4
+
+
+# Samples
+
+
+@pytest.mark.parametrize("architecture", ["gpt2", "gemma2", "mamba", "rwkv"])
+@pytest.mark.parametrize("bos", ["document", "each_window", "none"])
+def test_incremental_decoding_is_recomputing_every_token(tmp_path, architecture, bos):
+    folder = made(tmp_path, architecture)
+    model = checkpoints.load(Pretrained(path=str(folder), window=8, bos=bos)).model
+    drawn, inputs = np.random.default_rng(0).integers(1, 330, (1, 14)), [] if bos == "none" else [0]
+    state = model.decoding_state(drawn[:, :0])
+    for token in drawn[0].tolist():
+        expected = theirs(folder, [inputs])[0, -1] if inputs else np.full(330, -np.log(330))
+        assert np.allclose(state.log_probs()[0], expected, atol=1e-4), inputs
+        state.append(np.array([token]))
+        if len(inputs) == 8:  # a full window moves by its half
+            inputs = [0, *inputs[-3:]] if bos == "each_window" else inputs[-4:]
+        inputs.append(token)
+
+
+def test_samples_are_drawn_past_the_window(gpt2):
+    model = checkpoints.load(Pretrained(path=str(gpt2), window=8)).model
+    first, again = (sample(model, 2, 20, seed=0, stop_at_boundary=False) for _ in range(2))
+    assert [row.tolist() for row in first] == [row.tolist() for row in again] and len(first[0]) == 20

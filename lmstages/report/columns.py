@@ -276,7 +276,10 @@ def mixed_protocols(rows: Sequence[Result]) -> set[Group]:
 HISTORIES = (
     (r"stream", "all earlier tokens of its document, as far as the model looks back"),
     (r"whole", "all earlier tokens of the text, those of other documents too"),
-    (r"stride (\d+) of (\d+)", "windows of {1} tokens that begin {0} apart, each of which scores its last {0}"),
+    (
+        r"stride (\d+) of (\d+)(?:, .*BOS.*)?",
+        "windows of {1} tokens that begin {0} apart, each of which scores its last {0}",
+    ),
     (r"disjoint (\d+)", "windows of {0} tokens side by side, and the tokens before it in its window"),
 )
 
