@@ -1,17 +1,24 @@
 """Checkpoints that the package transformers computes: rows against its own logits, BOS by hand, refusals."""
 
 import json
+import re
+import shutil
 from functools import cache
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
+from safetensors.torch import load_file, save_file
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, LlamaForCausalLM
 
+from lmstages.config import references
 from lmstages.config.sections import Pretrained
 from lmstages.core.documents import Documents
-from lmstages.evaluation import checkpoints, scoring
+from lmstages.core.errors import UserError
+from lmstages.evaluation import checkpoints, pretrained, scoring
 from lmstages.evaluation.sampling import sample
+from lmstages.models.external import transformers_folder
 
 TEXT = (
     "Der Bär naïvely said: „It costs 5 €, isn't it?“ 语言模型\n\tA  grey 🦔 ran over the hill and under the bridge. "
@@ -216,3 +223,206 @@ def test_samples_are_drawn_past_the_window(gpt2):
     model = checkpoints.load(Pretrained(path=str(gpt2), window=8)).model
     first, again = (sample(model, 2, 20, seed=0, stop_at_boundary=False) for _ in range(2))
     assert [row.tolist() for row in first] == [row.tolist() for row in again] and len(first[0]) == 20
+
+
+# How weights are stored
+
+
+def stored(folder, to, dtype=torch.float32, **keys):
+    """The same weights, saved anew by transformers."""
+    AutoModelForCausalLM.from_pretrained(folder, dtype=dtype).save_pretrained(to, **keys)
+    for name in ("tokenizer.json", "tokenizer_config.json"):
+        shutil.copy(folder / name, to / name)
+    return to
+
+
+def test_weights_in_several_files_are_one_model(gpt2, tmp_path):
+    folder = stored(gpt2, tmp_path, max_shard_size="20KB")
+    assert len([*folder.glob("*.safetensors")]) > 2 and (folder / "model.safetensors.index.json").is_file()
+    assert np.array_equal(scored(folder), scored(gpt2))
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_weights_in_16_bits_are_computed_in_32(gpt2, tmp_path, dtype):
+    folder = stored(gpt2, tmp_path, dtype)
+    x = tokens_of(folder)[:16]
+    expected = theirs(folder, [[0, *x]])[0, :-1][np.arange(16), x]
+    found = scored(folder)
+    assert np.abs(found[:16] - expected).max() < 1e-4 and not np.array_equal(found, scored(gpt2))
+    coarse = scored(folder, dtype="bfloat16")
+    assert 1e-4 < np.abs(coarse - found).max() < 0.3
+
+
+def test_a_tied_output_is_counted_once_and_needs_no_tensor(tmp_path):
+    folder = made(tmp_path, "qwen3")
+    loaded = checkpoints.load(Pretrained(path=str(folder)))
+    network = AutoModelForCausalLM.from_pretrained(folder)
+    assert loaded.model.parameters() == network.num_parameters()
+    assert network.lm_head.weight is network.model.embed_tokens.weight
+
+
+def test_weights_stored_without_their_prefix_are_found(gpt2, tmp_path):
+    """As the first GPT-2 has them: ``h.0.attn`` for ``transformer.h.0.attn``, and its causal masks beside them."""
+    folder = copied(gpt2, tmp_path / "old")
+    tensors = {name.removeprefix("transformer."): tensor for name, tensor in load_file(gpt2 / WEIGHTS).items()}
+    save_file({**tensors, "h.0.attn.bias": torch.ones(1, 1, 64, 64)}, folder / WEIGHTS, {"format": "pt"})
+    assert np.array_equal(scored(folder), scored(gpt2))
+
+
+# LLaMA, by our own reader and by transformers
+
+
+def test_both_engines_agree_on_a_llama(tmp_path):
+    ARCHITECTURES["llama"] = SIZES | {"num_key_value_heads": 1}
+    folder = made(tmp_path, "llama", byte_fallback)
+    ours, others = (checkpoints.load(Pretrained(path=str(folder), engine=engine)) for engine in (None, "transformers"))
+    assert (ours.choices["engine"], others.choices["engine"]) == ("torch", "transformers")
+    assert ours.model.parameters() == others.model.parameters()
+    for bos in ("document", "each_window", "none"):
+        ours, others = (scored(folder, bos=bos, engine=engine) for engine in ("torch", "transformers"))
+        assert np.abs(ours - others).max() < 1e-4
+
+
+def test_a_llama_with_scaled_rotary_embeddings_is_computed_by_transformers(tmp_path):
+    scaled = {"rope_type": "llama3", "rope_theta": 5e5, "factor": 8.0, "low_freq_factor": 1.0}
+    scaled |= {"high_freq_factor": 4.0, "original_max_position_embeddings": 32}
+    ARCHITECTURES["llama"] = SIZES
+    folder = made(tmp_path, "llama", rope_parameters=scaled)
+    x = tokens_of(folder)[:16]
+    expected = theirs(folder, [[0, *x]])[0, :-1][np.arange(16), x]
+    assert np.abs(scored(folder)[:16] - expected).max() < 1e-4
+    with pytest.raises(UserError, match=r"rope_parameters.factor 8.0; allowed: 1; convert it to GGUF"):
+        checkpoints.load(Pretrained(path=str(folder), engine="torch"))
+
+
+# What cannot work is said before any job
+
+
+WEIGHTS = "model.safetensors"
+
+
+def copied(folder, to, **keys):
+    """A copy of a folder with other keys in its config.json."""
+    shutil.copytree(folder, to)
+    path = to / "config.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), **keys}))
+    return to
+
+
+REFUSED = [
+    ({"model_type": "gpt5"}, r"model_type 'gpt5'; allowed: those that transformers [\d.]+ has"),
+    (
+        {"model_type": "phi9", "auto_map": {"AutoModel": "x.X"}},
+        r"needs code of its own \(auto_map\), which is",
+    ),
+    ({"model_type": None}, "model_type None"),
+    ({"model_type": ["gpt2"]}, r"model_type \['gpt2'\]"),
+    ({"architectures": ["GPT2ForSequenceClassification"]}, "GPT2ForSequenceClassification.*allowed: GPT2LMHeadModel"),
+    ({"model_type": "bert", "architectures": ["BertForMaskedLM"]}, "BertForMaskedLM"),
+    (
+        {"model_type": "bert", "architectures": None},
+        "model_type 'bert' is an encoder, which reads what it",
+    ),
+    ({"model_type": "t5", "architectures": None}, "model_type 't5' does not predict the next token of a text"),
+    ({"model_type": "clip", "architectures": ["CLIPModel"]}, "CLIPModel.*it is no causal language model"),
+    ({"model_type": "gemma3", "architectures": None}, "model_type 'gemma3' does not predict the next token of a text"),
+    ({"quantization_config": {"quant_method": "gptq"}}, "quantization_config: is quantized; allowed: weights in 32 or"),
+    ({"transformers_weights": "/etc/passwd"}, "transformers_weights: names other files of weights"),
+    ({"n_layer": 3}, r"has no tensor transformer.h.2.attn.c_attn.bias"),
+    (
+        {"n_layer": 1},
+        "tensor transformer.h.1.attn.c_attn.weight does not belong to the model that config.json describes",
+    ),
+    ({"n_layer": 1 << 40}, "config.json says 1,099,511,627,776 layers, the files have 28 tensors"),
+    ({"n_embd": 36}, r"tensor transformer.h.0.attn.c_attn.bias has shape \(96,\), config.json says \(108,\)"),
+    (
+        {"n_embd": 1 << 14},
+        r"config.json describes [\d,]+ weights and [\d,]+ numbers beside them; the files",
+    ),
+    ({"n_head": 5}, r"transformers [\d.]+ cannot build it \(ValueError: "),
+    ({"n_embd": "wide"}, r"transformers [\d.]+ cannot build it"),
+    ({"vocab_size": 20, "bos_token_id": 0}, "tensor transformer.wte.weight has shape|has 330 pieces"),
+    ({"bos_token_id": 999}, "bos_token_id is 999; allowed: 0 to 329"),
+]
+
+
+@pytest.mark.parametrize(("keys", "message"), REFUSED)
+def test_a_config_that_cannot_work_is_named(gpt2, tmp_path, keys, message):
+    folder = copied(gpt2, tmp_path / "x", **keys)
+    chosen = Pretrained(path=str(folder))
+    [sentence] = pretrained.unusable({"theirs": chosen})
+    assert sentence.startswith("pretrained.theirs will fail: ") and "\n" not in sentence
+    with pytest.raises(UserError, match=message) as refusal:
+        checkpoints.must_be_scorable(chosen)
+    with pytest.raises(UserError, match=message):
+        checkpoints.load(chosen)
+    assert len(str(refusal.value)) < 600
+
+
+def test_pickled_weights_are_never_opened(gpt2, tmp_path):
+    folder = copied(gpt2, tmp_path / "x")
+    (folder / WEIGHTS).rename(folder / "pytorch_model.bin")
+    with pytest.raises(
+        UserError, match=r"has pickled weights \(pytorch_model.bin\), which can run code; allowed: safe"
+    ):
+        checkpoints.load(Pretrained(path=str(folder)))
+
+
+def test_a_truncated_file_an_adapter_and_a_missing_tokenizer_are_named(gpt2, tmp_path):
+    folder = copied(gpt2, tmp_path / "truncated")
+    (folder / WEIGHTS).write_bytes((gpt2 / WEIGHTS).read_bytes()[:-100])
+    with pytest.raises(UserError, match="is truncated or no safetensors file"):
+        checkpoints.must_be_scorable(Pretrained(path=str(folder)))
+    folder = copied(gpt2, tmp_path / "adapter")
+    (folder / "adapter_config.json").write_text("{}")
+    with pytest.raises(UserError, match=r"is an adapter \(adapter_config.json\); allowed: a whole model; merge it"):
+        checkpoints.must_be_scorable(Pretrained(path=str(folder)))
+    folder = copied(gpt2, tmp_path / "mute")
+    (folder / "tokenizer.json").unlink()
+    with pytest.raises(UserError, match=r"has no vocabulary; allowed: tokenizer.json, tokenizer.model, or vocab.json"):
+        checkpoints.must_be_scorable(Pretrained(path=str(folder)))
+
+
+@pytest.mark.parametrize("dtype", [torch.int32, torch.float8_e4m3fn])
+def test_weights_of_other_types_are_refused(gpt2, tmp_path, dtype):
+    folder = copied(gpt2, tmp_path / "x")
+    tensors = load_file(gpt2 / WEIGHTS)
+    tensors["transformer.wpe.weight"] = tensors["transformer.wpe.weight"].to(dtype)
+    save_file(tensors, folder / WEIGHTS, {"format": "pt"})
+    with pytest.raises(UserError, match=r"tensor transformer.wpe.weight is (I32|F8_E4M3); allowed: F32, F16, BF16"):
+        checkpoints.must_be_scorable(Pretrained(path=str(folder)))
+
+
+def test_too_little_memory_is_said_before_the_weights_are_read(gpt2, monkeypatch):
+    monkeypatch.setattr(transformers_folder, "network_of", None)
+    with pytest.raises(UserError, match=r"needs .* GB of memory, 1e-05 GB are free"):
+        checkpoints.load(Pretrained(path=str(gpt2), memory=1e-5))
+
+
+def test_the_estimate_of_memory_is_of_the_weights_and_a_row():
+    keys = {"num_hidden_layers": 32, "num_attention_heads": 32, "hidden_size": 4096}
+    folder = transformers_folder.Folder(
+        *(Path(), AutoConfig.for_model("llama", **keys), LlamaForCausalLM), 2048, {"e": (32000, 4096)}, 7 * 10**9,
+        *(32000, 1, (2,), 0),
+    )  # fmt: skip
+    assert 28e9 < folder.memory(2048, "float32") < 31e9 and 14e9 < folder.memory(2048, "bfloat16") < 17e9
+
+
+def test_a_window_is_no_longer_than_positions_and_free_for_a_state(gpt2, tmp_path):
+    with pytest.raises(UserError, match="window 65 found; allowed: up to 64, which it was trained on"):
+        checkpoints.load(Pretrained(path=str(gpt2), window=65))
+    folder = made(tmp_path, "mamba")
+    assert checkpoints.load(Pretrained(path=str(folder))).model.config.window == 2048
+    assert checkpoints.load(Pretrained(path=str(folder), window=5000)).model.config.window == 5000
+
+
+def test_without_the_package_one_line_says_how_to_install_it(gpt2, monkeypatch):
+    install = r"not installed; pip install 'lmstages\[transformers\]'"
+    monkeypatch.setattr(transformers_folder, "find_spec", lambda name: None)
+    with pytest.raises(UserError, match=rf"needs the package transformers, which is {install}"):
+        checkpoints.must_be_scorable(Pretrained(path=str(gpt2)))
+    monkeypatch.setattr(references, "find_spec", lambda name: None)
+    sections = {"pretrained": {"x": Pretrained(path=str(gpt2), engine="transformers")}}
+    rest = {"models": {}, "mixtures": {}, "tokenizers": {}, "corpora": {}}
+    [line] = references.wrong_checkpoints(sections | rest)
+    assert re.match(rf"pretrained.x.engine: the package transformers is {install}", line)

@@ -3,8 +3,9 @@
     mlp: {hidden: {sweep: [32, 64]}, window: 8}   ->   mlp-hidden-32, mlp-hidden-64
 
 Any key of any corpus, tokenizer, model or pretrained model may hold a sweep; several sweeps in one entry make a grid.
-For some keys of pretrained models a list is a sweep: ``bos: [each_window, none]``. A reference to the entry (``models: [mlp]`` of a corpus) refers to all entries of its sweep. Works on the raw content of a config,
-before it is validated.
+For some keys of pretrained models a list is a sweep: ``bos: [each_window, none]``. A reference to the entry
+(``models: [mlp]`` of a corpus) refers to all entries of its sweep. Works on the raw content of a config, before it is
+validated.
 """
 
 import re
