@@ -9,16 +9,21 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from fuzzing import outcome, positions, replaced
 from safetensors.torch import load_file, save_file
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, LlamaForCausalLM
 
+from lmstages.cli import main
 from lmstages.config import references
-from lmstages.config.sections import Pretrained
+from lmstages.config.sections import Corpus, Pretrained, Sampling, to_section
+from lmstages.config.sweeps import expanded, listed
+from lmstages.core import artifacts
 from lmstages.core.documents import Documents
 from lmstages.core.errors import UserError
 from lmstages.evaluation import checkpoints, pretrained, scoring
 from lmstages.evaluation.sampling import sample
 from lmstages.models.external import transformers_folder
+from lmstages.results.rows import model_rows
 
 TEXT = (
     "Der Bär naïvely said: „It costs 5 €, isn't it?“ 语言模型\n\tA  grey 🦔 ran over the hill and under the bridge. "
@@ -426,3 +431,63 @@ def test_without_the_package_one_line_says_how_to_install_it(gpt2, monkeypatch):
     rest = {"models": {}, "mixtures": {}, "tokenizers": {}, "corpora": {}}
     [line] = references.wrong_checkpoints(sections | rest)
     assert re.match(rf"pretrained.x.engine: the package transformers is {install}", line)
+
+
+def test_a_config_cannot_name_code_to_fetch(gpt2, tmp_path, monkeypatch):
+    """Kernels of the hub are code; what a checkpoint asks for there is not fetched."""
+    monkeypatch.setattr("socket.socket.connect", None)
+    names = {"attn_implementation": "somebody/kernel", "_attn_implementation": "somebody/kernel"}
+    code = {"auto_map": {"AutoModelForCausalLM": "modeling.Evil", "AutoConfig": "modeling.EvilConfig"}}
+    folder = copied(gpt2, tmp_path / "x", **names, **code)
+    (folder / "modeling.py").write_text("raise SystemExit('code of the checkpoint ran')")
+    assert np.array_equal(scored(folder), scored(gpt2))
+
+
+@pytest.mark.parametrize("count", [60, pytest.param(600, marks=pytest.mark.slow)])
+def test_a_hostile_config_json_is_one_line_or_a_model_that_covers_the_text(gpt2, tmp_path, count):
+    draws, folder, refused = np.random.default_rng(0), copied(gpt2, tmp_path / "x"), 0
+    content = json.loads((gpt2 / "config.json").read_text())
+    paths = [keys for keys in positions(content) if keys]
+    for _ in range(count):
+        hostile = replaced(content, paths[draws.integers(len(paths))], draws)
+        (folder / "config.json").write_text(json.dumps(hostile))
+        refused += outcome(lambda _: scored(folder).sum() < 0, None) is None
+    assert refused > count // 8
+
+
+# In a run
+
+
+def test_lists_of_pretrained_keys_are_sweeps():
+    entry = {"path": "x", "bos": ["each_window", "none"], "window": [8, 16]}
+    plain, sweeps = expanded({"pretrained": {"gpt2": entry, "other": {"path": "y", "corpora": ["a", "b"]}}})
+    assert plain["pretrained"]["gpt2-bos-none-window-8"] == {"path": "x", "bos": "none", "window": 8}
+    assert len(plain["pretrained"]) == 5 and plain["pretrained"]["other"]["corpora"] == ["a", "b"]
+    [table] = listed(sweeps)
+    assert table["section"] == "pretrained" and table["keys"] == ["bos", "window"] and len(table["entries"]) == 4
+    assert expanded({"pretrained": {"x": {"stride": {"sweep": [1, 2]}}}})[0]["pretrained"].keys() == {
+        "x-stride-1",
+        "x-stride-2",
+    }
+
+
+def test_a_row_says_where_bos_stands_and_who_computed_it(gpt2, tmp_path, monkeypatch, capfd):
+    monkeypatch.chdir(tmp_path)
+    Path("fox.txt").write_text("".join(f"{n}: {TEXT[:70]!r}\n" for n in range(30)))
+    section = to_section(Corpus(path="fox.txt", documents="lines"))
+    assert main(["prepare", "--raw", "fox.txt", "--out", "fox/text", "--section", section]) == 0
+    bits = {}
+    for bos, words in (("none", "no BOS, a document's first token at 1/330"), (None, "BOS before each document")):
+        section = {"pretrained": {"path": str(gpt2), "bos": bos, "window": 32}, "splits": ["test"], "documents": True}
+        section |= {"sampling": Sampling(count=1, length=8).model_dump()}
+        out = tmp_path / f"fox/own/{bos}/seed0"
+        arguments = ["score_pretrained", "--text", "fox/text", "--out", str(out), "--section", json.dumps(section)]
+        assert main(arguments) == 0, capfd.readouterr().err
+        facts = dict.fromkeys(("type", "title", "family", "category", "adds", "source"), "pretrained") | {"rank": 30}
+        [row] = [scored.row for scored in model_rows([out], [0], ["test"], facts)]
+        assert row.protocol == f"stride 16 of 32, {words}" and row.status == "ok" and row.device == "cpu"
+        stated = json.loads(row.hyperparameters)
+        assert stated["engine"] == "transformers" and stated["architecture"] == "gpt2" and stated["bos_token"] == 0
+        assert len(artifacts.load_json(out / "evaluation.json")["samples"]) == 1
+        bits[bos] = row.bits_per_byte
+    assert bits["none"] != bits[None]
