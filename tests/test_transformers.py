@@ -491,3 +491,32 @@ def test_a_row_says_where_bos_stands_and_who_computed_it(gpt2, tmp_path, monkeyp
         assert len(artifacts.load_json(out / "evaluation.json")["samples"]) == 1
         bits[bos] = row.bits_per_byte
     assert bits["none"] != bits[None]
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU")
+def test_a_row_on_a_gpu_is_that_of_the_cpu(gpt2):
+    loaded = checkpoints.load(Pretrained(path=str(gpt2), device="cuda"))
+    assert loaded.device == "cuda" and np.abs(scored(gpt2, device="cuda") - scored(gpt2, device="cpu")).max() < 1e-3
+    assert len(sample(loaded.model, 2, 8, seed=0)) == 2
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+def test_a_gpu_that_is_not_there_is_said(gpt2):
+    with pytest.raises(UserError, match="device: cuda, but torch finds no GPU here; auto and cpu work everywhere"):
+        checkpoints.load(Pretrained(path=str(gpt2), device="cuda"))
+
+
+def test_keys_of_one_engine_are_refused_for_another(tmp_path):
+    ARCHITECTURES["llama"] = SIZES
+    folder = made(tmp_path, "llama")
+    with pytest.raises(
+        UserError, match="dtype bfloat16 belongs to engine: transformers; this engine computes in float32"
+    ):
+        checkpoints.load(Pretrained(path=str(folder), dtype="bfloat16"))
+    with pytest.raises(ValueError, match="engine: transformers belongs to path and hub"):
+        Pretrained(gguf="x.gguf", engine="transformers")
+
+
+def test_samples_are_decoded_no_more_at_once_than_fit(gpt2):
+    model = checkpoints.load(Pretrained(path=str(gpt2))).model
+    assert model.max_parallel_states() == (1 << 30) // (8 * 2 * 32 * 64)
