@@ -248,6 +248,34 @@ def judge(args: argparse.Namespace) -> None:
         show(f"results: lmstages table {args.out}")
 
 
+def _score_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "model", type=Path, help="an experiment's folder, or another that holds a model; or a GGUF file"
+    )
+    parser.add_argument("text", help=f"a file of text; {STDIN} reads stdin")
+    parser.add_argument("--per", choices=("token", "word", "line"), default="token", help="what a row is")
+    parser.add_argument("--format", choices=("csv", "tsv", "jsonl"), default="csv", help="of the rows on stdout")
+    documents = "how the text separates its documents; by default as that which the model was fitted on"
+    parser.add_argument("--documents", choices=("stream", "lines", "separator"), help=documents)
+    parser.add_argument("--separator", help="line that follows each document, with --documents separator")
+    _device_option(parser)
+
+
+@command(options=_score_options, for_people=True, is_stage=False, example=f"{EXPERIMENT} my.txt --per word")
+def score(args: argparse.Namespace) -> None:
+    """Write how surprised a model is by each token, word or line.
+
+    Rows on stdout: document, text, its bytes, nats and bits; the sum over the text on stderr.
+    """
+    from lmstages.evaluation.python import file_source, load, stdin_source
+    from lmstages.results import surprisal_files
+
+    model = load(args.model, args.device)
+    source = stdin_source(sys.stdin.buffer) if args.text == STDIN else file_source(Path(args.text))
+    rows = model.units([source], args.per, model.layout(args.documents, args.separator))
+    surprisal_files.write(rows, args.per, args.format, sys.stdout.buffer, source[0])
+
+
 def _play_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("results", type=Path, help="a run's folder, such as results/default")
     parser.add_argument("--port", type=_whole_number(0, 65535), default=0, help="of 127.0.0.1; by default any free one")
