@@ -59,7 +59,7 @@ Opener = Callable[[Path, str], OpenedModel]
 
 
 def opened(path: Path, device: str = "cpu") -> OpenedModel:
-    """The model at ``path``, on a device; a UserError where there is none, or where its files do not belong together."""
+    """The model at ``path``, on a device; a UserError where there is none, or its files do not fit together."""
     path = path.parent if path.name in (MODEL, "fit.json") else path
     for is_one, opener in OPENERS:
         if is_one(path):
@@ -189,8 +189,8 @@ def _no_model(path: Path) -> UserError:
     above = path.parent
     while not above.is_dir():
         path, above = above, above.parent
-    names = [entry.name for entry in above.iterdir() if not entry.name.startswith(".")]
-    return UserError(path, f"no such folder or file{did_you_mean(path.name, names)}", FORMS)
+    beside = [entry.name for entry in above.iterdir() if not entry.name.startswith(".")]
+    return UserError(path, f"no such folder or file{did_you_mean(path.name, beside)}", FORMS)
 
 
 SHOWN = 5  # experiments that a message names

@@ -3,8 +3,8 @@
     model = lmstages.load("results/default/fables/char/gpt/seed0")
     model.score("The fox sat.", per="word")
 
-What is fitted here is what a run would fit: the same text becomes the same splits, the same tokens and, to the byte, the
-same model. Mistakes are raised as ``UserError``, a ``ValueError`` that says in one line what is allowed.
+What is fitted here is what a run would fit: the same text becomes the same splits, the same tokens and, to the byte,
+the same model. Mistakes are raised as ``UserError``, a ``ValueError`` that says in one line what is allowed.
 """
 
 import json
@@ -46,8 +46,8 @@ LIKE_A_PATH = re.compile(r"[^\s]*[/\\][^\s]*|[^\s]+\.(txt|md|jsonl|csv|tsv|parqu
 def load(path: str | Path, device: str = "cpu") -> "FittedModel":
     """The fitted model of an experiment, ``results/RUN/CORPUS/TOKENIZER/MODEL/seedN``.
 
-    ``path`` may also be a folder that ``save`` wrote, a folder in the Hugging Face layout, or a GGUF file. ``device`` is
-    cpu, cuda or auto. Raises UserError where there is no model.
+    ``path`` may also be a folder that ``save`` wrote, a folder in the Hugging Face layout, or a GGUF file. ``device``
+    is cpu, cuda or auto. Raises UserError where there is no model.
     """
     _must_be_one_of("device", device, DEVICES)
     return FittedModel(opening.opened(Path(path), device))
@@ -66,16 +66,14 @@ def fit(
 ) -> "FittedModel":
     """Fit a model of the ladder on a text, without a run: ``fit("kneser_ney", train="my.txt", order=6)``.
 
-    ``train``, ``valid``: the text itself, the path of a file or folder, or a list of documents. ``valid`` chooses among
-    the steps of a network; without it the last step is taken. ``tokenizer`` is byte, char, or a section of a config such
-    as ``{"kind": "bpe", "vocab_size": 1000}``. ``documents`` says what a document is, as in a config: stream (the
-    default of one text), lines, separator, files or records. ``hyperparameters`` are those of the model, see
-    ``lmstages models NAME``. With ``progress`` long fits say on stderr how far they are. Raises UserError.
+    ``train``, ``valid``: the text itself, the path of a file or folder, or a list of documents. ``valid`` chooses
+    among the steps of a network; without it the last step is taken. ``tokenizer`` is byte, char, or a section of a
+    config such as ``{"kind": "bpe", "vocab_size": 1000}``. ``documents`` says what a document is, as in a config:
+    stream (the default of one text), lines, separator, files or records. ``hyperparameters`` are those of the model,
+    see ``lmstages models NAME``. With ``progress`` long fits say on stderr how far they are. Raises UserError.
     """
     _must_be_one_of("device", device, DEVICES)
-    section = {"type": type, "hyperparameters": hyperparameters}
-    with _as_of_fit():
-        config_of(section)
+    section = _section(type, hyperparameters, valid is None)
     tokens = _record(Tokenizer, {"kind": tokenizer} if isinstance(tokenizer, str) else tokenizer, "tokenizer")
     if isinstance(seed, bool) or not isinstance(seed, int) or not 0 <= seed < 1 << 63:
         raise UserError("seed", f"{shortened(seed)} found", "a whole number from 0 on")
@@ -101,9 +99,9 @@ class FittedModel:
 
         ``text`` is the text itself, the Path of a file, or a list of texts, whose documents are numbered on.
         ``documents``: stream, lines or separator, by default as in the text that the model was fitted on. Columns are
-        ``document``, ``text``, ``start_byte`` and ``end_byte`` within the document, ``nats`` and ``bits`` of surprisal,
-        and the ``token``'s number or how many ``tokens`` were added up. A word has the white space before it; the end of
-        a document is a row without text. The sums of ``nats`` are equal, however they are grouped.
+        ``document``, ``text``, ``start_byte`` and ``end_byte`` within the document, ``nats`` and ``bits`` of
+        surprisal, and the ``token``'s number or how many ``tokens`` were added up. A word has the white space before
+        it; the end of a document is a row without text. The sums of ``nats`` are equal, however they are grouped.
         """
         _must_be_one_of("per", per, get_args(Per))
         rows = list(self.units(_sources(text), per, self.layout(documents, separator)))
@@ -194,7 +192,7 @@ def _file_pieces(path: Path) -> Iterator[bytes]:
 def _sources(text: Text) -> list[Source]:
     if isinstance(text, Path):
         return [file_source(text)]
-    parts = [text] if isinstance(text, str) else list(text)
+    parts: list[Any] = list(text) if isinstance(text, list | tuple) else [text]
     if wrong := [part for part in parts if not isinstance(part, str)]:
         raise UserError("text", f"{shortened(wrong[0])} found", "a text, the Path of a file, or a list of texts")
     return [("text", [_utf8(part, "text")]) for part in parts]
@@ -236,7 +234,7 @@ def _corpus(folder: Path, sources: dict[str, Text | None], documents: str | None
     """The record of a text that comes in parts, each in files; texts and lists are written to the folder."""
     given = {name: source for name, source in sources.items() if source is not None}
     for name, source in given.items():
-        if not isinstance(source, str | Path | Sequence) or isinstance(source, bytes):
+        if not isinstance(source, str | Path | list | tuple):
             raise UserError(name, f"{shortened(source)} found", "a text, a path, or a list of documents")
     lists = [source for source in given.values() if not isinstance(source, str | Path)]
     if lists and documents is None:
@@ -300,6 +298,18 @@ def _fitted(
 
 
 # ---------------------------------------------------------------- arguments
+
+
+def _section(model_type: str, hyperparameters: dict[str, Any], no_valid: bool) -> dict[str, Any]:
+    """The section of a fit; without valid, on which the best step would be chosen, the last is kept."""
+    with _as_of_fit():
+        config = config_of({"type": model_type, "hyperparameters": hyperparameters})
+    chooses = "keep" in type(config).model_fields
+    if no_valid and (hyperparameters if chooses else hyperparameters.get("base") or {"keep": ""}).get("keep") == "best":
+        raise UserError("fit: keep", "best chooses on valid, which is not given", "allowed: last")
+    if no_valid and chooses:
+        hyperparameters = {**hyperparameters, "keep": "last"}
+    return {"type": model_type, "hyperparameters": hyperparameters}
 
 
 def _record(record_type: Any, keys: Any, where: str) -> Any:

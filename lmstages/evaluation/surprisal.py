@@ -3,13 +3,13 @@
     surprisal of a token    -log p(token | tokens before it in its document), nats
     of a word or a line     the sum over the tokens that begin in it
 
-Every byte of the text is covered, so that the sums over tokens, words and lines are equal. A word ends where white space
-begins, and the white space before it belongs to it, as the sub-word tokens of most vocabularies have it (Oh & Schuler
-2024; Pimentel & Meister 2024 derive what else it may be). What follows the last word of a document, its end included, is
-a row without text. A token that lies in two words counts for the one in which it begins.
+Every byte of the text is covered, so that the sums over tokens, words and lines are equal. A word ends where white
+space begins, and the white space before it belongs to it, as the sub-word tokens of most vocabularies have it (Oh &
+Schuler 2024; Pimentel & Meister 2024 derive what else it may be). What follows the last word of a document, its end
+included, is a row without text. A token that lies in two words counts for the one in which it begins.
 
-Reads a text piece by piece: a document that is longer than a piece, and a text that is one document, are scored as they
-are read, with as much of what came before as the protocol says. Uses a model only as ``LanguageModel``.
+Reads a text piece by piece: a document that is longer than a piece is scored as it is read, with as much of what came
+before as the protocol says. Uses a model only as ``LanguageModel``.
 """
 
 import re

@@ -1,7 +1,7 @@
 """Rows of surprisal as text: CSV, TSV or JSON lines, written as they come.
 
-    csv, tsv    cells of text on one line, as a spreadsheet may open them: control characters are written out, and what a
-                spreadsheet would run begins with an apostrophe
+    csv, tsv    cells of text on one line, as a spreadsheet may open them: control characters are written out, and
+                what a spreadsheet would run begins with an apostrophe
     jsonl       the exact text; of tokens also ``log_prob``, so that ``lmstages judge`` reads the file
 
 Knows rows, no model.
