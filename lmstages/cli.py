@@ -300,8 +300,11 @@ def play(args: argparse.Namespace) -> None:
 
 
 def _export_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("model", type=Path, help="model.safetensors of a LLaMA, or a Hugging Face folder")
-    parser.add_argument("--to", choices=("gguf", "hf"), required=True, help="one GGUF file, or a folder of files")
+    parser.add_argument(
+        "model", type=Path, help="an experiment's folder or model.safetensors, or a Hugging Face folder"
+    )
+    formats = "one GGUF file, or a folder in the Hugging Face layout, of which hf is short"
+    parser.add_argument("--to", choices=("gguf", "hf", "huggingface"), required=True, help=formats)
     types = ("f32", "q8_0", "q4_0")
     parser.add_argument("--type", choices=types, default="f32", help="of the matrices; a quantized model keeps its own")
     parser.add_argument("--output-type", choices=types, help="of the output matrix, where it differs")
@@ -315,19 +318,21 @@ def _export_options(parser: argparse.ArgumentParser) -> None:
     example="results/default/fables/char/llama/seed0/model.safetensors --to gguf --out llama.gguf",
 )
 def export(args: argparse.Namespace) -> None:
-    """Write a LLaMA as a GGUF or in the Hugging Face layout.
+    """Write a network as a GGUF or in the Hugging Face layout.
 
-    It may be fitted here, or lie in a Hugging Face folder.
+    A LLaMA as either, also one that lies in a Hugging Face folder; GPT, modern GPT and recurrent networks as a folder,
+    of which transformers reads the first two and load.py, which lies in it, the last.
     """
     from lmstages.models.external.exporting import export as run
     from lmstages.models.external.exporting import export_checkpoint
 
-    section = {"to": args.to, "type": args.type, "output_type": args.output_type}
-    if args.model.is_dir():
+    section = {"to": args.to.replace("huggingface", "hf"), "type": args.type, "output_type": args.output_type}
+    if args.model.is_dir() and not (args.model / "fit.json").is_file():
         export_checkpoint(args.model, args.out, section, _made(args, section, []))
         return
-    tokens = args.tokens or args.model.absolute().parents[2] / "tokens"
-    run(args.model, tokens, args.out, section, _made(args, section, [args.model, tokens / "tokenizer.json"]))
+    model = args.model / "model.safetensors" if args.model.is_dir() else args.model
+    tokens = args.tokens or model.absolute().parents[2] / "tokens"
+    run(model, tokens, args.out, section, _made(args, section, [model, tokens / "tokenizer.json"]))
 
 
 def _download_options(parser: argparse.ArgumentParser) -> None:
