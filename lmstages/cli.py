@@ -267,12 +267,13 @@ def score(args: argparse.Namespace) -> None:
 
     Rows on stdout: document, text, its bytes, nats and bits; the sum over the text on stderr.
     """
-    from lmstages.evaluation.python import file_source, load, stdin_source
+    from lmstages.evaluation.opening import opened
+    from lmstages.evaluation.python import file_source, layout_for, rows_of, stdin_source
     from lmstages.results import surprisal_files
 
-    model = load(args.model, args.device)
+    model = opened(args.model, args.device)
     source = stdin_source(sys.stdin.buffer) if args.text == STDIN else file_source(Path(args.text))
-    rows = model.units([source], args.per, model.layout(args.documents, args.separator))
+    rows = rows_of(model, [source], args.per, layout_for(model, args.documents, args.separator))
     surprisal_files.write(rows, args.per, args.format, sys.stdout.buffer, source[0])
 
 
@@ -327,11 +328,12 @@ def export(args: argparse.Namespace) -> None:
     from lmstages.models.external.exporting import export_checkpoint
 
     section = {"to": args.to.replace("huggingface", "hf"), "type": args.type, "output_type": args.output_type}
-    if args.model.is_dir() and not (args.model / "fit.json").is_file():
+    if args.model.is_dir() and not any((args.model / name).is_file() for name in ("fit.json", "lmstages.json")):
         export_checkpoint(args.model, args.out, section, _made(args, section, []))
         return
     model = args.model / "model.safetensors" if args.model.is_dir() else args.model
-    tokens = args.tokens or model.absolute().parents[2] / "tokens"
+    is_saved = (model.parent / "lmstages.json").is_file()  # from Python, its vocabulary beside it
+    tokens = args.tokens or (model.parent if is_saved else model.absolute().parents[2] / "tokens")
     run(model, tokens, args.out, section, _made(args, section, [model, tokens / "tokenizer.json"]))
 
 

@@ -114,13 +114,8 @@ def test_each_file_of_an_export_says_what_made_it(tmp_path):
 )
 def test_what_no_layout_computes_is_refused_by_the_switch(tmp_path, name, keys, message):
     ours = learnt("char")
-    config = (
-        MODEL_TYPES[name].model_validate(
-            {**SMALL["gpt" if name in ("gpt", "residual") else name if name == "mlp" else "gpt"], **keys}
-        )
-        if name != "mlp"
-        else MODEL_TYPES[name].model_validate(SMALL[name])
-    )
+    plain = SMALL["mlp" if name == "mlp" else "gpt"]
+    config = MODEL_TYPES[name].model_validate({**plain, **keys})
     model = build(config, ours.vocab_size)
     if name == "residual":
         from lmstages.core.documents import Documents

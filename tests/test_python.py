@@ -19,6 +19,7 @@ from lmstages.core.errors import UserError
 from lmstages.core.progress import LOGGER
 from lmstages.evaluation import surprisal
 from lmstages.evaluation.opening import OPENERS, Layout
+from lmstages.evaluation.python import rows_of
 from lmstages.evaluation.score_files import load_scores
 from lmstages.models.quantized.derived import DerivedModel
 
@@ -238,7 +239,7 @@ def test_memory_does_not_grow_with_the_text(chars, monkeypatch):
             read.append(1)
             yield b"It rains again. " * 256
 
-    rows = chars.units([("endless", endless())], "word", Layout(documents="stream"))
+    rows = rows_of(chars.opened, [("endless", endless())], "word", Layout(documents="stream"))
     for _ in range(30_000):
         row = next(rows)
     assert row.end_byte > 150_000 and len(read) * 4096 < row.end_byte + 4 * (1 << 14)
@@ -300,11 +301,11 @@ def test_a_fit_gives_the_bytes_that_the_workflow_gives(tmp_path, monkeypatch, mo
 
 def test_a_list_of_documents_is_lines_or_records(chars):
     lines = lmstages.fit("bigram", train=["a b", "c"] * 9, progress=False)
-    assert lines.layout().documents == "lines"
+    assert lines.opened.layout.documents == "lines"
     assert (
         lines.opened.model.arrays().keys() == lmstages.fit("bigram", train="a b\nc\n" * 9).opened.model.arrays().keys()
     )
-    assert chars.layout().documents == "separator", "one of its documents has a line end"
+    assert chars.opened.layout.documents == "separator", "one of its documents has a line end"
 
 
 @pytest.mark.parametrize("name", ["uniform", "kneser_ney", "ppm", "mlp", "gru", "llama", "llama_cpp"])
@@ -313,7 +314,7 @@ def test_a_saved_model_is_loaded_as_it_was(tmp_path, name):
     model = lmstages.fit(name, train="\n".join(written(5, 40)), documents="lines", progress=False, **keys)
     model.save(tmp_path / "saved")
     loaded = lmstages.load(str(tmp_path / "saved"))
-    assert loaded.score(TEXT).equals(model.score(TEXT)) and loaded.layout() == model.layout()
+    assert loaded.score(TEXT).equals(model.score(TEXT)) and loaded.opened.layout == model.opened.layout
     assert loaded.sample(seed=2) == model.sample(seed=2)
     assert repr(loaded) == f"<{name} of {model.opened.model.vocab_size:,} tokens, {tmp_path / 'saved'}>"
 
@@ -410,6 +411,12 @@ def test_a_damaged_model_is_refused(tmp_path):
         lmstages.load(tmp_path / "saved")
 
 
+def test_a_saved_model_is_exported(chars, tmp_path):
+    lmstages.fit("lstm", train="\n".join(written(5, 40)), progress=False, **SMALL["lstm"]).save(tmp_path / "saved")
+    assert main(["export", str(tmp_path / "saved"), "--to", "huggingface", "--out", str(tmp_path / "out")]) == 0
+    assert (tmp_path / "out/tokenizer.json").is_file() and (tmp_path / "out/load.py").is_file()
+
+
 def test_every_opener_is_tried_once_and_more_can_join():
     assert len(OPENERS) == len({opener for _, opener in OPENERS}) >= 3
 
@@ -417,7 +424,7 @@ def test_every_opener_is_tried_once_and_more_can_join():
 # The shell
 
 
-def rows_of(capsysbinary, *arguments):
+def written_rows(capsysbinary, *arguments):
     code = main(["score", *map(str, arguments)])
     out, err = capsysbinary.readouterr()
     assert code == 0, err
@@ -436,14 +443,14 @@ def saved(chars, tmp_path_factory):
 def test_the_shell_writes_the_rows_that_python_has_in_each_format(chars, saved, capsysbinary, per):
     expected = chars.score(TEXT, per=per, documents="lines")
     options = (*saved, "--per", per, "--documents", "lines")
-    text, said = rows_of(capsysbinary, *options, "--format", "jsonl")
+    text, said = written_rows(capsysbinary, *options, "--format", "jsonl")
     exact = [json.loads(line) for line in text.splitlines()]
     for key in expected:
         assert [row[key] for row in exact] == expected[key].tolist()
     assert re.fullmatch(r"\d+ tokens, 51 bytes, \d\.\d{4} bits per byte\n", said)
     assert float(said.split()[-4]) == pytest.approx(expected.bits.sum() / 51, abs=1e-4)
     for form, delimiter in (("csv", ","), ("tsv", "\t")):
-        lines = rows_of(capsysbinary, *options, "--format", form)[0].splitlines()
+        lines = written_rows(capsysbinary, *options, "--format", form)[0].splitlines()
         assert lines[0].split(delimiter) == list(expected) and len(lines) == len(expected) + 1
         sums = sum(float(line.rsplit(delimiter, 2)[1]) for line in lines[1:])
         assert sums == pytest.approx(expected.nats.sum(), abs=1e-6)
@@ -451,25 +458,25 @@ def test_the_shell_writes_the_rows_that_python_has_in_each_format(chars, saved, 
 
 def test_what_a_spreadsheet_would_run_is_text(saved, capsysbinary, tmp_path):
     (tmp_path / "a.txt").write_text("=1+1 \u202e,\n")
-    out, _ = rows_of(capsysbinary, saved[0], tmp_path / "a.txt", "--per", "word", "--documents", "lines")
+    out, _ = written_rows(capsysbinary, saved[0], tmp_path / "a.txt", "--per", "word", "--documents", "lines")
     assert out.splitlines()[1].startswith("0,'=1+1,0,4") and '"\\u202e,"' in out
 
 
 def test_the_shell_reads_stdin_and_packed_files(saved, capsysbinary, tmp_path, monkeypatch):
     import gzip
 
-    expected = rows_of(capsysbinary, *saved)
+    expected = written_rows(capsysbinary, *saved)
     (tmp_path / "text.txt.gz").write_bytes(gzip.compress(TEXT.encode()))
-    assert rows_of(capsysbinary, saved[0], tmp_path / "text.txt.gz") == expected
+    assert written_rows(capsysbinary, saved[0], tmp_path / "text.txt.gz") == expected
     stdin = io.TextIOWrapper(io.BufferedReader(io.BytesIO(TEXT.encode())))
     monkeypatch.setattr(sys, "stdin", stdin)
-    assert rows_of(capsysbinary, saved[0], "-") == expected
+    assert written_rows(capsysbinary, saved[0], "-") == expected
 
 
 @pytest.mark.parametrize("documents", ["stream", "lines"])
 def test_judge_reads_what_score_writes_and_finds_every_byte_once(saved, capsysbinary, tmp_path, documents):
     options = ("--documents", documents)
-    out, said = rows_of(capsysbinary, *saved, "--format", "jsonl", *options)
+    out, said = written_rows(capsysbinary, *saved, "--format", "jsonl", *options)
     (tmp_path / "mine.jsonl").write_text(out)
     assert main(["judge", str(tmp_path / "mine.jsonl"), "--text", str(saved[1]), "--unit", "nats", *options]) == 0
     assert f"bits per byte             {said.split()[-4]}\n" in capsysbinary.readouterr().out.decode()

@@ -4,6 +4,7 @@
 its tokenizer, the protocol under which it scores, and how the text that it was fitted on separates its documents.
 """
 
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import islice
@@ -91,16 +92,17 @@ def _experiment(path: Path, device: str) -> OpenedModel:
     if status != "ok":
         raise UserError(path, f"was not fitted ({status.removeprefix('failed: ')})", "", "open another model")
     model, tokenizer = load_fitted(path / MODEL, tokens, device)
-    corpus = from_section(Corpus, artifacts.provenance_of(text / "corpus.json")["section"])
+    facts = artifacts.verified(text / "corpus.json")
+    corpus = from_section(Corpus, artifacts.provenance_of(facts)["section"])
     return OpenedModel(str(path), model, tokenizer, _protocol_of(path, model), layout_of(text, corpus))
 
 
 def _protocol_of(experiment: Path, model: LanguageModel) -> ResolvedScoring:
     """The protocol under which the experiment was scored, with no token left out; the model's own before it was."""
     evaluation = experiment / "evaluation.json"
-    if not evaluation.is_file():
+    if not os.path.lexists(evaluation):
         return automatic(model)
-    scoring = artifacts.provenance_of(evaluation)["section"].get("scoring")
+    scoring = artifacts.provenance_of(artifacts.verified(evaluation))["section"].get("scoring")
     try:
         return ResolvedScoring.model_validate({**scoring, "skip": 0})
     except (TypeError, ValidationError) as error:

@@ -104,8 +104,8 @@ class FittedModel:
         it; the end of a document is a row without text. The sums of ``nats`` are equal, however they are grouped.
         """
         _must_be_one_of("per", per, get_args(Per))
-        rows = list(self.units(_sources(text), per, self.layout(documents, separator)))
-        return _frame(rows, per)
+        layout = layout_for(self.opened, documents, separator)
+        return _frame(list(rows_of(self.opened, _sources(text), per, layout)), per)
 
     def next(self, prefix: str = "", top: int = 10) -> pd.DataFrame:
         """The likeliest next tokens after a text: ``token``, ``text``, ``probability``, ``nats``, ``bits``.
@@ -145,18 +145,6 @@ class FittedModel:
         """Write the model with its tokenizer to a folder, from which ``load`` reads it; UserError for a checkpoint."""
         opening.save(self.opened, Path(folder))
 
-    def layout(self, documents: str | None = None, separator: str | None = None) -> Layout:
-        """How a text separates its documents, by default as the text that the model was fitted on."""
-        own = self.opened.layout
-        documents = documents or ("separator" if separator else own.documents)
-        _must_be_one_of("documents", documents, get_args(Documents))
-        return own.model_copy(update={"documents": documents, "separator": separator or own.separator})
-
-    def units(self, sources: Iterable["Source"], per: str, layout: Layout) -> Iterator[surprisal.Unit]:
-        """Tokens, words or lines of texts one after another, as they are scored; memory does not grow with them."""
-        kind: Any = per
-        return surprisal.units(surprisal.scored(self.opened, _pieces(sources, layout)), kind)
-
     def _prefix(self, text: str) -> np.ndarray:
         """The tokens (T,) of the last document of a text."""
         pieces = list(surprisal.pieces_of([_utf8(text, "prefix")], self.opened.layout, "prefix"))
@@ -165,6 +153,19 @@ class FittedModel:
         else:
             whole = pieces[-1].text if pieces and pieces[-1].terminator is None else ""
         return self.opened.tokenizer.encode([whole])[0][0].astype(np.int64) if whole else np.zeros(0, np.int64)
+
+
+def layout_for(opened: OpenedModel, documents: str | None, separator: str | None) -> Layout:
+    """How a text separates its documents, by default as the text that the model was fitted on."""
+    documents = documents or ("separator" if separator else opened.layout.documents)
+    _must_be_one_of("documents", documents, get_args(Documents))
+    return opened.layout.model_copy(update={"documents": documents, "separator": separator or opened.layout.separator})
+
+
+def rows_of(opened: OpenedModel, sources: Iterable["Source"], per: str, layout: Layout) -> Iterator[surprisal.Unit]:
+    """Tokens, words or lines of texts one after another, as they are scored; memory does not grow with the texts."""
+    kind: Any = per
+    return surprisal.units(surprisal.scored(opened, _pieces(sources, layout)), kind)
 
 
 # ---------------------------------------------------------------- texts
