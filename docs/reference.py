@@ -293,12 +293,23 @@ def api() -> str:
         member = getattr(lmstages, name)
         parts += [f"## {name}", f"    lmstages.{name}{signature(member)}"]
         parts += map(sentence, inspect.cleandoc(member.__doc__ or "").split("\n\n"))
+        if inspect.isclass(member):
+            parts += method_parts(member)
     return page(
         [
             *parts,
             "[Tables and columns](columns.md) has all columns, a [tutorial](tutorials/notebook.md) plots from a frame.",
         ]
     )
+
+
+def method_parts(member: type) -> Iterator[str]:
+    """The public methods of a class."""
+    for name, method in vars(member).items():
+        if inspect.isfunction(method) and not name.startswith("_"):
+            yield f"### {member.__name__}.{name}"
+            yield f"    {member.__name__}.{name}{signature(method)}"
+            yield from map(sentence, inspect.cleandoc(method.__doc__ or "").split("\n\n"))
 
 
 # ---------------------------------------------------------------- all pages

@@ -274,6 +274,35 @@ def judge(args: argparse.Namespace) -> None:
         show(f"results: lmstages table {args.out}")
 
 
+def _score_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "model", type=Path, help="an experiment's folder, or another that holds a model; or a GGUF file"
+    )
+    parser.add_argument("text", help=f"a file of text; {STDIN} reads stdin")
+    parser.add_argument("--per", choices=("token", "word", "line"), default="token", help="what a row is")
+    parser.add_argument("--format", choices=("csv", "tsv", "jsonl"), default="csv", help="of the rows on stdout")
+    documents = "how the text separates its documents; by default as that which the model was fitted on"
+    parser.add_argument("--documents", choices=("stream", "lines", "separator"), help=documents)
+    parser.add_argument("--separator", help="line that follows each document, with --documents separator")
+    _device_option(parser)
+
+
+@command(options=_score_options, for_people=True, is_stage=False, example=f"{EXPERIMENT} my.txt --per word")
+def score(args: argparse.Namespace) -> None:
+    """Write how surprised a model is by each token, word or line.
+
+    Rows on stdout: document, text, its bytes, nats and bits; the sum over the text on stderr.
+    """
+    from lmstages.evaluation.opening import opened
+    from lmstages.evaluation.python import file_source, layout_for, rows_of, stdin_source
+    from lmstages.results import surprisal_files
+
+    model = opened(args.model, args.device)
+    source = stdin_source(sys.stdin.buffer) if args.text == STDIN else file_source(Path(args.text))
+    rows = rows_of(model, [source], args.per, layout_for(model, args.documents, args.separator))
+    surprisal_files.write(rows, args.per, args.format, sys.stdout.buffer, source[0])
+
+
 def _play_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("results", type=Path, help="a run's folder, such as results/default")
     parser.add_argument("--port", type=_whole_number(0, 65535), default=0, help="of 127.0.0.1; by default any free one")
@@ -298,8 +327,11 @@ def play(args: argparse.Namespace) -> None:
 
 
 def _export_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("model", type=Path, help="model.safetensors of a LLaMA, or a Hugging Face folder")
-    parser.add_argument("--to", choices=("gguf", "hf"), required=True, help="one GGUF file, or a folder of files")
+    parser.add_argument(
+        "model", type=Path, help="an experiment's folder or model.safetensors, or a Hugging Face folder"
+    )
+    formats = "one GGUF file, or a folder in the Hugging Face layout, of which hf is short"
+    parser.add_argument("--to", choices=("gguf", "hf", "huggingface"), required=True, help=formats)
     types = ("f32", "q8_0", "q4_0")
     parser.add_argument("--type", choices=types, default="f32", help="of the matrices; a quantized model keeps its own")
     parser.add_argument("--output-type", choices=types, help="of the output matrix, where it differs")
@@ -313,19 +345,22 @@ def _export_options(parser: argparse.ArgumentParser) -> None:
     example="results/default/fables/char/llama/seed0/model.safetensors --to gguf --out llama.gguf",
 )
 def export(args: argparse.Namespace) -> None:
-    """Write a LLaMA as a GGUF or in the Hugging Face layout.
+    """Write a network as a GGUF or in the Hugging Face layout.
 
-    It may be fitted here, or lie in a Hugging Face folder.
+    A LLaMA as either, also one that lies in a Hugging Face folder; GPT, modern GPT and recurrent networks as a folder,
+    of which transformers reads the first two and load.py, which lies in it, the last.
     """
     from lmstages.models.external.exporting import export as run
     from lmstages.models.external.exporting import export_checkpoint
 
-    section = {"to": args.to, "type": args.type, "output_type": args.output_type}
-    if args.model.is_dir():
+    section = {"to": args.to.replace("huggingface", "hf"), "type": args.type, "output_type": args.output_type}
+    if args.model.is_dir() and not any((args.model / name).is_file() for name in ("fit.json", "lmstages.json")):
         export_checkpoint(args.model, args.out, section, _made(args, section, []))
         return
-    tokens = args.tokens or args.model.absolute().parents[2] / "tokens"
-    run(args.model, tokens, args.out, section, _made(args, section, [args.model, tokens / "tokenizer.json"]))
+    model = args.model / "model.safetensors" if args.model.is_dir() else args.model
+    is_saved = (model.parent / "lmstages.json").is_file()  # from Python, its vocabulary beside it
+    tokens = args.tokens or (model.parent if is_saved else model.absolute().parents[2] / "tokens")
+    run(model, tokens, args.out, section, _made(args, section, [model, tokens / "tokenizer.json"]))
 
 
 def _download_options(parser: argparse.ArgumentParser) -> None:

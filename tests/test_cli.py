@@ -556,7 +556,8 @@ def test_the_help_lists_every_command_in_a_line_those_for_people_first_and_says_
     listing = text[text.index("commands for people:") : text.index("examples:")]
     listed = [line.split()[0] for line in listing.splitlines() if line.startswith("  ")]
     assert sorted(listed) == sorted(COMMANDS) == sorted(SUBPARSERS)
-    people = ["check", "models", "laws", "table", "explain", "verify", "diff", "judge", "play", "export", "download"]
+    people = ["check", "models", "laws", "table", "explain", "verify", "diff", "judge", "score", "play", "export"]
+    people += ["download"]
     assert listed[: len(PEOPLE)] == people and set(people) == PEOPLE
     assert "examples:" in text and "snakemake --cores all" in text
     assert all(len(line) <= 80 for line in text.splitlines())

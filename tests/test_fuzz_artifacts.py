@@ -117,6 +117,7 @@ def jobs(run: Run) -> dict[str, tuple[str, ...]]:
     both["diff"] = ("diff", f"{RUN}", f"{RUN}")
     both["table"], both["verify"] = ("table", f"{RUN}"), ("verify", f"{RUN}")
     both["explain"] = ("explain", f"{experiment('mlp')}")
+    both["score"] = ("score", f"{experiment('mlp')}", f"{CORPUS}/text/test.txt")
     return both
 
 
@@ -524,6 +525,10 @@ READ_BY = {
     "diff": (TABLES[0], TABLES[2], SCORED[0], *TEXT),
     "explain": (*FIT, *SCORED, TABLES[0]),
     "verify": (*FIT, *SCORED, *STREAM, *TEXT, *TABLES, "report.html", "figures/index.json"),
+    "score": (
+        *(*FIT, SCORED[1], "coined/char/tokens/tokenizer.json", "coined/char/tokens/train.npy"),
+        *("coined/text/corpus.json", "coined/text/train.documents.safetensors"),
+    ),
     "export": ("coined/char/llama/seed0/model.safetensors", "coined/char/tokens/tokenizer.json"),
 }
 CASES = [(command, name) for command, names in READ_BY.items() for name in names]
@@ -599,6 +604,7 @@ def test_every_command_refuses_damage_or_does_as_if_there_were_none(reading, oth
 
 BASES = {"derive": "fit llama_q8"}
 UNREAD = {("evaluate mlp", "coined/char/tokens/train.npy"), ("analyse", f"{MLP}/evaluation.json")}  # but for its record
+UNREAD |= {("score", "coined/char/tokens/train.npy")}
 
 
 def own(name: str) -> tuple[str, str]:

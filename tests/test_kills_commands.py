@@ -181,6 +181,7 @@ BY_PEOPLE = (
     Command("verify", ("results/quick",)),
     Command("play", ("results/quick",)),
     Command("judge", ("scores.jsonl", "--text", TEXT, "--unit", "nats", "--documents", "lines")),
+    Command("score", (MODEL, TEXT, "--per", "word")),
     Command("readme", ()),
     Command("export", (MODEL, "--to", "gguf", "--type", "q8_0", "--out", "q8.gguf"), ("q8.gguf",)),
     EXPORTED,

@@ -53,7 +53,7 @@ class SplitText:
     def _batches(self) -> Iterator[list[Piece]]:
         with open(self.path, "rb") as file:
             if self.stream:
-                yield from ([Piece(text, None)] for text in _stream_pieces(file))
+                yield from ([Piece(text, None)] for text in stream_pieces(file))
                 return
             for first, last in self._groups():
                 yield self._read(file, first, last)
@@ -84,8 +84,8 @@ class SplitText:
             yield from (piece.text for piece in batch)
 
 
-def _stream_pieces(file: Any) -> Iterator[str]:
-    """A stream in pieces that end after a newline where there is one, so that words stay whole."""
+def stream_pieces(file: Any) -> Iterator[str]:
+    """A stream that has ``read``, in pieces that end after a newline where there is one, so that words stay whole."""
     rest = b""
     while content := file.read(PIECE):
         content = rest + content

@@ -91,6 +91,21 @@ class LargeState(Protocol):
         """The most texts to decode at once."""
 
 
+class OpenRow(Protocol):
+    """A row that is scored piece by piece; it keeps the model's state and not the tokens that were read."""
+
+    def advance(self, tokens: np.ndarray) -> np.ndarray:
+        """(T,) the next tokens of the row -> (T,) nats."""
+
+
+@runtime_checkable
+class Continuing(Protocol):
+    """Has a state that does not grow with the row, although a prediction may depend on all of it."""
+
+    def open_row(self) -> OpenRow:
+        """A row at its beginning, with the boundary before it."""
+
+
 class Recompute:
     """The decoding state of any model: recomputes ``next_log_probs`` of the last ``context`` tokens at every token."""
 

@@ -20,7 +20,7 @@ import numpy as np
 from lmstages.config.hyperparameters.base import ModelConfig
 from lmstages.core.documents import BOUNDARY, Arrays, Curve, Documents
 from lmstages.core.progress import Progress
-from lmstages.models.base import DecodingState
+from lmstages.models.base import DecodingState, OpenRow
 
 PIECE = 1 << 14  # tokens between two reports of progress
 PAGE = 1 << 6  # elements of the large array that are restored together
@@ -167,6 +167,10 @@ class SequentialModel:
         """How many states of their own fit into DECODING_MEMORY; static models share one state."""
         size = sum(array.nbytes for array in self.fitted.values())
         return max(1, DECODING_MEMORY // max(1, size))
+
+    def open_row(self) -> OpenRow:
+        """A row that is scored piece by piece; online, its updates are its own."""
+        return self.fork()
 
     def fork(self) -> "SequentialModel":
         """A copy that starts a row from the fitted state; online, its updates are its own and are kept."""

@@ -1,7 +1,7 @@
-"""Exports a LLaMA with its vocabulary: as a GGUF file or as a folder in the Hugging Face layout.
+"""Exports a network with its vocabulary: a LLaMA as a GGUF file, and several as a folder in the Hugging Face layout.
 
-A model fitted here can be written as either; a checkpoint from elsewhere, in the Hugging Face layout, as a GGUF file.
-``gguf_file`` and ``huggingface`` know the formats.
+A checkpoint from elsewhere, in the Hugging Face layout, can be written as a GGUF file. ``gguf_file``, ``huggingface``
+and ``network_layouts`` know the formats.
 """
 
 from collections.abc import Mapping
@@ -17,7 +17,7 @@ from lmstages.core.files import sha256_of
 from lmstages.core.progress import LOGGER
 from lmstages.models import storage as model_storage
 from lmstages.models.base import build
-from lmstages.models.external import gguf_file, huggingface
+from lmstages.models.external import gguf_file, huggingface, network_layouts
 from lmstages.models.quantized.blocks import BLOCK, PackedTensor
 from lmstages.models.quantized.derived import DerivedModel, float32_tensors
 from lmstages.tokenizers import streams
@@ -33,7 +33,7 @@ def export(model: Path, tokens: Path, out: Path, section: Mapping[str, Any], mad
     """
     fitted: Any = model_storage.load_model(model)
     config = fitted.config.bottom if isinstance(fitted.config, DerivedLlama) else fitted.config
-    if not isinstance(config, Llama):
+    if not isinstance(config, Llama) and section["to"] == "gguf":
         raise UserError(model, f"is of model {fitted.config.name}", "allowed: llama, llama_q8, llama_q4")
     tokenizer = streams.read_tokenizer(tokens)
     if tokenizer.vocab_size != fitted.vocab_size:
@@ -53,8 +53,14 @@ def export(model: Path, tokens: Path, out: Path, section: Mapping[str, Any], mad
             model, "is to be quantized, or is already", "the Hugging Face layout is written in f32", "use --to gguf"
         )
     definition = definition_of(saved)
+    if isinstance(config, Llama):
+        huggingface.save(out, config, fitted.vocab_size, fitted.arrays(), definition, made)
+    else:
+        layout = network_layouts.layout_of(model, config, fitted.vocab_size, fitted.arrays())
+        huggingface.save_folder(out, layout.config, layout.tensors, definition, config.context, made)
+        if layout.loader is not None:
+            artifacts.save_bytes(out / "load.py", layout.loader.encode(), made)
     _warn_without_vocabulary(definition is None, saved["kind"], "the Hugging Face layout")
-    huggingface.save(out, config, fitted.vocab_size, fitted.arrays(), definition, made)
 
 
 def export_checkpoint(folder: Path, out: Path, section: Mapping[str, Any], made: artifacts.Made) -> None:

@@ -70,18 +70,30 @@ GGUF_REMEDY = "convert it to GGUF for engine: llama.cpp"
 
 def save(folder: Path, config: Llama, vocab_size: int, arrays: Arrays, definition: str | None, made: Made) -> None:
     """Write config, weights and, unless it is None, the vocabulary's ``definition``, each file with its sha256."""
-    tensors = {theirs: np.ascontiguousarray(arrays[ours]) for ours, (theirs, _) in names(config).items()}
-    save_bytes(folder / "model.safetensors", safetensors_bytes(tensors, {"format": "pt"}), made)
-    save_json(folder / "config.json", _config(config, vocab_size), made)
+    tensors = {theirs: arrays[ours] for ours, (theirs, _) in names(config).items()}
+    save_folder(folder, _config(config, vocab_size), tensors, definition, config.window, made)
+
+
+def save_folder(
+    folder: Path, config: Mapping[str, Any], tensors: Arrays, definition: str | None, window: int | None, made: Made
+) -> None:
+    """Write the files of any model: ``config.json``, the tensors, and the vocabulary unless there is none.
+
+    ``window``: its longest text in tokens, None for any length.
+    """
+    contiguous = {name: np.ascontiguousarray(array) for name, array in tensors.items()}
+    save_bytes(folder / "model.safetensors", safetensors_bytes(contiguous, {"format": "pt"}), made)
+    save_json(folder / "config.json", config, made)
     if definition is not None:
         save_bytes(folder / "tokenizer.json", definition.encode(), made)
-        save_json(folder / "tokenizer_config.json", _tokenizer_config(definition, config.window), made)
+        save_json(folder / "tokenizer_config.json", _tokenizer_config(definition, window), made)
 
 
-def _tokenizer_config(definition: str, window: int) -> dict[str, Any]:
+def _tokenizer_config(definition: str, window: int | None) -> dict[str, Any]:
     """The content of ``tokenizer_config.json``: the boundary is BOS and EOS, and no text can spell it."""
     [boundary] = json.loads(definition)["post_processor"]["special_tokens"]
-    settings: dict[str, Any] = {"tokenizer_class": "PreTrainedTokenizerFast", "model_max_length": window}
+    settings: dict[str, Any] = {"tokenizer_class": "PreTrainedTokenizerFast"}
+    settings |= {} if window is None else {"model_max_length": window}
     settings |= {"bos_token": boundary, "eos_token": boundary, "split_special_tokens": True}
     return {**settings, "clean_up_tokenization_spaces": False}
 

@@ -14,7 +14,7 @@ import torch
 from torch import nn
 
 from lmstages.config.hyperparameters.neural import Recurrent
-from lmstages.core.documents import history
+from lmstages.core.documents import BOUNDARY, history
 from lmstages.models.neural.base import NeuralModel
 
 CELLS: dict[str, type[nn.RNN] | type[nn.GRU] | type[nn.LSTM]] = {"rnn": nn.RNN, "gru": nn.GRU, "lstm": nn.LSTM}
@@ -52,9 +52,31 @@ class RecurrentModel(NeuralModel):
             scores = logits.log_softmax(-1).gather(-1, tokens[:, 1:, None])[..., 0]
             return scores.double().cpu().numpy(), state
 
+    def open_row(self) -> "RecurrentRow":
+        """A row that is scored piece by piece."""
+        return RecurrentRow(self)
+
     def decoding_state(self, prefix: np.ndarray) -> "RecurrentDecodingState":
         """(B, T), T may be 0 -> the decoding state after the prefix."""
         return RecurrentDecodingState(self, prefix)
+
+
+class RecurrentRow:
+    """A row that is scored piece by piece, from the network's state after what was read."""
+
+    def __init__(self, model: RecurrentModel) -> None:
+        self.model, self.before = model, np.array([BOUNDARY])
+        self.state: State = None
+
+    def advance(self, tokens: np.ndarray) -> np.ndarray:
+        """(T,) the next tokens of the row -> (T,) nats."""
+        row, scores = np.concatenate([self.before, tokens]), [np.empty((1, 0))]
+        for left in range(0, len(tokens), self.model.piece):
+            part = self.model._on_device(row[None, left : left + self.model.piece + 1])
+            log_probs, self.state = self.model._score_on(part, self.state)
+            scores.append(log_probs)
+        self.before = row[-1:]
+        return np.concatenate(scores, axis=1)[0]
 
 
 class RecurrentDecodingState:
