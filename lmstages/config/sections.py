@@ -414,7 +414,8 @@ class Mixture(Record):
 
 
 class Pretrained(Record):
-    """A LLaMA trained elsewhere, with its own vocabulary: from the hub at a commit, from a folder, or a GGUF file.
+    """A LLaMA trained elsewhere, with its own vocabulary: from the hub at a commit, from a folder, or a GGUF file; or
+    an n-gram model, as an ARPA file.
 
     ``window`` is at most the checkpoint's own, by default that or 2,048; ``stride`` by default half of it. ``memory``
     bounds its memory, in gigabytes; ``engine`` llama.cpp runs GGUF files of any architecture.
@@ -426,8 +427,14 @@ class Pretrained(Record):
     )
     path: OutsidePath | None = Field(None, description="Folder in the Hugging Face layout.")
     gguf: OutsidePath | None = Field(None, description="GGUF file.")
+    arpa: OutsidePath | None = Field(
+        None, description="ARPA file of an n-gram model, of KenLM, SRILM or export; also packed (gz, bz2, xz, zst)."
+    )
+    tokenizer: OutsidePath | None = Field(
+        None, description="Of arpa: tokenizer.json of a run, whose tokens are its words; by default words of the text."
+    )
     sha256: Annotated[str, Field(pattern="^[0-9a-f]{64}$")] | None = Field(
-        None, description="Digest that the GGUF file must have."
+        None, description="Digest that the GGUF or ARPA file must have."
     )
     engine: Literal["torch", "llama.cpp"] = Field(
         "torch", description="Our own torch code, or llama.cpp for GGUF files of any architecture."
@@ -446,12 +453,16 @@ class Pretrained(Record):
 
     @model_validator(mode="after")
     def _one_origin(self) -> "Pretrained":
-        if sum(origin is not None for origin in (self.hub, self.path, self.gguf)) != 1:
-            raise ValueError("needs one of hub, path and gguf")
+        if sum(origin is not None for origin in (self.hub, self.path, self.gguf, self.arpa)) != 1:
+            raise ValueError("needs one of hub, path, gguf and arpa")
         if (self.hub is None) != (self.revision is None):
             raise ValueError("hub and revision belong together: a commit of 40 hexadecimal digits, since names move")
-        if self.gguf is None and (self.sha256 is not None or self.engine != "torch"):
+        if self.gguf is None and (self.engine != "torch" or (self.sha256 is not None and self.arpa is None)):
             raise ValueError("sha256 and engine: llama.cpp belong to gguf")
+        if self.arpa is None and self.tokenizer is not None:
+            raise ValueError("tokenizer belongs to arpa")
+        if self.arpa is not None and (self.window or self.stride or self.memory):
+            raise ValueError("window, stride and memory belong to checkpoints; an ARPA file has an order")
         if self.window and self.stride and self.stride > self.window:
             raise ValueError(f"stride {self.stride} exceeds window {self.window}: tokens between would go unscored")
         return self

@@ -94,16 +94,14 @@ def as_kenlm(file: ArpaFile) -> ArpaModel:
     second ends one, and both are followed by more. What is predicted then is no distribution.
     """
     words, orders = _renumbered(file)
-    size, (begin, end) = len(words), (file.words.index(BEGIN), file.words.index(END))
+    size, (begin, end) = len(words), (_index_of(file, word) for word in (BEGIN, END))
     extended = [_appended(orders[0], file.orders[0].where(np.array([begin, end])), np.array([[size], [size + 1]]))]
     for table in orders[1:]:
-        begins, ends = table.tokens[:, 0] == BOUNDARY, table.tokens[:, -1] == BOUNDARY
-        for rows, column, word in ((begins, 0, size), (ends, -1, size + 1)):
-            chosen = table.where(rows)
+        for column, word in ((0, size), (-1, size + 1)):
+            chosen = table.where(table.tokens[:, column] == BOUNDARY)
             tokens = chosen.tokens.copy()
             tokens[:, column] = word
             table = _appended(table, chosen, tokens)
-            begins, ends = (table.tokens[:, 0] == BOUNDARY, table.tokens[:, -1] == BOUNDARY)
         extended.append(table)
     return _built(file.path, [*words, BEGIN, END], extended)
 
@@ -224,7 +222,6 @@ def _with_suffixes(orders: Sequence[NgramTable]) -> list[NgramTable]:
         rows = np.concatenate([table.tokens, longer.tokens[:, 1:]])
         _, first = np.unique(rows, axis=0, return_index=True)
         missing = rows[np.sort(first[first >= len(table.tokens)])]
-        unlisted = NgramTable(missing, np.full(len(missing), np.nan), np.zeros(len(missing)))
-        lines = np.zeros(len(missing), np.int64)
-        complete[n - 1] = _appended(table, NgramTable(missing, unlisted.log10, unlisted.backoffs, lines), missing)
+        zeros = np.zeros(len(missing), np.int64)
+        complete[n - 1] = _appended(table, NgramTable(missing, zeros + np.nan, zeros + 0.0, zeros), missing)
     return complete
