@@ -26,7 +26,7 @@ from lmstages.evaluation import scoring
 from lmstages.evaluation.experiment import SplitTokens, evaluate_model
 from lmstages.models.external import arpa_file
 from lmstages.models.external.arpa import BEGIN, END, ArpaModel, as_kenlm, model_of
-from lmstages.tokenizers import line_words, streams
+from lmstages.tokenizers import TextTokenizer, line_words, streams
 from lmstages.tokenizers.line_words import IRREGULAR, LineWords, Spelling
 from lmstages.tokenizers.spelled import SpelledTokens
 
@@ -82,8 +82,9 @@ def _sampling(settings: Mapping[str, Any], chosen: Pretrained) -> dict[str, Any]
 
 def _facts(reader: "WordReader | TokenReader", section: Mapping[str, Any], threads: int) -> dict[str, Any]:
     """The content of ``fit.json``; training tokens and FLOPs are unknown."""
-    model, given = reader.model, {key: value for key, value in section["pretrained"].items() if value is not None}
-    ngrams = [len(level.keys) for level in model.levels[1:]]
+    keys = ("arpa", "tokenizer", "samples")
+    model, given = reader.model, {key: section["pretrained"][key] for key in keys if key in section["pretrained"]}
+    ngrams = [len(table.log10) for table in reader.file.orders]
     shape = {"order": len(ngrams), "ngrams": ngrams, "kenlm": reader.perplexities}
     facts = {"hyperparameters": {**given, **shape}, "fit_seconds": 0.0, "parameters": model.parameters()}
     facts |= {"vocab_size": model.vocab_size, "tokens_seen": None, "flops": None, "curve": [], "device": "cpu"}
@@ -93,7 +94,7 @@ def _facts(reader: "WordReader | TokenReader", section: Mapping[str, Any], threa
 # ---------------------------------------------------------------- how a text is read
 
 
-def _tokenizer_of(path: str | None) -> Any:
+def _tokenizer_of(path: str | None) -> TextTokenizer | None:
     """One of our tokenizers, of the folder that its file lies in; None where a config names none."""
     if path is None:
         return None
@@ -104,7 +105,7 @@ def _tokenizer_of(path: str | None) -> Any:
 
 def _reader(file: arpa_file.ArpaFile, tokenizer: str | None) -> "WordReader | TokenReader":
     own = _tokenizer_of(tokenizer)
-    return WordReader(file) if own is None else TokenReader(model_of(file), SpelledTokens(own, model_of(file).words))
+    return WordReader(file) if own is None else TokenReader(file, own)
 
 
 class WordReader:
@@ -150,8 +151,9 @@ class WordReader:
 class TokenReader:
     """Reads a text as tokens of one of our tokenizers, each of which is a word of the file."""
 
-    def __init__(self, model: ArpaModel, tokenizer: SpelledTokens) -> None:
-        self.model, self.tokenizer = model, tokenizer
+    def __init__(self, file: arpa_file.ArpaFile, own: TextTokenizer) -> None:
+        self.file, self.model = file, model_of(file)
+        self.tokenizer = SpelledTokens(own, self.model.words)
         self.perplexities: dict[str, dict[str, Any]] = {}
 
     def write(self, folder: Path, split: str, text: SplitText, made: artifacts.Made) -> None:
