@@ -272,13 +272,18 @@ def play(args: argparse.Namespace) -> None:
 
 
 def _export_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("model", type=Path, help="model.safetensors of a LLaMA, or a Hugging Face folder")
-    parser.add_argument("--to", choices=("gguf", "hf"), required=True, help="one GGUF file, or a folder of files")
+    models = "model.safetensors of a LLaMA or of n-grams, or a Hugging Face folder"
+    parser.add_argument("model", type=Path, help=models)
+    layouts = "one GGUF file, a folder of files, or an ARPA file of n-grams"
+    parser.add_argument("--to", choices=("gguf", "hf", "arpa"), required=True, help=layouts)
     types = ("f32", "q8_0", "q4_0")
     parser.add_argument("--type", choices=types, default="f32", help="of the matrices; a quantized model keeps its own")
     parser.add_argument("--output-type", choices=types, help="of the output matrix, where it differs")
     tokens = "folder with tokenizer.json; by default that of the model's experiment"
     parser.add_argument("--tokens", type=Path, help=tokens)
+    text = "of arpa: a file that gets the tokens of a split as words, which KenLM's query reads"
+    parser.add_argument("--text", type=Path, metavar="FILE", help=text)
+    parser.add_argument("--split", choices=("train", "valid", "test"), default="test", help="of --text (test)")
 
 
 @command(
@@ -289,12 +294,22 @@ def _export_options(parser: argparse.ArgumentParser) -> None:
 def export(args: argparse.Namespace) -> None:
     """Write a LLaMA as a GGUF or in the Hugging Face layout.
 
-    It may be fitted here, or lie in a Hugging Face folder.
+    It may be fitted here, or lie in a Hugging Face folder. A model of n-grams is written as an ARPA file.
     """
+    from lmstages.core.errors import UserError
     from lmstages.models.external.exporting import export as run
     from lmstages.models.external.exporting import export_checkpoint
 
     section = {"to": args.to, "type": args.type, "output_type": args.output_type}
+    if args.to == "arpa":
+        from lmstages.models.external.arpa_export import export_arpa, files_of
+
+        model, tokens = files_of(args.model, args.tokens)
+        made = _made(args, {"to": "arpa"}, [model, tokens / "tokenizer.json"])
+        export_arpa(model, tokens, args.out, made, args.text, args.split)
+        return
+    if args.text is not None:
+        raise UserError("--text", f"given with --to {args.to}", "it belongs to --to arpa", "leave it out")
     if args.model.is_dir():
         export_checkpoint(args.model, args.out, section, _made(args, section, []))
         return

@@ -42,6 +42,7 @@ def score_arpa(section: Mapping[str, Any], chosen: Pretrained, text: Path, out: 
     file = arpa_file.read(path)
     contents.stop_if_changed(path, before)
     reader = _reader(file, chosen.tokenizer)
+    _must_sum_to_one(path, reader.model)
     settings = {**section, "scoring": PROTOCOL, "sampling": _sampling(section["sampling"], chosen)}
     out.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=out) as folder:
@@ -74,6 +75,15 @@ def _sha256(path: Path, expected: str | None) -> str:
     if expected is not None and digest != expected:
         raise UserError(path, f"its sha256 is {digest}", f"the config says {expected}", "fetch it again")
     return digest
+
+
+def _must_sum_to_one(path: Path, model: ArpaModel) -> None:
+    """Raises UserError where the file's own numbers are no probabilities; others follow from the text."""
+    for condition, total in zip(("without a context", "after <s>"), model.sums(), strict=True):
+        if not abs(total - 1) <= model.rounding:
+            problem = f"{condition} the probabilities of all words sum to {total:.6g}"
+            allowed = f"they sum to 1 within {model.rounding:g}, or bits per byte are no code length"
+            raise UserError(path, problem, allowed, "estimate it again, or renormalize it (SRILM: ngram -renorm)")
 
 
 def _sampling(settings: Mapping[str, Any], chosen: Pretrained) -> dict[str, Any]:

@@ -147,7 +147,7 @@ def _pieces(file: BinaryIO, text: SplitText) -> Iterator[tuple[bytes, bool]]:
             content = rest + file.read(min(PIECE, stop - position))
             position += len(content) - len(rest)
             cut = len(content) if position == stop else _whole_words(content)
-            if len(content) - cut > PIECE:
+            if len(content) - cut > LONGEST:
                 raise _too_long(text, position - len(content) + cut, len(content) - cut)
             rest = content[cut:]
             yield content[:cut], position == stop

@@ -32,6 +32,7 @@ class ArpaModel(AllOrders):
     """Predicts by the listed n-grams and back-off weights; its parameters are the n-grams that are listed."""
 
     padded = False
+    rounding = 1e-3  # of a sum of probabilities; some files have four decimals of a logarithm
 
     def __init__(self, words: Sequence[bytes], orders: Sequence[NgramTable]) -> None:
         """``words`` by token; ``orders``: n-grams of order 1 ... N in this numbering, order 1 in the order of tokens.
@@ -51,6 +52,11 @@ class ArpaModel(AllOrders):
             listed = np.where(grams[n - 1] >= 0, _taken(self.log_probs[n], grams[n - 1]), np.nan)
             log_probs = np.where(np.isnan(listed), backed_off, listed)
         return log_probs
+
+    def sums(self) -> tuple[float, float]:
+        """Sums of the probabilities of all tokens, without a context and at the beginning of a sentence."""
+        first = self.next_log_probs(np.zeros((1, 0), np.int64))
+        return float(np.exp(self.log_probs[1]).sum()), float(np.exp(first).sum())
 
     def fit(self, train: Documents, valid: Documents, seed: int) -> Curve:
         """Raises FitError: it was estimated elsewhere."""

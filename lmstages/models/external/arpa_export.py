@@ -31,6 +31,12 @@ BEGIN_WORD, NEVER = "<s>", -99.0  # log10 of what is never predicted, as SRILM w
 AT_ONCE = 1 << 16  # tokens of a text
 
 
+def files_of(model: Path, tokens: Path | None) -> tuple[Path, Path]:
+    """The file of a model, given by itself or by the folder of its experiment, and the folder of its tokens."""
+    path = model / "model.safetensors" if model.is_dir() else model
+    return path, tokens or path.absolute().parents[2] / "tokens"
+
+
 def export_arpa(model: Path, tokens: Path, out: Path, made: artifacts.Made, text: Path | None, split: str) -> None:
     """Write the n-gram model at ``model`` with the vocabulary of ``tokens`` to ``out``.
 
@@ -44,6 +50,9 @@ def export_arpa(model: Path, tokens: Path, out: Path, made: artifacts.Made, text
     if tokenizer.vocab_size != fitted.vocab_size:
         problem = f"is of {fitted.vocab_size:,} tokens, {tokens / streams.TOKENIZER} has {tokenizer.vocab_size:,}"
         raise UserError(model, problem, "", "give the tokens of its experiment, --tokens FOLDER")
+    if (tokens / "train.npy").is_file():
+        artifacts.must_be_made_from(model, tokens / "train.npy")
+        artifacts.must_be_of_one_call(tokens / "train.npy", tokens / streams.TOKENIZER)
     words = words_of(tokenizer)
     arpa_file.write(out, *with_sentence_ends(words, tables_of(fitted, model)), made)
     if text is not None:

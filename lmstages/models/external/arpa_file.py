@@ -106,6 +106,8 @@ def read(path: Path) -> ArpaFile:
         if (end := lines.next()) != rb"\end\ "[:-1]:
             problem = "the file ends" if not end else f"{_shown(end)} found"
             raise lines.error(problem, r"after the last section stands \end\ "[:-1])
+        if rest := lines.next():
+            raise lines.error(f"{_shown(rest)} found", r"nothing stands after \end\ "[:-1])
     while len(orders) > 1 and not len(orders[-1].log10):
         orders.pop()
     return ArpaFile(path, list(vocabulary), orders)
