@@ -164,17 +164,27 @@ def naive(path):
 
 
 def pruned(content, seed):
-    """Without some of the bigrams, although trigrams end in them, as entropy pruning leaves a file."""
-    draws, lines = np.random.default_rng(seed), content.split("\n")
-    begin, end = lines.index("\\2-grams:"), lines.index("\\3-grams:")
-    kept = [line for line in lines[begin:end] if len(line.split()) != 4 or draws.random() < 0.6]
-    count = sum(len(line.split()) == 4 for line in kept)
-    return re.sub(r"ngram 2=\d+", f"ngram 2={count}", "\n".join([*lines[:begin], *kept, *lines[end:]]))
+    """Without some bigrams and what begins with them, although trigrams end in them, as SRILM's pruning leaves it."""
+    draws, kept, counts, dropped, order = np.random.default_rng(seed), [], {}, set(), 0
+    for line in content.split("\n"):
+        if match := re.fullmatch(r"\\(\d)-grams:", line):
+            order = int(match[1])
+        elif order and (fields := line.split()) and not line.startswith("\\"):
+            begins = tuple(fields[1:3])
+            if order == 2 and draws.random() < 0.4:
+                dropped.add(begins)
+            if order > 1 and begins in dropped:
+                continue
+            counts[order] = counts.get(order, 0) + 1
+        kept.append(line)
+    return re.sub(r"ngram (\d)=\d+", lambda match: f"ngram {match[1]}={counts[int(match[1])]}", "\n".join(kept))
 
 
 def test_a_pruned_file_is_evaluated_by_the_definition(tmp_path):
     ours(fitted(KneserNey(order=4)), tmp_path)
-    model = model_in(tmp_path, pruned((tmp_path / "ours.arpa").read_text(), 5))
+    content = (tmp_path / "ours.arpa").read_text()
+    model = model_in(tmp_path, pruned(content, 5))
+    assert len(model.levels[2].keys) > re.search(r"\\2-grams:\n([\s\S]*?)\n\n", pruned(content, 5))[1].count("\n") + 1
     log10, test = naive(tmp_path / "model.arpa"), drawn(60, 2)
     for tokens in np.split(test.tokens, test.starts[1:-1]):
         spelled_out = ["<s>", *(WORDS[token] for token in tokens)]
@@ -186,6 +196,7 @@ def test_a_model_of_a_file_keeps_the_laws(tmp_path):
     model = ours(fitted(KneserNey(order=3)), tmp_path)
     rows = np.random.default_rng(3).integers(0, model.vocab_size, (20, 7))
     scores = model.score(rows)
+    assert all(np.allclose(totals, 1, atol=1e-6) for totals in model.sums())
     for t in range(rows.shape[1]):
         log_probs = model.next_log_probs(rows[:, :t])
         assert np.exp(log_probs).sum(-1) == pytest.approx(1, abs=1e-7)
@@ -434,9 +445,13 @@ def test_texts_drawn_from_a_file_are_lines_of_its_words(here):
 
 
 def test_probabilities_that_do_not_sum_to_one_are_no_row(here, capfd):
-    (here / "hand.arpa").write_text(SRILM.replace("-0.6020600  cat", "-0.1  cat"))
-    assert scored(here, arpa="hand.arpa")[0] == 1
-    assert "hand.arpa: without a context the probabilities of all words sum to 1.54433; they sum" in capfd.readouterr().err
+    for old, new, message in [
+        ("-0.6020600  cat", "-0.1  cat", "hand.arpa: without a context the probabilities of all words sum to 1.54433"),
+        ("-0.1760913", "-0.2", "hand.arpa: after 'the cat' the probabilities of all words sum to 0.978574; they"),
+        ("-0.0969100	<s>", "-0.3	<s>", "hand.arpa: after '<s> the' the probabilities of all words sum to 0.701187"),
+    ]:
+        (here / "hand.arpa").write_text(SRILM.replace(old, new))
+        assert scored(here, arpa="hand.arpa")[0] == 1 and message in capfd.readouterr().err
 
 
 def test_mistakes_of_a_config_are_named(here):

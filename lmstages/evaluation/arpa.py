@@ -17,7 +17,7 @@ import numpy as np
 from lmstages.config.sections import Pretrained
 from lmstages.core import artifacts, contents
 from lmstages.core.documents import BOUNDARY, Documents
-from lmstages.core.errors import UserError
+from lmstages.core.errors import UserError, shortened
 from lmstages.core.files import reading, sha256_of
 from lmstages.core.progress import LOGGER
 from lmstages.core.provenance import versions
@@ -78,10 +78,12 @@ def _sha256(path: Path, expected: str | None) -> str:
 
 
 def _must_sum_to_one(path: Path, model: ArpaModel) -> None:
-    """Raises UserError where the file's own numbers are no probabilities; others follow from the text."""
-    for condition, total in zip(("without a context", "after <s>"), model.sums(), strict=True):
-        if not abs(total - 1) <= model.rounding:
-            problem = f"{condition} the probabilities of all words sum to {total:.6g}"
+    """Raises UserError for a context after which the numbers of the file are no probabilities."""
+    for order, totals in enumerate(model.sums()):
+        index = int(np.argmax(np.abs(totals - 1)))
+        if not abs(totals[index] - 1) <= model.rounding:
+            after = f"after {shortened(model.ngram(order, index))}" if order else "without a context"
+            problem = f"{after} the probabilities of all words sum to {totals[index]:.6g}"
             allowed = f"they sum to 1 within {model.rounding:g}, or bits per byte are no code length"
             raise UserError(path, problem, allowed, "estimate it again, or renormalize it (SRILM: ngram -renorm)")
 

@@ -10,7 +10,7 @@ is not listed. A file without ``<unk>`` gives it probability 10^-100, as KenLM d
 The same computation gives KenLM's own reading of a text that holds the words ``<s>`` and ``</s>`` (``as_kenlm``).
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -53,10 +53,31 @@ class ArpaModel(AllOrders):
             log_probs = np.where(np.isnan(listed), backed_off, listed)
         return log_probs
 
-    def sums(self) -> tuple[float, float]:
-        """Sums of the probabilities of all tokens, without a context and at the beginning of a sentence."""
-        first = self.next_log_probs(np.zeros((1, 0), np.int64))
-        return float(np.exp(self.log_probs[1]).sum()), float(np.exp(first).sum())
+    def sums(self) -> Iterator[np.ndarray]:
+        """For n = 0 ... N - 1 what the probabilities of all tokens sum to after each n-gram that is listed.
+
+        A context leaves its back-off weight; each token listed after it adds its own probability in place of the
+        weighted one that the shorter context gives it.
+        """
+        full, contexts = self.log_probs[1], np.zeros(self.vocab_size, np.int64)
+        yield np.exp(full).sum(keepdims=True)
+        for n in range(2, len(self.levels)):
+            suffixes, oldest = (part.astype(np.int64) for part in np.divmod(self.levels[n].keys, self.vocab_size))
+            contexts = self.levels[n - 1].find(contexts[suffixes], oldest, self.vocab_size) if n > 2 else oldest
+            weights, own = self.backoffs[n - 1], self.log_probs[n]
+            shorter = values_at(weights, contexts) + full[suffixes]
+            full = np.where(np.isnan(own), shorter, own)
+            known = np.flatnonzero(contexts >= 0)
+            added = np.exp(full[known]) - np.exp(shorter[known])
+            yield np.exp(weights) + np.bincount(contexts[known], added, len(weights))
+
+    def ngram(self, order: int, index: int) -> str:
+        """The words of an n-gram by its index among those of its order; empty for that of order 0."""
+        words, token = [], 0
+        for n in range(order, 0, -1):
+            index, token = (int(part) for part in np.divmod(self.levels[n].keys[index], self.vocab_size))
+            words.append(BEGIN if token == BOUNDARY else self.words[token])
+        return b" ".join(words).decode(errors="replace")
 
     def fit(self, train: Documents, valid: Documents, seed: int) -> Curve:
         """Raises FitError: it was estimated elsewhere."""

@@ -69,7 +69,10 @@ def _lines(tokens: np.ndarray, words: Sequence[str]) -> str:
 
 
 def with_sentence_ends(words: Sequence[str], orders: Sequence[NgramTable]) -> tuple[list[str], list[NgramTable]]:
-    """The words with <s> behind them and, if they lack it, <unk>; n-grams in which token 0 is split into both ends."""
+    """The words with <s> behind them and, if they lack it, <unk>; n-grams in which token 0 is split into both ends.
+
+    A model of order 1 gets the bigram ``<s> </s>``, with the probability that </s> has anyway.
+    """
     size, listed = len(words), [*words, BEGIN_WORD]
     unigrams = orders[0]
     log10, backoffs = np.append(unigrams.log10, NEVER), np.append(unigrams.backoffs, unigrams.backoffs[BOUNDARY])
@@ -78,7 +81,8 @@ def with_sentence_ends(words: Sequence[str], orders: Sequence[NgramTable]) -> tu
         listed.append(UNKNOWN_WORD)
         log10, backoffs = np.append(log10, NEVER), np.append(backoffs, 0.0)
     complete = [NgramTable(np.arange(len(listed))[:, None], log10, backoffs)]
-    for table in orders[1:]:
+    empty = NgramTable(np.full((1, 2), BOUNDARY), log10[[BOUNDARY]], np.zeros(1))  # KenLM reads no file of order 1
+    for table in orders[1:] or [empty]:
         tokens = table.tokens.copy()
         tokens[tokens[:, 0] == BOUNDARY, 0] = size
         complete.append(NgramTable(tokens, table.log10, table.backoffs))
