@@ -163,7 +163,7 @@ def naive(path):
     return lambda history, word: log10(history[-3:], word)
 
 
-def pruned(content, seed):
+def pruned(content, seed, fraction=0.4):
     """Without some bigrams and what begins with them, although trigrams end in them, as SRILM's pruning leaves it."""
     draws, kept, counts, dropped, order = np.random.default_rng(seed), [], {}, set(), 0
     for line in content.split("\n"):
@@ -171,7 +171,7 @@ def pruned(content, seed):
             order = int(match[1])
         elif order and (fields := line.split()) and not line.startswith("\\"):
             begins = tuple(fields[1:3])
-            if order == 2 and draws.random() < 0.4:
+            if order == 2 and draws.random() < fraction:
                 dropped.add(begins)
             if order > 1 and begins in dropped:
                 continue
@@ -249,10 +249,10 @@ def test_a_separator_of_documents_costs_a_bit_and_ends_a_document(tmp_path):
     assert line_words.charged(np.array([8]), np.array([7])) / math.log(2) == pytest.approx(1)
 
 
-@pytest.mark.parametrize("piece", [1, 2, 3, 5, 8])
+@pytest.mark.parametrize("piece", [1, 3, 8])
 def test_the_pieces_that_a_text_is_read_in_change_nothing(tmp_path, monkeypatch, piece):
     draws = np.random.default_rng(piece)
-    for number in range(20):
+    for number in range(6):
         content = bytes(draws.choice(list(b"abc  \t\n\r"), 40).tolist()) + b"x"
         ends = sorted({*draws.integers(1, 40, 2).tolist(), len(content)}) if number % 2 else [len(content)]
         ends = [end for end in ends if content[end - 1 : end] == b"\n" or end == len(content)]

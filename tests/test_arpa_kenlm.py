@@ -100,7 +100,7 @@ def test_a_file_without_all_suffixes_is_read_as_kenlm_reads_it(tmp_path, seed):
     model.fit(Documents.of(rows[:200]), Documents.of(rows[:1]), 0)
     path = tmp_path / "ours.arpa"
     arpa_file.write(path, *arpa_export.with_sentence_ends(words, arpa_export.tables_of(model, path)), {})
-    path.write_text(pruned(path.read_text(), seed))
+    path.write_text(pruned(path.read_text(), seed, 0.1))  # KenLM has room for a few only
     again = arpa.model_of(arpa_file.read(path))
     lines = "".join(" ".join(words[token] for token in row[:-1]) + "\n" for row in rows[200:])
     nats = -sum(again.score(np.array([row])).sum() for row in rows[200:])
