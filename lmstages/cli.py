@@ -327,16 +327,18 @@ def play(args: argparse.Namespace) -> None:
 
 
 def _export_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "model", type=Path, help="an experiment's folder or model.safetensors, or a Hugging Face folder"
-    )
-    formats = "one GGUF file, or a folder in the Hugging Face layout, of which hf is short"
-    parser.add_argument("--to", choices=("gguf", "hf", "huggingface"), required=True, help=formats)
+    models = "an experiment's folder or model.safetensors, or a Hugging Face folder"
+    parser.add_argument("model", type=Path, help=models)
+    formats = "a GGUF file, a folder in the Hugging Face layout (hf for short), or an ARPA file of n-grams"
+    parser.add_argument("--to", choices=("gguf", "hf", "huggingface", "arpa"), required=True, help=formats)
     types = ("f32", "q8_0", "q4_0")
     parser.add_argument("--type", choices=types, default="f32", help="of the matrices; a quantized model keeps its own")
     parser.add_argument("--output-type", choices=types, help="of the output matrix, where it differs")
     tokens = "folder with tokenizer.json; by default that of the model's experiment"
     parser.add_argument("--tokens", type=Path, help=tokens)
+    text = "of arpa: a file that gets the tokens of a split as words, which KenLM's query reads"
+    parser.add_argument("--text", type=Path, metavar="FILE", help=text)
+    parser.add_argument("--split", choices=("train", "valid", "test"), default="test", help="of --text (test)")
 
 
 @command(
@@ -345,22 +347,40 @@ def _export_options(parser: argparse.ArgumentParser) -> None:
     example="results/default/fables/char/llama/seed0/model.safetensors --to gguf --out llama.gguf",
 )
 def export(args: argparse.Namespace) -> None:
-    """Write a network as a GGUF or in the Hugging Face layout.
+    """Write a model as a GGUF file, in the Hugging Face layout, or as an ARPA file.
 
-    A LLaMA as either, also one that lies in a Hugging Face folder; GPT, modern GPT and recurrent networks as a folder,
-    of which transformers reads the first two and load.py, which lies in it, the last.
+    A LLaMA as GGUF or a folder, also one that lies in a Hugging Face folder; GPT, modern GPT and recurrent networks as
+    a folder, of which transformers reads the first two and load.py, which lies in it, the last. A model of n-grams is
+    an ARPA file.
     """
+    from lmstages.core.errors import UserError
     from lmstages.models.external.exporting import export as run
     from lmstages.models.external.exporting import export_checkpoint
 
+    if args.to == "arpa":
+        return _export_ngrams(args)
+    if args.text is not None:
+        raise UserError("--text", f"given with --to {args.to}", "it belongs to --to arpa", "leave it out")
     section = {"to": args.to.replace("huggingface", "hf"), "type": args.type, "output_type": args.output_type}
     if args.model.is_dir() and not any((args.model / name).is_file() for name in ("fit.json", "lmstages.json")):
-        export_checkpoint(args.model, args.out, section, _made(args, section, []))
-        return
-    model = args.model / "model.safetensors" if args.model.is_dir() else args.model
-    is_saved = (model.parent / "lmstages.json").is_file()  # from Python, its vocabulary beside it
-    tokens = args.tokens or (model.parent if is_saved else model.absolute().parents[2] / "tokens")
+        return export_checkpoint(args.model, args.out, section, _made(args, section, []))
+    model, tokens = _files_of_model(args)
     run(model, tokens, args.out, section, _made(args, section, [model, tokens / "tokenizer.json"]))
+
+
+def _export_ngrams(args: argparse.Namespace) -> None:
+    from lmstages.models.external.arpa_export import export_arpa
+
+    model, tokens = _files_of_model(args)
+    made = _made(args, {"to": "arpa"}, [model, tokens / "tokenizer.json"])
+    export_arpa(model, tokens, args.out, made, args.text, args.split)
+
+
+def _files_of_model(args: argparse.Namespace) -> tuple[Path, Path]:
+    """model.safetensors, and the folder of its vocabulary: of the experiment, or beside it where Python saved it."""
+    model = args.model / "model.safetensors" if args.model.is_dir() else args.model
+    is_saved = (model.parent / "lmstages.json").is_file()
+    return model, args.tokens or (model.parent if is_saved else model.absolute().parents[2] / "tokens")
 
 
 def _download_options(parser: argparse.ArgumentParser) -> None:
@@ -650,6 +670,12 @@ def score_pretrained(args: argparse.Namespace) -> None:
 
     record = from_section(Pretrained, args.section["pretrained"])
     made = _made(args, args.section, [text_path(args.text, split) for split in args.section["splits"]])
+    if record.arpa is not None:
+        from lmstages.evaluation.arpa import score_arpa
+
+        with _keeping_going(args, lambda error: save_failure(args.section, args.out, error, made)):
+            score_arpa(args.section, record, args.text, args.out, args.threads, {**made, "content": args.content})
+        return
     with _keeping_going(args, lambda error: save_failure(args.section, args.out, error, made)):
         run(args.section, record, args.text, args.out, args.threads, args.mirror, {**made, "content": args.content})
 

@@ -11,7 +11,7 @@ from lmstages.config.hyperparameters.counts import KneserNey, Ngram
 from lmstages.core.documents import Documents
 from lmstages.core.errors import FitError
 from lmstages.models.base import build
-from lmstages.models.counts import counting, merging, ngram, smoothing
+from lmstages.models.counts import counting, lookup, merging, ngram, smoothing
 from lmstages.models.counts.ngram import development_split
 
 V = 6
@@ -209,7 +209,7 @@ def test_a_long_row_is_scored_in_pieces_as_if_at_once(monkeypatch, padded):
     model = fitted(drawn(12), smoothing="modified_kneser_ney", order=4, padded=padded)
     tokens, before = np.random.default_rng(13).integers(0, V, (2, 50)), np.array([3, 0])
     whole = model.score(tokens, before)
-    monkeypatch.setattr(ngram, "SCORED_AT_ONCE", 14)
+    monkeypatch.setattr(lookup, "SCORED_AT_ONCE", 14)
     assert np.array_equal(model.score(tokens, before), whole)
 
 

@@ -231,7 +231,7 @@ def test_an_unknown_character_covers_its_own_bytes(text, tmp_path):
 
 def test_a_tokenizer_that_loses_text_is_refused(text, tmp_path):
     tokenizer = BPETokenizer.learn(["ab ab"], 258, "\n")
-    tokenizer._spelling = [piece.upper() for piece in tokenizer._spelling]  # as one that folds case would
+    tokenizer.spelling = [piece.upper() for piece in tokenizer.spelling]  # as one that folds case would
     with pytest.raises(UserError, match=r"decoding changes the text 'ab'\.\.\.; use kind byte or char"):
         streams.write_tokens(tmp_path, "train", text(["ab"]), tokenizer, MADE)
     assert not (tmp_path / "train.npy").exists()

@@ -202,7 +202,7 @@ def test_a_vocabulary_larger_than_the_text_allows_is_an_error():
 
 def test_the_vocabulary_has_the_requested_size():
     tokenizer = BPETokenizer.learn(TEXTS, 270, "")
-    assert tokenizer.vocab_size == 270 and len({tuple(p) for p in tokenizer._spelling}) == 270
+    assert tokenizer.vocab_size == 270 and len({tuple(p) for p in tokenizer.spelling}) == 270
 
 
 def test_learning_is_deterministic():

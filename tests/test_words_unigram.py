@@ -164,7 +164,7 @@ def test_frequent_parts_of_words_become_pieces():
 
 
 def test_unigram_tokens_are_all_different_and_contain_every_byte():
-    spelling = LEARNT["unigram"]._spelling
+    spelling = LEARNT["unigram"].spelling
     assert len(set(spelling)) == len(spelling) == 262 and {bytes([byte]) for byte in range(256)} <= set(spelling)
 
 

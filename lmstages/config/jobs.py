@@ -201,7 +201,7 @@ def _mixture_facts(run: Run, name: str) -> Facts:
 def _pretrained_facts(run: Run, name: str) -> Facts:
     """Pretrained models rank above models and mixtures, in the order of the config."""
     record = run.pretrained[name]
-    local = Path(record.path or record.gguf or "").name
+    local = Path(record.path or record.gguf or record.arpa or "").name
     return {
         "type": "pretrained",
         "rank": run.first_rank() + len(run.mixtures) + _position(name, run.pretrained),

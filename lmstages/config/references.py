@@ -120,6 +120,9 @@ def wrong_checkpoints(sections: Mapping[str, Mapping[str, Any]]) -> Iterator[str
             yield f"{where}.path: {record.path!r} {problem}"
         if record.gguf is not None and (problem := not_a_file(record.gguf)):
             yield f"{where}.gguf: {record.gguf!r} {problem}"
+        for key in ("arpa", "tokenizer"):
+            if (path := getattr(record, key)) is not None and (problem := not_a_file(path)):
+                yield f"{where}.{key}: {path!r} {problem}"
 
 
 def wrong_scores(sections: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:

@@ -415,7 +415,8 @@ class Mixture(Record):
 
 
 class Pretrained(Record):
-    """A model trained elsewhere, with its own vocabulary: from the hub at a commit, from a folder, or a GGUF file.
+    """A model trained elsewhere, with its own vocabulary: from the hub at a commit, from a folder, a GGUF file, or, of
+    n-grams, an ARPA file.
 
     ``window`` is at most the checkpoint's own, by default that or 2,048; ``stride`` by default half of it. ``memory``
     bounds its memory, in gigabytes. A list for ``bos``, ``window`` or ``stride`` is a sweep.
@@ -427,8 +428,14 @@ class Pretrained(Record):
     )
     path: OutsidePath | None = Field(None, description="Folder in the Hugging Face layout.")
     gguf: OutsidePath | None = Field(None, description="GGUF file.")
+    arpa: OutsidePath | None = Field(
+        None, description="ARPA file of an n-gram model, of KenLM, SRILM or export; also packed (gz, bz2, xz, zst)."
+    )
+    tokenizer: OutsidePath | None = Field(
+        None, description="Of arpa: tokenizer.json of a run, whose tokens are its words; by default words of the text."
+    )
     sha256: Annotated[str, Field(pattern="^[0-9a-f]{64}$")] | None = Field(
-        None, description="Digest that the GGUF file must have."
+        None, description="Digest that the GGUF or ARPA file must have."
     )
     engine: Literal["torch", "transformers", "llama.cpp"] | None = Field(
         None,
@@ -461,14 +468,19 @@ class Pretrained(Record):
 
     @model_validator(mode="after")
     def _one_origin(self) -> "Pretrained":
-        if sum(origin is not None for origin in (self.hub, self.path, self.gguf)) != 1:
-            raise ValueError("needs one of hub, path and gguf")
+        if sum(origin is not None for origin in (self.hub, self.path, self.gguf, self.arpa)) != 1:
+            raise ValueError("needs one of hub, path, gguf and arpa")
         if (self.hub is None) != (self.revision is None):
             raise ValueError("hub and revision belong together: a commit of 40 hexadecimal digits, since names move")
-        if self.gguf is None and (self.sha256 is not None or self.engine == "llama.cpp"):
+        if self.gguf is None and (self.engine == "llama.cpp" or (self.sha256 is not None and self.arpa is None)):
             raise ValueError("sha256 and engine: llama.cpp belong to gguf")
-        if self.gguf is not None and self.engine == "transformers":
+        if self.engine == "transformers" and (self.gguf or self.arpa):
             raise ValueError("engine: transformers belongs to path and hub")
+        if self.arpa is None and self.tokenizer is not None:
+            raise ValueError("tokenizer belongs to arpa")
+        given = [key for key in ("engine", "window", "stride", "bos", "memory") if getattr(self, key) is not None]
+        if self.arpa is not None and given:
+            raise ValueError(f"{', '.join(given)}: of checkpoints, not of arpa; an n-gram model has an order")
         if self.window and self.stride and self.stride > self.window:
             raise ValueError(f"stride {self.stride} exceeds window {self.window}: tokens between would go unscored")
         return self

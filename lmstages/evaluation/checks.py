@@ -63,7 +63,7 @@ def _check_chain_rule(model: LanguageModel, rows: np.ndarray, scores: np.ndarray
     cause = "the score is not that of the next token: targets are shifted, or randomness such as dropout is still on"
     for position in (position for position in POSITIONS if position < rows.shape[1]):
         log_probs = model.next_log_probs(rows[:, :position])
-        _must_sum_to_one(experiment, log_probs, position)
+        _must_sum_to_one(experiment, log_probs, position, getattr(model, "rounding", SUM))
         expected = log_probs[np.arange(len(rows)), rows[:, position]]
         condition = f"from next_log_probs of {position} tokens"
         _must_agree(experiment, "chain rule", scores[:, position], expected, condition, cause)
@@ -81,13 +81,13 @@ def _rows(documents: Documents) -> np.ndarray:
     return np.asarray(documents.tokens[begin[:, None] + np.arange(length)]).astype(np.int64)
 
 
-def _must_sum_to_one(experiment: str, log_probs: np.ndarray, position: int) -> None:
+def _must_sum_to_one(experiment: str, log_probs: np.ndarray, position: int, tolerance: float) -> None:
     with np.errstate(over="ignore"):
         sums, largest = np.exp(log_probs.astype(np.float64)).sum(-1), float(log_probs.max())
     worst = sums[np.argmax(np.where(np.isfinite(sums), np.abs(sums - 1), np.inf))]
-    if not abs(worst - 1) <= SUM or not largest <= SUM:
+    if not abs(worst - 1) <= tolerance or not largest <= tolerance:
         problem = f"after {position} tokens the next probabilities sum to {worst:.9g}, the largest is e^{largest:.3g}"
-        _refuse(experiment, "sums", problem, f"they sum to 1 within {SUM:g}, or bits per byte are no code length")
+        _refuse(experiment, "sums", problem, f"they sum to 1 within {tolerance:g}, or bits per byte are no code length")
 
 
 def _must_agree(experiment: str, law: str, scores: np.ndarray, others: np.ndarray, condition: str, cause: str) -> None:

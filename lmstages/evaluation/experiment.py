@@ -4,7 +4,7 @@ Nothing is written if a check of ``checks`` fails. Uses a model only as ``Langua
 """
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +25,9 @@ from lmstages.tokenizers import TextTokenizer, streams
 
 Section = Mapping[str, Any]
 SplitTokens = tuple[Documents, np.ndarray]  # a split's tokens, and the bytes each covers (N,)
+Charge = Callable[
+    [str, np.ndarray, SplitTokens], np.ndarray
+]  # split, nats of its tokens (N,) -> nats of its bytes (N,)
 
 
 def evaluate(
@@ -80,8 +83,12 @@ def evaluate_model(
     section: Section,
     made: artifacts.Made,
     experiment: str,
+    charge: Charge | None = None,
 ) -> None:
-    """``evaluate`` of a loaded model; ``folders``: its tokens, the text, and the output."""
+    """``evaluate`` of a loaded model; ``folders``: its tokens, the text, and the output.
+
+    ``charge`` adds what tokens leave unsaid of the text; by default the bytes of escapes.
+    """
     (tokens, text, out), scores, seconds, guessing = folders, {}, {}, {}
     for split in section["splits"]:
         split_tokens = streams.read_tokens(tokens, split)
@@ -89,7 +96,7 @@ def evaluate_model(
         checks.check_model(fitted, split_tokens[0], f"{experiment} on {split}")
         started = time.perf_counter()
         scores[split] = score_split(
-            fitted, tokenizer, split_tokens, text, split, section["scoring"], f"{experiment} on {split}"
+            fitted, tokenizer, split_tokens, text, split, section["scoring"], f"{experiment} on {split}", charge
         )
         seconds[split] = time.perf_counter() - started
         guessing[split] = guess(fitted.vocab_size, tokenizer, split_tokens)
@@ -107,6 +114,7 @@ def score_split(
     split: str,
     settings: Section,
     experiment: str,
+    charge: Charge | None = None,
 ) -> score_files.Scores:
     """Score one split; raises CheckError if its scores or the bytes of its tokens are wrong."""
     documents, lengths = split_tokens
@@ -116,7 +124,10 @@ def score_split(
     read = scoring.as_read(documents, name)
     log_probs = scoring.score(model, read, scoring.windows_of(read.starts, name, window, stride, skip))
     checks.check_scores(model, read, log_probs, skip, None if name in ("stream", "whole") else window, experiment)
-    log_probs = scoring.charge_escapes(log_probs, documents.tokens, lengths, tokenizer.escape)
+    if charge is None:
+        log_probs = scoring.charge_escapes(log_probs, documents.tokens, lengths, tokenizer.escape)
+    else:
+        log_probs = charge(split, log_probs, split_tokens)
     content = artifacts.verified(splits.text_path(text, split)).read_bytes()
     checks.check_coverage(lengths, documents.starts, splits.SplitText.open(text, split).ends, experiment)
     skipped_bytes = int(lengths[:skip].sum(dtype=np.int64))

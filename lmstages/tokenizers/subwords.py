@@ -32,9 +32,9 @@ class SubwordTokenizer:
         self.definition, self.boundary_text = definition, boundary_text
         self._library = Tokenizer.from_str(definition)
         pieces = {token: piece for piece, token in self._library.get_vocab().items()}
-        self._spelling = [b"", *(_bytes_of(pieces[token]) for token in range(len(pieces)))]
-        self._lengths = np.array([len(piece) for piece in self._spelling])
-        self.vocab_size = len(self._spelling)
+        self.spelling = [b"", *(_bytes_of(pieces[token]) for token in range(len(pieces)))]
+        self._lengths = np.array([len(piece) for piece in self.spelling])
+        self.vocab_size = len(self.spelling)
 
     @classmethod
     def learn(cls, texts: Iterable[str], vocab_size: int, boundary_text: str) -> Self:
@@ -48,7 +48,7 @@ class SubwordTokenizer:
 
     def decode(self, tokens: Iterable[int]) -> str:
         """Invalid UTF-8 becomes U+FFFD."""
-        return decode_bytes(self._spelling, tokens, self.boundary_text)
+        return decode_bytes(self.spelling, tokens, self.boundary_text)
 
     def to_json(self) -> dict[str, Any]:
         """The library's own definition."""

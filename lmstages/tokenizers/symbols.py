@@ -21,6 +21,7 @@ class ByteTokenizer:
 
     def __init__(self, boundary_text: str = "") -> None:
         self.boundary_text = boundary_text
+        self.spelling = [b"", *(bytes([byte]) for byte in range(256))]
 
     def encode(self, texts: Sequence[str]) -> list[Encoded]:
         """One token per byte."""
@@ -29,7 +30,7 @@ class ByteTokenizer:
 
     def decode(self, tokens: Iterable[int]) -> str:
         """Invalid UTF-8 becomes U+FFFD."""
-        return decode_bytes([b""] + [bytes([b]) for b in range(256)], tokens, self.boundary_text)
+        return decode_bytes(self.spelling, tokens, self.boundary_text)
 
     def to_json(self) -> dict[str, Any]:
         """Only the text of the boundary."""

@@ -384,6 +384,8 @@ def checkpoint_files(wildcards):
     record = RUN.pretrained[wildcards.pretrained]
     if record.gguf is not None:
         return [record.gguf]
+    if record.arpa is not None:
+        return [path for path in (record.arpa, record.tokenizer) if path is not None]
     patterns = ("*.safetensors", "*.json", "tokenizer.model", *VOCABULARIES)
     return [] if record.path is None else sorted(str(file) for p in patterns for file in Path(record.path).glob(p))
 

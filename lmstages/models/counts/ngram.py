@@ -19,8 +19,8 @@ from lmstages.config.hyperparameters.counts import DISCOUNTED, KneserNey, Ngram,
 from lmstages.core.documents import Arrays, Curve, Documents, history
 from lmstages.core.errors import FitError
 from lmstages.models.counts import counting, smoothing
+from lmstages.models.counts.lookup import AllOrders, values_at
 
-SCORED_AT_ONCE = 1 << 20  # tokens; at order 8 about 200 bytes of memory each
 DENSE = 1 << 22  # possible keys; up to so many a table of all of them is faster than sorting
 
 
@@ -159,7 +159,7 @@ class NgramModel:
 STORED_FIELDS = {"keys": "keys", "counts": "counts", "totals": "totals", "kinds": "type_counts"}  # saved: Level's
 
 
-class InterpolatedModel:
+class InterpolatedModel(AllOrders):
     """Counts of all orders up to N, interpolated by one of the smoothings.
 
     Counts are stored and not probabilities, so that distributions sum to one up to floating-point error. Its parameters
@@ -167,8 +167,8 @@ class InterpolatedModel:
     """
 
     def __init__(self, config: Ngram | KneserNey, vocab_size: int) -> None:
-        self.config, self.vocab_size = config, vocab_size
-        self.levels: list[counting.Level] = []
+        self.config, self.vocab_size, self.padded = config, vocab_size, bool(config.padded)
+        self.levels = []
         self.constants = np.empty((0, 3))
 
     def fit(self, train: Documents, valid: Documents, seed: int) -> Curve:
@@ -195,9 +195,7 @@ class InterpolatedModel:
     def _count(self, train: Documents, order: int) -> None:
         """Count ``train`` and compute the closed-form discounts."""
         name = self.config.smoothing
-        self.levels = counting.count(
-            train, order, self.vocab_size, name in smoothing.ADJUSTED, bool(self.config.padded)
-        )
+        self.levels = counting.count(train, order, self.vocab_size, name in smoothing.ADJUSTED, self.padded)
         self.constants = np.empty((order, 0))
         if name in DISCOUNTED:
             self.constants = np.array([smoothing.closed_form(name, level.counts) for level in self.levels[1:]])
@@ -207,7 +205,7 @@ class InterpolatedModel:
         return self._row_counts(self._rows(documents)), len(documents), self.vocab_size
 
     def _rows(self, documents: Documents) -> counting.Rows:
-        return counting.Rows.of_documents(documents, bool(self.config.padded))
+        return counting.Rows.of_documents(documents, self.padded)
 
     def _nats(self, documents: Documents) -> float:
         """Mean -log p per token."""
@@ -215,18 +213,15 @@ class InterpolatedModel:
 
     def _row_counts(self, rows: counting.Rows) -> list[smoothing.OrderCounts]:
         """Counts at each predicted position: of the n-gram that ends there and the context that ends one before."""
-        indices = counting.indices_of(self.levels, rows, self.vocab_size)
-        predicted = np.flatnonzero(rows.predicted())
-        contexts = [np.zeros(len(predicted), dtype=np.int32)] + [of_order[predicted - 1] for of_order in indices[:-1]]
-        return self._order_counts([of_order[predicted] for of_order in indices], contexts)
+        return self._order_counts(*self._row_indices(rows))
 
     def _order_counts(self, grams: Sequence[np.ndarray], contexts: Sequence[np.ndarray]) -> list[smoothing.OrderCounts]:
         """For each order: indices of n-grams (M,) and of their contexts (M,), -1 where absent -> their counts."""
         counts = []
         for n, (gram, context) in enumerate(zip(grams, contexts, strict=True), start=1):
-            totals = _at(self.levels[n - 1].totals, context)
+            totals = values_at(self.levels[n - 1].totals, context)
             positions = np.flatnonzero(totals)
-            gram_counts = _at(self.levels[n].counts, gram[positions])
+            gram_counts = values_at(self.levels[n].counts, gram[positions])
             type_counts = np.take(self.levels[n - 1].type_counts, context[positions], axis=0)
             counts.append(smoothing.OrderCounts(positions, gram_counts, totals[positions], type_counts))
         return counts
@@ -236,44 +231,9 @@ class InterpolatedModel:
         name = self.config.smoothing
         return np.log(smoothing.probabilities(name, self.constants, counts, positions, self.vocab_size)[-1])
 
-    def score(self, tokens: np.ndarray, before: np.ndarray | None = None) -> np.ndarray:
-        """(B, T) -> (B, T) nats; long rows in pieces, each preceded by as many tokens as the order needs."""
-        order, length = len(self.levels) - 1, tokens.shape[1]
-        step = max(1, SCORED_AT_ONCE // max(len(tokens), 1))
-        scored = [self._score_piece(tokens[:, :step], before)]
-        for left in range(step, length, step):
-            begin = max(left - order, 0)
-            piece = tokens[:, begin : left + step]
-            preceding = tokens[:, begin - 1] if begin else before
-            scored.append(self._score_piece(piece, preceding)[:, left - begin :])
-        return np.concatenate(scored, axis=1)
-
-    def _score_piece(self, tokens: np.ndarray, before: np.ndarray | None) -> np.ndarray:
-        rows = counting.Rows.of_batch(tokens, before, bool(self.config.padded))
-        return self._log_probs(self._row_counts(rows), tokens.size).reshape(tokens.shape)
-
-    def next_log_probs(self, prefix: np.ndarray) -> np.ndarray:
-        """(B, T) -> (B, V) nats of every token as the next one."""
-        boundaries = max(1, len(self.levels) - 2) if self.config.padded else 1
-        recent = history(prefix, None, boundaries)[:, ::-1]  # the latest first, boundaries last
-        contexts = self._indices(recent[:, :1], recent[:, 1:])[: len(self.levels) - 2]
-        vocabulary = np.tile(np.arange(self.vocab_size), (len(prefix), 1))
-        grams = self._indices(vocabulary, recent)
-        empty = np.zeros((len(prefix), 1), dtype=np.int32)
-        repeated = [np.repeat(context.ravel(), self.vocab_size) for context in [empty, *contexts]]
-        counts = self._order_counts([gram.ravel() for gram in grams], repeated)
-        return self._log_probs(counts, vocabulary.size).reshape(vocabulary.shape)
-
-    def _indices(self, latest: np.ndarray, older: np.ndarray) -> list[np.ndarray]:
-        """For n = 1 ... N: (B, K) indices of ``latest`` (B, K) after the n - 1 newest of ``older`` (B, T)."""
-        indices = [latest.astype(np.int32)]
-        for n in range(2, len(self.levels)):
-            if n - 2 < older.shape[1]:
-                preceding = np.broadcast_to(older[:, n - 2 : n - 1], latest.shape)
-                indices.append(self.levels[n].find(indices[-1], preceding, self.vocab_size))
-            else:
-                indices.append(np.full(latest.shape, -1, dtype=np.int32))
-        return indices
+    def _evaluated(self, grams: Sequence[np.ndarray], contexts: Sequence[np.ndarray]) -> np.ndarray:
+        """(M,) nats."""
+        return self._log_probs(self._order_counts(grams, contexts), len(grams[0]))
 
     def arrays(self) -> Arrays:
         """The arrays of each level, named with its order at the end, and the constants."""
@@ -293,11 +253,6 @@ class InterpolatedModel:
     def parameters(self) -> int:
         """The number of n-grams that occur, of every order, plus the number of constants."""
         return sum(int(np.count_nonzero(level.counts)) for level in self.levels[1:]) + self.constants.size
-
-
-def _at(values: np.ndarray, indices: np.ndarray) -> np.ndarray:
-    """Values at indices, 0 at index -1."""
-    return np.where(indices >= 0, values[indices], 0) if len(values) else np.zeros(indices.shape, dtype=values.dtype)
 
 
 HELD_OUT = 10  # one document, or token, of train in so many is held out
