@@ -30,9 +30,10 @@ INTERRUPTED = 128 + signal.SIGINT  # as shells report it
 DESCRIPTION = "Fits every classic language model on the same text and compares them on the same held-out bytes."
 EXAMPLES = """\
 examples:
-  snakemake --cores all                make results/default/report.html
-  snakemake --cores all --config text=my.txt
-                                       the ladder on a text of your own
+  lmstages init my && cd my            a folder with a config to edit
+  lmstages run                         make results/default/report.html
+  lmstages run text=my.txt             the ladder on a text of your own
+  snakemake --cores all                what run calls, in a checkout
   lmstages check runs/published.yaml   is this config right?
   lmstages models gpt                  what gpt is, and each of its keys
   lmstages table results/default       a finished run's results, here
@@ -98,6 +99,48 @@ def command(
 
 
 # ---------------------------------------------------------------- commands for people
+
+
+def _init_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("folder", type=Path, help="a new folder, or one to add to; nothing in it is overwritten")
+    run = "the run whose config it begins with, such as published or tiny; by default the one that make report makes"
+    parser.add_argument("--run", default="default", metavar="NAME", help=run)
+    profile = "also a profile of Snakemake to edit, such as slurm; may be given several times"
+    parser.add_argument("--profile", action="append", default=[], metavar="NAME", help=profile)
+
+
+@command(options=_init_options, for_people=True, is_stage=False, example="my")
+def init(args: argparse.Namespace) -> None:
+    """Write a config to edit into a folder, and say what is next.
+
+    With --profile also a profile for a cluster. The run is then started there with lmstages run.
+    """
+    from lmstages.config.new_folder import begin
+    from lmstages.core.terminal import show
+
+    show(begin(args.folder, args.run, args.profile))
+
+
+def _run_options(parser: argparse.ArgumentParser) -> None:
+    parser.usage = "lmstages run [-h] [CONFIG ...] [KEY=VALUE ...] [-- OPTIONS OF SNAKEMAKE]"
+    words = "config files or a run's name (config.yaml here), settings such as models.gpt.width=128, --, and options"
+    parser.add_argument("words", nargs=argparse.REMAINDER, metavar="CONFIG KEY=VALUE -- OPTIONS", help=words)
+
+
+@command(options=_run_options, for_people=True, is_stage=False, example="models.gpt.width=128 -- --cores 2")
+def run(args: argparse.Namespace) -> None:
+    """Fit, score and compare, by Snakemake, in this folder.
+
+    Prints the call of Snakemake and becomes it. Results are in results/, logs in logs/.
+    """
+    import shlex
+
+    from lmstages.config.workflow_call import snakemake_call, take_its_place
+    from lmstages.core.terminal import show
+
+    call = snakemake_call(args.words)
+    show(f"+ {shlex.join(call)}")
+    take_its_place(call)
 
 
 def _check_options(parser: argparse.ArgumentParser) -> None:
