@@ -57,6 +57,11 @@ PATH_EXAMPLES = {
     "results": "results/default",
 }
 NAME_WIDTH = 20  # of the list of commands
+GROUPS = {  # of the commands for people; one that no group names is listed with the last
+    "to fit and compare:": ("init", "run", "check", "models"),
+    "to read what came out:": ("table", "explain", "verify", "diff", "play"),
+    "for scores, models and texts of others, and for the shell:": (),
+}
 
 
 @dataclass(frozen=True)
@@ -343,6 +348,24 @@ def export(args: argparse.Namespace) -> None:
         return
     tokens = args.tokens or args.model.absolute().parents[2] / "tokens"
     run(args.model, tokens, args.out, section, _made(args, section, [args.model, tokens / "tokenizer.json"]))
+
+
+def _completion_options(parser: argparse.ArgumentParser) -> None:
+    from lmstages.core.completion import SHELLS
+
+    parser.add_argument("shell", choices=SHELLS, help="the shell whose completion is printed")
+
+
+@command(options=_completion_options, for_people=True, is_stage=False, example="bash")
+def completion(args: argparse.Namespace) -> None:
+    """Print what completes lmstages in bash, zsh or fish.
+
+    Where each reads it from: docs/install.md.
+    """
+    from lmstages.config.ladder import MODEL_TYPES
+    from lmstages.core.completion import completion as script
+
+    print(script(parser(), args.shell, {"models": list(MODEL_TYPES)}), flush=True)
 
 
 def _download_options(parser: argparse.ArgumentParser) -> None:
@@ -860,13 +883,14 @@ def parser() -> argparse.ArgumentParser:
 
 
 def _listing() -> str:
-    """Every command in one line, those for people first."""
+    """Every command in one line, by groups, those for people first."""
+    in_a_group = {name for names in GROUPS.values() for name in names}
+    *groups, (last, _) = GROUPS.items()
+    rest = [name for name, entry in COMMANDS.items() if entry.for_people and name not in in_a_group]
+    of_jobs = [name for name, entry in COMMANDS.items() if not entry.for_people]
     lines = []
-    for heading, for_people in (("commands for people:", True), ("commands that jobs call:", False)):
-        lines += ["", heading]
-        for name, entry in COMMANDS.items():
-            if entry.for_people is for_people:
-                lines.append(f"  {name:<{NAME_WIDTH}}{_summary(entry)}")
+    for heading, names in (*groups, (last, rest), ("commands that jobs call:", of_jobs)):
+        lines += ["", heading, *(f"  {name:<{NAME_WIDTH}}{_summary(COMMANDS[name])}" for name in names)]
     return "\n".join(lines[1:])
 
 

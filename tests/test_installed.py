@@ -174,6 +174,11 @@ def test_without_snakemake_it_says_what_to_install(folder, monkeypatch):
 # lmstages run
 
 
+def fits(plan):
+    """The commands of a plan that fit a model."""
+    return {line for line in plan.splitlines() if " -m lmstages fit " in line}
+
+
 def test_it_prints_the_call_and_plans_what_that_plans(folder):
     (folder / "config.yaml").write_text(SMALL)
     done = lmstages(folder, "run", "models=[bigram,kneser_ney,gpt]", "models.gpt.width=128", "--", "-np")
@@ -181,7 +186,7 @@ def test_it_prints_the_call_and_plans_what_that_plans(folder):
     assert '"width": 128' in done.stdout and '"type": "unigram"' not in done.stdout
     call = shlex.split(done.stdout.splitlines()[0].removeprefix("+ "))
     again = subprocess.run(call, cwd=folder, env=environment(), capture_output=True, text=True, check=False)
-    assert again.returncode == 0 and again.stdout.splitlines() == done.stdout.splitlines()[1:]
+    assert again.returncode == 0 and fits(again.stdout) == fits(done.stdout) and len(fits(done.stdout)) == 3
 
 
 @pytest.mark.parametrize(

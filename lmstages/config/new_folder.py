@@ -42,17 +42,24 @@ def begin(folder: Path, run: str, profiles: Sequence[str]) -> str:
     contents = {name: path.read_bytes() for name, path in sources.items()}
     if not profiles or not (folder / CONFIG).exists():
         contents |= {CONFIG: config_of(run), EDITOR_SCHEMA: SCHEMA.read_bytes()}
-    for name in contents:
-        if os.path.lexists(folder / name):
-            remedy = "edit it, or give another folder" if name == CONFIG else "remove or rename it, then start again"
-            raise UserError(folder / name, "is there already", "init overwrites nothing", remedy)
-    for name, content in contents.items():
+    missing = {name: content for name, content in contents.items() if not is_there(folder / name, content)}
+    for name, content in missing.items():
         with atomic_write(folder / name) as file:
             file.write(content)
-        if name in sources:
-            shutil.copymode(sources[name], folder / name)  # a profile may hold a script
-    written = "\n".join(f"written: {folder / name}" for name in contents)
-    return f"{written}\n{what_next(folder, profiles)}"
+    for name, path in sources.items():
+        shutil.copymode(path, folder / name)  # a profile may hold a script
+    lines = [f"{'written' if name in missing else 'there already'}: {folder / name}" for name in contents]
+    return "\n".join([*lines, what_next(folder, profiles)])
+
+
+def is_there(path: Path, content: bytes) -> bool:
+    """Whether a file is there with this content; a UserError where it is there with another."""
+    if not os.path.lexists(path):
+        return False
+    if not path.is_file() or path.read_bytes() != content:
+        remedy = "edit it, or give another folder" if path.name == CONFIG else "remove or rename it, then start again"
+        raise UserError(path, "is there already", "init overwrites nothing", remedy)
+    return True
 
 
 def config_of(run: str) -> bytes:
