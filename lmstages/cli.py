@@ -563,6 +563,8 @@ def _fit_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--minutes", type=_duration, default=0.0, help=limit)
     failure = "why its scores would fail: nothing is fitted, and this is its result"
     parser.add_argument("--failure", default="", metavar="REASON", help=failure)
+    events = "folder for the learning curve as TensorBoard's events, while the fit runs"
+    parser.add_argument("--tensorboard", type=Path, metavar="FOLDER", help=events)
     compiled = "torch.compile: auto is for long fits on a GPU"
     parser.add_argument("--compile", choices=("auto", "always", "never"), default="auto", help=compiled)
     _device_option(parser)
@@ -583,6 +585,7 @@ def fit(args: argparse.Namespace) -> None:
     from lmstages.models import storage as model_storage
     from lmstages.models.fitting import identity, outcome
     from lmstages.tokenizers import streams
+    from lmstages.training.events import Events
     from lmstages.training.resume import Cadence, ResumePoints
 
     names = ("train.npy", "train.starts.npy", "valid.npy", "valid.starts.npy")
@@ -596,7 +599,8 @@ def fit(args: argparse.Namespace) -> None:
     if args.resume is not None:
         fit_identity = identity(made, vocab_size, args.seed, args.threads)
         points = ResumePoints(args.resume, fit_identity, Cadence(args.save_seconds, args.save_steps))
-    with closing(Runtime(args.device, args.compile, points, deadline(args.minutes))) as runtime:
+    curves = Events(args.tensorboard) if args.tensorboard is not None and rank() == 0 else None
+    with closing(Runtime(args.device, args.compile, points, deadline(args.minutes), curves)) as runtime:
         model, facts = outcome(args.section, vocab_size, (train, valid), args.seed, args.threads, runtime)
         if rank() == 0:
             model_storage.save_fit(args.out, model, {**args.section, **facts}, made)

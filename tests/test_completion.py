@@ -22,7 +22,7 @@ FISH = 'source $SCRIPT; complete -C "$argv" | string replace -r "\\t.*" ""'
 ZSH_LINE = """
 zmodload zsh/zpty
 zpty shell 'zsh -f -i'
-zpty -w shell 'PS1=READY; autoload -Uz compinit; compinit -u -D; unsetopt zle_bracketed_paste; source "$SCRIPT"; print LOADED'
+zpty -w shell 'PS1=READY; autoload -Uz compinit; compinit -u -D; unsetopt zle_bracketed_paste; eval "$(<$SCRIPT)"; print LOADED'
 zpty -r shell out '*LOADED*READY*'
 zpty -n -w shell "$*"$'\\t'
 zpty -r -m shell out "*$EXPECTED*" && print -r -- "$out"
@@ -82,7 +82,9 @@ def test_every_command_and_each_of_its_options_is_offered(shell):
     assert set(complete("lmstages", "").split()) >= set(COMMANDS)
     for command, options in SUBPARSERS.items():
         offered = set(complete("lmstages", command, "--").split())
-        assert offered >= {option for action in options._actions for option in action.option_strings if option[1] == "-"}
+        assert offered >= {
+            option for action in options._actions for option in action.option_strings if option[1] == "-"
+        }
 
 
 def test_every_model_is_offered(shell):
@@ -95,4 +97,3 @@ def test_another_shell_is_refused(capsys):
     with pytest.raises(SystemExit, match="2"):
         main(["completion", "tcsh"])
     assert "choose from" in capsys.readouterr().err
-

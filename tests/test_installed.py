@@ -152,7 +152,10 @@ def test_a_text_may_have_any_name(folder, name):
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["publishd"], "run: 'publishd' is no file and no run (did you mean 'published'?); a config file, KEY=VALUE, or"),
+        (
+            ["publishd"],
+            "run: 'publishd' is no file and no run (did you mean 'published'?); a config file, KEY=VALUE, or",
+        ),
         (["none.yaml"], "run: 'none.yaml' is no file and no run; a config file, KEY=VALUE, or one of counts, "),
         (["tiny", "-n"], "run: -n is an option; Snakemake's follow --; such as lmstages run -- -n"),
         (["tiny", "counts"], "run: tiny and counts are two runs; one at a time; call it once for each"),
@@ -330,7 +333,9 @@ def files_of(*names, beginning=""):
 def test_the_wheel_holds_the_package_and_the_workflow_and_nothing_else(built):
     with zipfile.ZipFile(built[1]) as wheel:
         names = {name for name in wheel.namelist() if ".dist-info/" not in name}
-    assert names == files_of("lmstages") | files_of(*WORKFLOW, "docs/config.schema.json", beginning="lmstages/workflow/")
+    assert names == files_of("lmstages") | files_of(
+        *WORKFLOW, "docs/config.schema.json", beginning="lmstages/workflow/"
+    )
 
 
 @pytest.mark.slow

@@ -492,6 +492,10 @@ class Basics(Record):
     estimation: bool = Field(
         False, description="Close the report with maximum likelihood by hand: a coin, and three outcomes."
     )
+    tensorboard: bool = Field(
+        False,
+        description="Write learning curves to logs/ as TensorBoard's events while networks are fitted; changes no job.",
+    )
     compressors: Annotated[list[Literal["gzip", "bz2", "xz", "zstd"]], UNIQUE] | None = Field(
         None, description="General programs whose code length stands beside the models."
     )

@@ -50,6 +50,16 @@ class Checkpoints(Protocol):
         """Remove all states and give the folder up."""
 
 
+class CurveWriter(Protocol):
+    """Shows a learning curve elsewhere while a fit runs; ``training.events`` has the one of TensorBoard."""
+
+    def follow(self, curve: list[dict[str, Any]]) -> None:
+        """Write those points of the curve that are not written yet."""
+
+    def close(self) -> None:
+        """Write what is left."""
+
+
 @dataclass
 class Runtime:
     """``device`` cpu, cuda or auto; ``compiled`` auto, always or never; ``deadline`` on the monotonic clock.
@@ -61,6 +71,7 @@ class Runtime:
     compiled: Literal["auto", "always", "never"] = "auto"
     points: Checkpoints | None = None
     deadline: float = math.inf
+    curves: CurveWriter | None = None
     precision: str = "float32"  # set by the fit, as is
     machines: list[str] = field(default_factory=list)  # on which its steps were done
     began: float = field(default_factory=time.monotonic)
@@ -73,8 +84,15 @@ class Runtime:
         """How long the fit has taken, with those earlier attempts that it resumed."""
         return self.points.seconds() if self.points else time.monotonic() - self.began
 
+    def follow(self, curve: list[dict[str, Any]]) -> None:
+        """Show the curve where somebody wants to see it."""
+        if self.curves is not None:
+            self.curves.follow(curve)
+
     def close(self) -> None:
-        """Give up the folder of resume points, so that another process may resume."""
+        """Give up the folder of resume points, so that another process may resume; close the curve."""
+        if self.curves is not None:
+            self.curves.close()
         if self.points is not None:
             self.points.close()
 

@@ -61,6 +61,7 @@ def outcome(
     except FitError as error:
         LOGGER.error("lmstages: error: %s", error)
         return None, {"status": f"failed: {error}"}
+    runtime.follow(curve)
     return model, {**describe(model, curve, documents[0], threads, runtime), "fit_seconds": runtime.seconds()}
 
 

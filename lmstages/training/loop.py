@@ -209,6 +209,7 @@ class Trainer:
         rate = learning_rate(self.config, state.step - 1)
         point = {"step": state.step, "tokens": state.tokens, "train": loss, "valid": valid, "learning_rate": rate}
         state.curve.append(point)
+        self.runtime.follow(state.curve)
         losses = {"train": loss} | ({} if valid is None else {"valid": valid})
         self.progress.at(state.step, state.tokens, "tokens", losses)
         if self.config.keep == "best" and valid is not None and valid < state.best:
@@ -239,6 +240,7 @@ class Trainer:
         if saved is not None:
             state.restore(saved)
             self.summed = state.step
+        self.runtime.follow(state.curve)
         machine = machine_of(self.device)
         state.machines += [machine] if machine not in state.machines else []
         self.runtime.machines, self.runtime.precision = state.machines, self.precision

@@ -179,6 +179,7 @@ if MAKES_FILES:
     if workflow.local_exec:  # a cluster's jobs outlive the run that was killed, and their processes are not seen here
         remove_unfinished(Path(ROOT), Path("downloads"))
 os.environ["LMSTAGES_MIRROR"] = RUN.mirror or ""
+os.environ["LMSTAGES_TENSORBOARD"] = "yes" if RUN.tensorboard else ""
 
 
 def stop_if_changed():
@@ -205,6 +206,7 @@ envvars:
     "LMSTAGES_MIRROR",
     "LMSTAGES_PYTHON",
     "LMSTAGES_RUN",
+    "LMSTAGES_TENSORBOARD",
     "LMSTAGES_TIME_LIMIT",
     "LMSTAGES_TYPED",
     "PYTHONPATH",
