@@ -22,7 +22,7 @@ FISH = 'source $SCRIPT; complete -C "$argv" | string replace -r "\\t.*" ""'
 ZSH_LINE = """
 zmodload zsh/zpty
 zpty shell 'zsh -f -i'
-zpty -w shell 'PS1=READY; autoload -Uz compinit; compinit -u -D; unsetopt zle_bracketed_paste; eval "$(<$SCRIPT)"; print LOADED'
+zpty -w shell 'PS1=READY; autoload -Uz compinit; compinit -u -D; eval "$(<$SCRIPT)"; print LOADED'
 zpty -r shell out '*LOADED*READY*'
 zpty -n -w shell "$*"$'\\t'
 zpty -r -m shell out "*$EXPECTED*" && print -r -- "$out"
@@ -82,9 +82,8 @@ def test_every_command_and_each_of_its_options_is_offered(shell):
     assert set(complete("lmstages", "").split()) >= set(COMMANDS)
     for command, options in SUBPARSERS.items():
         offered = set(complete("lmstages", command, "--").split())
-        assert offered >= {
-            option for action in options._actions for option in action.option_strings if option[1] == "-"
-        }
+        strings = {option for action in options._actions for option in action.option_strings}
+        assert offered >= {option for option in strings if option.startswith("--")}
 
 
 def test_every_model_is_offered(shell):
