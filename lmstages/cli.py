@@ -571,8 +571,9 @@ def _fit_options(parser: argparse.ArgumentParser) -> None:
 
 
 def _device_option(parser: argparse.ArgumentParser) -> None:
-    devices = ("auto", "cpu", "cuda")
-    parser.add_argument("--device", choices=devices, default="cpu", help="auto: a GPU where there is one")
+    devices = ("auto", "cpu", "cuda", "mps")
+    gpu = "auto: a GPU where there is one; mps: Apple's"
+    parser.add_argument("--device", choices=devices, default="cpu", help=gpu)
 
 
 @command("type", "hyperparameters", paths=["tokens"], options=_fit_options, levels=4, example="--seed 0 --out my/gpt")
@@ -1015,6 +1016,7 @@ def _use_threads(threads: int) -> None:
     if threads > cores:
         logging.getLogger("lmstages").warning("--threads %d: this machine has %d cores", threads, cores)
     os.environ["OMP_WAIT_POLICY"] = "passive"
+    os.environ.setdefault("PYTORCH_ENABLE_MPS_FALLBACK", "1")  # what Apple's GPUs lack is done by the CPU
     for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "RAYON_NUM_THREADS"):
         os.environ[name] = str(threads)
 

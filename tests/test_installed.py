@@ -154,7 +154,7 @@ def test_a_text_may_have_any_name(folder, name):
     [
         (
             ["publishd"],
-            "run: 'publishd' is no file and no run (did you mean 'published'?); a config file, KEY=VALUE, or",
+            "run: 'publishd' is no file and no run (did you mean 'published'?); a config file, ",
         ),
         (["none.yaml"], "run: 'none.yaml' is no file and no run; a config file, KEY=VALUE, or one of counts, "),
         (["tiny", "-n"], "run: -n is an option; Snakemake's follow --; such as lmstages run -- -n"),

@@ -19,6 +19,7 @@ from lmstages.core.errors import UserError
 STARTED = time.monotonic()
 SIGNALS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT, signal.SIGHUP)  # SIGHUP: the terminal was closed
 SECONDS_TO_SAVE = 120.0  # left before the time limit when a fit stops itself
+CPU, APPLE = "CPU", "Apple GPU"  # how the names of machines begin; any other is of a CUDA device
 FRACTION_TO_SAVE = 0.2  # of a time limit so short that those seconds would leave nothing
 
 
@@ -62,7 +63,7 @@ class CurveWriter(Protocol):
 
 @dataclass
 class Runtime:
-    """``device`` cpu, cuda or auto; ``compiled`` auto, always or never; ``deadline`` on the monotonic clock.
+    """``device`` cpu, cuda, mps or auto; ``compiled`` auto, always or never; ``deadline`` on the monotonic clock.
 
     Raises UserError where there is a deadline and nowhere to save.
     """
@@ -106,6 +107,14 @@ def deadline(minutes: float) -> float:
     """When a process that may run so many ``minutes`` from its start stops itself; 0 for never."""
     seconds = minutes * 60
     return STARTED + seconds - min(SECONDS_TO_SAVE, FRACTION_TO_SAVE * seconds) if minutes else math.inf
+
+
+def device_type(machines: list[str]) -> str:
+    """``cpu``, ``mps`` or ``cuda``, by the names of the machines on which the steps of a fit were done."""
+    gpus = [machine for machine in machines if not machine.startswith(CPU)]
+    if not gpus:
+        return "cpu"
+    return "mps" if all(machine.startswith(APPLE) for machine in gpus) else "cuda"
 
 
 def rank() -> int:

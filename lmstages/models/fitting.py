@@ -13,7 +13,7 @@ from lmstages.core.documents import Curve, Documents
 from lmstages.core.errors import FitError
 from lmstages.core.progress import LOGGER
 from lmstages.core.provenance import code_hash, versions
-from lmstages.core.runtime import Runtime
+from lmstages.core.runtime import Runtime, device_type
 from lmstages.models.base import LanguageModel, build
 from lmstages.training import flops
 
@@ -86,7 +86,7 @@ def describe(
         "tokens_seen": seen,
         "flops": flops.of_fit(model, seen),
         "curve": curve,
-        "device": "cuda" if any("CPU" not in machine for machine in machines.get("machines", [])) else "cpu",
+        "device": device_type(runtime.machines if runtime else []),
         **machines,
         "threads": threads,
         "vocab_size": model.vocab_size,

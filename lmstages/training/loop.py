@@ -28,7 +28,7 @@ from lmstages.core.errors import FitError, Interrupted, UserError
 from lmstages.core.progress import Progress
 from lmstages.core.runtime import Runtime, Signals
 from lmstages.training.batches import IGNORED, Batch, Rows
-from lmstages.training.devices import at_precision, device_of, machine_of, precision_of
+from lmstages.training.devices import at_precision, device_of, machine_of, precision_of, wide_zero
 from lmstages.training.distributed import Processes, process_group
 from lmstages.training.optimizers import WeightAverage, learning_rate, optimizers_of
 from lmstages.training.resume import mapped
@@ -89,11 +89,11 @@ def valid_loss(network: nn.Module, rows: Rows, batch_size: int) -> float | None:
     if not len(rows):
         return None
     network.eval()
-    total, count = torch.zeros((), dtype=torch.float64, device=rows.device), 0
+    total, count = wide_zero(rows.device), 0
     with torch.inference_mode():
         for batch in rows.spread(VALID_TOKENS, batch_size):
             if len(batch.inputs):
-                total += loss_of(network, batch)
+                total += loss_of(network, batch).to(total.device)
             count += batch.targets_of_all
     network.train()
     return float(rows.processes.all_reduce_sum(total)) / count

@@ -80,7 +80,7 @@ class NeuralModel:
             logits, targets = self._network(tokens[:, :-1]), tokens[:, self.window :]
             if last:
                 logits, targets = logits[:, -1:], targets[:, -1:]
-            return logits.log_softmax(-1).gather(-1, targets[..., None])[..., 0].double().cpu().numpy()
+            return logits.log_softmax(-1).gather(-1, targets[..., None])[..., 0].cpu().double().numpy()
 
     def _spans(self, length: int) -> list[tuple[int, int]]:
         """Columns scored together: a windowed network takes any part of a row, every other network the whole row."""
@@ -108,7 +108,7 @@ class NeuralModel:
             rows = rows[:, -max(self.window, self.config.context) :]
         with torch.inference_mode():
             logits = self._network(self._on_device(rows))[:, -1]
-            return logits.log_softmax(-1).double().cpu().numpy()
+            return logits.log_softmax(-1).cpu().double().numpy()
 
     def arrays(self) -> Arrays:
         """Every weight and buffer under its torch name."""
