@@ -1,8 +1,8 @@
 """The device a network runs on, the precision of training there, and the name of the hardware that its bits depend on.
 
-On the CPU and on Apple's GPUs (MPS) everything is float32; MPS has no float64, so what is summed in it lies on the host.
- A GPU with bfloat16 multiplies matrices in it during training; weights, losses and
-everything in scoring stay float32. Knows torch; never a model.
+On the CPU everything is float32. A GPU with bfloat16 multiplies matrices in it during training; weights, losses and
+everything in scoring stay float32. Apple's GPUs (MPS) have no float64: what is summed in it lies on the host. Knows
+torch; never a model.
 """
 
 import os
