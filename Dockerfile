@@ -16,8 +16,12 @@ ENV PIP_NO_CACHE_DIR=1 PYTHONDONTWRITEBYTECODE=1 NUMBA_CACHE_DIR=/tmp/numba MPLC
 WORKDIR /opt/lmstages
 COPY requirements.lock ./
 RUN pip install --requirement requirements.lock
-COPY pyproject.toml README.md LICENSE ./
+COPY pyproject.toml setup.py README.md LICENSE Snakefile config.yaml ./
 COPY lmstages lmstages
+COPY workflow workflow
+COPY runs runs
+COPY profiles profiles
+COPY docs/config.schema.json docs/
 RUN pip install --no-deps --no-build-isolation .
 
 WORKDIR /work

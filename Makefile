@@ -6,6 +6,7 @@
 #   make test-slow   the others, as CI does
 #   make lint        ruff, mypy, snakefmt, snakemake --lint
 #   make readme      the tables and pictures of README.md and docs/, from finished runs below results/ and from the code
+#   make dist        the source distribution and the wheel, which holds the workflow: dist/
 #   make docs        the documentation as pages that open from disk: site/index.html
 
 PYTHON ?= python3
@@ -25,7 +26,7 @@ CONFIG := $(if $(strip $(RUN)$(TEXT)$(MIRROR)$(SET)),--config $(CHOSEN))
 RELATIVE := case "$$TEXT" in ""|/*|"~"*) ;; *) TEXT="./$$TEXT" ;; esac
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: report test test-slow lint format readme docs image clean
+.PHONY: report test test-slow lint format readme docs dist image clean
 
 report: $(READY)
 	@$(RELATIVE); set -x; snakemake --cores $(CORES) $(CONFIG)
@@ -55,6 +56,10 @@ readme: $(READY)
 
 docs: $(READY)
 	NO_MKDOCS_2_WARNING=1 mkdocs build
+
+dist: $(READY)
+	rm -rf dist build
+	python -m build --no-isolation
 
 image: Dockerfile requirements.lock
 	docker build --tag lmstages .

@@ -30,9 +30,10 @@ INTERRUPTED = 128 + signal.SIGINT  # as shells report it
 DESCRIPTION = "Fits every classic language model on the same text and compares them on the same held-out bytes."
 EXAMPLES = """\
 examples:
-  snakemake --cores all                make results/default/report.html
-  snakemake --cores all --config text=my.txt
-                                       the ladder on a text of your own
+  lmstages init my && cd my            a folder with a config to edit
+  lmstages run                         make results/default/report.html
+  lmstages run text=my.txt             the ladder on a text of your own
+  snakemake --cores all                what run calls, in a checkout
   lmstages check runs/published.yaml   is this config right?
   lmstages models gpt                  what gpt is, and each of its keys
   lmstages table results/default       a finished run's results, here
@@ -56,6 +57,11 @@ PATH_EXAMPLES = {
     "results": "results/default",
 }
 NAME_WIDTH = 20  # of the list of commands
+GROUPS = {  # of the commands for people; one that no group names is listed with the last
+    "to fit and compare:": ("init", "run", "check", "models"),
+    "to read what came out:": ("table", "explain", "verify", "diff", "play"),
+    "for scores, models and texts of others, and for the shell:": (),
+}
 
 
 @dataclass(frozen=True)
@@ -98,6 +104,48 @@ def command(
 
 
 # ---------------------------------------------------------------- commands for people
+
+
+def _init_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("folder", type=Path, help="a new folder, or one to add to; nothing in it is overwritten")
+    run = "the run whose config it begins with, such as published or tiny; by default the one that make report makes"
+    parser.add_argument("--run", default="default", metavar="NAME", help=run)
+    profile = "also a profile of Snakemake to edit, such as slurm; may be given several times"
+    parser.add_argument("--profile", action="append", default=[], metavar="NAME", help=profile)
+
+
+@command(options=_init_options, for_people=True, is_stage=False, example="my")
+def init(args: argparse.Namespace) -> None:
+    """Write a config to edit into a folder, and say what is next.
+
+    With --profile also a profile for a cluster. The run is then started there with lmstages run.
+    """
+    from lmstages.config.new_folder import begin
+    from lmstages.core.terminal import show
+
+    show(begin(args.folder, args.run, args.profile))
+
+
+def _run_options(parser: argparse.ArgumentParser) -> None:
+    parser.usage = "lmstages run [-h] [CONFIG ...] [KEY=VALUE ...] [-- OPTIONS OF SNAKEMAKE]"
+    words = "config files or a run's name (config.yaml here), settings such as models.gpt.width=128, --, and options"
+    parser.add_argument("words", nargs=argparse.REMAINDER, metavar="CONFIG KEY=VALUE -- OPTIONS", help=words)
+
+
+@command(options=_run_options, for_people=True, is_stage=False, example="models.gpt.width=128 -- --cores 2")
+def run(args: argparse.Namespace) -> None:
+    """Fit, score and compare, by Snakemake, in this folder.
+
+    Prints the call of Snakemake and becomes it. Results are in results/, logs in logs/.
+    """
+    import shlex
+
+    from lmstages.config.workflow_call import snakemake_call, take_its_place
+    from lmstages.core.terminal import show
+
+    call = snakemake_call(args.words)
+    show(f"+ {shlex.join(call)}")
+    take_its_place(call)
 
 
 def _check_options(parser: argparse.ArgumentParser) -> None:
@@ -383,6 +431,24 @@ def _files_of_model(args: argparse.Namespace) -> tuple[Path, Path]:
     return model, args.tokens or (model.parent if is_saved else model.absolute().parents[2] / "tokens")
 
 
+def _completion_options(parser: argparse.ArgumentParser) -> None:
+    from lmstages.core.completion import SHELLS
+
+    parser.add_argument("shell", choices=SHELLS, help="the shell whose completion is printed")
+
+
+@command(options=_completion_options, for_people=True, is_stage=False, example="bash")
+def completion(args: argparse.Namespace) -> None:
+    """Print what completes lmstages in bash, zsh or fish.
+
+    Where each reads it from: docs/install.md.
+    """
+    from lmstages.config.ladder import MODEL_TYPES
+    from lmstages.core.completion import completion as script
+
+    print(script(parser(), args.shell, {"models": list(MODEL_TYPES)}), flush=True)
+
+
 def _download_options(parser: argparse.ArgumentParser) -> None:
     from lmstages.config.sources import SOURCES
 
@@ -578,14 +644,17 @@ def _fit_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--minutes", type=_duration, default=0.0, help=limit)
     failure = "why its scores would fail: nothing is fitted, and this is its result"
     parser.add_argument("--failure", default="", metavar="REASON", help=failure)
+    events = "folder for the learning curve as TensorBoard's events, while the fit runs"
+    parser.add_argument("--tensorboard", type=Path, metavar="FOLDER", help=events)
     compiled = "torch.compile: auto is for long fits on a GPU"
     parser.add_argument("--compile", choices=("auto", "always", "never"), default="auto", help=compiled)
     _device_option(parser)
 
 
 def _device_option(parser: argparse.ArgumentParser) -> None:
-    devices = ("auto", "cpu", "cuda")
-    parser.add_argument("--device", choices=devices, default="cpu", help="auto: a GPU where there is one")
+    devices = ("auto", "cpu", "cuda", "mps")
+    gpu = "auto: a GPU where there is one; mps: Apple's"
+    parser.add_argument("--device", choices=devices, default="cpu", help=gpu)
 
 
 @command("type", "hyperparameters", paths=["tokens"], options=_fit_options, levels=4, example="--seed 0 --out my/gpt")
@@ -598,6 +667,7 @@ def fit(args: argparse.Namespace) -> None:
     from lmstages.models import storage as model_storage
     from lmstages.models.fitting import identity, outcome
     from lmstages.tokenizers import streams
+    from lmstages.training.events import Events
     from lmstages.training.resume import Cadence, ResumePoints
 
     names = ("train.npy", "train.starts.npy", "valid.npy", "valid.starts.npy")
@@ -611,7 +681,8 @@ def fit(args: argparse.Namespace) -> None:
     if args.resume is not None:
         fit_identity = identity(made, vocab_size, args.seed, args.threads)
         points = ResumePoints(args.resume, fit_identity, Cadence(args.save_seconds, args.save_steps))
-    with closing(Runtime(args.device, args.compile, points, deadline(args.minutes))) as runtime:
+    curves = Events(args.tensorboard) if args.tensorboard is not None and rank() == 0 else None
+    with closing(Runtime(args.device, args.compile, points, deadline(args.minutes), curves)) as runtime:
         model, facts = outcome(args.section, vocab_size, (train, valid), args.seed, args.threads, runtime)
         if rank() == 0:
             model_storage.save_fit(args.out, model, {**args.section, **facts}, made)
@@ -904,13 +975,14 @@ def parser() -> argparse.ArgumentParser:
 
 
 def _listing() -> str:
-    """Every command in one line, those for people first."""
+    """Every command in one line, by groups, those for people first."""
+    in_a_group = {name for names in GROUPS.values() for name in names}
+    *groups, (last, _) = GROUPS.items()
+    rest = [name for name, entry in COMMANDS.items() if entry.for_people and name not in in_a_group]
+    of_jobs = [name for name, entry in COMMANDS.items() if not entry.for_people]
     lines = []
-    for heading, for_people in (("commands for people:", True), ("commands that jobs call:", False)):
-        lines += ["", heading]
-        for name, entry in COMMANDS.items():
-            if entry.for_people is for_people:
-                lines.append(f"  {name:<{NAME_WIDTH}}{_summary(entry)}")
+    for heading, names in (*groups, (last, rest), ("commands that jobs call:", of_jobs)):
+        lines += ["", heading, *(f"  {name:<{NAME_WIDTH}}{_summary(COMMANDS[name])}" for name in names)]
     return "\n".join(lines[1:])
 
 
@@ -1031,6 +1103,7 @@ def _use_threads(threads: int) -> None:
     if threads > cores:
         logging.getLogger("lmstages").warning("--threads %d: this machine has %d cores", threads, cores)
     os.environ["OMP_WAIT_POLICY"] = "passive"
+    os.environ.setdefault("PYTORCH_ENABLE_MPS_FALLBACK", "1")  # what Apple's GPUs lack is done by the CPU
     for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "RAYON_NUM_THREADS"):
         os.environ[name] = str(threads)
 

@@ -49,6 +49,10 @@ TOOLS: dict[str, tuple[Callable[[], bool], str]] = {
     "kenlm": ((KENLM / "lmplz").is_file, "tests/kenlm.sh"),
     "llama_cpp": (has_llama_cpp, "tests/llama_cpp.sh"),
     "browser": (has_browser, "tests/browser.sh"),
+    "bash": (lambda: shutil.which("bash") is not None, "tests/shells.sh"),
+    "zsh": (lambda: shutil.which("zsh") is not None, "tests/shells.sh"),
+    "fish": (lambda: shutil.which("fish") is not None, "tests/shells.sh"),
+    "tensorboard": (lambda: find_spec("tensorboard") is not None, "tests/tensorboard.sh"),
     "slurm": (Path("/usr/sbin/slurmctld").is_file, "tests/slurm.sh install"),
 }
 # The reasons to skip that say nothing about a missing tool; in CI every other reason is a failure.

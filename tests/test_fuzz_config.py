@@ -199,7 +199,7 @@ def every_key(folder):
             | {"tolerance": 0.1, "source": "x", "tokenizer": "bpe", "impossible": False},
             figure | {"source": "x", "claim": "y", "setup": "z", "because": "w", "impossible": True},
         ],
-        **{"mirror": "m", "seeds": [0, 1], "estimation": True, "compressors": ["gzip", "xz"]},
+        **{"mirror": "m", "seeds": [0, 1], "estimation": True, "tensorboard": False, "compressors": ["gzip", "xz"]},
     }
 
 

@@ -39,7 +39,7 @@ CALLS = {"make": ["make", "report", "RUN=quick", "CORES=2"]}
 CALLS["snakemake"] = [sys.executable, "-m", "snakemake", "--cores", "2", "--config", "run=quick"]
 BY_TURNS = tuple(CALLS)
 TEMPORARY_FAILURE, INTERRUPTED = 75, 130  # a fit that has saved; Ctrl-C
-ALL_FILES = ("results", "downloads", "resume", "checkpoint", "q8.gguf", "README.md", "docs")
+ALL_FILES = ("results", "downloads", "resume", "checkpoint", "q8.gguf", "README.md", "docs", "begun")
 ADDRESS = re.compile(r"models at http://127\.0\.0\.1:(\d+)/")
 MODEL = "results/quick/coined/char/llama/seed0/model.safetensors"
 CONFIG = """
@@ -173,6 +173,9 @@ CHANGES = ("results/quick/diff/quick/changes.csv", "results/quick/diff/quick/cha
 DIFF = Command("diff", ("results/quick", "results/quick"), CHANGES)
 BY_PEOPLE = (
     DIFF,
+    Command("init", ("begun",), ("begun/config.schema.json", "begun/config.yaml")),
+    Command("run", ("quick", "--", "--cores", "2")),
+    Command("completion", ("bash",)),
     Command("check", ("runs/quick.yaml",)),
     Command("models", ()),
     Command("laws", ("bigram",)),

@@ -27,6 +27,13 @@ MADE_OF: dict[type[ModelConfig], tuple[type[ModelConfig], ...]] = {
 TRANSFORMERS = "the package transformers is not installed; pip install 'lmstages[transformers]'"
 ENGINE = "llama.cpp needs llama-cpp-python, which is not installed; pip install 'lmstages[llama-cpp]'"
 
+TENSORBOARD = "needs tensorboard, which is not installed; pip install 'lmstages[tensorboard]', or leave it out"
+
+
+def missing_tensorboard(wanted: object) -> list[str]:
+    """What is wrong with ``tensorboard: true`` here."""
+    return [f"tensorboard: {TENSORBOARD}"] if wanted is True and find_spec("tensorboard") is None else []
+
 
 def with_bases(models: Mapping[str, Model | None], problems: list[str]) -> dict[str, Model | None]:
     """The models, derived ones completed; their mistakes are appended to ``problems``."""

@@ -28,6 +28,7 @@ from lmstages.config.sources import DEFAULT_COUNT, SOURCES
 from lmstages.config.strict_yaml import parse_value
 from lmstages.config.text_files import Paths, layout_of
 from lmstages.core.errors import UserError, did_you_mean, shortened
+from lmstages.core.workflow_files import STARTER
 
 UNBOUNDED_WINDOW = 256  # tokens, for a model without a longest context under a protocol that needs a window
 USES_OF_A_CORPUS = ("evaluate", "tokenizers", "models", "inspect")
@@ -522,6 +523,10 @@ class Basics(Record):
     estimation: bool = Field(
         False, description="Close the report with maximum likelihood by hand: a coin, and three outcomes."
     )
+    tensorboard: bool = Field(
+        False,
+        description="Write learning curves to logs/ as TensorBoard's events while networks are fitted; changes no job.",
+    )
     compressors: Annotated[list[Literal["gzip", "bz2", "xz", "zstd"]], UNIQUE] | None = Field(
         None, description="General programs whose code length stands beside the models."
     )
@@ -584,7 +589,7 @@ def _compare_properties(record: base.Record, stated: Mapping[str, Any]) -> None:
     if different := [key for key in {**derived, **stated} if derived.get(key) != stated.get(key)]:
         name = getattr(record, "name", type(record).__name__.lower())
         problem = f"this code derives other properties of {name} from its keys ({', '.join(different)})"
-        raise UserError("--section", problem, "", "start snakemake again, which makes anew what changed")
+        raise UserError("--section", problem, "", f"start {STARTER} again, which makes anew what changed")
 
 
 def parsed(

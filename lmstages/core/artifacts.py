@@ -26,6 +26,7 @@ from safetensors.numpy import save as safetensors_bytes
 from lmstages.core.errors import UserError
 from lmstages.core.files import atomic_write, flush, naming, partial_of, reading, sha256_of, sha256_of_open, sync_folder
 from lmstages.core.shapes import problem_of
+from lmstages.core.workflow_files import STARTER
 
 Made = Mapping[str, Any]
 METADATA = "lmstages"
@@ -217,7 +218,7 @@ def _call(record: Mapping[str, Any]) -> dict[str, Any]:
 
 def make_again(path: Path) -> str:
     """The remedy for a file of a run that cannot be used."""
-    return f"delete it and run snakemake again: rm {shlex.quote(str(path))}"
+    return f"delete it and run {STARTER} again: rm {shlex.quote(str(path))}"
 
 
 def made_of(path: Path) -> dict[str, Any]:
@@ -231,16 +232,16 @@ def made_of(path: Path) -> dict[str, Any]:
         _must_be_a_record(record)
         return dict(record)
     except (ValueError, KeyError, AssertionError, TypeError, AttributeError, RecursionError) as error:
-        remedy = f"delete the file and run snakemake again: rm {shlex.quote(str(path))}"
+        remedy = f"delete the file and run {STARTER} again: rm {shlex.quote(str(path))}"
         allowed = "every file has a record of its sha256"
         raise UserError(sidecar(path), "missing or unreadable", allowed, remedy) from error
 
 
 def _no_file(path: Path) -> UserError:
     if path.is_dir():
-        remedy = f"remove it and run snakemake again: rm -r {shlex.quote(str(path))}"
+        remedy = f"remove it and run {STARTER} again: rm -r {shlex.quote(str(path))}"
         return UserError(path, "is a folder", "a file belongs here", remedy)
-    return UserError(path, "no such file", "", "run snakemake to make it")
+    return UserError(path, "no such file", "", f"run {STARTER} to make it")
 
 
 def _must_be_a_record(record: Any) -> None:

@@ -19,6 +19,7 @@ from lmstages.core.errors import UserError
 STARTED = time.monotonic()
 SIGNALS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT, signal.SIGHUP)  # SIGHUP: the terminal was closed
 SECONDS_TO_SAVE = 120.0  # left before the time limit when a fit stops itself
+CPU, APPLE = "CPU", "Apple GPU"  # how the names of machines begin; any other is of a CUDA device
 FRACTION_TO_SAVE = 0.2  # of a time limit so short that those seconds would leave nothing
 
 
@@ -50,9 +51,19 @@ class Checkpoints(Protocol):
         """Remove all states and give the folder up."""
 
 
+class CurveWriter(Protocol):
+    """Shows a learning curve elsewhere while a fit runs; ``training.events`` has the one of TensorBoard."""
+
+    def follow(self, curve: list[dict[str, Any]]) -> None:
+        """Write those points of the curve that are not written yet."""
+
+    def close(self) -> None:
+        """Write what is left."""
+
+
 @dataclass
 class Runtime:
-    """``device`` cpu, cuda or auto; ``compiled`` auto, always or never; ``deadline`` on the monotonic clock.
+    """``device`` cpu, cuda, mps or auto; ``compiled`` auto, always or never; ``deadline`` on the monotonic clock.
 
     Raises UserError where there is a deadline and nowhere to save.
     """
@@ -61,6 +72,7 @@ class Runtime:
     compiled: Literal["auto", "always", "never"] = "auto"
     points: Checkpoints | None = None
     deadline: float = math.inf
+    curves: CurveWriter | None = None
     precision: str = "float32"  # set by the fit, as is
     machines: list[str] = field(default_factory=list)  # on which its steps were done
     began: float = field(default_factory=time.monotonic)
@@ -73,8 +85,15 @@ class Runtime:
         """How long the fit has taken, with those earlier attempts that it resumed."""
         return self.points.seconds() if self.points else time.monotonic() - self.began
 
+    def follow(self, curve: list[dict[str, Any]]) -> None:
+        """Show the curve where somebody wants to see it."""
+        if self.curves is not None:
+            self.curves.follow(curve)
+
     def close(self) -> None:
-        """Give up the folder of resume points, so that another process may resume."""
+        """Give up the folder of resume points, so that another process may resume; close the curve."""
+        if self.curves is not None:
+            self.curves.close()
         if self.points is not None:
             self.points.close()
 
@@ -88,6 +107,14 @@ def deadline(minutes: float) -> float:
     """When a process that may run so many ``minutes`` from its start stops itself; 0 for never."""
     seconds = minutes * 60
     return STARTED + seconds - min(SECONDS_TO_SAVE, FRACTION_TO_SAVE * seconds) if minutes else math.inf
+
+
+def device_type(machines: list[str]) -> str:
+    """``cpu``, ``mps`` or ``cuda``, by the names of the machines on which the steps of a fit were done."""
+    gpus = [machine for machine in machines if not machine.startswith(CPU)]
+    if not gpus:
+        return "cpu"
+    return "mps" if all(machine.startswith(APPLE) for machine in gpus) else "cuda"
 
 
 def rank() -> int:

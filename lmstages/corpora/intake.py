@@ -17,6 +17,7 @@ from lmstages.config.text_files import Listing, Seen, listings_of, named_files, 
 from lmstages.core import contents, files, packed
 from lmstages.core.errors import UserError
 from lmstages.core.progress import Progress
+from lmstages.core.workflow_files import STARTER
 from lmstages.corpora import tables, text
 from lmstages.corpora.splits import count_characters
 from lmstages.corpora.text import Documents
@@ -72,7 +73,7 @@ def gather(
     names = named_files(listings)
     hashes = dict(zip(names, (sha256 for part in listings for sha256 in reader.read(part)), strict=True))
     if content and contents.combined(hashes) != content:
-        remedy = "start snakemake again, which makes anew what changed"
+        remedy = f"start {STARTER} again, which makes anew what changed"
         raise UserError(name_of(corpus), "changed since the run began", "a text stays as it is during a run", remedy)
     out.flush()
     return reader.gathered(hashes)

@@ -15,6 +15,7 @@ import numpy as np
 
 from lmstages.core.documents import Documents
 from lmstages.core.errors import UserError
+from lmstages.core.workflow_files import STARTER
 from lmstages.models.base import LanguageModel
 
 ROWS = 4
@@ -166,4 +167,4 @@ def check_coverage(lengths: np.ndarray, starts: np.ndarray, document_ends: np.nd
         _refuse(experiment, "coverage", problem, allowed, COVERAGE_REMEDY)
 
 
-COVERAGE_REMEDY = "run snakemake again, so that tokens and text belong together"
+COVERAGE_REMEDY = f"run {STARTER} again, so that tokens and text belong together"

@@ -17,6 +17,7 @@ import numpy as np
 from lmstages.core import artifacts
 from lmstages.core.errors import UserError
 from lmstages.core.provenance import versions
+from lmstages.core.workflow_files import STARTER
 from lmstages.evaluation import score_files
 from lmstages.evaluation.facts import Evaluation, load_fit
 from lmstages.evaluation.passages import shown_passage
@@ -129,7 +130,7 @@ def _same_tokens(folders: Sequence[Path], scores: Sequence[Mapping[str, Scores]]
     for folder, by_split in zip(folders, scores, strict=True):
         path = folder / "scores.safetensors"
         if split not in by_split:
-            raise UserError(path, f"holds no scores of {split}", f"it holds {', '.join(by_split)}", "run snakemake")
+            raise UserError(path, f"holds no scores of {split}", f"it holds {', '.join(by_split)}", f"run {STARTER}")
         first, others = scores[0][split], by_split[split]
         if any(not np.array_equal(getattr(others, field), getattr(first, field)) for field in ("lengths", "documents")):
             counts = f"{len(others.log_probs):,} tokens of {split}, not the {len(first.log_probs):,} of {folders[0]}"

@@ -21,6 +21,7 @@ from lmstages.core import artifacts, contents
 from lmstages.core.errors import UserError, did_you_mean, shortened
 from lmstages.core.files import sha256_of
 from lmstages.core.progress import Progress
+from lmstages.core.workflow_files import STARTER
 from lmstages.evaluation import score_files
 from lmstages.evaluation.held_out import HeldOut
 from lmstages.evaluation.reported_faults import MOST, Coverage, Fault, problem_of
@@ -223,7 +224,7 @@ def audit_scores(
     with HeldOut.open(text, split, name) as held_out:
         result = audited(path, held_out, chosen.unit)
     if content and contents.combined({path.name: result.sha256}) != content:
-        remedy = "start snakemake again, which makes anew what changed"
+        remedy = f"start {STARTER} again, which makes anew what changed"
         raise UserError(path, "changed since the run began", "a file of scores stays as it is during a run", remedy)
     score_files.save_scores(out / "scores.safetensors", {split: result.scores}, made, exact=True)
     facts = {"status": "ok", "form": result.form, "unit": result.unit, "sha256": result.sha256}

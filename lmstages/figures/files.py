@@ -19,6 +19,7 @@ import numpy as np
 from lmstages.core import artifacts
 from lmstages.core.errors import UserError
 from lmstages.core.visible import visible
+from lmstages.core.workflow_files import STARTER
 from lmstages.figures import Figure, registry
 from lmstages.figures.drawing import Drawing, settings
 from lmstages.results import frame
@@ -104,7 +105,7 @@ def _received(receiver: Connection, out: Path) -> dict[int, dict[str, Any]]:
     try:
         content = receiver.recv()
     except EOFError as error:
-        problem, remedy = "a process that draws was ended from outside, as by lack of memory", "run snakemake again"
+        problem, remedy = "a process that draws was ended from outside, as by lack of memory", f"run {STARTER} again"
         raise UserError(out, problem, "", remedy) from error
     if isinstance(content, Exception):
         raise content

@@ -15,7 +15,7 @@ from lmstages.core.errors import FitError, UserError
 from lmstages.core.own_code import fault_of
 from lmstages.core.progress import LOGGER
 from lmstages.core.provenance import versions
-from lmstages.core.runtime import Runtime
+from lmstages.core.runtime import Runtime, device_type
 from lmstages.core.system_errors import out_of_memory
 from lmstages.models.base import LanguageModel, build
 from lmstages.training import flops
@@ -66,6 +66,7 @@ def outcome(
             raise
         LOGGER.error("lmstages: error: %s", failure)
         return None, {"status": f"failed: {failure}"}
+    runtime.follow(curve)
     return model, {**describe(model, curve, documents[0], threads, runtime), "fit_seconds": runtime.seconds()}
 
 
@@ -97,7 +98,7 @@ def describe(
         "tokens_seen": seen,
         "flops": flops.of_fit(model, seen),
         "curve": curve,
-        "device": "cuda" if any("CPU" not in machine for machine in machines.get("machines", [])) else "cpu",
+        "device": device_type(runtime.machines if runtime else []),
         **machines,
         "threads": threads,
         "vocab_size": model.vocab_size,

@@ -17,6 +17,7 @@ from lmstages.core import artifacts
 from lmstages.core.artifacts import Made
 from lmstages.core.errors import UserError
 from lmstages.core.runtime import Runtime
+from lmstages.core.workflow_files import STARTER
 from lmstages.models.base import LanguageModel, build
 
 
@@ -49,14 +50,14 @@ def load_model(path: Path, device: str = "cpu") -> LanguageModel:
     except UserError:
         raise
     except (KeyError, TypeError, ValueError, RecursionError) as error:  # pydantic's is a ValueError
-        raise UserError(path, "no model that this version knows", "", "run snakemake to fit it again") from error
+        raise UserError(path, "no model that this version knows", "", f"run {STARTER} to fit it again") from error
     model = build(config, vocab_size, Runtime(device))
     try:
         model.restore(arrays)
         _must_be_as_stored(model, arrays)
     except (KeyError, IndexError, TypeError, ValueError, RuntimeError, AttributeError) as error:
         problem = f"its arrays are not those of its hyperparameters ({' '.join(str(error).split())[:120]})"
-        raise UserError(path, problem, "", "run snakemake to fit it again") from error
+        raise UserError(path, problem, "", f"run {STARTER} to fit it again") from error
     return model
 
 

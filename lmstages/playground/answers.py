@@ -20,6 +20,7 @@ from lmstages.config.own_models import is_own
 from lmstages.core import artifacts
 from lmstages.core.errors import UserError, did_you_mean
 from lmstages.core.visible import visible
+from lmstages.core.workflow_files import STARTER
 from lmstages.evaluation import sampling
 from lmstages.evaluation.experiment import facts_of_fit, load_fitted
 from lmstages.evaluation.facts import load_fit
@@ -53,7 +54,7 @@ class Playground:
         self.experiments = _experiments(self.folder)
         if not self.experiments:
             allowed = "an experiment is results/RUN/CORPUS/TOKENIZER/MODEL/seedN"
-            raise UserError(folder, "has no fitted model", allowed, "run snakemake to make it")
+            raise UserError(folder, "has no fitted model", allowed, f"run {STARTER} to make it")
         self.loaded = lru_cache(LOADED)(self._load)
 
     def answer(self, question: Question) -> dict[str, Any]:

@@ -18,6 +18,7 @@ from lmstages.core import artifacts, own_code
 from lmstages.core.artifacts import input_path
 from lmstages.core.errors import UserError, did_you_mean
 from lmstages.core.provenance import code_hash
+from lmstages.core.workflow_files import STARTER, snakefile_option
 from lmstages.evaluation.facts import Fit
 from lmstages.results.formatting import decimal
 from lmstages.results.frame import Results
@@ -58,7 +59,7 @@ def existing(path: Path) -> Path:
     folders = {entry.name for entry in above.iterdir() if entry.is_dir() and entry.name != artifacts.RECORDS}
     known = sorted(folders | {name for name in FILES if (above / name).is_file()})
     allowed = f"there are: {', '.join(known)}" if known else "the folder is empty"
-    raise UserError(path, f"no such folder{did_you_mean(path.name, known)}", allowed, "run snakemake to make it")
+    raise UserError(path, f"no such folder{did_you_mean(path.name, known)}", allowed, f"run {STARTER} to make it")
 
 
 def _lines(experiment: Path) -> Iterator[str]:
@@ -168,7 +169,7 @@ def call_of(run: Path, paths: Sequence[Path]) -> str:
     folder = Path(os.path.abspath(run))
     root = folder.parent.parent
     targets = [os.path.relpath(path, root) for path in paths]
-    call = ["snakemake", "--cores", "all", *settings_of(folder), "--forcerun", *targets]
+    call = ["snakemake", "--cores", "all", *snakefile_option(root), *settings_of(folder), "--forcerun", *targets]
     if len(targets) == 1:
         call.insert(1, targets[0])
     elsewhere = [["cd", str(root)]] if root != Path.cwd() else []

@@ -21,6 +21,7 @@ import pandas as pd
 from lmstages.core import artifacts, files
 from lmstages.core.errors import UserError, did_you_mean
 from lmstages.core.shapes import Shape
+from lmstages.core.workflow_files import STARTER
 from lmstages.evaluation.facts import Evaluation
 from lmstages.results.formatting import spreadsheet_text
 from lmstages.results.schema import OUTPUTS, Columns, Result, columns
@@ -125,7 +126,7 @@ def finished(folder: Path) -> Path:
     allowed = f"finished runs: {', '.join(runs)}" if runs else "a finished run's folder is results/RUN"
     problem = "no finished run lies here" if folder.is_dir() else f"no such folder{did_you_mean(str(folder), runs)}"
     problem = "is a file" if folder.is_file() else problem
-    raise UserError(folder, problem, allowed, "run snakemake to make it")
+    raise UserError(folder, problem, allowed, f"run {STARTER} to make it")
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,7 @@ import numpy as np
 
 from lmstages.core import artifacts
 from lmstages.core.errors import UserError
+from lmstages.core.workflow_files import STARTER
 from lmstages.corpora import splits
 from lmstages.corpora.facts import CorpusFacts
 from lmstages.evaluation.score_files import Scores
@@ -24,7 +25,7 @@ from lmstages.results.warnings import warn_of_blocks
 Key = tuple[str, str, str, str]  # corpus, tokenizer, model, split
 BETTER_THAN_THE_SOURCE = "better than the source"
 LARGEST = 709  # nats per token; e^709.8 is the largest float
-REMEDY = "delete this experiment's folder and run snakemake again"
+REMEDY = f"delete this experiment's folder and run {STARTER} again"
 
 
 @dataclass(frozen=True)

@@ -131,7 +131,7 @@ class Result:
         ),
     ] = None
     score_seconds: Annotated[float | None, column("s", "Wall time of scoring the split, mean over seeds.")] = None
-    device: Annotated[str | None, column("", "Where it was fitted: cpu or cuda.")] = None
+    device: Annotated[str | None, column("", "Where it was fitted: cpu, cuda or mps.")] = None
     threads: Annotated[int | None, column("", "Threads of the fit.")] = None
 
     made_of: Annotated[str | None, column("", "Fitted model that this one was made from, without training.")] = None

@@ -1,26 +1,35 @@
 """The device a network runs on, the precision of training there, and the name of the hardware that its bits depend on.
 
 On the CPU everything is float32. A GPU with bfloat16 multiplies matrices in it during training; weights, losses and
-everything in scoring stay float32. Knows torch; never a model.
+everything in scoring stay float32. Apple's GPUs (MPS) have no float64: what is summed in it lies on the host. Knows
+torch; never a model.
 """
 
 import os
+import platform
 from contextlib import AbstractContextManager, nullcontext
 
 import torch
 
 from lmstages.core.errors import UserError
+from lmstages.core.runtime import APPLE, processes
 
 
 def device_of(name: str) -> torch.device:
-    """The device for ``cpu``, ``cuda`` or ``auto`` (a GPU where there is one); each local process has its own GPU.
+    """The device for ``cpu``, ``cuda``, ``mps`` or ``auto``: an NVIDIA or AMD GPU, else an Apple one, else the CPU.
 
-    Raises UserError for ``cuda`` where there is none.
+    Each local process has its own GPU; several processes share no Apple one. Raises UserError for a GPU where there is
+    none.
     """
-    if name == "cpu" or (name == "auto" and not torch.cuda.is_available()):
-        return torch.device("cpu")
-    if not torch.cuda.is_available():
-        raise UserError("--device cuda", "torch finds no GPU here", "cpu and auto work everywhere", "give --device cpu")
+    several = processes() > 1
+    available = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
+    if name == "auto":
+        name = next(kind for kind, is_there in available.items() if is_there and not (kind == "mps" and several))
+    if not available[name] or (name == "mps" and several):
+        problem = "is for one process alone" if available[name] else "torch finds no GPU here"
+        raise UserError(f"--device {name}", problem, "cpu and auto work everywhere", "give --device cpu")
+    if name != "cuda":
+        return torch.device(name)
     device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
     torch.cuda.set_device(device)
     return device
@@ -36,8 +45,15 @@ def at_precision(precision: str, device: torch.device) -> AbstractContextManager
     return torch.autocast(device.type, torch.bfloat16) if precision == "bfloat16" else nullcontext()
 
 
+def wide_zero(device: torch.device) -> torch.Tensor:
+    """A float64 zero to sum what is computed on a device: there, or on the host where the device has no float64."""
+    return torch.zeros((), dtype=torch.float64, device="cpu" if device.type == "mps" else device)
+
+
 def machine_of(device: torch.device) -> str:
     """The name of the GPU, or the vector instructions of the CPU: the last bits of a result depend on them."""
+    if device.type == "mps":
+        return f"{APPLE}, {platform.machine()}, macOS {platform.mac_ver()[0]}"
     if device.type == "cuda":
         return str(torch.cuda.get_device_name(device))
     return f"CPU, {torch.backends.cpu.get_cpu_capability()}"

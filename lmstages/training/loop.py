@@ -28,7 +28,7 @@ from lmstages.core.errors import FitError, Interrupted, UserError
 from lmstages.core.progress import Progress
 from lmstages.core.runtime import Runtime, Signals
 from lmstages.training.batches import IGNORED, Batch, Rows
-from lmstages.training.devices import at_precision, device_of, machine_of, precision_of
+from lmstages.training.devices import at_precision, device_of, machine_of, precision_of, wide_zero
 from lmstages.training.distributed import Processes, process_group
 from lmstages.training.optimizers import WeightAverage, learning_rate, optimizers_of
 from lmstages.training.resume import mapped
@@ -89,11 +89,11 @@ def valid_loss(network: nn.Module, rows: Rows, batch_size: int) -> float | None:
     if not len(rows):
         return None
     network.eval()
-    total, count = torch.zeros((), dtype=torch.float64, device=rows.device), 0
+    total, count = wide_zero(rows.device), 0
     with torch.inference_mode():
         for batch in rows.spread(VALID_TOKENS, batch_size):
             if len(batch.inputs):
-                total += loss_of(network, batch)
+                total += loss_of(network, batch).to(total.device)
             count += batch.targets_of_all
     network.train()
     return float(rows.processes.all_reduce_sum(total)) / count
@@ -209,6 +209,7 @@ class Trainer:
         rate = learning_rate(self.config, state.step - 1)
         point = {"step": state.step, "tokens": state.tokens, "train": loss, "valid": valid, "learning_rate": rate}
         state.curve.append(point)
+        self.runtime.follow(state.curve)
         losses = {"train": loss} | ({} if valid is None else {"valid": valid})
         self.progress.at(state.step, state.tokens, "tokens", losses)
         if self.config.keep == "best" and valid is not None and valid < state.best:
@@ -239,6 +240,7 @@ class Trainer:
         if saved is not None:
             state.restore(saved)
             self.summed = state.step
+        self.runtime.follow(state.curve)
         machine = machine_of(self.device)
         state.machines += [machine] if machine not in state.machines else []
         self.runtime.machines, self.runtime.precision = state.machines, self.precision

@@ -41,6 +41,7 @@ from lmstages.core.provenance import code_hash, package_hash
 from lmstages.core.run_lock import hold_folder
 from lmstages.core.system_errors import in_one_line
 from lmstages.core.terminal import shown
+from lmstages.core.workflow_files import IS_INSTALLED, profile_names
 from lmstages.evaluation.forecast import forecast
 from lmstages.results.schema import TABLES
 
@@ -65,6 +66,8 @@ def stop_if_profile_is_missing(name):
     folders = [Path(name), Path("profiles", name), PROJECT / "profiles" / name]
     if not any(folder.is_file() or list(folder.glob("*.yaml")) for folder in folders):
         hint = did_you_mean(name, [str(path.parent) for path in Path("profiles").glob("*/config.yaml")])
+        if (profile := Path(name).name) in profile_names():
+            hint = f"; write it to edit it, lmstages init . --profile {profile}"
         raise WorkflowError(f"lmstages: error: --workflow-profile: {name!r} is no folder with a config.yaml{hint}")
 
 
@@ -156,9 +159,11 @@ def own_config():
     """config.yaml of the working directory."""
     path = Path("config.yaml")
     if not path.exists():
-        project = shlex.quote(str(PROJECT))
-        remedy = f"start it there, cd {project} && snakemake, or name one with --configfile or --config run=NAME"
-        raise WorkflowError(f"lmstages: error: {path}: not in {Path.cwd()}, but in {project}; {remedy}")
+        project, named = shlex.quote(str(PROJECT)), "or name one with --configfile or --config run=NAME"
+        remedy = f"not in {Path.cwd()}, but in {project}; start it there, cd {project} && snakemake, {named}"
+        if IS_INSTALLED:
+            remedy = f"not in {Path.cwd()}; write one, lmstages init ., {named}"
+        raise WorkflowError(f"lmstages: error: {path}: {remedy}")
     return path
 
 
@@ -176,6 +181,7 @@ if MAKES_FILES:
     if workflow.local_exec:  # a cluster's jobs outlive the run that was killed, and their processes are not seen here
         remove_unfinished(Path(ROOT), Path("downloads"))
 os.environ["LMSTAGES_MIRROR"] = RUN.mirror or ""
+os.environ["LMSTAGES_TENSORBOARD"] = "yes" if RUN.tensorboard else ""
 
 
 def stop_if_changed():
@@ -203,6 +209,7 @@ envvars:
     "LMSTAGES_MIRROR",
     "LMSTAGES_PYTHON",
     "LMSTAGES_RUN",
+    "LMSTAGES_TENSORBOARD",
     "LMSTAGES_TIME_LIMIT",
     "LMSTAGES_TYPED",
     "PYTHONPATH",

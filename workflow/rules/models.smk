@@ -26,11 +26,13 @@ rule fit:
         tokens=subpath(input.tokens, parent=True),
         out=subpath(output.model, parent=True),
         resume=f"resume/{RUN.name}/{{corpus}}.{{tokenizer}}.{{model}}.seed{{seed}}",  # no output: it survives a kill
+        curves=f"logs/{RUN.name}/{{corpus}}/{{tokenizer}}/{{model}}/seed{{seed}}/tensorboard",  # where the run wants them
         failure=failure_ahead,
         code=code("fit"),
     shell:
         '"${{LMSTAGES_PYTHON:-python}}" -m lmstages fit --tokens {params.tokens:q} --out {params.out:q} --section {params.section:q}'
         " --seed {wildcards.seed:q} --resume {params.resume:q} ${{LMSTAGES_TIME_LIMIT:+--minutes {resources.runtime}}}"
+        " ${{LMSTAGES_TENSORBOARD:+--tensorboard {params.curves:q}}}"
         " --device {resources.device:q} --threads {threads} --code {params.code:q} {params.failure:q}"
         " 2>&1 | tee -i {log:q} >&2"
 

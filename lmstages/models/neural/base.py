@@ -85,7 +85,7 @@ class NeuralModel:
             logits, targets = self._network(tokens[:, :-1]), tokens[:, self.window :]
             if last:
                 logits, targets = logits[:, -1:], targets[:, -1:]
-            return logits.log_softmax(-1).gather(-1, targets[..., None])[..., 0].double().cpu().numpy()
+            return logits.log_softmax(-1).gather(-1, targets[..., None])[..., 0].cpu().double().numpy()
 
     def _spans(self, length: int) -> list[tuple[int, int]]:
         """Columns scored together: a windowed network takes any part of a row, every other network the whole row."""
@@ -110,7 +110,7 @@ class NeuralModel:
         """(B, T) -> (B, V) nats, from the last ``context`` tokens of the prefix."""
         with torch.inference_mode():
             logits = self._network(self._on_device(self.inputs_of(prefix)))[:, -1]
-            return logits.log_softmax(-1).double().cpu().numpy()
+            return logits.log_softmax(-1).cpu().double().numpy()
 
     def inputs_of(self, prefix: np.ndarray) -> np.ndarray:
         """(B, T) -> the inputs of the network that predict the next token: the last ``context`` tokens at most."""

@@ -59,7 +59,7 @@ class CachedDecodingState:
 
     def log_probs(self) -> np.ndarray:
         """(B, V) nats of the next token."""
-        return self.logits.log_softmax(-1).double().cpu().numpy()
+        return self.logits.log_softmax(-1).cpu().double().numpy()
 
     def append(self, tokens: np.ndarray) -> None:
         """(B,): one more token for every row."""

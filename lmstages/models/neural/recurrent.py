@@ -50,7 +50,7 @@ class RecurrentModel(NeuralModel):
         with torch.inference_mode():
             logits, state = network.read(tokens[:, :-1], state)
             scores = logits.log_softmax(-1).gather(-1, tokens[:, 1:, None])[..., 0]
-            return scores.double().cpu().numpy(), state
+            return scores.cpu().double().numpy(), state
 
     def open_row(self) -> "RecurrentRow":
         """A row that is scored piece by piece."""
@@ -91,7 +91,7 @@ class RecurrentDecodingState:
 
     def log_probs(self) -> np.ndarray:
         """(B, V) nats of the next token."""
-        return self.logits.log_softmax(-1).double().cpu().numpy()
+        return self.logits.log_softmax(-1).cpu().double().numpy()
 
     def append(self, tokens: np.ndarray) -> None:
         """(B,): one more token for every row."""
