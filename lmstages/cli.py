@@ -395,7 +395,7 @@ def _export_options(parser: argparse.ArgumentParser) -> None:
     example="results/default/fables/char/llama/seed0/model.safetensors --to gguf --out llama.gguf",
 )
 def export(args: argparse.Namespace) -> None:
-    """Write a model as a GGUF file, in the Hugging Face layout, or as an ARPA file.
+    """Write a model in a format of others: GGUF, Hugging Face, ARPA.
 
     A LLaMA as GGUF or a folder, also one that lies in a Hugging Face folder; GPT, modern GPT and recurrent networks as
     a folder, of which transformers reads the first two and load.py, which lies in it, the last. A model of n-grams is
