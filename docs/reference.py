@@ -152,8 +152,6 @@ SECTIONS: dict[str, tuple[type[Record], str]] = {
     "published": (Published, "A list, `published: [{...}, ...]`; a figure with all its keys, or a `claim`."),
 }
 TYPE = "The model, where the entry's name is another; or a [class of your own](tutorials/own-model.md)."
-    "The model, where the entry's name is another; a [class of your own](tutorials/own-model.md), or its entry point."
-)
 SETTINGS = (
     ("run=NAME", "the config `runs/NAME.yaml` in place of `config.yaml`"),
     ("text=PATH", "the models of the config on a text of your own (file, folder, pattern, list) and on nothing else"),

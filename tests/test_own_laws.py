@@ -150,7 +150,12 @@ def test_a_planted_fault_is_named(tmp_path, monkeypatch, capsys, fault):
 COUNTED = {
     "not normalised": ("counts.sum()", "counts.max()", "sums", "log_softmax is missing"),
     "whole numbers": ("np.log(counts / counts.sum())", "-np.ones(7, dtype=int)", "shape of scores", "int64"),
-    "an impossible token": ("+ self.add", "* (np.arange(7) > 0)", "shape of scores", "never predicted"),
+    "an impossible token": (
+        "np.log(counts / counts.sum())",
+        "np.where(np.arange(7) > 0, -np.log(6), -np.inf)",
+        "shape of scores",
+        "never predicted",
+    ),
     "no arrays": (
         '{"log_probs": np.log(counts / counts.sum())}',
         "counts",

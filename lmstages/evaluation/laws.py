@@ -232,7 +232,7 @@ def chain_rule(subject: Subject) -> None:
     """Two ways to the same number."""
     x = subject.rows(3)
     expected = [subject.model.next_log_probs(x[:, :t])[range(ROWS), x[:, t]] for t in range(x.shape[1])]
-    cause = "targets are shifted by a position, or a state or dropout makes each call another"
+    cause = "targets are shifted, later tokens are read, or a state or dropout makes each call another"
     for length in (1, 5, x.shape[1]):
         scores = subject.model.score(x[:, :length])
         remedy = "compare score and next_log_probs at this token: both predict it from the tokens before it"
