@@ -118,7 +118,7 @@ def _init_options(parser: argparse.ArgumentParser) -> None:
 def init(args: argparse.Namespace) -> None:
     """Write a config to edit into a folder of your own.
 
-    Nothing is overwritten. With --profile also a profile for a cluster. The run is then started there with lmstages run.
+    Nothing is overwritten. With --profile also a profile for a cluster. Then lmstages run is called there.
     """
     from lmstages.config.new_folder import begin
     from lmstages.core.terminal import show
