@@ -116,9 +116,9 @@ def _init_options(parser: argparse.ArgumentParser) -> None:
 
 @command(options=_init_options, for_people=True, is_stage=False, example="my")
 def init(args: argparse.Namespace) -> None:
-    """Write a config to edit into a folder, and say what is next.
+    """Write a config to edit into a folder of your own.
 
-    With --profile also a profile for a cluster. The run is then started there with lmstages run.
+    Nothing is overwritten. With --profile also a profile for a cluster. Then lmstages run is called there.
     """
     from lmstages.config.new_folder import begin
     from lmstages.core.terminal import show

@@ -34,7 +34,7 @@ class OnDevice(torch.Tensor):
 
 
 class WithoutFloat64(TorchDispatchMode):
-    """While it is entered the device exists; without ``values`` its tensors are torch's own of meta, which have none."""
+    """While it is entered the device exists; without ``values`` its tensors are torch's own of meta."""
 
     def __init__(self, values: bool = True) -> None:
         super().__init__()

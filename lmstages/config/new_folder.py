@@ -77,7 +77,7 @@ def config_of(run: str) -> bytes:
 
 def profile_files(names: Sequence[str]) -> dict[str, Path]:
     """The files of profiles, by their path below the new folder."""
-    files = {}
+    files: dict[str, Path] = {}
     for name in names:
         _stop_if_unknown("--profile", name, profile_names())
         files |= {f"profiles/{name}/{path.name}": path for path in sorted((WORKFLOW / "profiles" / name).iterdir())}

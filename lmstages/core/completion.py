@@ -25,5 +25,5 @@ def completion(parser: argparse.ArgumentParser, shell: str, words: Mapping[str, 
             if name in words and not action.option_strings:
                 action.choices = list(words[name])
             elif action.type is Path or action.nargs == argparse.REMAINDER:
-                action.complete = shtab.FILE  # type: ignore[attr-defined]
+                action.complete = shtab.FILE
     return str(shtab.complete(parser, shell))

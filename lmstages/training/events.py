@@ -26,7 +26,8 @@ class Events:
     def __init__(self, folder: Path) -> None:
         if find_spec("tensorboard") is None:
             raise UserError("--tensorboard", TENSORBOARD)
-        self.folder, self.written, self.writer = folder, 0, None
+        self.folder, self.written = folder, 0
+        self.writer: Any = None
 
     def follow(self, curve: Curve) -> None:
         """Write those points of the curve that are not written yet; losses are in nats per token."""
