@@ -28,7 +28,7 @@ def executed(folder: Path) -> Any:
     os.environ |= {**FIXED, **here, "PYTHONPATH": os.pathsep.join(paths)}
     try:
         NotebookClient(
-            notebook, SECONDS, kernel_name="python3", resources={"metadata": {"path": str(folder)}}
+            notebook, timeout=SECONDS, kernel_name="python3", resources={"metadata": {"path": str(folder)}}
         ).execute()
     finally:
         os.environ.clear()

@@ -95,14 +95,19 @@ def _experiment(path: Path, device: str) -> OpenedModel:
 
 
 def _protocol_of(experiment: Path, model: LanguageModel) -> ResolvedScoring:
-    """The protocol under which the experiment was scored, with no token left out; the model's own before it was."""
+    """The protocol under which the experiment was scored, with no token left out.
+
+    The model's own where it was not scored yet, or by ``judge``, which has no other.
+    """
     evaluation = experiment / "evaluation.json"
     if not os.path.lexists(evaluation):
         return automatic(model)
-    scoring = artifacts.provenance_of(artifacts.verified(evaluation))["section"].get("scoring")
+    made = artifacts.provenance_of(artifacts.verified(evaluation))
+    if made["command"] == "judge":
+        return automatic(model)
     try:
-        return ResolvedScoring.model_validate({**scoring, "skip": 0})
-    except (TypeError, ValidationError) as error:
+        return ResolvedScoring.model_validate({**made["section"]["scoring"], "skip": 0})
+    except (KeyError, TypeError, ValidationError) as error:
         raise UserError(evaluation, "does not say how it was scored", "", artifacts.make_again(evaluation)) from error
 
 
