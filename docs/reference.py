@@ -296,7 +296,8 @@ def api() -> str:
     return page(
         [
             *parts,
-            "[Tables and columns](columns.md) has all columns, a [tutorial](tutorials/notebook.md) plots from a frame.",
+            "[From Python](python.md) shows them at work. [Tables and columns](columns.md) has all columns, a "
+            "[tutorial](tutorials/notebook.md) plots from a frame.",
         ]
     )
 

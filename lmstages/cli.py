@@ -337,7 +337,7 @@ def _score_options(parser: argparse.ArgumentParser) -> None:
 
 @command(options=_score_options, for_people=True, is_stage=False, example=f"{EXPERIMENT} my.txt --per word")
 def score(args: argparse.Namespace) -> None:
-    """Write how surprised a model is by each token, word or line.
+    """Write a model's surprisal at each token, word or line.
 
     Rows on stdout: document, text, its bytes, nats and bits; the sum over the text on stderr.
     """

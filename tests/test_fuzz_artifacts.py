@@ -527,7 +527,7 @@ READ_BY = {
     "verify": (*FIT, *SCORED, *STREAM, *TEXT, *TABLES, "report.html", "figures/index.json"),
     "score": (
         *(*FIT, SCORED[1], "coined/char/tokens/tokenizer.json", "coined/char/tokens/train.npy"),
-        *("coined/text/corpus.json", "coined/text/train.documents.safetensors"),
+        *("coined/text/train.txt", "coined/text/train.documents.safetensors"),
     ),
     "export": ("coined/char/llama/seed0/model.safetensors", "coined/char/tokens/tokenizer.json"),
 }

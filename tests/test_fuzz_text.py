@@ -20,6 +20,7 @@ import numpy as np
 import pytest
 from fuzzing import at_most
 
+import lmstages
 from lmstages import cli
 from lmstages.config.reading import read_run
 from lmstages.core import artifacts
@@ -328,7 +329,20 @@ def experiment(folder, run, tokenizer, capsys):
         assert scored.lengths.sum(dtype=np.int64) == len(content) and scored.skipped == 0
         assert scored.characters == len(content.decode())
         assert np.isfinite(scored.log_probs).all() and (scored.log_probs <= 0).all()
+    must_score_alike_from_python(out, folder / "text", scores["test"])
     return 1
+
+
+def must_score_alike_from_python(experiment, text, scores):
+    """The loaded model gives every token of test its score, and words and lines the same sums."""
+    split, content = SplitText.open(text, "test"), (text / "test.txt").read_bytes()
+    if not split.stream and not all(content[end - 1 : end] == b"\n" for end in split.ends.tolist()):
+        return  # a document that lost its end, since it was the last of the file, lies before another
+    model = lmstages.load(experiment)
+    tokens, words, lines = (model.score(content.decode(), per=per) for per in ("token", "word", "line"))
+    assert np.allclose(tokens.nats, -scores.log_probs, rtol=1e-5, atol=1e-4)
+    for frame in (words, lines):
+        assert np.isclose(frame.nats.sum(), tokens.nats.sum()) and frame.tokens.sum() == len(tokens)
 
 
 def must_give_back_the_text(folder, tokens):

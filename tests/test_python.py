@@ -3,6 +3,7 @@
 import io
 import json
 import re
+import runpy
 import subprocess
 import sys
 from pathlib import Path
@@ -515,3 +516,37 @@ def test_what_is_derived_is_loaded(project):
     experiment, _ = project.experiment("names", "char", "llama_q8")
     assert isinstance(lmstages.load(experiment).opened.model, DerivedModel)
     assert TRAINED["steps"] == 12, "the networks here are small"
+
+
+# The documentation
+
+DOCS = Path(__file__).resolve().parents[1] / "docs"
+
+
+def test_the_page_prints_what_it_says(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    page = (DOCS / "python.md").read_text("utf-8")
+    scripts, printed = (re.findall(rf"```{kind}\n(.*?)```", page, re.DOTALL) for kind in ("python", "text"))
+    code = "\n".join(["import lmstages", *scripts[1:]])
+    names = {}
+    exec(compile(code, "python.md", "exec"), names)  # the page's own code, without that of a finished run
+    out = capsys.readouterr().out
+    assert out == "".join(printed) and len(printed) == 2
+    assert names["model"].opened.name == "names-model"
+
+
+@pytest.mark.slow
+def test_the_notebook_runs_from_its_first_cell_to_its_last_and_prints_what_is_stored(tmp_path):
+    import nbformat
+
+    executed = runpy.run_path(str(DOCS / "notebook.py"))["executed"](tmp_path)
+    stored = nbformat.read(DOCS / "notebook.ipynb", as_version=4)
+    assert texts_of(executed) == texts_of(stored), "python docs/notebook.py writes the outputs anew"
+    pictures = [output for cell in executed.cells for output in cell.get("outputs", []) if "image/png" in str(output)]
+    assert len(pictures) == 2 and (DOCS / "notebook.ipynb").stat().st_size < 100_000
+
+
+def texts_of(notebook):
+    """What every cell has printed, without pictures."""
+    outputs = [output for cell in notebook.cells for output in cell.get("outputs", [])]
+    return [output.get("text") or output["data"]["text/plain"] for output in outputs]

@@ -15,8 +15,7 @@ import numpy as np
 from pydantic import ValidationError
 
 from lmstages.config.job_sections import ResolvedScoring
-from lmstages.config.sections import Corpus, Pretrained, Scoring, from_section
-from lmstages.config.sources import SOURCES
+from lmstages.config.sections import Pretrained, Scoring
 from lmstages.core import artifacts
 from lmstages.core.errors import UserError, did_you_mean
 from lmstages.core.shapes import Shape
@@ -81,7 +80,7 @@ def _is_experiment(path: Path) -> bool:
 
 
 def _experiment(path: Path, device: str) -> OpenedModel:
-    if not (path / MODEL).is_file():
+    if not os.path.lexists(path / MODEL):
         kind = load_fit(path).get("type") or "mixture"
         problem = f"holds the scores of a row of type {kind}, and no model"
         remedy = "open one of the models that it mixes" if kind == "mixture" else "open the checkpoint itself"
@@ -92,32 +91,38 @@ def _experiment(path: Path, device: str) -> OpenedModel:
     if status != "ok":
         raise UserError(path, f"was not fitted ({status.removeprefix('failed: ')})", "", "open another model")
     model, tokenizer = load_fitted(path / MODEL, tokens, device)
-    facts = artifacts.verified(text / "corpus.json")
-    corpus = from_section(Corpus, artifacts.provenance_of(facts)["section"])
-    return OpenedModel(str(path), model, tokenizer, _protocol_of(path, model), layout_of(text, corpus))
+    return OpenedModel(str(path), model, tokenizer, _protocol_of(path, model), layout_of(text))
 
 
 def _protocol_of(experiment: Path, model: LanguageModel) -> ResolvedScoring:
-    """The protocol under which the experiment was scored, with no token left out; the model's own before it was."""
+    """The protocol under which the experiment was scored, with no token left out.
+
+    The model's own where it was not scored yet, or by ``judge``, which has no other.
+    """
     evaluation = experiment / "evaluation.json"
     if not os.path.lexists(evaluation):
         return automatic(model)
-    scoring = artifacts.provenance_of(artifacts.verified(evaluation))["section"].get("scoring")
+    made = artifacts.provenance_of(artifacts.verified(evaluation))
+    if made["command"] == "judge":
+        return automatic(model)
     try:
-        return ResolvedScoring.model_validate({**scoring, "skip": 0})
-    except (TypeError, ValidationError) as error:
+        return ResolvedScoring.model_validate({**made["section"]["scoring"], "skip": 0})
+    except (KeyError, TypeError, ValidationError) as error:
         raise UserError(evaluation, "does not say how it was scored", "", artifacts.make_again(evaluation)) from error
 
 
-def layout_of(text: Path, corpus: Corpus) -> Layout:
-    """How the prepared text of a corpus, in the folder ``text``, separates its documents, whatever its source did."""
-    _, terminators, is_stream = splits.read_documents(text, "train")
-    if is_stream:
+def layout_of(text: Path) -> Layout:
+    """How the prepared text in a folder separates its documents, by what ends those of train."""
+    train = splits.SplitText.open(text, "train")
+    if train.stream:
         return Layout()
-    if not len(terminators) or int(np.max(terminators)) <= 1:
+    longest = int(np.argmax(train.terminators)) if len(train.terminators) else 0
+    size = int(train.terminators[longest]) if len(train.terminators) else 0
+    if size <= 1:
         return Layout(documents="lines")
-    source = SOURCES.get(corpus.source or "")
-    return Layout(documents="separator", separator=source.separator if source else corpus.separator)
+    with open(train.path, "rb") as file:
+        file.seek(int(train.ends[longest]) - size)
+        return Layout(documents="separator", separator=file.read(size).decode().strip("\n"))
 
 
 # ---------------------------------------------------------------- saved from Python

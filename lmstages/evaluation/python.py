@@ -294,7 +294,7 @@ def _fitted(
     learnt = streams.read_tokenizer(tokens)
     with closing(Runtime(device)) as runtime:
         model, _ = fitted(section, learnt.vocab_size, train, valid, seed, runtime)
-    layout = opening.layout_of(text, corpus)
+    layout = opening.layout_of(text)
     return OpenedModel("fitted here", model, learnt, opening.automatic(model), layout)
 
 
