@@ -4,6 +4,7 @@ It is a folder in the Hugging Face layout, on this machine or of the hub, or a G
 run: weights are safetensors or GGUF. Knows no text.
 """
 
+import hashlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,30 +13,33 @@ from typing import Any
 import numpy as np
 from torch import nn
 
+from lmstages.config.checkpoint_parts import parts_of
 from lmstages.config.hyperparameters.attention import Llama
 from lmstages.config.sections import Pretrained
 from lmstages.core.documents import BOUNDARY
 from lmstages.core.errors import UserError
-from lmstages.core.files import sha256_of
+from lmstages.evaluation.gguf_checkpoints import LLAMA_CPP, read_gguf
 from lmstages.evaluation.hub_checkpoints import fetched
-from lmstages.evaluation.memory import memory_needed, must_fit
-from lmstages.models.external import gguf_file, huggingface
-from lmstages.models.external.llama_cpp import Engine
+from lmstages.evaluation.memory import memory_needed, memory_of_llama_cpp, must_fit
+from lmstages.models.external import huggingface
+from lmstages.models.external.llama_cpp_decoding import LlamaCppPretrained, text_bytes
 from lmstages.models.external.llama_tensors import shapes
 from lmstages.models.external.mapped import FittedElsewhere, PretrainedModel, TheirTokens, mapped, renumbered
 from lmstages.tokenizers.base import Encoded
-from lmstages.tokenizers.vocabularies import CheckpointTokenizer, from_folder, from_vocabulary
+from lmstages.tokenizers.vocabularies import CheckpointTokenizer, from_folder
 
+HASHED_AT_ONCE = 1 << 24  # bytes
 LONGEST_WINDOW = 2048  # tokens; the default where the checkpoint has a longer context
 
 
 @dataclass(frozen=True)
 class Loaded:
-    """A checkpoint ready to be scored, its weights memory-mapped from ``size`` bytes of files."""
+    """A checkpoint ready to be scored, its weights memory-mapped; ``needed``: bytes of memory that scoring takes."""
 
     model: FittedElsewhere
     tokenizer: "OurNumbers"
-    size: int
+    needed: int
+    engine: str
 
 
 class OurNumbers:
@@ -68,7 +72,7 @@ def load(chosen: Pretrained, mirror: str | None = None) -> Loaded:
     """The checkpoint that a config names; its header is read and checked, its weights are memory-mapped."""
     if chosen.gguf is not None:
         path = Path(chosen.gguf)
-        _must_have_sha256(path, chosen.sha256)
+        _must_have_sha256(parts_of(path), chosen.sha256)
         return _load_gguf(path, chosen)
     folder = Path(chosen.path) if chosen.path is not None else fetched(str(chosen.hub), str(chosen.revision), mirror)
     checkpoint = huggingface.read(folder)
@@ -79,55 +83,38 @@ def load(chosen: Pretrained, mirror: str | None = None) -> Loaded:
 
 
 def _load_gguf(path: Path, chosen: Pretrained) -> Loaded:
-    file = gguf_file.opened(path)
-    own = from_vocabulary(path, gguf_file.vocabulary_of(file))
-    size, tensors = path.stat().st_size, file.tensors.values()
-    if chosen.engine == "llama.cpp":
-        config = _with_window(path, _shape_elsewhere(file), chosen.window)
-        network: nn.Module = Engine(path, file.vocab_size, config.window)
-        count = sum(int(np.prod(tensor.shape)) for tensor in tensors)
-        return _loaded(path, config, file.vocab_size, network, own, size, count)
-    record, matrices = gguf_file.llama_of(file)
-    config = _with_window(path, record, chosen.window)
-    return _loaded(path, config, file.vocab_size, mapped(config, file.vocab_size, matrices), own, size)
+    read = read_gguf(path, chosen)
+    file, config = read.file, _with_window(path, read.record, chosen.window)
+    if read.matrices is not None:
+        network = mapped(config, file.vocab_size, read.matrices)
+        return _loaded(path, config, file.vocab_size, network, read.own, file.size)
+    _must_have_rows(path, read.own, file.vocab_size)
+    wrapped = TheirTokens(read.engine(config), file.vocab_size, read.own.begin, read.own.end)
+    model = LlamaCppPretrained(config, file.vocab_size, wrapped, file.parameters, text_bytes(file, config.window))
+    return Loaded(model, OurNumbers(read.own, file.vocab_size), memory_of_llama_cpp(file, config.window), LLAMA_CPP)
 
 
-def _loaded(
-    path: Path,
-    config: Llama,
-    rows: int,
-    network: nn.Module,
-    own: CheckpointTokenizer,
-    size: int,
-    count: int | None = None,
-) -> Loaded:
+def _loaded(path: Path, config: Llama, rows: int, network: nn.Module, own: CheckpointTokenizer, size: int) -> Loaded:
+    _must_have_rows(path, own, rows)
+    model = PretrainedModel(config, rows, TheirTokens(network, rows, own.begin, own.end), parameters_of(config, rows))
+    return Loaded(model, OurNumbers(own, rows), memory_needed(config, rows, size), "torch")
+
+
+def _must_have_rows(path: Path, own: CheckpointTokenizer, rows: int) -> None:
     if own.vocab_size > rows:
         problem = f"its vocabulary has {own.vocab_size:,} pieces, its embedding {rows:,} rows"
         raise UserError(path, problem, "a piece needs a row")
-    parameters = count if count is not None else parameters_of(config, rows)
-    model_class = FittedElsewhere if isinstance(network, Engine) else PretrainedModel
-    model = model_class(config, rows, TheirTokens(network, rows, own.begin, own.end), parameters)
-    return Loaded(model, OurNumbers(own, rows), size)
 
 
 def must_be_scorable(chosen: Pretrained) -> None:
     """Raises UserError for a checkpoint on this machine that cannot be scored, from the headers of its files alone."""
-    if chosen.engine == "llama.cpp":
-        file = gguf_file.opened(Path(str(chosen.gguf)))
-        from_vocabulary(file.path, gguf_file.vocabulary_of(file))
-        _with_window(file.path, _shape_elsewhere(file), chosen.window)
+    where = str(chosen.gguf or chosen.path)
+    if chosen.gguf is not None and (read := read_gguf(Path(chosen.gguf), chosen)).matrices is None:
+        config = _with_window(read.file.path, read.record, chosen.window)
+        _must_have_rows(read.file.path, read.own, read.file.vocab_size)
+        must_fit(where, memory_of_llama_cpp(read.file, config.window), chosen.memory)
         return
-    loaded = load(chosen.model_copy(update={"sha256": None}))
-    must_fit(
-        str(chosen.gguf or chosen.path),
-        memory_needed(loaded.model.config, loaded.model.vocab_size, loaded.size),
-        chosen.memory,
-    )
-
-
-def _shape_elsewhere(file: gguf_file.OpenFile) -> Llama:
-    """What our protocols need to know of a model of any architecture, which another engine computes."""
-    return Llama(window=file.count("context_length"), row_length=1, layers=file.count("block_count"))
+    must_fit(where, load(chosen.model_copy(update={"sha256": None})).needed, chosen.memory)
 
 
 def parameters_of(config: Llama, vocab_size: int) -> int:
@@ -142,6 +129,15 @@ def _with_window(path: Path, config: Llama, window: int | None) -> Llama:
     return config.model_copy(update={"window": window or min(config.window, LONGEST_WINDOW)})
 
 
-def _must_have_sha256(path: Path, expected: str | None) -> None:
-    if expected is not None and path.is_file() and (digest := sha256_of(path)) != expected:
-        raise UserError(path, f"its sha256 is {digest}", f"the config says {expected}", "fetch it again")
+def _must_have_sha256(parts: Sequence[Path], expected: str | None) -> None:
+    """Raises UserError where the files, one behind the other, have another digest."""
+    if expected is None or not all(part.is_file() for part in parts):
+        return
+    digest = hashlib.sha256()
+    for part in parts:
+        with open(part, "rb") as file:
+            while content := file.read(HASHED_AT_ONCE):
+                digest.update(content)
+    if digest.hexdigest() != expected:
+        problem = f"its sha256 is {digest.hexdigest()}"
+        raise UserError(parts[0], problem, f"the config says {expected}", "fetch it again")

@@ -20,7 +20,8 @@ from lmstages.corpora.splits import SplitText
 from lmstages.evaluation import score_files, scoring
 from lmstages.evaluation.checkpoints import Loaded, load, must_be_scorable
 from lmstages.evaluation.experiment import evaluate_model
-from lmstages.evaluation.memory import memory_needed, must_fit, seconds_a_row
+from lmstages.evaluation.gguf_checkpoints import LLAMA_CPP
+from lmstages.evaluation.memory import must_fit, seconds_a_row
 from lmstages.models.external.mapped import FittedElsewhere
 from lmstages.tokenizers import streams
 
@@ -32,14 +33,13 @@ def score_pretrained(
     loaded = load(chosen, mirror)
     config, experiment = loaded.model.config, "/".join(out.parts[-4:])
     stride = chosen.stride or -(-config.window // 2)
-    needed = memory_needed(config, loaded.model.vocab_size, loaded.size)
-    must_fit(experiment, needed, chosen.memory)
+    must_fit(experiment, loaded.needed, chosen.memory)
     protocol = {"protocol": "stride", "window": config.window, "stride": stride, "skip": 0}
     out.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=out) as folder:
         for split in section["splits"]:
             streams.write_tokens(Path(folder), split, SplitText.open(text, split), loaded.tokenizer, made)
-        _log_estimate(loaded.model, Path(folder), section["splits"], protocol, needed)
+        _log_estimate(loaded.model, Path(folder), section["splits"], protocol, loaded.needed)
         settings = {**section, "scoring": protocol, "sampling": _sampling(section["sampling"], chosen)}
         model: Any = loaded.model
         evaluate_model(model, loaded.tokenizer, (Path(folder), text, out), settings, made, experiment)
@@ -61,15 +61,18 @@ def _sampling(settings: Mapping[str, Any], chosen: Pretrained) -> dict[str, Any]
 
 def _facts(loaded: Loaded, section: Mapping[str, Any], threads: int) -> dict[str, Any]:
     """The content of ``fit.json``; training tokens and FLOPs are unknown."""
-    shape = loaded.model.config.model_dump(mode="json", include=set(SHAPE))
+    shape = loaded.model.config.model_dump(mode="json", include=set(SHAPE[loaded.engine]))
     given = {key: value for key, value in section["pretrained"].items() if value is not None}
+    given |= {"engine": loaded.engine} if "engine" in given else {}
     facts = {"status": "ok", "type": "pretrained", "hyperparameters": {**shape, **given}, "fit_seconds": 0.0}
     facts |= {"parameters": loaded.model.parameters(), "vocab_size": loaded.model.vocab_size, "tokens_seen": None}
     facts |= {"flops": None, "curve": [], "device": "cpu", "threads": threads}
-    return {**facts, "environment": {"python": sys.version.split()[0], **versions("numpy", "torch", "gguf")}}
+    packages = ("numpy", "torch", "gguf", *(["llama-cpp-python"] if loaded.engine == LLAMA_CPP else []))
+    return {**facts, "environment": {"python": sys.version.split()[0], **versions(*packages)}}
 
 
-SHAPE = ("layers", "heads", "key_value_heads", "width", "hidden", "window", "rope_base", "norm_epsilon", "tied_output")
+LLAMA = ("layers", "heads", "key_value_heads", "width", "hidden", "window", "rope_base", "norm_epsilon", "tied_output")
+SHAPE = {"torch": LLAMA, LLAMA_CPP: ("layers", "window")}  # what is known of a model, by the engine that computes it
 
 
 def unusable(pretrained: Mapping[str, Pretrained]) -> list[str]:

@@ -19,7 +19,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from lmstages.core.errors import UserError
+from lmstages.core.errors import UnsupportedError, UserError
 from lmstages.tokenizers.base import BOUNDARY, Encoded
 from lmstages.tokenizers.special_tokens import BOS, EOS, FolderVocabulary, Statement, agreed, read_json
 from lmstages.tokenizers.subwords import byte_alphabet
@@ -182,7 +182,7 @@ class CheckpointTokenizer:
         tokens, original = np.array(self.tokenize(text), dtype=np.int64), text.encode()
         parts = [self.spelling[token] for token in tokens]
         if self.spells_spaces and b"".join(parts) != original:
-            parts = _with_spaces(parts)
+            parts = with_spaces(parts)
         decoded, lengths = b"".join(parts), np.array([len(part) for part in parts], dtype=np.int64)
         if decoded == b" " + original and len(lengths):  # SentencePiece puts a space before every text
             lengths[np.argmax(lengths > 0)] -= 1
@@ -218,7 +218,7 @@ class Normalizer:
 SPACE_BYTES = [bytes([byte]) for byte in SPACE.encode()]
 
 
-def _with_spaces(parts: list[bytes]) -> list[bytes]:
+def with_spaces(parts: list[bytes]) -> list[bytes]:
     """Three byte tokens that spell the sign for a space: the first covers the space, the others nothing."""
     parts = list(parts)
     for position in range(len(parts) - 2):
@@ -260,7 +260,8 @@ def _byte_level_bpe(where: Path, vocabulary: Vocabulary) -> Any:
 
     if vocabulary.words not in WORDS:
         problem = f"cuts words by the rule {vocabulary.words!r}"
-        raise UserError(where, problem, f"known: {', '.join(WORDS)}", "use the Hugging Face layout of the model")
+        remedy = "use engine: llama.cpp, which knows others, or the Hugging Face layout of the model"
+        raise UnsupportedError(where, problem, f"known: {', '.join(WORDS)}", remedy)
     rule = WORDS[vocabulary.words]
     merges = [(left, right) for left, _, right in (merge.partition(" ") for merge in vocabulary.merges)]
     library = Tokenizer(models.BPE(_numbered(vocabulary.pieces), merges, ignore_merges=rule is not None))

@@ -27,6 +27,7 @@ os.environ["PYTHONPATH"] = os.pathsep.join(dict.fromkeys(filter(None, IMPORT_PAT
 
 from lmstages import figures
 from lmstages.config import resources
+from lmstages.config.checkpoint_parts import parts_of
 from lmstages.config.overrides import same, settings_on, stop_if_dropped, typed_settings, with_typed
 from lmstages.config.reading import read_run, text_run
 from lmstages.config.run_folders import claim, origin, stop_if_taken
@@ -376,7 +377,7 @@ def checkpoint_files(wildcards):
     """The files of a pretrained model on this machine; those of the hub are fetched by the job."""
     record = RUN.pretrained[wildcards.pretrained]
     if record.gguf is not None:
-        return [record.gguf]
+        return [str(part) for part in parts_of(Path(record.gguf))]
     patterns = ("*.safetensors", "*.json", "tokenizer.model")
     return [] if record.path is None else sorted(str(file) for p in patterns for file in Path(record.path).glob(p))
 

@@ -84,15 +84,14 @@ class Client:
         return int(self._read(1, np.int64)[0])
 
     def _read(self, count: int, dtype: type) -> np.ndarray:
-        numbers = np.empty(count, dtype=dtype)
+        numbers: np.ndarray = np.empty(count, dtype=dtype)
         self._read_into(numbers)
         return numbers
 
     def _read_into(self, numbers: np.ndarray) -> None:
         """Fill a contiguous array; raises UserError where the process ends before."""
         pipe: Any = self.process.stdout
-        content = memoryview(numbers).cast("B") if numbers.size else b""
-        if numbers.size and pipe.readinto(content) < len(content):
+        if numbers.size and pipe.readinto(numbers.data.cast("B")) < numbers.nbytes:
             raise UserError(self.path, self._ending())
 
     def _ending(self) -> str:
