@@ -5,7 +5,7 @@ run: weights are safetensors or GGUF. Knows no text.
 """
 
 import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,15 +18,21 @@ from lmstages.config.hyperparameters.attention import Llama
 from lmstages.config.sections import Pretrained
 from lmstages.core.documents import BOUNDARY
 from lmstages.core.errors import UserError
-from lmstages.evaluation.gguf_checkpoints import LLAMA_CPP, read_gguf
+from lmstages.evaluation.gguf_checkpoints import LLAMA_CPP, GgufModel, read_gguf
 from lmstages.evaluation.hub_checkpoints import fetched
 from lmstages.evaluation.memory import memory_needed, memory_of_llama_cpp, must_fit
-from lmstages.models.external import huggingface
+from lmstages.models.external import huggingface, transformers_folder
+from lmstages.models.external.elsewhere import Bos, Elsewhere
+from lmstages.models.external.llama_cpp import Engine
 from lmstages.models.external.llama_cpp_decoding import LlamaCppPretrained, text_bytes
 from lmstages.models.external.llama_tensors import shapes
 from lmstages.models.external.mapped import FittedElsewhere, PretrainedModel, TheirTokens, mapped, renumbered
+from lmstages.models.external.transformers_model import Logits, TransformersModel
 from lmstages.tokenizers.base import Encoded
+from lmstages.tokenizers.of_transformers import from_any_folder
+from lmstages.tokenizers.special_tokens import read_json
 from lmstages.tokenizers.vocabularies import CheckpointTokenizer, from_folder
+from lmstages.training.devices import device_of
 
 HASHED_AT_ONCE = 1 << 24  # bytes
 LONGEST_WINDOW = 2048  # tokens; the default where the checkpoint has a longer context
@@ -34,12 +40,13 @@ LONGEST_WINDOW = 2048  # tokens; the default where the checkpoint has a longer c
 
 @dataclass(frozen=True)
 class Loaded:
-    """A checkpoint ready to be scored, its weights memory-mapped; ``needed``: bytes of memory that scoring takes."""
+    """A checkpoint ready to be scored with ``memory`` bytes; ``choices``: what its row says of keys left open."""
 
     model: FittedElsewhere
     tokenizer: "OurNumbers"
-    needed: int
-    engine: str
+    memory: int
+    choices: Mapping[str, Any]
+    device: str = "cpu"
 
 
 class OurNumbers:
@@ -69,35 +76,72 @@ class OurNumbers:
 
 
 def load(chosen: Pretrained, mirror: str | None = None) -> Loaded:
-    """The checkpoint that a config names; its header is read and checked, its weights are memory-mapped."""
+    """The checkpoint that a config names, its header checked; UserError before anything large is read."""
     if chosen.gguf is not None:
         path = Path(chosen.gguf)
         _must_have_sha256(parts_of(path), chosen.sha256)
         return _load_gguf(path, chosen)
     folder = Path(chosen.path) if chosen.path is not None else fetched(str(chosen.hub), str(chosen.revision), mirror)
+    if engine_of(folder, chosen) == "transformers":
+        return _load_by_transformers(folder, chosen)
     checkpoint = huggingface.read(folder)
     config = _with_window(folder, checkpoint.config, chosen.window)
     own = from_folder(folder, checkpoint.begin, checkpoint.ends)
     network = mapped(config, checkpoint.vocab_size, checkpoint.tensors)
-    return _loaded(folder, config, checkpoint.vocab_size, network, own, checkpoint.size)
+    return _loaded(folder, chosen, config, checkpoint.vocab_size, network, own, checkpoint.size)
+
+
+def engine_of(folder: Path, chosen: Pretrained) -> str:
+    """The engine that the config names; by default our own for a LLaMA that it computes, transformers for all else."""
+    if chosen.engine is not None or not (folder / "config.json").is_file():
+        return chosen.engine or "torch"
+    theirs = read_json(folder / "config.json")
+    ours = theirs.get("model_type") == "llama" and not huggingface.is_beyond_ours(theirs)
+    return "torch" if ours else "transformers"
+
+
+def bos_of(chosen: Pretrained, architecture: str) -> Bos:
+    """Where the begin of text stands: as the config says, else as the model was trained.
+
+    Every training text of a Gemma begins with it, and without it its predictions are useless; lm-evaluation-harness
+    has the same rule. The windows of others are cut anywhere from documents that it separates.
+    """
+    return chosen.bos or ("each_window" if "gemma" in architecture else "document")
 
 
 def _load_gguf(path: Path, chosen: Pretrained) -> Loaded:
     read = read_gguf(path, chosen)
-    file, config = read.file, _with_window(path, read.record, chosen.window)
-    if read.matrices is not None:
-        network = mapped(config, file.vocab_size, read.matrices)
-        return _loaded(path, config, file.vocab_size, network, read.own, file.size)
-    _must_have_rows(path, read.own, file.vocab_size)
-    wrapped = TheirTokens(read.engine(config), file.vocab_size, read.own.begin, read.own.end)
-    model = LlamaCppPretrained(config, file.vocab_size, wrapped, file.parameters, text_bytes(file, config.window))
-    return Loaded(model, OurNumbers(read.own, file.vocab_size), memory_of_llama_cpp(file, config.window), LLAMA_CPP)
+    if read.record is None:
+        return _load_by_llama_cpp(read, chosen)
+    rows, config = read.file.vocab_size, _with_window(path, read.record, chosen.window)
+    return _loaded(path, chosen, config, rows, mapped(config, rows, read.matrices), read.own, read.file.size)
 
 
-def _loaded(path: Path, config: Llama, rows: int, network: nn.Module, own: CheckpointTokenizer, size: int) -> Loaded:
+def _loaded(
+    path: Path,
+    chosen: Pretrained,
+    config: Llama,
+    rows: int,
+    network: nn.Module,
+    own: CheckpointTokenizer,
+    size: int,
+) -> Loaded:
     _must_have_rows(path, own, rows)
-    model = PretrainedModel(config, rows, TheirTokens(network, rows, own.begin, own.end), parameters_of(config, rows))
-    return Loaded(model, OurNumbers(own, rows), memory_needed(config, rows, size), "torch")
+    _must_be_on_cpu(path, chosen)
+    bos = bos_of(chosen, "llama")
+    _must_not_spell_the_end(path, own, bos)
+    model = PretrainedModel(
+        config, rows, TheirTokens(network, rows, own.begin, own.end), parameters_of(config, rows), bos
+    )
+    choices = {"engine": "torch", "bos": bos, "bos_token": own.begin}
+    return Loaded(model, OurNumbers(own, rows), memory_needed(config, rows, size), choices)
+
+
+def _must_be_on_cpu(path: Path, chosen: Pretrained) -> None:
+    for key, default in (("dtype", "float32"), ("device", "auto")):
+        if getattr(chosen, key) not in (default, "cpu"):
+            problem = f"{key} {getattr(chosen, key)} belongs to engine: transformers"
+            raise UserError(path, problem, "this engine computes in float32 on the CPU", "leave it out")
 
 
 def _must_have_rows(path: Path, own: CheckpointTokenizer, rows: int) -> None:
@@ -106,15 +150,84 @@ def _must_have_rows(path: Path, own: CheckpointTokenizer, rows: int) -> None:
         raise UserError(path, problem, "a piece needs a row")
 
 
+def _must_not_spell_the_end(path: Path, own: CheckpointTokenizer, bos: Bos) -> None:
+    if bos == "none" and own.spelling[own.end] == b"\n":
+        problem = "bos: none, but its end of text is the newline, which also stands within a text"
+        raise UserError(path, problem, "allowed: document, each_window")
+
+
+# ---------------------------------------------------------------- through transformers
+
+
+def _load_by_transformers(path: Path, chosen: Pretrained) -> Loaded:
+    folder, own, config = _readable(path, chosen)
+    device = device_of(chosen.device)
+    memory = folder.memory(config.window, chosen.dtype)
+    must_fit(str(path), memory, chosen.memory, device.type)
+    rows, bos = folder.vocab_size, bos_of(chosen, folder.architecture)
+    network = Logits(transformers_folder.network_of(folder, chosen.dtype))
+    model = TransformersModel(
+        config, rows, TheirTokens(network, rows, own.begin, own.end).to(device), folder.parameters, bos
+    )
+    choices = {"engine": "transformers", "bos": bos, "bos_token": own.begin, "dtype": chosen.dtype}
+    return Loaded(model, OurNumbers(own, rows), memory, choices, device.type)
+
+
+def _readable(path: Path, chosen: Pretrained) -> tuple[transformers_folder.Folder, CheckpointTokenizer, Elsewhere]:
+    """The folder, its tokenizer and its shape with the window that it is scored with."""
+    folder = transformers_folder.read(path)
+    own = from_any_folder(path, folder.begin, folder.ends)
+    _must_have_rows(path, own, folder.vocab_size)
+    _must_not_spell_the_end(path, own, bos_of(chosen, folder.architecture))
+    shape = Elsewhere(
+        architecture=folder.architecture,
+        layers=folder.count("num_hidden_layers"),
+        width=folder.count("hidden_size"),
+        window=min(folder.longest or LONGEST_WINDOW, LONGEST_WINDOW),
+    )
+    if folder.longest is not None and chosen.window is not None and chosen.window > folder.longest:
+        allowed = f"allowed: up to {folder.longest:,}, which it was trained on"
+        raise UserError(path, f"window {chosen.window:,} found", allowed)
+    return folder, own, shape.model_copy(update={"window": chosen.window or shape.window})
+
+
 def must_be_scorable(chosen: Pretrained) -> None:
     """Raises UserError for a checkpoint on this machine that cannot be scored, from the headers of its files alone."""
-    where = str(chosen.gguf or chosen.path)
-    if chosen.gguf is not None and (read := read_gguf(Path(chosen.gguf), chosen)).matrices is None:
-        config = _with_window(read.file.path, read.record, chosen.window)
-        _must_have_rows(read.file.path, read.own, read.file.vocab_size)
-        must_fit(where, memory_of_llama_cpp(read.file, config.window), chosen.memory)
+    if chosen.path is not None and engine_of(Path(chosen.path), chosen) == "transformers":
+        folder, _, config = _readable(Path(chosen.path), chosen)
+        must_fit(chosen.path, folder.memory(config.window, chosen.dtype), chosen.memory)
+        transformers_folder.must_be_complete(folder)
         return
-    must_fit(where, load(chosen.model_copy(update={"sha256": None})).needed, chosen.memory)
+    if chosen.gguf is not None and (read := read_gguf(Path(chosen.gguf), chosen)).record is None:
+        config = _shape(read, chosen)
+        must_fit(chosen.gguf, memory_of_llama_cpp(read.file, config.window), chosen.memory)
+        return
+    loaded = load(chosen.model_copy(update={"sha256": None}))
+    must_fit(str(chosen.gguf or chosen.path), loaded.memory, chosen.memory)
+
+
+# ---------------------------------------------------------------- through llama.cpp
+
+
+def _load_by_llama_cpp(read: GgufModel, chosen: Pretrained) -> Loaded:
+    file, own, config = read.file, read.own, _shape(read, chosen)
+    memory, rows = memory_of_llama_cpp(file, config.window), file.vocab_size
+    must_fit(str(file.path), memory, chosen.memory)
+    network = TheirTokens(Engine(file.path, rows, config.window), rows, own.begin, own.end)
+    bos = bos_of(chosen, file.architecture)
+    model = LlamaCppPretrained(config, rows, network, file.parameters, bos, text_bytes(file, config.window))
+    return Loaded(model, OurNumbers(own, rows), memory, {"engine": LLAMA_CPP, "bos": bos, "bos_token": own.begin})
+
+
+def _shape(read: GgufModel, chosen: Pretrained) -> Elsewhere:
+    """The shape of a model that llama.cpp computes, with the window that it is scored with."""
+    file, longest = read.file, read.file.count("context_length")
+    _must_have_rows(file.path, read.own, file.vocab_size)
+    _must_be_on_cpu(file.path, chosen)
+    _must_not_spell_the_end(file.path, read.own, bos_of(chosen, file.architecture))
+    window = _window(file.path, longest, chosen.window)
+    layers, width = file.count("block_count"), file.count("embedding_length")
+    return Elsewhere(architecture=file.architecture, layers=layers, width=width, window=window)
 
 
 def parameters_of(config: Llama, vocab_size: int) -> int:
@@ -124,9 +237,13 @@ def parameters_of(config: Llama, vocab_size: int) -> int:
 
 def _with_window(path: Path, config: Llama, window: int | None) -> Llama:
     """The record with the window that it is scored with; UserError where the checkpoint's context is shorter."""
-    if window is not None and window > config.window:
-        raise UserError(path, f"window {window:,} found", f"allowed: up to {config.window:,}, which it was trained on")
-    return config.model_copy(update={"window": window or min(config.window, LONGEST_WINDOW)})
+    return config.model_copy(update={"window": _window(path, config.window, window)})
+
+
+def _window(path: Path, longest: int, window: int | None) -> int:
+    if window is not None and window > longest:
+        raise UserError(path, f"window {window:,} found", f"allowed: up to {longest:,}, which it was trained on")
+    return window or min(longest, LONGEST_WINDOW)
 
 
 def _must_have_sha256(parts: Sequence[Path], expected: str | None) -> None:

@@ -4,6 +4,7 @@ The engine is ours unless the config says llama.cpp, or the file has an architec
 vocabulary that our code does not know. Knows no text.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -16,7 +17,6 @@ from lmstages.core.progress import LOGGER
 from lmstages.models.external import gguf_file
 from lmstages.models.external.gguf_file import OpenFile, Packed
 from lmstages.models.external.gguf_metadata import must_be_causal
-from lmstages.models.external.llama_cpp import Engine
 from lmstages.models.external.llama_cpp_client import Client
 from lmstages.models.external.llama_cpp_tokenizer import LlamaCppTokenizer
 from lmstages.tokenizers.vocabularies import CheckpointTokenizer, from_vocabulary
@@ -26,17 +26,12 @@ LLAMA_CPP = "llama.cpp"
 
 @dataclass(frozen=True)
 class GgufModel:
-    """What was read of the files; ``matrices`` is None where llama.cpp computes the model: its record says little."""
+    """What was read of the files; ``record`` is None, and there are no ``matrices``, where llama.cpp computes it."""
 
     file: OpenFile
-    record: Llama
     own: CheckpointTokenizer
-    matrices: dict[str, Packed] | None
-    adds_begin: bool | None
-
-    def engine(self, config: Llama) -> Engine:
-        """llama.cpp, which loads the weights now: (B, T) -> (B, T, V) in the checkpoint's numbering."""
-        return Engine(self.file.path, self.file.vocab_size, config.window)
+    record: Llama | None
+    matrices: Mapping[str, Packed]
 
 
 def read_gguf(path: Path, chosen: Pretrained) -> GgufModel:
@@ -48,12 +43,13 @@ def read_gguf(path: Path, chosen: Pretrained) -> GgufModel:
         own = from_vocabulary(file.path, gguf_file.vocabulary_of(file))
         record, matrices = gguf_file.llama_of(file)
     except UnsupportedError as error:
+        if chosen.engine is not None:
+            raise
         if find_spec("llama_cpp") is None:
             raise UserError(error.where, error.found, "our own code does not know it", ENGINE) from error
         LOGGER.info("%s: %s; so llama.cpp computes it", error.where, error.found)
         return _by_llama_cpp(file)
-    adds = file.facts.get("tokenizer.ggml.add_bos_token")
-    return GgufModel(file, record, own, matrices, adds if isinstance(adds, bool) else None)
+    return GgufModel(file, own, record, matrices)
 
 
 def _by_llama_cpp(file: OpenFile) -> GgufModel:
@@ -62,5 +58,4 @@ def _by_llama_cpp(file: OpenFile) -> GgufModel:
     for fact, problem in (("has_encoder", "reads its text by an encoder"), ("is_diffusion", "is a diffusion model")):
         if client.facts[fact]:
             raise UserError(file.path, problem, "allowed: models that predict the next token")
-    record = Llama(window=file.count("context_length"), row_length=1, layers=file.count("block_count"))
-    return GgufModel(file, record, LlamaCppTokenizer(file.path, client), None, client.facts["adds_begin"])
+    return GgufModel(file, LlamaCppTokenizer(file.path, client), None, {})

@@ -6,18 +6,18 @@ import time
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from lmstages.config.hyperparameters.attention import Llama
 from lmstages.core.errors import UserError
 from lmstages.models.external.gguf_file import OpenFile
-from lmstages.models.external.llama_cpp import Engine
 from lmstages.models.external.llama_cpp_decoding import DECODING_MEMORY, MOST_TEXTS, text_bytes
 from lmstages.models.external.llama_cpp_process import PHYSICAL_BATCH
 from lmstages.models.external.mapped import FittedElsewhere
 
-ROW_COPIES = 3  # of a row's logits: as llama.cpp gives them, renumbered, and in the log-softmax
 MEASURED = 64  # tokens from which the time of a row is estimated where another engine computes it
+ROW_COPIES = 2  # of a row's logits: as llama.cpp gives them, and renumbered
 COPIES = 6  # activations of one width that a layer holds at once; of logits, in the log-softmax
 
 
@@ -35,12 +35,18 @@ def memory_of_llama_cpp(file: OpenFile, window: int) -> int:
     return file.size + text + decoding + 4 * (COPIES * PHYSICAL_BATCH * largest + ROW_COPIES * window * file.vocab_size)
 
 
-def must_fit(experiment: str, needed: int, gigabytes: float | None) -> None:
+def must_fit(experiment: str, needed: int, gigabytes: float | None, device: str = "cpu") -> None:
     """Raises UserError where ``needed`` bytes exceed ``gigabytes`` or, without that limit, the available memory."""
-    free = int(gigabytes * 1e9) if gigabytes is not None else available_memory()
+    available = available_memory if device == "cpu" else available_on_gpu
+    free = int(gigabytes * 1e9) if gigabytes is not None else available()
     if needed > free:
         problem = f"needs {needed / 1e9:.3g} GB of memory, {free / 1e9:.3g} GB are free"
         raise UserError(experiment, problem, "", "take a smaller file or window, or another machine")
+
+
+def available_on_gpu() -> int:
+    """Bytes of the GPU that nothing uses."""
+    return int(torch.cuda.mem_get_info()[0])
 
 
 def available_memory() -> int:
@@ -55,14 +61,14 @@ def available_memory() -> int:
 
 
 def seconds_a_row(model: FittedElsewhere) -> float:
-    """Measured on one layer and one row, times the layers; in another engine on a part of a row, times the rest."""
+    """Measured: one layer on one row, times the layers; in another engine a part of the row, times the rest."""
     network: Any = model.network.network  # type: ignore[union-attr]
-    started, window = time.perf_counter(), model.config.window
+    config, started = model.config, time.perf_counter()
     with torch.inference_mode():
-        if isinstance(network, Engine):
-            tokens = min(window, MEASURED)
-            network(torch.zeros(1, tokens, dtype=torch.int64))
-            return (time.perf_counter() - started) * window / tokens
-        x = torch.zeros(1, window, model.config.width)
-        network.blocks[0](x, network.cos_sin[:, :window])
-    return (time.perf_counter() - started) * model.config.layers
+        if not isinstance(config, Llama):
+            tokens = min(config.window, MEASURED)
+            model.score(np.zeros((1, tokens), np.int64))
+            return (time.perf_counter() - started) * config.window / tokens
+        x = torch.zeros(1, config.window, config.width)
+        network.blocks[0](x, network.cos_sin[:, : config.window])
+    return (time.perf_counter() - started) * config.layers

@@ -33,13 +33,15 @@ def score_pretrained(
     loaded = load(chosen, mirror)
     config, experiment = loaded.model.config, "/".join(out.parts[-4:])
     stride = chosen.stride or -(-config.window // 2)
-    must_fit(experiment, loaded.needed, chosen.memory)
+    if loaded.choices["engine"] == "torch":  # others ask before they read the weights
+        must_fit(experiment, loaded.memory, chosen.memory)
     protocol = {"protocol": "stride", "window": config.window, "stride": stride, "skip": 0}
+    protocol |= {"bos": BEGINS[loaded.model.bos].format(loaded.model.vocab_size)}
     out.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=out) as folder:
         for split in section["splits"]:
             streams.write_tokens(Path(folder), split, SplitText.open(text, split), loaded.tokenizer, made)
-        _log_estimate(loaded.model, Path(folder), section["splits"], protocol, loaded.needed)
+        _log_estimate(loaded.model, Path(folder), section["splits"], protocol, loaded.memory)
         settings = {**section, "scoring": protocol, "sampling": _sampling(section["sampling"], chosen)}
         model: Any = loaded.model
         evaluate_model(model, loaded.tokenizer, (Path(folder), text, out), settings, made, experiment)
@@ -61,18 +63,34 @@ def _sampling(settings: Mapping[str, Any], chosen: Pretrained) -> dict[str, Any]
 
 def _facts(loaded: Loaded, section: Mapping[str, Any], threads: int) -> dict[str, Any]:
     """The content of ``fit.json``; training tokens and FLOPs are unknown."""
-    shape = loaded.model.config.model_dump(mode="json", include=set(SHAPE[loaded.engine]))
+    shape = loaded.model.config.model_dump(mode="json", include=set(SHAPE))
     given = {key: value for key, value in section["pretrained"].items() if value is not None}
-    given |= {"engine": loaded.engine} if "engine" in given else {}
-    facts = {"status": "ok", "type": "pretrained", "hyperparameters": {**shape, **given}, "fit_seconds": 0.0}
+    hyperparameters = {**shape, **given, **loaded.choices}
+    facts = {"status": "ok", "type": "pretrained", "hyperparameters": hyperparameters, "fit_seconds": 0.0}
     facts |= {"parameters": loaded.model.parameters(), "vocab_size": loaded.model.vocab_size, "tokens_seen": None}
-    facts |= {"flops": None, "curve": [], "device": "cpu", "threads": threads}
-    packages = ("numpy", "torch", "gguf", *(["llama-cpp-python"] if loaded.engine == LLAMA_CPP else []))
+    facts |= {"flops": None, "curve": [], "device": loaded.device, "threads": threads}
+    packages = ("numpy", "torch", *PACKAGES[loaded.choices["engine"]])
     return {**facts, "environment": {"python": sys.version.split()[0], **versions(*packages)}}
 
 
-LLAMA = ("layers", "heads", "key_value_heads", "width", "hidden", "window", "rope_base", "norm_epsilon", "tied_output")
-SHAPE = {"torch": LLAMA, LLAMA_CPP: ("layers", "window")}  # what is known of a model, by the engine that computes it
+PACKAGES = {"torch": ("gguf",), "transformers": ("transformers",), LLAMA_CPP: ("gguf", "llama-cpp-python")}
+BEGINS = {  # of the protocol's name in a row
+    "each_window": "BOS before each window",
+    "document": "BOS before each document",
+    "none": "no BOS, a document's first token at 1/{:,}",
+}
+SHAPE = (
+    "architecture",
+    "layers",
+    "heads",
+    "key_value_heads",
+    "width",
+    "hidden",
+    "window",
+    "rope_base",
+    "norm_epsilon",
+    "tied_output",
+)
 
 
 def unusable(pretrained: Mapping[str, Pretrained]) -> list[str]:

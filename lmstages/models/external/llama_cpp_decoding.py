@@ -1,15 +1,15 @@
 """A model of any architecture under our contract, computed by llama.cpp, which keeps keys and values to decode."""
 
+from typing import Any
+
 import numpy as np
 import torch
-from torch import nn
 
-from lmstages.config.hyperparameters.attention import Llama
-from lmstages.core.documents import history
+from lmstages.models.base import DecodingState
+from lmstages.models.external.elsewhere import Bos, Elsewhere
 from lmstages.models.external.gguf_file import OpenFile
 from lmstages.models.external.llama_cpp import Engine
 from lmstages.models.external.mapped import FittedElsewhere, TheirTokens
-from lmstages.models.neural.decoding import CachedDecodingState
 
 DECODING_MEMORY = 1 << 30  # bytes for the keys and values of texts that are decoded side by side
 MOST_TEXTS = 64  # below llama.cpp's own limit of sequences
@@ -18,21 +18,22 @@ MOST_TEXTS = 64  # below llama.cpp's own limit of sequences
 class LlamaCppPretrained(FittedElsewhere):
     """Scores row by row, decodes from the keys and values, or the states, that llama.cpp keeps for every text."""
 
-    def __init__(self, config: Llama, vocab_size: int, network: nn.Module, parameters: int, text_bytes: int) -> None:
-        super().__init__(config, vocab_size, network, parameters)
+    def __init__(
+        self, config: Elsewhere, vocab_size: int, network: TheirTokens, parameters: int, bos: Bos, text_bytes: int
+    ) -> None:
+        super().__init__(config, vocab_size, network, parameters, bos)
         self.text_bytes = text_bytes
 
     def max_parallel_states(self) -> int:
         """As many texts as ``DECODING_MEMORY`` holds keys and values of."""
         return max(1, min(MOST_TEXTS, DECODING_MEMORY // max(self.text_bytes, 1)))
 
-    def decoding_state(self, prefix: np.ndarray) -> CachedDecodingState:
+    def decoding_state(self, prefix: np.ndarray) -> DecodingState:
         """(B, T), T may be 0 -> the decoding state after the prefix, of which it reads the last ``window`` tokens."""
-        tokens = history(np.asarray(prefix, dtype=np.int64), None, 1)[:, -self.config.window :]
         network = self._network
         assert isinstance(network, TheirTokens), "its tokens are numbered as the checkpoint numbers them"
-        decoder = LlamaCppDecoder(network, self.config.window)
-        return CachedDecodingState(decoder, tokens)  # type: ignore[arg-type]  # has what the state uses of a decoder
+        decoder: Any = LlamaCppDecoder(network, self.config.window)  # has what the state uses of a decoder
+        return self.decoding_state_of(decoder, prefix)
 
 
 class LlamaCppDecoder:

@@ -71,7 +71,6 @@ class Server:
             "vocab_size": self.vocab_size,
             "begin": library.llama_vocab_bos(vocabulary),
             "end": library.llama_vocab_eos(vocabulary),
-            "adds_begin": bool(library.llama_vocab_get_add_bos(vocabulary)),
             "has_encoder": bool(library.llama_model_has_encoder(model)),
             "is_diffusion": bool(library.llama_model_is_diffusion(model)),
         }

@@ -27,7 +27,7 @@ from torch.nn import functional
 from lmstages.config.hyperparameters.attention import GPT, Llama, ModernGPT
 from lmstages.core.documents import BOUNDARY, history
 from lmstages.models.neural.attention import attend, merge_heads
-from lmstages.models.neural.base import NeuralModel
+from lmstages.models.neural.base import NeuralModel, log_softmax
 
 BAND = 1 << 10  # tokens prefilled together; activations of more do not fit a processor's caches
 
@@ -59,15 +59,13 @@ class CachedDecodingState:
 
     def log_probs(self) -> np.ndarray:
         """(B, V) nats of the next token."""
-        return self.logits.log_softmax(-1).double().cpu().numpy()
+        return log_softmax(self.logits).double().cpu().numpy()
 
     def append(self, tokens: np.ndarray) -> None:
         """(B,): one more token for every row."""
-        window = self.tokens.shape[1]
-        full = self.length == window
+        full = self.length == self.tokens.shape[1]
         if full:
-            self.length = window // 2
-            self.tokens[:, : self.length] = self.tokens[:, window - self.length :].copy()
+            self._drop_older_half()
         self.tokens[:, self.length] = tokens
         self.length += 1
         if full:
@@ -75,6 +73,11 @@ class CachedDecodingState:
             return
         with torch.inference_mode():
             self.logits = self.decoder.step(torch.from_numpy(np.asarray(tokens, np.int64)).to(self.device))
+
+    def _drop_older_half(self) -> None:
+        window = self.tokens.shape[1]
+        self.length = window // 2
+        self.tokens[:, : self.length] = self.tokens[:, window - self.length :].copy()
 
     def _prefill(self) -> None:
         """Recompute the cache from the tokens of the window."""
