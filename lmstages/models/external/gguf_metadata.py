@@ -88,10 +88,11 @@ def must_be_causal(path: Path, facts: Mapping[str, Any], architecture: str) -> N
 
 def must_not_be_misspelt(path: Path, facts: Mapping[str, Any]) -> None:
     """Raises UserError for a key outside the namespaces that nearly is one that is obeyed: a damaged file has it."""
+    namespaces = (LLAMA, VOCABULARY, f"{facts.get('general.architecture')}.")
     for key in facts:
         if not key.isprintable():
             raise UserError(path, f"its metadata {key!a} is no key", "", "fetch it again and compare its sha256")
-        if not key.startswith((LLAMA, VOCABULARY)):
+        if not key.startswith(namespaces):
             _must_be_far_from_known(path, key)
 
 
