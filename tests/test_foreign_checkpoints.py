@@ -116,13 +116,13 @@ def test_one_part_of_a_model_is_no_model(path):
         writer.add_uint16("split.count", 2)
 
     rewritten(path, first_of_two, lambda name: name != "output.weight")
-    with pytest.raises(UserError, match=r"is part 1 of 2 of a model; allowed: one file; join them: llama-gguf-split"):
+    with pytest.raises(UserError, match=r"its metadata say part 1 of 2, its name part 1 of 1; give it the name that"):
         gguf_file.opened(path)
 
 
 def test_one_part_of_a_model_is_known_by_its_name_too(path):
     part = path.rename(path.with_name("m-00002-of-00003.gguf"))
-    with pytest.raises(UserError, match=r"is part 2 of 3 of a model"):
+    with pytest.raises(UserError, match=r"m-00002-of-00003.gguf: lacks m-00001-of-00003.gguf and 1 others beside it"):
         gguf_file.opened(part)
 
 

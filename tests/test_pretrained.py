@@ -137,24 +137,30 @@ def test_a_checkpoint_that_cannot_be_scored_is_a_row_with_its_reason(here, tmp_p
     assert json.loads(row.hyperparameters) == {"gguf": "words.txt"}
 
 
-def test_a_checkpoint_that_cannot_be_scored_is_said_before_the_first_job(here, capfd):
+QWEN = b"\x05\0\0\0\0\0\0\0qwen2"  # a text of GGUF: its length, 8 bytes, and its bytes
+
+
+def test_a_checkpoint_that_cannot_be_scored_is_said_before_the_first_job(here, capfd, monkeypatch):
+    monkeypatch.setattr(
+        "lmstages.evaluation.gguf_checkpoints.find_spec", lambda name: None
+    )  # llama.cpp, if it is there
     (here / "wide").mkdir()
     for file in (here / "llama").iterdir():
         if file.is_file():
             (here / "wide" / file.name).write_bytes(file.read_bytes())
     content = json.loads((here / "llama/config.json").read_text())
     (here / "wide/config.json").write_text(json.dumps({**content, "intermediate_size": 48}))
-    (here / "part-00001-of-00002.gguf").write_bytes((here / "llama.gguf").read_bytes())
-    theirs = "{wide: {path: wide}, part: {gguf: part-00001-of-00002.gguf}, good: {path: llama}, q8: {gguf: q8.gguf}}"
+    (here / "qwen.gguf").write_bytes((here / "llama.gguf").read_bytes().replace(b"\x05\0\0\0\0\0\0\0llama", QWEN, 1))
+    theirs = "{wide: {path: wide}, qwen: {gguf: qwen.gguf}, good: {path: llama}, q8: {gguf: q8.gguf}}"
     (here / "theirs.yaml").write_text(f"{CONFIG}pretrained: {theirs}\n")
     shape = "wide: tensor model.layers.0.mlp.gate_proj.weight has shape (32, 32), config.json says (48, 32)"
-    part = "part-00001-of-00002.gguf: is part 1 of 2 of a model; allowed: one file"
+    qwen = "qwen.gguf: architecture 'qwen2'; our own code does not know it; llama.cpp needs llama-cpp-python, which is"
     sentences = pretrained.unusable(read_run(here / "theirs.yaml").pretrained)
     assert sentences[0] == f"pretrained.wide will fail: {shape}"
-    assert sentences[1].startswith(f"pretrained.part will fail: {part}") and len(sentences) == 2
+    assert sentences[1].startswith(f"pretrained.qwen will fail: {qwen}") and len(sentences) == 2
     assert main(["check", "theirs.yaml"]) == 0
     printed = capfd.readouterr()
-    assert shape in printed.err and part in printed.err and "words/char/llama/seed0" in printed.out
+    assert shape in printed.err and qwen in printed.err and "words/char/llama/seed0" in printed.out
 
 
 def test_all_that_is_read_of_a_folder_is_fetched_from_the_hub(monkeypatch, tmp_path):

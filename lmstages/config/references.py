@@ -9,8 +9,10 @@ import stat
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from importlib.util import find_spec
+from pathlib import Path
 from typing import Any
 
+from lmstages.config.checkpoint_parts import missing_part
 from lmstages.config.hyperparameters.attention import Llama
 from lmstages.config.hyperparameters.base import ModelConfig
 from lmstages.config.hyperparameters.quantized import DerivedLlama, LlamaCpp, LlamaQ4, LlamaQ8, QuantizedLlama
@@ -125,7 +127,7 @@ def wrong_checkpoints(sections: Mapping[str, Mapping[str, Any]]) -> Iterator[str
             yield f"{where}.engine: {ENGINE}"
         if record.path is not None and (problem := not_a(stat.S_ISDIR, "folder", record.path)):
             yield f"{where}.path: {record.path!r} {problem}"
-        if record.gguf is not None and (problem := not_a_file(record.gguf)):
+        if record.gguf is not None and (problem := not_a_file(record.gguf) or missing_part(Path(record.gguf))):
             yield f"{where}.gguf: {record.gguf!r} {problem}"
         for key in ("arpa", "tokenizer"):
             if (path := getattr(record, key)) is not None and (problem := not_a_file(path)):

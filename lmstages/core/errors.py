@@ -45,6 +45,14 @@ class FitError(UserError):
     """A model that cannot be fitted: its row of the report gives the reason, and the rest of the run continues."""
 
 
+class UnsupportedError(UserError):
+    """A sound file that our own code cannot compute; another engine may."""
+
+    def __init__(self, where: object, found: str, allowed: str = "", remedy: str = "") -> None:
+        super().__init__(where, found, allowed, remedy)
+        self.where, self.found = where, found
+
+
 class Interrupted(Exception):  # noqa: N818 (no error: a signal or a time limit asked for it)
     """A fit that was stopped before its last step, and has saved what it needs to resume."""
 

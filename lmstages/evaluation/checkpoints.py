@@ -4,6 +4,7 @@ It is a folder in the Hugging Face layout, on this machine or of the hub, or a G
 run: weights are safetensors or GGUF. Knows no text.
 """
 
+import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,25 +14,28 @@ import numpy as np
 import torch
 from torch import nn
 
+from lmstages.config.checkpoint_parts import parts_of
 from lmstages.config.hyperparameters.attention import Llama
 from lmstages.config.sections import Pretrained
 from lmstages.core.documents import BOUNDARY
 from lmstages.core.errors import UserError
-from lmstages.core.files import sha256_of
+from lmstages.evaluation.gguf_checkpoints import LLAMA_CPP, GgufModel, read_gguf
 from lmstages.evaluation.hub_checkpoints import fetched
-from lmstages.evaluation.memory import memory_needed, must_fit
-from lmstages.models.external import gguf_file, huggingface, transformers_folder
+from lmstages.evaluation.memory import memory_needed, memory_of_llama_cpp, must_fit
+from lmstages.models.external import huggingface, transformers_folder
 from lmstages.models.external.elsewhere import Bos, Elsewhere
 from lmstages.models.external.llama_cpp import Engine
+from lmstages.models.external.llama_cpp_decoding import LlamaCppPretrained, text_bytes
 from lmstages.models.external.llama_tensors import shapes
 from lmstages.models.external.mapped import FittedElsewhere, PretrainedModel, TheirTokens, mapped, renumbered
 from lmstages.models.external.transformers_model import Logits, TransformersModel
 from lmstages.tokenizers.base import Encoded
 from lmstages.tokenizers.of_transformers import from_any_folder
 from lmstages.tokenizers.special_tokens import read_json
-from lmstages.tokenizers.vocabularies import CheckpointTokenizer, from_folder, from_vocabulary
+from lmstages.tokenizers.vocabularies import CheckpointTokenizer, from_folder
 from lmstages.training.devices import device_of
 
+HASHED_AT_ONCE = 1 << 24  # bytes
 LONGEST_WINDOW = 2048  # tokens; the default where the checkpoint has a longer context
 
 
@@ -76,7 +80,7 @@ def load(chosen: Pretrained, mirror: str | None = None) -> Loaded:
     """The checkpoint that a config names, its header checked; UserError before anything large is read."""
     if chosen.gguf is not None:
         path = Path(chosen.gguf)
-        _must_have_sha256(path, chosen.sha256)
+        _must_have_sha256(parts_of(path), chosen.sha256)
         return _load_gguf(path, chosen)
     folder = Path(chosen.path) if chosen.path is not None else fetched(str(chosen.hub), str(chosen.revision), mirror)
     if engine_of(folder, chosen) == "transformers":
@@ -107,17 +111,11 @@ def bos_of(chosen: Pretrained, architecture: str) -> Bos:
 
 
 def _load_gguf(path: Path, chosen: Pretrained) -> Loaded:
-    file = gguf_file.opened(path)
-    own = from_vocabulary(path, gguf_file.vocabulary_of(file))
-    size, tensors = path.stat().st_size, file.tensors.values()
-    if chosen.engine == "llama.cpp":
-        config = _with_window(path, _shape_elsewhere(file), chosen.window)
-        network: nn.Module = Engine(path, file.vocab_size, config.window)
-        count = sum(int(np.prod(tensor.shape)) for tensor in tensors)
-        return _loaded(path, chosen, config, file.vocab_size, network, own, size, count)
-    record, matrices = gguf_file.llama_of(file)
-    config = _with_window(path, record, chosen.window)
-    return _loaded(path, chosen, config, file.vocab_size, mapped(config, file.vocab_size, matrices), own, size)
+    read = read_gguf(path, chosen)
+    if read.record is None:
+        return _load_by_llama_cpp(read, chosen)
+    rows, config = read.file.vocab_size, _with_window(path, read.record, chosen.window)
+    return _loaded(path, chosen, config, rows, mapped(config, rows, read.matrices), read.own, read.file.size)
 
 
 def _loaded(
@@ -128,19 +126,23 @@ def _loaded(
     network: nn.Module,
     own: CheckpointTokenizer,
     size: int,
-    count: int | None = None,
 ) -> Loaded:
     _must_have_rows(path, own, rows)
+    _must_be_on_cpu(path, chosen)
+    bos = bos_of(chosen, "llama")
+    _must_not_spell_the_end(path, own, bos)
+    model = PretrainedModel(
+        config, rows, TheirTokens(network, rows, own.begin, own.end), parameters_of(config, rows), bos
+    )
+    choices = {"engine": "torch", "bos": bos, "bos_token": own.begin}
+    return Loaded(model, OurNumbers(own, rows), memory_needed(config, rows, size), choices)
+
+
+def _must_be_on_cpu(path: Path, chosen: Pretrained) -> None:
     for key, default in (("dtype", "float32"), ("device", "auto")):
         if getattr(chosen, key) not in (default, "cpu"):
             problem = f"{key} {getattr(chosen, key)} belongs to engine: transformers"
             raise UserError(path, problem, "this engine computes in float32 on the CPU", "leave it out")
-    parameters, bos = count if count is not None else parameters_of(config, rows), bos_of(chosen, "llama")
-    _must_not_spell_the_end(path, own, bos)
-    model_class = FittedElsewhere if isinstance(network, Engine) else PretrainedModel
-    model = model_class(config, rows, TheirTokens(network, rows, own.begin, own.end), parameters, bos)
-    choices = {"engine": chosen.engine or "torch", "bos": bos, "bos_token": own.begin}
-    return Loaded(model, OurNumbers(own, rows), memory_needed(config, rows, size), choices)
 
 
 def _must_have_rows(path: Path, own: CheckpointTokenizer, rows: int) -> None:
@@ -194,23 +196,41 @@ def _readable(path: Path, chosen: Pretrained) -> tuple[transformers_folder.Folde
 
 def must_be_scorable(chosen: Pretrained) -> None:
     """Raises UserError for a checkpoint on this machine that cannot be scored, from the headers of its files alone."""
-    if chosen.engine == "llama.cpp":
-        file = gguf_file.opened(Path(str(chosen.gguf)))
-        from_vocabulary(file.path, gguf_file.vocabulary_of(file))
-        _with_window(file.path, _shape_elsewhere(file), chosen.window)
-        return
     if chosen.path is not None and engine_of(Path(chosen.path), chosen) == "transformers":
         folder, _, config = _readable(Path(chosen.path), chosen)
         must_fit(chosen.path, folder.memory(config.window, chosen.dtype), chosen.memory)
         transformers_folder.must_be_complete(folder)
         return
+    if chosen.gguf is not None and (read := read_gguf(Path(chosen.gguf), chosen)).record is None:
+        config = _shape(read, chosen)
+        must_fit(chosen.gguf, memory_of_llama_cpp(read.file, config.window), chosen.memory)
+        return
     loaded = load(chosen.model_copy(update={"sha256": None}))
     must_fit(str(chosen.gguf or chosen.path), loaded.memory, chosen.memory)
 
 
-def _shape_elsewhere(file: gguf_file.OpenFile) -> Llama:
-    """What our protocols need to know of a model of any architecture, which another engine computes."""
-    return Llama(window=file.count("context_length"), row_length=1, layers=file.count("block_count"))
+# ---------------------------------------------------------------- through llama.cpp
+
+
+def _load_by_llama_cpp(read: GgufModel, chosen: Pretrained) -> Loaded:
+    file, own, config = read.file, read.own, _shape(read, chosen)
+    memory, rows = memory_of_llama_cpp(file, config.window), file.vocab_size
+    must_fit(str(file.path), memory, chosen.memory)
+    network = TheirTokens(Engine(file.path, rows, config.window), rows, own.begin, own.end)
+    bos = bos_of(chosen, file.architecture)
+    model = LlamaCppPretrained(config, rows, network, file.parameters, bos, text_bytes(file, config.window))
+    return Loaded(model, OurNumbers(own, rows), memory, {"engine": LLAMA_CPP, "bos": bos, "bos_token": own.begin})
+
+
+def _shape(read: GgufModel, chosen: Pretrained) -> Elsewhere:
+    """The shape of a model that llama.cpp computes, with the window that it is scored with."""
+    file, longest = read.file, read.file.count("context_length")
+    _must_have_rows(file.path, read.own, file.vocab_size)
+    _must_be_on_cpu(file.path, chosen)
+    _must_not_spell_the_end(file.path, read.own, bos_of(chosen, file.architecture))
+    window = _window(file.path, longest, chosen.window)
+    layers, width = file.count("block_count"), file.count("embedding_length")
+    return Elsewhere(architecture=file.architecture, layers=layers, width=width, window=window)
 
 
 def parameters_of(config: Llama, vocab_size: int) -> int:
@@ -220,11 +240,24 @@ def parameters_of(config: Llama, vocab_size: int) -> int:
 
 def _with_window(path: Path, config: Llama, window: int | None) -> Llama:
     """The record with the window that it is scored with; UserError where the checkpoint's context is shorter."""
-    if window is not None and window > config.window:
-        raise UserError(path, f"window {window:,} found", f"allowed: up to {config.window:,}, which it was trained on")
-    return config.model_copy(update={"window": window or min(config.window, LONGEST_WINDOW)})
+    return config.model_copy(update={"window": _window(path, config.window, window)})
 
 
-def _must_have_sha256(path: Path, expected: str | None) -> None:
-    if expected is not None and path.is_file() and (digest := sha256_of(path)) != expected:
-        raise UserError(path, f"its sha256 is {digest}", f"the config says {expected}", "fetch it again")
+def _window(path: Path, longest: int, window: int | None) -> int:
+    if window is not None and window > longest:
+        raise UserError(path, f"window {window:,} found", f"allowed: up to {longest:,}, which it was trained on")
+    return window or min(longest, LONGEST_WINDOW)
+
+
+def _must_have_sha256(parts: Sequence[Path], expected: str | None) -> None:
+    """Raises UserError where the files, one behind the other, have another digest."""
+    if expected is None or not all(part.is_file() for part in parts):
+        return
+    digest = hashlib.sha256()
+    for part in parts:
+        with open(part, "rb") as file:
+            while content := file.read(HASHED_AT_ONCE):
+                digest.update(content)
+    if digest.hexdigest() != expected:
+        problem = f"its sha256 is {digest.hexdigest()}"
+        raise UserError(parts[0], problem, f"the config says {expected}", "fetch it again")

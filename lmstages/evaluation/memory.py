@@ -11,9 +11,13 @@ import torch
 
 from lmstages.config.hyperparameters.attention import Llama
 from lmstages.core.errors import UserError
-from lmstages.models.external.llama_cpp import Engine
+from lmstages.models.external.gguf_file import OpenFile
+from lmstages.models.external.llama_cpp_decoding import DECODING_MEMORY, MOST_TEXTS, text_bytes
+from lmstages.models.external.llama_cpp_process import PHYSICAL_BATCH
 from lmstages.models.external.mapped import FittedElsewhere
 
+MEASURED = 64  # tokens from which the time of a row is estimated where another engine computes it
+ROW_COPIES = 2  # of a row's logits: as llama.cpp gives them, and renumbered
 COPIES = 6  # activations of one width that a layer holds at once; of logits, in the log-softmax
 
 
@@ -22,6 +26,13 @@ def memory_needed(config: Llama, vocab_size: int, size: int) -> int:
     matrix = 4 * max(vocab_size, config.hidden) * config.width
     row = 4 * COPIES * config.window * max(vocab_size, config.hidden + config.width)
     return size + matrix + row
+
+
+def memory_of_llama_cpp(file: OpenFile, window: int) -> int:
+    """Bytes: the files, keys and values of a row and of texts decoded side by side, a batch's and a row's logits."""
+    text, largest = text_bytes(file, window), max(file.vocab_size, 4 * file.count("embedding_length"))
+    decoding = min(max(text, DECODING_MEMORY), MOST_TEXTS * text)
+    return file.size + text + decoding + 4 * (COPIES * PHYSICAL_BATCH * largest + ROW_COPIES * window * file.vocab_size)
 
 
 def must_fit(experiment: str, needed: int, gigabytes: float | None, device: str = "cpu") -> None:
@@ -50,13 +61,14 @@ def available_memory() -> int:
 
 
 def seconds_a_row(model: FittedElsewhere) -> float:
-    """Measured: one layer on one row, times the number of layers; in another engine the whole row."""
+    """Measured: one layer on one row, times the layers; in another engine a part of the row, times the rest."""
     network: Any = model.network.network  # type: ignore[union-attr]
     config, started = model.config, time.perf_counter()
     with torch.inference_mode():
-        if not isinstance(config, Llama) or isinstance(network, Engine):
-            model.score(np.zeros((1, config.window), np.int64))
-            return time.perf_counter() - started
+        if not isinstance(config, Llama):
+            tokens = min(config.window, MEASURED)
+            model.score(np.zeros((1, tokens), np.int64))
+            return (time.perf_counter() - started) * config.window / tokens
         x = torch.zeros(1, config.window, config.width)
         network.blocks[0](x, network.cos_sin[:, : config.window])
     return (time.perf_counter() - started) * config.layers

@@ -20,6 +20,7 @@ from lmstages.corpora.splits import SplitText
 from lmstages.evaluation import score_files, scoring
 from lmstages.evaluation.checkpoints import Loaded, load, must_be_scorable
 from lmstages.evaluation.experiment import evaluate_model
+from lmstages.evaluation.gguf_checkpoints import LLAMA_CPP
 from lmstages.evaluation.memory import must_fit, seconds_a_row
 from lmstages.models.external.mapped import FittedElsewhere
 from lmstages.tokenizers import streams
@@ -32,7 +33,7 @@ def score_pretrained(
     loaded = load(chosen, mirror)
     config, experiment = loaded.model.config, "/".join(out.parts[-4:])
     stride = chosen.stride or -(-config.window // 2)
-    if loaded.choices["engine"] != "transformers":  # which asks before it reads the weights
+    if loaded.choices["engine"] == "torch":  # others ask before they read the weights
         must_fit(experiment, loaded.memory, chosen.memory)
     protocol = {"protocol": "stride", "window": config.window, "stride": stride, "skip": 0}
     protocol |= {"bos": BEGINS[loaded.model.bos].format(loaded.model.vocab_size)}
@@ -68,10 +69,11 @@ def _facts(loaded: Loaded, section: Mapping[str, Any], threads: int) -> dict[str
     facts = {"status": "ok", "type": "pretrained", "hyperparameters": hyperparameters, "fit_seconds": 0.0}
     facts |= {"parameters": loaded.model.parameters(), "vocab_size": loaded.model.vocab_size, "tokens_seen": None}
     facts |= {"flops": None, "curve": [], "device": loaded.device, "threads": threads}
-    packages = ("numpy", "torch", "transformers" if loaded.choices["engine"] == "transformers" else "gguf")
+    packages = ("numpy", "torch", *PACKAGES[loaded.choices["engine"]])
     return {**facts, "environment": {"python": sys.version.split()[0], **versions(*packages)}}
 
 
+PACKAGES = {"torch": ("gguf",), "transformers": ("transformers",), LLAMA_CPP: ("gguf", "llama-cpp-python")}
 BEGINS = {  # of the protocol's name in a row
     "each_window": "BOS before each window",
     "document": "BOS before each document",

@@ -19,7 +19,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from lmstages.core.errors import UserError
+from lmstages.core.errors import UnsupportedError, UserError
 from lmstages.tokenizers.base import BOUNDARY, Encoded
 from lmstages.tokenizers.special_tokens import BOS, EOS, FolderVocabulary, Statement, agreed, read_json
 from lmstages.tokenizers.subwords import byte_alphabet
@@ -29,12 +29,22 @@ SPACE = "\u2581"
 BYTE_ALPHABET = byte_alphabet()
 BEGIN, UNKNOWN_PIECE = "<s>", "<unk>"
 GPT2, LLAMA3 = "gpt-2", "llama-bpe"
+LLAMA3_NAMES = (LLAMA3, "llama3", "llama-v3", "falcon3", "falcon-h1", "pixtral", "midm-2.0", "lfm2")
+CONTRACTIONS, REST = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|", r"|\s*[\r\n]+|\s+(?!\S)|\s+"
 WORDS = {  # llama.cpp's names of pre-tokenization rules; None is GPT-2's, then LLaMA 3's (Dubey et al. 2024)
-    **dict.fromkeys((GPT2, "default"), None),
+    **dict.fromkeys((GPT2, "default", "phi-2", "mpt", "olmo", "jais", "gigachat", "exaone4", "trillion"), None),
     **dict.fromkeys(
-        (LLAMA3, "llama3", "llama-v3"),
-        r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+"
-        r"|\s+(?!\S)|\s+",
+        (*LLAMA3_NAMES, "dbrx", "smaug-bpe"),
+        CONTRACTIONS + r"[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*" + REST,
+    ),
+    **dict.fromkeys(  # Qwen 2's: LLaMA 3's with digits one by one
+        ("qwen2", "deepseek-r1-qwen", "stablelm2", "megrez", "hunyuan", "kormo"),
+        CONTRACTIONS + r"[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*" + REST,
+    ),
+    "qwen35": CONTRACTIONS + r"[^\r\n\p{L}\p{N}]?[\p{L}\p{M}]+|\p{N}| ?[^\s\p{L}\p{M}\p{N}]+[\r\n]*" + REST,
+    **dict.fromkeys(  # SmolLM's: digits first, one by one, then GPT-2's in what lies between them
+        ("smollm", "starcoder", "refact", "command-r", "codeshell", "exaone", "minerva-7b"),
+        r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+|\s+(?=\p{N})|\s+(?!\S)|\s+",
     ),
 }
 
@@ -182,7 +192,7 @@ class CheckpointTokenizer:
         tokens, original = np.array(self.tokenize(text), dtype=np.int64), text.encode()
         parts = [self.spelling[token] for token in tokens]
         if self.spells_spaces and b"".join(parts) != original:
-            parts = _with_spaces(parts)
+            parts = with_spaces(parts)
         decoded, lengths = b"".join(parts), np.array([len(part) for part in parts], dtype=np.int64)
         if decoded == b" " + original and len(lengths):  # SentencePiece puts a space before every text
             lengths[np.argmax(lengths > 0)] -= 1
@@ -226,7 +236,7 @@ class Normalizer:
 SPACE_BYTES = [bytes([byte]) for byte in SPACE.encode()]
 
 
-def _with_spaces(parts: list[bytes]) -> list[bytes]:
+def with_spaces(parts: list[bytes]) -> list[bytes]:
     """Three byte tokens that spell the sign for a space: the first covers the space, the others nothing."""
     parts = list(parts)
     for position in range(len(parts) - 2):
@@ -264,17 +274,21 @@ def _tokenize_with(library: Any) -> Callable[[str], list[int]]:
 
 def _byte_level_bpe(where: Path, vocabulary: Vocabulary) -> Any:
     """Byte-level BPE of the ``tokenizers`` library."""
-    from tokenizers import Regex, Tokenizer, models, pre_tokenizers
+    from tokenizers import AddedToken, Regex, Tokenizer, models, pre_tokenizers
 
     if vocabulary.words not in WORDS:
         problem = f"cuts words by the rule {vocabulary.words!r}"
-        raise UserError(where, problem, f"known: {', '.join(WORDS)}", "use the Hugging Face layout of the model")
+        remedy = "use engine: llama.cpp, which knows others, or the Hugging Face layout of the model"
+        raise UnsupportedError(where, problem, f"known: {', '.join(WORDS)}", remedy)
     rule = WORDS[vocabulary.words]
     merges = [(left, right) for left, _, right in (merge.partition(" ") for merge in vocabulary.merges)]
-    library = Tokenizer(models.BPE(_numbered(vocabulary.pieces), merges, ignore_merges=rule is not None))
+    whole_words = vocabulary.words in LLAMA3_NAMES  # a word that is a piece needs no merges
+    library = Tokenizer(models.BPE(_numbered(vocabulary.pieces), merges, ignore_merges=whole_words))
     byte_level = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=rule is None)
     cut = [] if rule is None else [pre_tokenizers.Split(Regex(rule), "isolated")]
     library.pre_tokenizer = pre_tokenizers.Sequence([*cut, byte_level])
+    own = [piece for piece, type_ in zip(vocabulary.pieces, vocabulary.types, strict=False) if type_ == USER and piece]
+    library.add_tokens([AddedToken(piece, normalized=False) for piece in own])  # cut out of a text before its words
     return library
 
 

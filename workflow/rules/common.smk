@@ -27,6 +27,7 @@ os.environ["PYTHONPATH"] = os.pathsep.join(dict.fromkeys(filter(None, IMPORT_PAT
 
 from lmstages import figures
 from lmstages.config import resources
+from lmstages.config.checkpoint_parts import parts_of
 from lmstages.config.overrides import same, settings_on, stop_if_dropped, typed_settings, with_typed
 from lmstages.config.own_models import code_of, remember_in
 from lmstages.config.reading import read_run, text_run
@@ -390,7 +391,7 @@ def checkpoint_files(wildcards):
     """The files of a pretrained model on this machine; those of the hub are fetched by the job."""
     record = RUN.pretrained[wildcards.pretrained]
     if record.gguf is not None:
-        return [record.gguf]
+        return [str(part) for part in parts_of(Path(record.gguf))]
     if record.arpa is not None:
         return [path for path in (record.arpa, record.tokenizer) if path is not None]
     patterns = ("*.safetensors", "*.json", "tokenizer.model", *VOCABULARIES)

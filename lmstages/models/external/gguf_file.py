@@ -6,7 +6,7 @@ weights were rounded.
 """
 
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,16 +15,18 @@ import gguf
 import numpy as np
 from pydantic import ValidationError
 
+from lmstages.config.checkpoint_parts import missing_part, parts_of
 from lmstages.config.hyperparameters.attention import Llama
 from lmstages.core.artifacts import Made, saving
-from lmstages.core.errors import UserError
+from lmstages.core.errors import UnsupportedError, UserError
 from lmstages.core.files import scratch
 from lmstages.models.external.gguf_metadata import (
     LLAMA,
     VOCABULARY,
     must_agree,
     must_be_known,
-    must_be_whole,
+    must_be_part,
+    must_have_all_tensors,
     must_not_be_misspelt,
 )
 from lmstages.models.external.llama_tensors import gguf_order, names, our_order, shapes
@@ -137,13 +139,28 @@ class Packed:
         return unpacked(self.rows[rows], self.format)
 
 
+Facts = Mapping[str, Any]
+Tensors = Mapping[str, gguf.ReaderTensor]
+
+
 @dataclass(frozen=True)
 class OpenFile:
-    """A GGUF file whose header was read: its metadata, and its tensors, memory-mapped."""
+    """A model whose header was read: its metadata, its tensors, memory-mapped, and its files, ``path`` the first."""
 
     path: Path
-    facts: Mapping[str, Any]
-    tensors: Mapping[str, gguf.ReaderTensor]
+    facts: Facts
+    tensors: Tensors
+    parts: Sequence[Path] = ()
+
+    @property
+    def size(self) -> int:
+        """Bytes of all files."""
+        return sum(part.stat().st_size for part in self.parts or [self.path])
+
+    @property
+    def parameters(self) -> int:
+        """The number of weights, norms included."""
+        return sum(int(np.prod(tensor.shape)) for tensor in self.tensors.values())
 
     def fact(self, key: str, default: Any = None) -> Any:
         """The architecture's metadata under ``key``, such as ``block_count``; UserError without it and a default."""
@@ -200,7 +217,31 @@ class _StrictReader(gguf.GGUFReader):
 
 
 def opened(path: Path) -> OpenFile:
-    """Read a GGUF file's header; raises UserError where it is no GGUF file, truncated, corrupted or a part of one."""
+    """Read the header of a model's file or of all its files, of which any may be given.
+
+    Raises UserError for what is no GGUF file, truncated, corrupted, or lacks a part.
+    """
+    parts = parts_of(path)
+    facts, tensors = _opened_part(path, parts) if len(parts) == 1 else _joined(path, parts)
+    must_have_all_tensors(path, facts, len(tensors))
+    return OpenFile(parts[0], facts, tensors, parts)
+
+
+def _joined(path: Path, parts: Sequence[Path]) -> tuple[Facts, Tensors]:
+    """The metadata of the first file, which has them all, and the tensors of every file."""
+    if problem := missing_part(path):
+        raise UserError(path, problem)
+    headers = [_opened_part(part, parts) for part in parts]
+    tensors: dict[str, gguf.ReaderTensor] = {}
+    for part, (_, more) in zip(parts, headers, strict=True):
+        if twice := sorted(tensors.keys() & more.keys()):
+            raise UserError(part, f"has tensor {twice[0]}, as another part of the model has", "", "fetch it again")
+        tensors |= more
+    return headers[0][0], tensors
+
+
+def _opened_part(path: Path, parts: Sequence[Path]) -> tuple[Facts, Tensors]:
+    """The metadata and the tensors of one file."""
     if not path.is_file():
         raise UserError(path, "is a folder, no GGUF file" if path.is_dir() else "no such file")
     try:
@@ -218,9 +259,9 @@ def opened(path: Path) -> OpenFile:
         raise UserError(path, problem, "", "fetch it again and compare its sha256") from error
     if problem:
         raise UserError(path, problem, "", "fetch it again and compare its sha256")
-    must_be_whole(path, facts, len(reader.tensors))
+    must_be_part(path, facts, list(parts).index(path) + 1, len(parts))
     must_not_be_misspelt(path, facts)
-    return OpenFile(path, facts, {tensor.name: tensor for tensor in reader.tensors})
+    return facts, {tensor.name: tensor for tensor in reader.tensors}
 
 
 def _damage(reader: gguf.GGUFReader) -> str:
@@ -247,9 +288,11 @@ def llama_of(file: OpenFile) -> tuple[Llama, dict[str, Packed]]:
     """The record of a LLaMA file and its tensors under our names; UserError for what our network cannot compute."""
     if file.architecture != ARCHITECTURE:
         problem, remedy = f"architecture {file.architecture!r}", "or engine: llama.cpp, which knows others"
-        raise UserError(file.path, problem, f"allowed: {ARCHITECTURE}", remedy)
+        raise UnsupportedError(file.path, problem, f"allowed: {ARCHITECTURE}", remedy)
     if "rope_freqs.weight" in file.tensors or file.facts.get("llama.rope.scaling.type", "none") != "none":
-        raise UserError(file.path, "scales its rotary embeddings (LLaMA 3.1 and later)", "", "use engine: llama.cpp")
+        raise UnsupportedError(
+            file.path, "scales its rotary embeddings (LLaMA 3.1 and later)", "", "use engine: llama.cpp"
+        )
     must_be_known(file.path, file.facts, LLAMA)
     config = _record(file)
     head = config.width // config.heads
@@ -278,7 +321,8 @@ def _record(file: OpenFile) -> Llama:
 def _tensors_of(file: OpenFile, config: Llama) -> dict[str, Packed]:
     expected, tensors = shapes(config, file.vocab_size), {}
     if unknown := sorted(set(file.tensors) - {theirs for _, theirs in names(config).values()}):
-        raise UserError(file.path, f"tensor {unknown[0]} does not belong to a LLaMA without biases")
+        problem = f"tensor {unknown[0]} does not belong to a LLaMA without biases"
+        raise UnsupportedError(file.path, problem, "", "use engine: llama.cpp")
     for ours, (_, theirs) in names(config).items():
         if theirs not in file.tensors:
             raise UserError(file.path, f"has no tensor {theirs}")
@@ -300,7 +344,7 @@ def _must_be_readable(file: OpenFile, tensor: gguf.ReaderTensor) -> None:
         unpacked(tensor.data[:1] if tensor.data.ndim > 1 else tensor.data, tensor.tensor_type)
     except NotImplementedError as error:
         problem = f"tensor {tensor.name} is in {tensor.tensor_type.name}"
-        raise UserError(file.path, problem, "", "use engine: llama.cpp, or a file in another format") from error
+        raise UnsupportedError(file.path, problem, "", "use engine: llama.cpp, or a file in another format") from error
     version = file.facts.get("general.quantization_version", gguf.GGML_QUANT_VERSION)
     if tensor.tensor_type.name not in UNQUANTIZED and version != gguf.GGML_QUANT_VERSION:
         problem = f"its metadata general.quantization_version is {version!r}"
@@ -315,7 +359,8 @@ def vocabulary_of(file: OpenFile) -> Vocabulary:
     if kind == "none":
         return NO_VOCABULARY
     if kind not in ("llama", "gpt2"):
-        raise UserError(file.path, f"its vocabulary is of kind {kind!r}", "allowed: llama, gpt2")
+        problem, remedy = f"its vocabulary is of kind {kind!r}", "use engine: llama.cpp, which knows others"
+        raise UnsupportedError(file.path, problem, "allowed: llama, gpt2", remedy)
     pieces = _list(file, facts, "tokens", str)
     if len(pieces) != file.vocab_size:
         problem = f"its vocabulary has {len(pieces):,} pieces, its embedding {file.vocab_size:,} rows"

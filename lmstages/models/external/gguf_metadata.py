@@ -10,7 +10,7 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
-from lmstages.core.errors import UserError, shortened
+from lmstages.core.errors import UnsupportedError, UserError, shortened
 
 LLAMA, VOCABULARY = "llama.", "tokenizer.ggml."
 OBEYED = {
@@ -37,24 +37,29 @@ OFF: dict[str, tuple[Any, ...]] = {  # values under which a key changes nothing;
     **{LLAMA + key: (0, 1) for key in ("logit_scale", "residual_scale", "embedding_scale")},
 }
 OFF_ELSEWHERE: tuple[Any, ...] = (0, False, "", "none", [])
-PART_NAME = re.compile(r"-(\d{5})-of-(\d{5})\.gguf")
 
 
-def must_be_whole(path: Path, facts: Mapping[str, Any], tensors: int) -> None:
-    """Raises UserError for one part of a model that lies in several files, and for what is no model at all."""
-    name = PART_NAME.search(path.name)
-    count = facts.get("split.count", int(name[2]) if name else 1)
-    if count != 1:
-        number = facts.get("split.no", int(name[1]) - 1 if name else 0)
-        remedy = "join them: llama-gguf-split --merge FIRST_FILE NEW_FILE"
-        raise UserError(path, f"is part {_following(number)} of {count} of a model", "allowed: one file", remedy)
-    if facts.get("split.tensors.count", tensors) != tensors:
-        problem = f"has {tensors} tensors, its metadata split.tensors.count says {facts['split.tensors.count']}"
-        raise UserError(path, problem, "", "fetch it again and compare its sha256")
+def must_be_part(path: Path, facts: Mapping[str, Any], number: int, count: int) -> None:
+    """Raises UserError where a file says that it is another part of its model than its name says, or no model at all.
+
+    ``number`` counts from 1; a model in one file is part 1 of 1.
+    """
+    said = facts.get("split.count", 1), facts.get("split.no", 0)
+    if said != (count, number - 1):
+        problem = f"its metadata say part {_following(said[1])} of {said[0]}, its name part {number} of {count}"
+        remedy = "give it the name that it was split under, such as MODEL-00001-of-00003.gguf, beside the others"
+        raise UserError(path, problem, "", remedy)
     if (content := facts.get("general.type", "model")) != "model":
         raise UserError(
             path, f"its metadata general.type is {content!r}", "allowed: 'model'", "merge it into its model"
         )
+
+
+def must_have_all_tensors(path: Path, facts: Mapping[str, Any], tensors: int) -> None:
+    """Raises UserError where the files of a model hold more or fewer tensors than its metadata say."""
+    if facts.get("split.tensors.count", tensors) != tensors:
+        problem = f"has {tensors} tensors, its metadata split.tensors.count says {facts['split.tensors.count']}"
+        raise UserError(path, problem, "", "fetch it again and compare its sha256")
 
 
 def _following(number: Any) -> Any:
@@ -68,18 +73,26 @@ def must_be_known(path: Path, facts: Mapping[str, Any], namespace: str) -> None:
             continue
         allowed = OFF.get(key, OFF_ELSEWHERE)
         if value not in allowed:
-            remedy = "use engine: llama.cpp, which may obey it" if namespace == LLAMA else ""
-            raise UserError(path, f"its metadata {key} is {shortened(value)}", f"allowed: {_listed(allowed)}", remedy)
+            problem, remedy = f"its metadata {key} is {shortened(value)}", "use engine: llama.cpp, which may obey it"
+            raise UnsupportedError(path, problem, f"allowed: {_listed(allowed)}", remedy)
         if key not in OFF:
             _must_be_far_from_known(path, key)
 
 
+def must_be_causal(path: Path, facts: Mapping[str, Any], architecture: str) -> None:
+    """Raises UserError for a model whose predictions see the text behind them, such as BERT."""
+    if facts.get(f"{architecture}.attention.causal", True) is not True:
+        problem = f"its metadata {architecture}.attention.causal is {facts[f'{architecture}.attention.causal']}"
+        raise UserError(path, problem, "allowed: models that predict the next token")
+
+
 def must_not_be_misspelt(path: Path, facts: Mapping[str, Any]) -> None:
     """Raises UserError for a key outside the namespaces that nearly is one that is obeyed: a damaged file has it."""
+    namespaces = (LLAMA, VOCABULARY, f"{facts.get('general.architecture')}.")
     for key in facts:
         if not key.isprintable():
             raise UserError(path, f"its metadata {key!a} is no key", "", "fetch it again and compare its sha256")
-        if not key.startswith((LLAMA, VOCABULARY)):
+        if not key.startswith(namespaces):
             _must_be_far_from_known(path, key)
 
 

@@ -1,14 +1,9 @@
-"""A LLaMA whose logits llama.cpp computes, in a process of its own that receives tokens.
+"""Models whose logits llama.cpp computes, in a process of its own that receives tokens: ``llama_cpp_client``.
 
-llama.cpp's tokenizer is not used: it ends the process on characters that the vocabulary lacks. ``llama_cpp_process`` is
-the code of that process. Knows a GGUF file; no text.
+Knows a GGUF file; no text.
 """
 
-import os
-import subprocess
-import sys
 import tempfile
-import weakref
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -20,6 +15,7 @@ from lmstages.config.hyperparameters.quantized import LlamaCpp
 from lmstages.core.documents import Arrays, Documents
 from lmstages.core.errors import UserError
 from lmstages.models.external.gguf_file import write_model
+from lmstages.models.external.llama_cpp_client import Client
 from lmstages.models.neural.base import NeuralModel
 from lmstages.models.quantized.blocks import PackedTensor
 from lmstages.models.quantized.derived import DerivedModel, check_base, float32_tensors
@@ -33,49 +29,16 @@ class Engine(nn.Module):
     def __init__(self, path: Path, vocab_size: int, window: int) -> None:
         super().__init__()
         self.on_cpu = nn.Parameter(torch.empty(0), requires_grad=False)  # its device is taken for the network's
-        self.path, self.vocab_size = path, vocab_size
-        self.log = tempfile.TemporaryFile()  # noqa: SIM115  # llama.cpp's messages; exists as long as its process
-        command = [sys.executable, "-m", "lmstages.models.external.llama_cpp_process", str(path), str(window)]
-        threads = os.environ.get("OMP_NUM_THREADS", "1")
-        self.process = subprocess.Popen(  # noqa: S603  # our own module
-            [*command, threads], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self.log
-        )
-        weakref.finalize(self, _end, self.process)
-        if (tokens := int(self._read(1, np.int64)[0])) != vocab_size:
+        self.client, self.vocab_size = Client(path, window), vocab_size
+        if (tokens := self.client.vocab_size) != vocab_size:
             raise UserError(path, f"llama.cpp counts {tokens:,} tokens in it, not {vocab_size:,}")
 
     def forward(self, tokens: torch.Tensor) -> torch.Tensor:
         """(B, T) -> (B, T, V) logits of the token after each input."""
-        rows = [self._row(row.numpy().astype(np.int32)) for row in tokens]
-        return torch.from_numpy(np.stack(rows))
-
-    def _row(self, tokens: np.ndarray) -> np.ndarray:
-        pipe = self.process.stdin
-        assert pipe is not None, "opened above"
-        try:
-            pipe.write(np.int64(len(tokens)).tobytes() + tokens.tobytes())
-            pipe.flush()
-        except BrokenPipeError:
-            pass  # _read raises with the reason
-        return self._read(len(tokens) * self.vocab_size, np.float32).reshape(len(tokens), self.vocab_size)
-
-    def _read(self, count: int, dtype: type) -> np.ndarray:
-        size = count * np.dtype(dtype).itemsize
-        assert self.process.stdout is not None, "opened above"
-        content = self.process.stdout.read(size)
-        if len(content) < size:
-            raise UserError(self.path, f"llama.cpp ended with code {self.process.wait()}: {self._last_messages()}")
-        return np.frombuffer(content, dtype=dtype)
-
-    def _last_messages(self) -> str:
-        self.log.seek(0)
-        lines = [line.strip() for line in self.log.read().decode(errors="replace").splitlines() if line.strip()]
-        return " | ".join(lines[-2:]) or "without a message"
-
-
-def _end(process: subprocess.Popen[bytes]) -> None:
-    process.kill()
-    process.wait()
+        logits = np.empty((*tokens.shape, self.vocab_size), dtype=np.float32)
+        for row, out in zip(tokens.numpy(), logits, strict=True):
+            self.client.logits(row, out)
+        return torch.from_numpy(logits)
 
 
 class LlamaCppModel(DerivedModel):

@@ -19,6 +19,7 @@ from lmstages.training.devices import device_of
 from lmstages.training.loop import train as train_network
 
 LOGITS_AT_ONCE = 1 << 23  # numbers; bounds the memory of scoring: 32 MB of float32
+LARGE_VOCABULARY = 1 << 13  # tokens; sums of so many probabilities in 32 bits miss 1 by more than 1e-6
 PIECE = 1 << 12  # tokens scored together; activations of more do not fit a processor's caches
 
 
@@ -85,7 +86,7 @@ class NeuralModel:
             logits, targets = self._network(tokens[:, :-1]), tokens[:, self.window :]
             if last:
                 logits, targets = logits[:, -1:], targets[:, -1:]
-            return logits.log_softmax(-1).gather(-1, targets[..., None])[..., 0].cpu().double().numpy()
+            return target_log_probs(logits, targets).cpu().double().numpy()
 
     def _spans(self, length: int) -> list[tuple[int, int]]:
         """Columns scored together: a windowed network takes any part of a row, every other network the whole row."""
@@ -110,7 +111,7 @@ class NeuralModel:
         """(B, T) -> (B, V) nats, from the last ``context`` tokens of the prefix."""
         with torch.inference_mode():
             logits = self._network(self._on_device(self.inputs_of(prefix)))[:, -1]
-            return logits.log_softmax(-1).cpu().double().numpy()
+            return log_softmax(logits).cpu().double().numpy()
 
     def inputs_of(self, prefix: np.ndarray) -> np.ndarray:
         """(B, T) -> the inputs of the network that predict the next token: the last ``context`` tokens at most."""
@@ -141,3 +142,20 @@ class NeuralModel:
     def _network(self) -> nn.Module:
         assert self.network is not None, "fit or restore comes first"
         return self.network
+
+
+def log_softmax(logits: torch.Tensor) -> torch.Tensor:
+    """(..., V) -> (..., V) nats, in 64 bits for a vocabulary of ``LARGE_VOCABULARY`` tokens and more."""
+    if logits.shape[-1] < LARGE_VOCABULARY:
+        return logits.log_softmax(-1)
+    logits = logits.cpu() if logits.device.type == "mps" else logits  # an Apple GPU has no 64 bits
+    return logits.double().log_softmax(-1)
+
+
+def target_log_probs(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+    """(B, T, V), (B, T) -> (B, T) nats of the targets; a large vocabulary is normalised a few positions at a time."""
+    whole = logits.shape[-1] < LARGE_VOCABULARY
+    step = targets.shape[1] if whole else max(1, LOGITS_AT_ONCE // (len(targets) * logits.shape[-1]))
+    parts = zip(logits.split(max(step, 1), 1), targets.split(max(step, 1), 1), strict=True)
+    log_probs = ((log_softmax(some), wanted) for some, wanted in parts)
+    return torch.cat([nats.gather(-1, wanted.to(nats.device)[..., None])[..., 0] for nats, wanted in log_probs], 1)

@@ -27,7 +27,7 @@ from torch.nn import functional
 from lmstages.config.hyperparameters.attention import GPT, Llama, ModernGPT
 from lmstages.core.documents import BOUNDARY, history
 from lmstages.models.neural.attention import attend, merge_heads
-from lmstages.models.neural.base import NeuralModel
+from lmstages.models.neural.base import NeuralModel, log_softmax
 
 BAND = 1 << 10  # tokens prefilled together; activations of more do not fit a processor's caches
 
@@ -59,7 +59,7 @@ class CachedDecodingState:
 
     def log_probs(self) -> np.ndarray:
         """(B, V) nats of the next token."""
-        return self.logits.log_softmax(-1).cpu().double().numpy()
+        return log_softmax(self.logits).cpu().double().numpy()
 
     def append(self, tokens: np.ndarray) -> None:
         """(B,): one more token for every row."""
