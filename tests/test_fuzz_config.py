@@ -180,7 +180,8 @@ def every_key(folder):
             "coined": keys | {"source": "coined", "count": 60, "models": ["gpt", "mlp", "llama"], "inspect": True},
             "mine": keys | {"path": "my.txt", "documents": "lines", "models": ["bigram", "ngram"]},
         },
-        "tokenizers": {"bpe": {"kind": "bpe", "vocab_size": 300, "alphabet": "train"}, "char": {"kind": "char"}},
+        "tokenizers": {"bpe": {"kind": "bpe", "vocab_size": 300, "alphabet": "train"}, "char": {"kind": "char"}}
+        | {"space": {"kind": "whitespace", "vocab_size": 300, "closed": True}},
         "models": models,
         "mixtures": {"mix": {"of": ["gpt", "mlp"], "weights": "fitted"}},
         "pretrained": {

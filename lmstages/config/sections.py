@@ -257,14 +257,27 @@ class Corpus(Record):
         return SOURCES[self.source].layout if self.source in SOURCES else "lines" if self.embedded else "stream"
 
 
+LEARNT_TO_SIZE = ("word", "bpe", "unigram")  # kinds of tokenizers
+LARGEST_LEARNT = 65536
+ABOUT_SIZES = {"whitespace": 33_000}  # tokens; WikiText-2 has 33,278 (Merity et al. 2016)
+
+
 class Tokenizer(Record):
     """How text becomes tokens. ``alphabet: corpus`` takes the vocabulary from all splits, as published work does."""
 
-    kind: Literal["byte", "char", "word", "bpe", "unigram"] = Field(
-        description="What a token is: a byte, a character, a word, or a subword of BPE or of a unigram model."
+    kind: Literal["byte", "char", "word", "whitespace", "bpe", "unigram"] = Field(
+        description="What a token is: a byte, a character, a word, a word at white space with the line end as one, or a"
+        " subword of BPE or of a unigram model."
     )
-    vocab_size: Annotated[int, Field(ge=258, le=65536)] | None = Field(
-        None, description="Number of tokens; of word, bpe and unigram, which need it."
+    vocab_size: Annotated[int, Field(ge=258, le=1 << 24)] | None = Field(
+        None,
+        description="Number of tokens, at most 65,536; of word, bpe and unigram, which need it. Of whitespace the most,"
+        " where it shall not take all words.",
+    )
+    closed: bool | None = Field(
+        None,
+        description="Of whitespace: hold every word of train and refuse any other, as published work does. By default"
+        " other words are spelled, and charged for.",
     )
     alphabet: Literal["train", "corpus"] = Field(
         "train", description="Take the characters from train alone, or from all parts (corpus) as published work does."
@@ -272,9 +285,17 @@ class Tokenizer(Record):
 
     @model_validator(mode="after")
     def _size_where_needed(self) -> "Tokenizer":
-        if (self.kind in ("word", "bpe", "unigram")) != (self.vocab_size is not None):
-            raise ValueError("vocab_size belongs to kinds word, bpe and unigram, which need it")
+        if self.kind != "whitespace" and (self.kind in LEARNT_TO_SIZE) != (self.vocab_size is not None):
+            raise ValueError("vocab_size belongs to kinds word, bpe and unigram, which need it, and to whitespace")
+        if self.kind != "whitespace" and (self.vocab_size or 0) > LARGEST_LEARNT:
+            raise ValueError(f"vocab_size {self.vocab_size:,} found; at most {LARGEST_LEARNT:,} of kind {self.kind}")
+        if self.kind != "whitespace" and self.closed is not None:
+            raise ValueError("closed belongs to kind whitespace")
         return self
+
+    def about_size(self) -> int:
+        """About how many tokens it has, for what a fit needs of a machine; before any text is read."""
+        return self.vocab_size or ABOUT_SIZES.get(self.kind, 256)
 
 
 class Scoring(Record):

@@ -93,7 +93,7 @@ def definition_of(saved: dict[str, Any]) -> str | None:
     It puts the boundary before every text, as our models read it and as a GGUF file says. No special token is
     registered, so that no text can become one.
     """
-    if saved["kind"] == "word":
+    if saved["kind"] in ("word", "whitespace"):
         return None
     is_subword = saved["kind"] in ("bpe", "unigram")
     definition = _shifted(saved["definition"]) if is_subword else json.loads(_definition_of_symbols(saved))

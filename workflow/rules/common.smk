@@ -289,7 +289,7 @@ def layout(wildcards):
 
 def estimated(need, wildcards, *arguments):
     """What a fit needs of the machine, by its config and the size of its vocabulary."""
-    vocab_size = RUN.tokenizers[wildcards.tokenizer].vocab_size or 256
+    vocab_size = RUN.tokenizers[wildcards.tokenizer].about_size()
     return need(RUN.models[wildcards.model].config, vocab_size, *arguments)
 
 
