@@ -26,8 +26,8 @@ from test_gguf import (
 
 from lmstages.config.sections import Pretrained
 from lmstages.core.errors import UserError
-from lmstages.evaluation import pretrained
-from lmstages.evaluation.pretrained import OurNumbers
+from lmstages.evaluation import checkpoints
+from lmstages.evaluation.checkpoints import OurNumbers
 from lmstages.models.external import gguf_file, huggingface
 from lmstages.models.external.exporting import export, export_checkpoint
 from lmstages.tokenizers.vocabularies import SPACE, from_folder, of_tokenizer
@@ -623,6 +623,6 @@ def test_the_folder_of_an_experiment_is_no_checkpoint(tmp_path, to):
     with pytest.raises(UserError, match=message):
         export_checkpoint(path.parent, tmp_path / "out", section(to), {})
     with pytest.raises(UserError, match=message):
-        pretrained.load(Pretrained(path=str(path.parent)))
+        checkpoints.load(Pretrained(path=str(path.parent)))
     with pytest.raises(UserError, match=r"char/config.json: no such file"):
         export_checkpoint(tmp_path / "char", tmp_path / "out", section(to), {})

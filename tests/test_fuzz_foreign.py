@@ -13,7 +13,7 @@ from fuzzing import damaged, outcome, positions, replaced
 from test_gguf import RULE, changed, checkpoint, fitted, learnt, library, written
 
 from lmstages.config.sections import Pretrained
-from lmstages.evaluation import pretrained
+from lmstages.evaluation import checkpoints
 from lmstages.models.external.exporting import export_checkpoint
 from lmstages.tokenizers.vocabularies import of_tokenizer
 
@@ -29,7 +29,7 @@ COUNTS = [100, pytest.param(1500, marks=pytest.mark.slow)]
 
 def read(chosen):
     """All that a reader takes from a checkpoint: tokens of a text, the bytes they cover, scores, and the record."""
-    loaded = pretrained.load(chosen)
+    loaded = checkpoints.load(chosen)
     [(tokens, lengths)] = loaded.tokenizer.encode([PROBE])
     loaded.tokenizer.decode(tokens.tolist())
     assert lengths.sum() == len(PROBE.encode())

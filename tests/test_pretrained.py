@@ -13,7 +13,7 @@ from lmstages.config.reading import read_run
 from lmstages.config.sections import Pretrained, to_section
 from lmstages.core import artifacts, files
 from lmstages.core.errors import UserError
-from lmstages.evaluation import pretrained
+from lmstages.evaluation import checkpoints, hub_checkpoints, memory, pretrained
 from lmstages.evaluation.derivation import derive
 from lmstages.evaluation.quantization import quantization_error
 from lmstages.evaluation.score_files import load_scores
@@ -162,7 +162,7 @@ def test_all_that_is_read_of_a_folder_is_fetched_from_the_hub(monkeypatch, tmp_p
 
     fetched = []
     monkeypatch.setattr(huggingface_hub, "snapshot_download", lambda *_, **keys: fetched.append(keys) or str(tmp_path))
-    pretrained.fetched("somebody/llama", "0" * 40, None)
+    hub_checkpoints.fetched("somebody/llama", "0" * 40, None)
     patterns = fetched[0]["allow_patterns"]
     read = ["config.json", "model.safetensors", "model.safetensors.index.json", "model-00001-of-00002.safetensors"]
     read += ["tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "tokenizer.model"]
@@ -176,14 +176,14 @@ def test_a_hub_id_without_network_is_one_line(monkeypatch, tmp_path):
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path))
     with pytest.raises(UserError, match=r"hub somebody/llama: revision 0000000.* cannot be fetched .*or give a folder"):
-        pretrained.fetched("somebody/llama", "0" * 40, None)
+        hub_checkpoints.fetched("somebody/llama", "0" * 40, None)
 
 
 def test_a_mirror_is_a_folder_of_the_hubs_names(here):
     (here / "hub/somebody").mkdir(parents=True, exist_ok=True)
     if not (here / "hub/somebody/llama").exists():
         (here / "hub/somebody/llama").symlink_to(here / "llama")
-    loaded = pretrained.load(Pretrained(hub="somebody/llama", revision="0" * 40), mirror="hub")
+    loaded = checkpoints.load(Pretrained(hub="somebody/llama", revision="0" * 40), mirror="hub")
     assert loaded.model.config.width == 32
 
 
@@ -191,17 +191,17 @@ def test_a_blob_that_is_not_what_its_name_says_is_refused(tmp_path):
     path = tmp_path / ("0" * 64)
     path.write_bytes(b"x")
     with pytest.raises(UserError, match=r"its sha256 is not 000000000000\.\.\. as the hub says"):
-        pretrained._must_be_its_blob(path)
+        hub_checkpoints._must_be_its_blob(path)
 
 
 def test_llama_65b_in_4_bits_needs_about_40_gigabytes():
     config = Llama(layers=80, heads=64, key_value_heads=64, width=8192, hidden=22016, window=2048)
-    assert 39e9 < pretrained.memory_needed(config, 32000, 39_000_000_000) < 42e9
-    assert pretrained.parameters_of(config.model_copy(update={"tied_output": False}), 32000) == 65_285_660_672
+    assert 39e9 < memory.memory_needed(config, 32000, 39_000_000_000) < 42e9
+    assert checkpoints.parameters_of(config.model_copy(update={"tied_output": False}), 32000) == 65_285_660_672
 
 
 def test_the_machine_has_memory():
-    assert pretrained.available_memory() > 1e7
+    assert memory.available_memory() > 1e7
 
 
 # Derived

@@ -435,10 +435,10 @@ class Mixture(Record):
 
 
 class Pretrained(Record):
-    """A LLaMA trained elsewhere, with its own vocabulary: from the hub at a commit, from a folder, or a GGUF file.
+    """A model trained elsewhere, with its own vocabulary: from the hub at a commit, from a folder, or a GGUF file.
 
     ``window`` is at most the checkpoint's own, by default that or 2,048; ``stride`` by default half of it. ``memory``
-    bounds its memory, in gigabytes; ``engine`` llama.cpp runs GGUF files of any architecture.
+    bounds its memory, in gigabytes. A list for ``bos``, ``window`` or ``stride`` is a sweep.
     """
 
     hub: str | None = Field(None, description="Repository of the Hugging Face hub.")
@@ -450,13 +450,27 @@ class Pretrained(Record):
     sha256: Annotated[str, Field(pattern="^[0-9a-f]{64}$")] | None = Field(
         None, description="Digest that the GGUF file must have."
     )
-    engine: Literal["torch", "llama.cpp"] = Field(
-        "torch", description="Our own torch code, or llama.cpp for GGUF files of any architecture."
+    engine: Literal["torch", "transformers", "llama.cpp"] | None = Field(
+        None,
+        description="What computes it: our own torch code, transformers for a folder of any architecture, llama.cpp"
+        " for GGUF; by default our own for a LLaMA, transformers for any other folder.",
     )
     window: Annotated[int, Field(ge=2, le=1 << 17)] | None = Field(
         None, description="Tokens of a window, at most the checkpoint's own; by default that or 2,048."
     )
     stride: Width | None = Field(None, description="Tokens by which a window moves; by default half of it.")
+    bos: Literal["each_window", "document", "none"] | None = Field(
+        None,
+        description="Where the begin-of-text token stands: before each window, before each document, or nowhere; by"
+        " default before each window of a Gemma, before each document of all others.",
+    )
+    dtype: Literal["float32", "bfloat16", "float16"] = Field(
+        "float32", description="Precision of the weights and of what transformers computes with them."
+    )
+    device: Literal["auto", "cpu", "cuda"] = Field(
+        "auto",
+        description="Where transformers computes: auto takes a GPU if the job sees one, cuda asks a cluster for one.",
+    )
     memory: Annotated[float, Field(gt=0)] | None = Field(
         None, description="Gigabytes that it may take; a larger checkpoint is refused before anything is scored."
     )
@@ -471,8 +485,10 @@ class Pretrained(Record):
             raise ValueError("needs one of hub, path and gguf")
         if (self.hub is None) != (self.revision is None):
             raise ValueError("hub and revision belong together: a commit of 40 hexadecimal digits, since names move")
-        if self.gguf is None and (self.sha256 is not None or self.engine != "torch"):
+        if self.gguf is None and (self.sha256 is not None or self.engine == "llama.cpp"):
             raise ValueError("sha256 and engine: llama.cpp belong to gguf")
+        if self.gguf is not None and self.engine == "transformers":
+            raise ValueError("engine: transformers belongs to path and hub")
         if self.window and self.stride and self.stride > self.window:
             raise ValueError(f"stride {self.stride} exceeds window {self.window}: tokens between would go unscored")
         return self

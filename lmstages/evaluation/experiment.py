@@ -129,10 +129,14 @@ def score_split(
 
 
 def _protocol_label(settings: Section) -> str:
-    """``stride 32 of 64, from token 1``: the protocol with its window, stride and skipped tokens."""
+    """``stride 32 of 64, from token 1``: the protocol with its window, stride and skipped tokens.
+
+    Of a model trained elsewhere it also says where the begin of text stands.
+    """
     name, window, stride, skip = (settings[key] for key in ("protocol", "window", "stride", "skip"))
     label = {"stride": f"stride {stride} of {window}", "disjoint": f"disjoint {window}"}.get(name, name)
-    return f"{label}, from token {skip}" if skip else str(label)
+    begins = f", {settings['bos']}" if "bos" in settings else ""
+    return f"{label}, from token {skip}{begins}" if skip else f"{label}{begins}"
 
 
 def guess(vocab_size: int, tokenizer: TextTokenizer, split_tokens: SplitTokens) -> float:

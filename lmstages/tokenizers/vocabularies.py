@@ -190,6 +190,14 @@ class CheckpointTokenizer:
             raise self._refusal(text, decoded.decode(errors="replace"))
         return tokens, lengths
 
+    def spells(self, text: str) -> bool:
+        """Whether the bytes of its tokens, one after the other, are the text."""
+        try:
+            self.encode(text)
+        except UserError:
+            return False
+        return True
+
     def _refusal(self, text: str, decoded: str) -> UserError:
         if self.normalizer is not None and self.normalizer.changes(text):
             problem = f"its normalizer ({self.normalizer.name}) changes the text: {_difference(decoded, text)}"
@@ -314,14 +322,19 @@ def from_folder(folder: Path, begin: int | None, ends: Sequence[int]) -> Checkpo
     """
     definition, pieces = folder / "tokenizer.json", folder / "tokenizer.model"
     if definition.is_file():
-        return _from_definition(definition, begin, ends)
+        return from_definition(definition, begin, ends)
     if pieces.is_file():
         return _from_sentencepiece(pieces, begin, ends)
     raise UserError(folder, "has no vocabulary", "allowed: tokenizer.json or tokenizer.model")
 
 
-def _from_definition(path: Path, begin: int | None, ends: Sequence[int]) -> CheckpointTokenizer:
-    definition, library = read_json(path), _library(path)
+def from_definition(
+    path: Path, begin: int | None, ends: Sequence[int], content: str | None = None
+) -> CheckpointTokenizer:
+    """The tokenizer of a definition of the ``tokenizers`` library: of the file, or ``content`` that was made of it."""
+    from lmstages.tokenizers.spans import by_spans  # which has the class of this module as its base
+
+    definition, library = read_json(path) if content is None else json.loads(content), _library(path, content)
     numbers = library.get_vocab(with_added_tokens=True)
     spelling = _spelling(path, definition, library, numbers)
     added = library.encode("a", add_special_tokens=True).ids, library.encode("a", add_special_tokens=False).ids
@@ -331,15 +344,16 @@ def _from_definition(path: Path, begin: int | None, ends: Sequence[int]) -> Chec
     vocabulary = FolderVocabulary(path, numbers, len(spelling), unknown, statements)
     steps = definition.get("normalizer")
     normalizer = Normalizer(_name_of(steps), library.normalizer.normalize_str) if steps else None
-    return CheckpointTokenizer(path, _tokenize_with(library), spelling, *agreed(vocabulary, begin, ends), normalizer)
+    special = agreed(vocabulary, begin, ends)
+    return by_spans(CheckpointTokenizer(path, _tokenize_with(library), spelling, *special, normalizer), library)
 
 
-def _library(path: Path) -> Any:
+def _library(path: Path, content: str | None = None) -> Any:
     """The tokenizer of a definition, which cuts the whole text and adds nothing to it."""
     from tokenizers import Tokenizer
 
     try:
-        library = Tokenizer.from_str(path.read_text(encoding="utf-8"))
+        library = Tokenizer.from_str(path.read_text(encoding="utf-8") if content is None else content)
     except Exception as error:  # the library raises Exception itself
         raise UserError(path, f"no definition of a tokenizer ({' '.join(str(error).split())[:200]})") from error
     library.encode_special_tokens = True  # an end of text spelled out in a text is ordinary text

@@ -63,6 +63,7 @@ ROTARY: dict[str, tuple[Any, ...]] = {  # keys of the rotary embeddings and the 
     "attention_factor": (1, None),
     "partial_rotary_factor": (1, None),
 }
+SCALED = ("linear", "dynamic", "yarn", "longrope", "llama3")
 ROTARY_HARMLESS = ("rope_theta", "original_max_position_embeddings")
 GGUF_REMEDY = "convert it to GGUF for engine: llama.cpp"
 
@@ -156,12 +157,19 @@ def read(folder: Path) -> Checkpoint:
         raise UserError(folder, "is the folder of an experiment, not in the Hugging Face layout", "", remedy)
     theirs = read_json(path)
     _must_be_plain(path, theirs)
-    files = _files(folder)
+    files = weight_files(folder)
     config, vocab_size = _record(path, theirs), _number(path, theirs, "vocab_size")
     tensors = _tensors(folder, files, config, vocab_size)
     size = sum((folder / name).stat().st_size for name in files)
-    begins, ends = (_special(path, theirs, key, vocab_size) for key in ("bos_token_id", "eos_token_id"))
+    begins, ends = (special_tokens(path, theirs, key, vocab_size) for key in ("bos_token_id", "eos_token_id"))
     return Checkpoint(config, vocab_size, tensors, begins[0] if begins else None, ends, size)
+
+
+def is_beyond_ours(config: Mapping[str, Any]) -> bool:
+    """Whether a LLaMA has parts that transformers computes and our network does not: LLaMA 3.1 and later, biases."""
+    rotary = [config[name] for name in ("rope_parameters", "rope_scaling") if isinstance(config.get(name), dict)]
+    scaled = any(keys.get(name) in SCALED for keys in rotary for name in ("rope_type", "type"))
+    return scaled or any(config.get(key) is True for key in ("attention_bias", "mlp_bias"))
 
 
 def _must_be_plain(path: Path, config: Mapping[str, Any]) -> None:
@@ -245,7 +253,7 @@ def _real(path: Path, key: str, value: Any) -> float:
     return float(value)
 
 
-def _special(path: Path, config: Mapping[str, Any], key: str, vocab_size: int) -> tuple[int, ...]:
+def special_tokens(path: Path, config: Mapping[str, Any], key: str, vocab_size: int) -> tuple[int, ...]:
     """The token or the tokens under ``key``, none for null; UserError for what is no row of the embedding."""
     value = config.get(key)
     tokens = value if isinstance(value, list) else [] if value is None else [value]
@@ -256,7 +264,7 @@ def _special(path: Path, config: Mapping[str, Any], key: str, vocab_size: int) -
     return tuple(tokens)
 
 
-def _files(folder: Path) -> dict[str, list[str] | None]:
+def weight_files(folder: Path) -> dict[str, list[str] | None]:
     """``model.safetensors``, or the files of its index, each with the tensors that the index places in it."""
     index, single = folder / "model.safetensors.index.json", "model.safetensors"
     tensors: dict[str, list[str] | None] = {single: None}

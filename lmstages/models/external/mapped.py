@@ -14,8 +14,9 @@ from torch.nn import functional
 
 from lmstages.config.hyperparameters.attention import Llama
 from lmstages.core.documents import BOUNDARY
+from lmstages.models.base import DecodingState
+from lmstages.models.external.elsewhere import BeginsElsewhere, Bos, Elsewhere
 from lmstages.models.neural.attention import rotary_cos_sin
-from lmstages.models.neural.base import NeuralModel
 from lmstages.models.neural.decoding import LlamaDecoder
 from lmstages.models.neural.llama import LlamaModel, Network
 
@@ -84,12 +85,17 @@ class TheirTokens(nn.Module):
     Their token 0 has the number ``end`` here; all other tokens have the same number in both.
     """
 
+    theirs: torch.Tensor
+    inputs: torch.Tensor
+
     def __init__(self, network: nn.Module, vocab_size: int, begin: int, end: int) -> None:
         super().__init__()
         self.network = network
-        self.theirs = renumbered(vocab_size, end)
-        self.inputs = self.theirs.clone()
-        self.inputs[BOUNDARY] = begin
+        theirs = renumbered(vocab_size, end)
+        inputs = theirs.clone()
+        inputs[BOUNDARY] = begin
+        self.register_buffer("theirs", theirs, persistent=False)  # moves with the network to its device
+        self.register_buffer("inputs", inputs, persistent=False)
 
     def forward(self, tokens: torch.Tensor) -> torch.Tensor:
         """Logits of the token after each input, in our numbering."""
@@ -116,21 +122,29 @@ def renumbered(vocab_size: int, end: int) -> torch.Tensor:
     return numbers
 
 
-class FittedElsewhere(NeuralModel):
+class FittedElsewhere(BeginsElsewhere):
     """A network that was trained elsewhere, under the contract of ``models.base``; it is neither fitted nor saved."""
 
-    config: Llama
+    config: Llama | Elsewhere
 
-    def __init__(self, config: Llama, vocab_size: int, network: nn.Module, parameters: int) -> None:
+    def __init__(
+        self, config: Llama | Elsewhere, vocab_size: int, network: nn.Module, parameters: int, bos: Bos = "document"
+    ) -> None:
         super().__init__(config, vocab_size)
-        self.network, self._parameters = network, parameters
+        self.network, self._parameters, self.bos = network, parameters, bos
 
     def parameters(self) -> int:
         """The number of weights in the checkpoint, norms included."""
         return self._parameters
 
 
-class PretrainedModel(FittedElsewhere, LlamaModel):  # type: ignore[misc]  # both bases declare config
+class PretrainedModel(FittedElsewhere, LlamaModel):
     """A LLaMA that decodes incrementally from cached keys and values; another engine recomputes at every token."""
 
-    decoder = TheirTokensDecoder
+    config: Llama
+
+    def decoding_state(self, prefix: np.ndarray) -> DecodingState:  # type: ignore[override]  # of either class
+        """(B, T), T may be 0 -> the decoding state after the prefix, of which it reads the last ``window`` tokens."""
+        network = self._network
+        assert isinstance(network, TheirTokens), "its tokens are numbered as the checkpoint numbers them"
+        return self.decoding_state_of(TheirTokensDecoder(network, len(prefix), self.config.window), prefix)

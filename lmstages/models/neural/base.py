@@ -103,12 +103,16 @@ class NeuralModel:
 
     def next_log_probs(self, prefix: np.ndarray) -> np.ndarray:
         """(B, T) -> (B, V) nats, from the last ``context`` tokens of the prefix."""
+        with torch.inference_mode():
+            logits = self._network(self._on_device(self.inputs_of(prefix)))[:, -1]
+            return logits.log_softmax(-1).double().cpu().numpy()
+
+    def inputs_of(self, prefix: np.ndarray) -> np.ndarray:
+        """(B, T) -> the inputs of the network that predict the next token: the last ``context`` tokens at most."""
         rows = history(prefix, None, self.window)
         if self.config.context is not None:
             rows = rows[:, -max(self.window, self.config.context) :]
-        with torch.inference_mode():
-            logits = self._network(self._on_device(rows))[:, -1]
-            return logits.log_softmax(-1).double().cpu().numpy()
+        return rows
 
     def arrays(self) -> Arrays:
         """Every weight and buffer under its torch name."""

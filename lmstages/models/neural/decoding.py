@@ -63,11 +63,9 @@ class CachedDecodingState:
 
     def append(self, tokens: np.ndarray) -> None:
         """(B,): one more token for every row."""
-        window = self.tokens.shape[1]
-        full = self.length == window
+        full = self.length == self.tokens.shape[1]
         if full:
-            self.length = window // 2
-            self.tokens[:, : self.length] = self.tokens[:, window - self.length :].copy()
+            self._drop_older_half()
         self.tokens[:, self.length] = tokens
         self.length += 1
         if full:
@@ -75,6 +73,11 @@ class CachedDecodingState:
             return
         with torch.inference_mode():
             self.logits = self.decoder.step(torch.from_numpy(np.asarray(tokens, np.int64)).to(self.device))
+
+    def _drop_older_half(self) -> None:
+        window = self.tokens.shape[1]
+        self.length = window // 2
+        self.tokens[:, : self.length] = self.tokens[:, window - self.length :].copy()
 
     def _prefill(self) -> None:
         """Recompute the cache from the tokens of the window."""
