@@ -16,7 +16,13 @@ from lmstages.config.run import Experiments
 from lmstages.config.sections import MEASURED, USES_OF_A_CORPUS, Mixture, chosen, to_json
 from lmstages.config.sweeps import listed
 
-OF_SOME_KINDS = ("closed",)  # keys of tokenizers that no section of another kind has
+OF_SOME_KINDS = (
+    "closed",
+    "path",
+    "tiktoken",
+    "hub",
+    "revision",
+)  # keys of tokenizers that no section of another kind has
 MIXED_CATEGORIES = ("static", "online", "pretrained")  # a mixture has the last of these that any of its models has
 Facts = dict[str, Any]
 

@@ -16,7 +16,15 @@ from lmstages.config.hyperparameters.base import ModelConfig
 from lmstages.config.jobs import MIXED_CATEGORIES, Run
 from lmstages.config.ladder import MODEL_TYPES
 from lmstages.config.overrides import OF_A_TEXT, merge, override
-from lmstages.config.references import missing_bases, not_a_file, own_seeds, with_bases, wrong_checkpoints, wrong_scores
+from lmstages.config.references import (
+    missing_bases,
+    not_a_file,
+    own_seeds,
+    with_bases,
+    wrong_checkpoints,
+    wrong_scores,
+    wrong_tokenizers,
+)
 from lmstages.config.resources import LARGEST_GIGABYTES, drawn_gigabytes, too_large
 from lmstages.config.sections import (
     LONGEST_SHOWN,
@@ -143,6 +151,7 @@ def _parse_run(name: str, raw: dict[str, Any], problems: list[str]) -> Run | Non
     problems.extend([*_unknown_names(sections, published), *_unusable(sections, published)])
     problems.extend(_impossible(sections["models"]))
     problems.extend(_unmixable(sections, raw.get("seeds")))
+    problems.extend(wrong_tokenizers(sections["tokenizers"]))
     problems.extend([*missing_bases(sections), *wrong_checkpoints(sections), *wrong_scores(sections)])
     rest = {key: raw[key] for key in ("mirror", "seeds", "estimation", "compressors") if raw.get(key) is not None}
     parsed(Basics, {"name": name, **rest}, "", problems)

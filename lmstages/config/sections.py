@@ -259,15 +259,15 @@ class Corpus(Record):
 
 LEARNT_TO_SIZE = ("word", "bpe", "unigram")  # kinds of tokenizers
 LARGEST_LEARNT = 65536
-ABOUT_SIZES = {"whitespace": 33_000}  # tokens; WikiText-2 has 33,278 (Merity et al. 2016)
+ABOUT_SIZES = {"whitespace": 33_000, "pretrained": 50_257}  # tokens; of WikiText-2 and of GPT-2
 
 
 class Tokenizer(Record):
     """How text becomes tokens. ``alphabet: corpus`` takes the vocabulary from all splits, as published work does."""
 
-    kind: Literal["byte", "char", "word", "whitespace", "bpe", "unigram"] = Field(
-        description="What a token is: a byte, a character, a word, a word at white space with the line end as one, or a"
-        " subword of BPE or of a unigram model."
+    kind: Literal["byte", "char", "word", "whitespace", "bpe", "unigram", "pretrained"] = Field(
+        description="What a token is: a byte, a character, a word, a word at white space with the line end as one, a"
+        " subword of BPE or of a unigram model, or whatever a tokenizer made elsewhere says (pretrained)."
     )
     vocab_size: Annotated[int, Field(ge=258, le=1 << 24)] | None = Field(
         None,
@@ -282,6 +282,30 @@ class Tokenizer(Record):
     alphabet: Literal["train", "corpus"] = Field(
         "train", description="Take the characters from train alone, or from all parts (corpus) as published work does."
     )
+
+    path: OutsidePath | None = Field(
+        None,
+        description="Of pretrained: tokenizer.json, a SentencePiece model (.model), a folder with one of them, or ranks"
+        " of tiktoken (.tiktoken).",
+    )
+    tiktoken: Literal["gpt2", "r50k_base", "p50k_base", "cl100k_base", "o200k_base"] | None = Field(
+        None, description="Of pretrained: encoding of OpenAI, downloaded, or with its ranks at path."
+    )
+    hub: str | None = Field(None, description="Of pretrained: repository of the Hugging Face hub.")
+    revision: Annotated[str, Field(pattern="^[0-9a-f]{40}$")] | None = Field(
+        None, description="Its commit, 40 hexadecimal digits."
+    )
+
+    @model_validator(mode="after")
+    def _made_elsewhere(self) -> "Tokenizer":
+        origins = [self.path or self.tiktoken, self.hub]
+        if self.kind != "pretrained" and any((*origins, self.revision)):
+            raise ValueError("path, tiktoken, hub and revision belong to kind pretrained")
+        if self.kind == "pretrained" and sum(origin is not None for origin in origins) != 1:
+            raise ValueError("kind pretrained needs one of path, tiktoken and hub")
+        if (self.hub is None) != (self.revision is None):
+            raise ValueError("hub and revision belong together: a commit of 40 hexadecimal digits, since names move")
+        return self
 
     @model_validator(mode="after")
     def _size_where_needed(self) -> "Tokenizer":

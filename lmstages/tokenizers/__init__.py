@@ -3,7 +3,7 @@
 One file per family; ``learn`` and ``from_json`` choose by the config's ``kind``. ``base`` defines token 0. Text outside
 a vocabulary becomes its escape token, whose bytes are charged in full, so that code lengths stay valid.
 
-Knows no model; only ``vocabularies`` reads files.
+Knows no model; only ``vocabularies`` and ``pretrained`` read files.
 """
 
 import json
@@ -11,6 +11,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from lmstages.tokenizers.base import Encoded, TextTokenizer, smallest_type, with_boundaries
+from lmstages.tokenizers.pretrained import PretrainedTokenizer
 from lmstages.tokenizers.subwords import BPETokenizer, SubwordTokenizer, UnigramTokenizer
 from lmstages.tokenizers.symbols import ByteTokenizer, CharTokenizer
 from lmstages.tokenizers.whitespace import WhitespaceTokenizer
@@ -21,6 +22,7 @@ __all__ = [
     "ByteTokenizer",
     "CharTokenizer",
     "Encoded",
+    "PretrainedTokenizer",
     "TextTokenizer",
     "UnigramTokenizer",
     "WhitespaceTokenizer",
@@ -70,5 +72,7 @@ def from_json(saved: dict[str, Any]) -> TextTokenizer:
         return WordTokenizer(saved["vocabulary"])
     if saved["kind"] == "whitespace":
         return WhitespaceTokenizer.restored(saved)
+    if saved["kind"] == "pretrained":
+        return PretrainedTokenizer.restored(saved)
     definition = json.dumps(saved["definition"], ensure_ascii=False)
     return SUBWORDS[saved["kind"]](definition, saved["boundary_text"])

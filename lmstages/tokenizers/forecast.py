@@ -11,7 +11,8 @@ from lmstages.config.sections import Corpus, Tokenizer, chosen
 from lmstages.core.errors import UserError
 from lmstages.corpora.forecast import cleaned, is_looked_at, texts_by_split
 from lmstages.corpora.intake import TooLarge
-from lmstages.tokenizers import learn
+from lmstages.tokenizers import TextTokenizer, learn
+from lmstages.tokenizers.pretrained import made_elsewhere
 
 LARGEST = 1 << 19  # bytes of a text that a vocabulary is learnt from in a second or less
 
@@ -37,14 +38,19 @@ def _unfilled(run: Run, name: str, corpus: Corpus) -> Iterator[str]:
         texts = [text for part in (parts if record.alphabet == "corpus" else ["train"]) for text in parts[part]]
         is_stream = "stream" in (corpus.layout, corpus.read_as)
         try:
-            ends = (corpus.layout == "lines", is_stream)
-            tokenizer = learn(record.kind, record.vocab_size, texts, *ends, False, not record.closed)
-            for part in parts.values() if record.closed else ():
+            tokenizer = _made(record, texts, corpus.layout == "lines", is_stream)
+            for part in parts.values() if record.closed or record.kind == "pretrained" else ():
                 tokenizer.encode(part)
         except UserError as error:
             yield f"{name}/{key} will fail: {error}"
 
 
+def _made(record: Tokenizer, texts: list[str], newline_ends: bool, stream: bool) -> TextTokenizer:
+    if record.kind == "pretrained":
+        return made_elsewhere(record, newline_ends, None)
+    return learn(record.kind, record.vocab_size, texts, newline_ends, stream, False, not record.closed)
+
+
 def _may_fail(record: Tokenizer) -> bool:
-    """Whether a text may have too few words for the vocabulary, or words that it refuses."""
-    return record.vocab_size is not None or bool(record.closed)
+    """Whether a text may have too few words for the vocabulary, or words that it refuses; what is at hand to tell."""
+    return record.vocab_size is not None or bool(record.closed) or record.path is not None

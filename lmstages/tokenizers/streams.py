@@ -4,7 +4,7 @@ A split is a ``.npy`` of 1, 2 or 4 bytes per token, read as a memory map, with t
 and the first token of each document in files beside it.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -27,23 +27,31 @@ from lmstages.tokenizers import (
     smallest_type,
     with_boundaries,
 )
+from lmstages.tokenizers.pretrained import made_elsewhere
 
 TOKENIZER = "tokenizer.json"
 
 
-def tokenize(section: Tokenizer, text: Path, folder: Path, layout: str, made: Made) -> None:
-    """Learn a tokenizer from train, or from all splits for a closed alphabet, and write the tokens of all splits."""
-    closed = section.alphabet == "corpus"
+def tokenize(section: Tokenizer, text: Path, folder: Path, layout: str, made: Made, mirror: str | None = None) -> None:
+    """Learn a tokenizer from train, or from all splits for a closed alphabet, and write the tokens of all splits.
+
+    One of kind pretrained is read; ``mirror``: a folder or address in place of the hub.
+    """
     parts = {name: SplitText.open(text, name) for name in NAMES}
-    names, whole_words = NAMES if closed else NAMES[:1], section.kind == "whitespace"
-    texts = (content for name in names for content in parts[name].texts(whole_words))
-    stream = parts["train"].stream
-    options = (section.kind, section.vocab_size, texts, layout == "lines", stream, closed, not section.closed)
-    tokenizer = learn(*options)
+    is_pretrained = section.kind == "pretrained"
+    tokenizer = made_elsewhere(section, layout == "lines", mirror) if is_pretrained else _learnt(section, parts, layout)
     artifacts.save_json(folder / TOKENIZER, tokenizer.to_json(), made)
     for name, part in parts.items():
         count = write_tokens(folder, name, part, tokenizer, made)
         LOGGER.info("%s: %s tokens of %s", name, f"{count:,}", f"{tokenizer.vocab_size:,}")
+
+
+def _learnt(section: Tokenizer, parts: Mapping[str, SplitText], layout: str) -> TextTokenizer:
+    closed = section.alphabet == "corpus"
+    names, whole_words = NAMES if closed else NAMES[:1], section.kind == "whitespace"
+    texts = (content for name in names for content in parts[name].texts(whole_words))
+    stream = parts["train"].stream
+    return learn(section.kind, section.vocab_size, texts, layout == "lines", stream, closed, not section.closed)
 
 
 def write_tokens(folder: Path, name: str, text: SplitText, tokenizer: TextTokenizer, made: Made) -> int:
@@ -116,6 +124,8 @@ def _vocab_size(path: Path) -> int:
             return ByteTokenizer.vocab_size
         if saved["kind"] in ("char", "word", "whitespace"):
             return len(saved["alphabet" if saved["kind"] == "char" else "vocabulary"])
+        if saved["kind"] == "pretrained":
+            return int(saved["vocab_size"])
         return 1 + len(saved["definition"]["model"]["vocab"])
 
 

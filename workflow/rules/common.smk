@@ -385,6 +385,18 @@ def staged_checkpoint(wildcards):
     return staged(checkpoint_files(wildcards))
 
 
+def tokenizer_files(wildcards):
+    """The files of a tokenizer made elsewhere on this machine; those of the hub are fetched by the job."""
+    path = RUN.tokenizers[wildcards.tokenizer].path
+    if path is None or Path(path).is_file():
+        return [] if path is None else [path]
+    return sorted(str(file) for pattern in ("tokenizer.model", "*.json") for file in Path(path).glob(pattern))
+
+
+def staged_tokenizer(wildcards):
+    return staged(tokenizer_files(wildcards))
+
+
 def scores_file(wildcards):
     """The user's file of scores."""
     return [RUN.scores[wildcards.reported].path]
