@@ -551,6 +551,9 @@ def _keeping_going(args: argparse.Namespace, save_failure: Callable[["UserError"
 
 def _tokenize_options(parser: argparse.ArgumentParser) -> None:
     _keep_going_option(parser)
+    _mirror_option(parser, "the hub, of a tokenizer made elsewhere")
+    content = "hash of the files of a tokenizer made elsewhere, kept in the provenance"
+    parser.add_argument("--content", default="none", help=content)
     parser.add_argument(
         "--layout", default="stream", help="what a document is: stream, lines, separator, files, records"
     )
@@ -560,7 +563,7 @@ def _tokenize_options(parser: argparse.ArgumentParser) -> None:
 def tokenize(args: argparse.Namespace) -> None:
     """Learn a tokenizer and write the tokens of all splits.
 
-    It learns from train alone.
+    It learns from train alone; one made elsewhere is read.
     """
     from lmstages.config.sections import Tokenizer, from_section
     from lmstages.corpora.splits import NAMES, text_path
@@ -568,8 +571,9 @@ def tokenize(args: argparse.Namespace) -> None:
 
     made = _made(args, args.section, [text_path(args.text, name) for name in NAMES])
     section = from_section(Tokenizer, args.section)
+    made |= {"content": args.content} if section.kind == "pretrained" else {}
     with _keeping_going(args, lambda error: streams.write_failure(args.out, str(error), made)):
-        streams.tokenize(section, args.text, args.out, args.layout, made)
+        streams.tokenize(section, args.text, args.out, args.layout, made, args.mirror)
 
 
 @command("source", "splits", paths=["text"], levels=2, example="--out my/oracle")

@@ -161,6 +161,7 @@ def every_key(folder):
     (folder / "my.txt").write_text("a text of one's own\n" * 300)
     (folder / "checkpoint").mkdir()
     (folder / "m.gguf").write_bytes(b"GGUF")
+    (folder / "tokenizer.json").write_text("{}")
     (folder / "scores.jsonl").write_text('{"start_byte": 0, "end_byte": 1, "log_prob": -1}\n')
     models = {name: _all_keys(record) for name, record in MODEL_TYPES.items()}
     for name, entry in models.items():
@@ -180,7 +181,10 @@ def every_key(folder):
             "coined": keys | {"source": "coined", "count": 60, "models": ["gpt", "mlp", "llama"], "inspect": True},
             "mine": keys | {"path": "my.txt", "documents": "lines", "models": ["bigram", "ngram"]},
         },
-        "tokenizers": {"bpe": {"kind": "bpe", "vocab_size": 300, "alphabet": "train"}, "char": {"kind": "char"}},
+        "tokenizers": {"bpe": {"kind": "bpe", "vocab_size": 300, "alphabet": "train"}, "char": {"kind": "char"}}
+        | {"hub": {"kind": "pretrained", "hub": "a/b", "revision": "0" * 40}}
+        | {"gpt2": {"kind": "pretrained", "tiktoken": "gpt2"}, "file": {"kind": "pretrained", "path": "tokenizer.json"}}
+        | {"space": {"kind": "whitespace", "vocab_size": 300, "closed": True}},
         "models": models,
         "mixtures": {"mix": {"of": ["gpt", "mlp"], "weights": "fitted"}},
         "pretrained": {

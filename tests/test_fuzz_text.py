@@ -28,7 +28,7 @@ from lmstages.core.errors import UserError
 from lmstages.corpora.forecast import forecast
 from lmstages.corpora.splits import NAMES, SplitText
 from lmstages.evaluation import score_files
-from lmstages.tokenizers import streams
+from lmstages.tokenizers import WhitespaceTokenizer, streams
 
 SECONDS = 60  # one text, on a busy machine
 COUNT = int(os.environ.get("LMSTAGES_FUZZ_TEXTS", "300"))
@@ -39,6 +39,8 @@ TOKENIZERS = {
     "char": {"kind": "char"},
     "bpe": {"kind": "bpe", "vocab_size": 262},
     "word": {"kind": "word", "vocab_size": 258},
+    "whitespace": {"kind": "whitespace"},
+    "closed": {"kind": "whitespace", "closed": True, "alphabet": "corpus"},
 }
 SEPARATORS = ("<|endoftext|>", "\x1e", "é", " ", "---")
 SPLITS = (
@@ -374,4 +376,7 @@ def covers(tokenizer, token, span):
     """Whether a token covers the bytes that it stands for: its own text, a separator, or any text as the escape."""
     if token == tokenizer.escape:
         return len(span.decode()) >= 1
+    if isinstance(tokenizer, WhitespaceTokenizer):  # whose words have no space before them at the beginning of a line
+        spellings = {tokenizer.spacing.text(tokenizer.vocabulary[token], is_first) for is_first in (True, False)}
+        return span.decode() in spellings or token == 0
     return tokenizer.decode([token]).encode() == span or token == 0

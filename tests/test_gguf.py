@@ -364,13 +364,14 @@ def test_a_rule_for_words_that_nobody_knows_is_refused(tmp_path):
         vocabulary_file(tmp_path / "m.gguf", "gpt2", ["a", "b"], [1, 1], tokenizer_pre="qwen2", token_merges=["a b"])
 
 
-@pytest.mark.parametrize("kind", ["byte", "unigram", "word"])
+@pytest.mark.parametrize("kind", ["byte", "unigram", "word", "whitespace"])
 def test_what_gguf_cannot_hold_is_left_out(kind):
     assert of_tokenizer(learnt(kind, vocab_size=SIZES.get(kind)).to_json()) == NO_VOCABULARY
 
 
-def test_words_have_no_definition_in_the_tokenizers_format():
-    assert definition_of(learnt("word", vocab_size=8).to_json()) is None
+@pytest.mark.parametrize("kind", ["word", "whitespace"])
+def test_words_have_no_definition_in_the_tokenizers_format(kind):
+    assert definition_of(learnt(kind, vocab_size=8).to_json()) is None
 
 
 def test_a_text_with_the_sign_for_a_space_is_no_character_vocabulary_of_gguf():

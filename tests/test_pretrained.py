@@ -13,6 +13,7 @@ from lmstages.config.reading import read_run
 from lmstages.config.sections import Pretrained, to_section
 from lmstages.core import artifacts, files
 from lmstages.core.errors import UserError
+from lmstages.core.hub import must_be_its_blob
 from lmstages.evaluation import checkpoints, hub_checkpoints, memory, pretrained
 from lmstages.evaluation.derivation import derive
 from lmstages.evaluation.quantization import quantization_error
@@ -197,7 +198,7 @@ def test_a_blob_that_is_not_what_its_name_says_is_refused(tmp_path):
     path = tmp_path / ("0" * 64)
     path.write_bytes(b"x")
     with pytest.raises(UserError, match=r"its sha256 is not 000000000000\.\.\. as the hub says"):
-        hub_checkpoints._must_be_its_blob(path)
+        must_be_its_blob(path)
 
 
 def test_llama_65b_in_4_bits_needs_about_40_gigabytes():

@@ -246,7 +246,8 @@ def test_pieces_of_any_size_are_the_same_text(cut, monkeypatch, size, keys):
 def test_the_streaming_cut_never_changes_text(text, size):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(splits, "PIECE", size)
-        assert "".join(splits.stream_pieces(io.BytesIO(text.encode()))) == text
+        for whole_words in (False, True):
+            assert "".join(splits.stream_pieces(io.BytesIO(text.encode()), whole_words)) == text
 
 
 def test_a_stream_is_cut_after_newlines_where_there_are_any(cut, monkeypatch):

@@ -154,7 +154,7 @@ def test_tokens_that_fit_neither_their_tokenizer_nor_one_another_are_one_line(pa
         streams.read_tokens(stored(tmp_path, **parts), "train")
 
 
-@pytest.mark.parametrize("kind", ["byte", "char", "word", "bpe", "unigram"])
+@pytest.mark.parametrize("kind", ["byte", "char", "word", "whitespace", "bpe", "unigram"])
 def test_the_size_of_a_saved_tokenizer_is_its_own(kind, tmp_path):
     texts = ["a cat and a dog", "naïve cafés"] * 9
     tokenizer = learn(kind, {"word": 6, "bpe": 262, "unigram": 259}.get(kind), texts, False, False, False)

@@ -14,9 +14,16 @@ from lmstages.config.hyperparameters.base import ModelConfig
 from lmstages.config.ladder import LADDER
 from lmstages.config.own_models import Described, hyperparameters_of
 from lmstages.config.run import Experiments
-from lmstages.config.sections import MEASURED, USES_OF_A_CORPUS, Mixture, chosen, to_json, to_section
+from lmstages.config.sections import MEASURED, USES_OF_A_CORPUS, Mixture, chosen, to_json
 from lmstages.config.sweeps import listed
 
+OF_SOME_KINDS = (
+    "closed",
+    "path",
+    "tiktoken",
+    "hub",
+    "revision",
+)  # keys of tokenizers that no section of another kind has
 MIXED_CATEGORIES = ("static", "online", "pretrained")  # a mixture has the last of these that any of its models has
 Facts = dict[str, Any]
 
@@ -33,7 +40,9 @@ class Run(Experiments):
 
     def tokenize_section(self, tokenizer: str) -> str:
         """The tokenizer."""
-        return to_section(self.tokenizers[tokenizer])
+        record = self.tokenizers[tokenizer]
+        unset = {key for key in OF_SOME_KINDS if getattr(record, key) is None}
+        return to_json(record.model_dump(mode="json", exclude=unset))
 
     def fit_section(self, model: str) -> str:
         """The model's type, its hyperparameters, and what its record derives from them."""

@@ -27,6 +27,7 @@ from lmstages.config.references import (
     with_bases,
     wrong_checkpoints,
     wrong_scores,
+    wrong_tokenizers,
 )
 from lmstages.config.resources import LARGEST_GIGABYTES, drawn_gigabytes, too_large
 from lmstages.config.sections import (
@@ -154,6 +155,7 @@ def _parse_run(name: str, raw: dict[str, Any], problems: list[str]) -> Run | Non
     problems.extend([*_unknown_names(sections, published), *_unusable(sections, published)])
     problems.extend(_impossible(sections["models"]))
     problems.extend(_unmixable(sections, raw.get("seeds")))
+    problems.extend(wrong_tokenizers(sections["tokenizers"]))
     problems.extend([*missing_bases(sections), *wrong_checkpoints(sections), *wrong_scores(sections)])
     keys = ("mirror", "seeds", "estimation", "tensorboard", "compressors")
     rest = {key: raw[key] for key in keys if raw.get(key) is not None}

@@ -134,6 +134,19 @@ def wrong_checkpoints(sections: Mapping[str, Mapping[str, Any]]) -> Iterator[str
                 yield f"{where}.{key}: {path!r} {problem}"
 
 
+def wrong_tokenizers(tokenizers: Mapping[str, Any]) -> Iterator[str]:
+    """Tokenizers made elsewhere without their files, or without the library that reads them."""
+    for name, record in tokenizers.items():
+        if record is None or record.kind != "pretrained":
+            continue
+        is_folder = record.path is not None and os.path.isdir(record.path)
+        if record.path is not None and not is_folder and (problem := not_a_file(record.path)):
+            yield f"tokenizers.{name}.path: {record.path!r} {problem}"
+        is_ranks = record.tiktoken is not None or str(record.path).endswith(".tiktoken")
+        if is_ranks and find_spec("tiktoken") is None:
+            yield f"tokenizers.{name}: needs tiktoken, which is not installed; pip install 'lmstages[tiktoken]'"
+
+
 def wrong_scores(sections: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
     """Scores made elsewhere without a file, of no text of the run, or with the name of something else."""
     corpora = sections["corpora"]

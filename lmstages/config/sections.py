@@ -259,24 +259,69 @@ class Corpus(Record):
         return SOURCES[self.source].layout if self.source in SOURCES else "lines" if self.embedded else "stream"
 
 
+LEARNT_TO_SIZE = ("word", "bpe", "unigram")  # kinds of tokenizers
+LARGEST_LEARNT = 65536
+ABOUT_SIZES = {"whitespace": 33_000, "pretrained": 50_257}  # tokens; of WikiText-2 and of GPT-2
+
+
 class Tokenizer(Record):
     """How text becomes tokens. ``alphabet: corpus`` takes the vocabulary from all splits, as published work does."""
 
-    kind: Literal["byte", "char", "word", "bpe", "unigram"] = Field(
-        description="What a token is: a byte, a character, a word, or a subword of BPE or of a unigram model."
+    kind: Literal["byte", "char", "word", "whitespace", "bpe", "unigram", "pretrained"] = Field(
+        description="What a token is: a byte, a character, a word, a word at white space with the line end as one, a"
+        " subword of BPE or of a unigram model, or whatever a tokenizer made elsewhere says (pretrained)."
     )
-    vocab_size: Annotated[int, Field(ge=258, le=65536)] | None = Field(
-        None, description="Number of tokens; of word, bpe and unigram, which need it."
+    vocab_size: Annotated[int, Field(ge=258, le=1 << 24)] | None = Field(
+        None,
+        description="Number of tokens, at most 65,536; of word, bpe and unigram, which need it. Of whitespace the most,"
+        " where it shall not take all words.",
+    )
+    closed: bool | None = Field(
+        None,
+        description="Of whitespace: hold every word of train and refuse any other, as published work does. By default"
+        " other words are spelled, and charged for.",
     )
     alphabet: Literal["train", "corpus"] = Field(
         "train", description="Take the characters from train alone, or from all parts (corpus) as published work does."
     )
 
+    path: OutsidePath | None = Field(
+        None,
+        description="Of pretrained: tokenizer.json, a SentencePiece model (.model), a folder with one of them, or ranks"
+        " of tiktoken (.tiktoken).",
+    )
+    tiktoken: Literal["gpt2", "r50k_base", "p50k_base", "cl100k_base", "o200k_base"] | None = Field(
+        None, description="Of pretrained: encoding of OpenAI, downloaded, or with its ranks at path."
+    )
+    hub: str | None = Field(None, description="Of pretrained: repository of the Hugging Face hub.")
+    revision: Annotated[str, Field(pattern="^[0-9a-f]{40}$")] | None = Field(
+        None, description="Its commit, 40 hexadecimal digits."
+    )
+
+    @model_validator(mode="after")
+    def _made_elsewhere(self) -> "Tokenizer":
+        origins = [self.path or self.tiktoken, self.hub]
+        if self.kind != "pretrained" and any((*origins, self.revision)):
+            raise ValueError("path, tiktoken, hub and revision belong to kind pretrained")
+        if self.kind == "pretrained" and sum(origin is not None for origin in origins) != 1:
+            raise ValueError("kind pretrained needs one of path, tiktoken and hub")
+        if (self.hub is None) != (self.revision is None):
+            raise ValueError("hub and revision belong together: a commit of 40 hexadecimal digits, since names move")
+        return self
+
     @model_validator(mode="after")
     def _size_where_needed(self) -> "Tokenizer":
-        if (self.kind in ("word", "bpe", "unigram")) != (self.vocab_size is not None):
-            raise ValueError("vocab_size belongs to kinds word, bpe and unigram, which need it")
+        if self.kind != "whitespace" and (self.kind in LEARNT_TO_SIZE) != (self.vocab_size is not None):
+            raise ValueError("vocab_size belongs to kinds word, bpe and unigram, which need it, and to whitespace")
+        if self.kind != "whitespace" and (self.vocab_size or 0) > LARGEST_LEARNT:
+            raise ValueError(f"vocab_size {self.vocab_size:,} found; at most {LARGEST_LEARNT:,} of kind {self.kind}")
+        if self.kind != "whitespace" and self.closed is not None:
+            raise ValueError("closed belongs to kind whitespace")
         return self
+
+    def about_size(self) -> int:
+        """About how many tokens it has, for what a fit needs of a machine; before any text is read."""
+        return self.vocab_size or ABOUT_SIZES.get(self.kind, 256)
 
 
 class Scoring(Record):

@@ -24,7 +24,16 @@ from urllib.parse import SplitResult, quote, urlsplit
 from lmstages.config.sources import Hub, Part, Source, Variant
 from lmstages.core.artifacts import saving
 from lmstages.core.errors import UserError
-from lmstages.corpora.origins import OriginError, Pieces, TimeLimits, from_file, from_hub, from_web, without_secrets
+from lmstages.corpora.origins import (
+    OriginError,
+    Pieces,
+    TimeLimits,
+    from_file,
+    from_hub,
+    from_web,
+    from_zip,
+    without_secrets,
+)
 from lmstages.corpora.text import document_offsets
 from lmstages.corpora.verification import Verification
 
@@ -62,7 +71,7 @@ def fetch(
     a source with documents. The origin of the bytes joins ``made`` in the sidecar. Raises UserError, and then leaves
     a file that was at ``destination`` as it was.
     """
-    assert stories is None or source.layout == "separator", "only documents can be counted"
+    assert stories is None or source.hub is not None or source.layout == "separator", "only documents can be counted"
     assert stories is None or stories > 0, "at least one story"
     wanted = source.part(part)
     web = wanted.urls or "://" in (mirror or "")
@@ -124,19 +133,29 @@ def _folder(mirror: str) -> Path:
 
 
 def _web(url: str, part: Part) -> Origin:
-    return Origin(without_secrets(url), partial(from_web, url), part.variants, _largest(part))
+    read = _unzipped(urlsplit(url).path, partial(from_web, url), part)
+    return Origin(without_secrets(url), read, part.variants, _largest(part))
 
 
 def _file(path: Path, part: Part) -> Origin:
-    return Origin(path.name, partial(from_file, path), part.variants, _largest(part), local=True)
+    read = _unzipped(path.name, partial(from_file, path), part)
+    return Origin(path.name, read, part.variants, _largest(part), local=True)
+
+
+def _unzipped(name: str, read: Callable[[TimeLimits], Pieces], part: Part) -> Callable[[TimeLimits], Pieces]:
+    """What reads the file of a part, which a zip holds under its first name in a mirror."""
+    if not name.endswith(".zip"):
+        return read
+    return lambda limits: from_zip(read(limits), part.mirror_names[0], _largest(part))
 
 
 def _hub(source: Source, part: Part, hub: Hub | None, stories: int | None) -> Origin:
     assert hub is not None, "a source has addresses or a hub"
     left_out: list[int] = []
-    read = partial(from_hub, hub, part.name, source.separator, stories, left_out)
+    split = part.hub_split or part.name
+    read = partial(from_hub, hub, split, source.separator, stories, left_out)
     label = f"{hub.path}@{hub.revision}" if hub.revision else Path(hub.path).name
-    return Origin(f"{label} ({part.name})", read, (), hub.size_limit, hub.revision is None, left_out)
+    return Origin(f"{label} ({split})", read, (), hub.size_limit, hub.revision is None, left_out)
 
 
 def _hub_copy(source: Source, part: Part, folder: Path, stories: int | None) -> Origin:
@@ -201,7 +220,8 @@ def _remedy(source: Source, part: Part, mirror: str | None) -> str:
     if mirror is not None:
         return f"put {names} there, or leave mirror out to ask the network"
     if source.hub:
-        names += f" or a copy of the repository, called {source.hub.mirror_folder},"
+        copy = f"a copy of the repository, called {source.hub.mirror_folder},"
+        names = f"{names} or {copy}" if names else copy
     return f"put {names} into a folder and give it as mirror: --config mirror=FOLDER"
 
 

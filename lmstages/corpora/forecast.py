@@ -173,7 +173,7 @@ def _slow(run: Run, name: str, characters: int) -> Iterator[str]:
         config = run.models[model].config
         for tokenizer in chosen(run.corpora[name].tokenizers, run.tokenizers):
             record = run.tokenizers[tokenizer]
-            size = record.vocab_size or (256 if record.kind == "byte" else characters)
+            size = characters if record.kind == "char" else record.about_size()
             if isinstance(config, Autograd) and (seconds := config.seconds(size, config.examples)) > LONG:
                 vocabulary = f"{name}/{tokenizer}, whose vocabulary has about {size:,} entries"
                 yield f"models.{model} takes about {seconds / 60:,.0f} minutes on {vocabulary}; lower its examples"

@@ -5,11 +5,16 @@ connections and of busy servers, their backoff and ``Retry-After`` are urllib3's
 """
 
 import ipaddress
+import json
 import logging
 import socket
 import ssl
+import tempfile
 import time
+import zipfile
+import zlib
 from collections.abc import Generator, Iterator, Mapping
+from contextlib import closing
 from dataclasses import dataclass
 from http import HTTPStatus
 from pathlib import Path
@@ -236,10 +241,28 @@ def without_secrets(url: str) -> str:
     return parts._replace(netloc=parts.netloc.rpartition("@")[2], query=query, fragment="").geturl()
 
 
+def from_zip(pieces: Pieces, member: str, size_limit: int) -> Pieces:
+    """The bytes of one file of a zip that arrives in pieces, which has at most ``size_limit`` bytes itself."""
+    with tempfile.TemporaryFile() as packed:
+        with closing(pieces):
+            for piece in pieces:
+                if packed.tell() > size_limit:
+                    raise OriginError(f"more than the {size_limit:,} bytes that are allowed")
+                packed.write(piece)
+        try:
+            with zipfile.ZipFile(packed) as archive, archive.open(member) as file:
+                while piece := file.read(CHUNK):
+                    yield piece
+        except (zipfile.BadZipFile, zlib.error, EOFError) as error:
+            raise OriginError(f"no zip that can be unpacked ({_one_line(str(error))})", transient=True) from error
+        except (KeyError, NotImplementedError, RuntimeError) as error:  # no such file, another method, a password
+            raise OriginError(f"a zip without {member} ({_one_line(str(error))})") from error
+
+
 def from_hub(
     hub: Hub, split: str, separator: str, stories: int | None, left_out: list[int], limits: TimeLimits
 ) -> Pieces:
-    """Each story, a line end, the separator, a line end; at most ``stories`` of them.
+    """Each story, a line end, the separator, a line end; at most ``stories`` of them. Or records, or joined rows.
 
     A story that holds the separator as a line is left out, since its end could not be recovered; the numbers of
     those, counted from 1, go to ``left_out``.
@@ -247,16 +270,22 @@ def from_hub(
     left_out.clear()
     written = 0
     for number, story in enumerate(_hub_stories(hub, split), start=1):
-        if separator in story.split("\n"):
+        if hub.rows == "separator" and separator in story.split("\n"):
             left_out.append(number)
             logger.warning("%s (%s): story %d holds the line %s and is left out", hub.path, split, number, separator)
             continue
-        yield f"{story}\n{separator}\n".encode()
+        yield _written(hub, story, separator)
         written += 1
         if written == stories:
             return
     if written == 0 or stories is not None:
         raise OriginError(f"ended after {written:,} of {stories or 'all':,} stories")
+
+
+def _written(hub: Hub, story: str, separator: str) -> bytes:
+    if hub.rows == "records":
+        return json.dumps({"text": story}, ensure_ascii=False).encode() + b"\n"
+    return (story or hub.empty).encode() if hub.rows == "joined" else f"{story}\n{separator}\n".encode()
 
 
 def _hub_stories(hub: Hub, split: str) -> Iterator[str]:
@@ -266,8 +295,13 @@ def _hub_stories(hub: Hub, split: str) -> Iterator[str]:
     try:
         import datasets  # takes a second to import, and most runs do not need it
 
-        rows = datasets.load_dataset(hub.path, split=split, streaming=True, revision=hub.revision)
-        for row in rows.select_columns([hub.field]):
+        path, config = hub.path, hub.config
+        if hub.revision is None and config is not None and Path(path, config).is_dir():
+            path, config = str(Path(path, config)), None  # of a copy without the card that names its folders
+        rows = datasets.load_dataset(path, config, split=split, streaming=True, revision=hub.revision)
+        for number, row in enumerate(rows.select_columns([hub.field]), start=1):
+            if not isinstance(row[hub.field], str | None):
+                raise TypeError(f"field {hub.field!r} of row {number:,} is no text")
             yield row[hub.field] or ""
     except Exception as error:
         transient = isinstance(error, ConnectionError | TimeoutError)

@@ -43,17 +43,20 @@ class SplitText:
         ends, terminators, stream = read_documents(folder, name)
         return cls(artifacts.verified(text_path(folder, name)), ends, terminators, stream)
 
-    def batches(self) -> Iterator[list[Piece]]:
-        """All text in order, about PIECE bytes at a time; only a stream is cut within a document."""
+    def batches(self, whole_words: bool = False) -> Iterator[list[Piece]]:
+        """All text in order, about PIECE bytes at a time; only a stream is cut within a document.
+
+        ``whole_words``: where a stream has no newline to be cut after, cut it before a space.
+        """
         try:
-            yield from self._batches()
+            yield from self._batches(whole_words)
         except UnicodeDecodeError as error:
             raise UserError(self.path, "is not UTF-8", "", artifacts.make_again(self.path)) from error
 
-    def _batches(self) -> Iterator[list[Piece]]:
+    def _batches(self, whole_words: bool) -> Iterator[list[Piece]]:
         with open(self.path, "rb") as file:
             if self.stream:
-                yield from ([Piece(text, None)] for text in stream_pieces(file))
+                yield from ([Piece(text, None)] for text in stream_pieces(file, whole_words))
                 return
             for first, last in self._groups():
                 yield self._read(file, first, last)
@@ -78,22 +81,27 @@ class SplitText:
             for start, stop, terminator in zip(starts, stops, terminators, strict=True)
         ]
 
-    def texts(self) -> Iterator[str]:
+    def texts(self, whole_words: bool = False) -> Iterator[str]:
         """The texts of all documents, without separators."""
-        for batch in self.batches():
+        for batch in self.batches(whole_words):
             yield from (piece.text for piece in batch)
 
 
-def stream_pieces(file: Any) -> Iterator[str]:
-    """A stream that has ``read``, in pieces that end after a newline where there is one, so that words stay whole."""
+def stream_pieces(file: Any, whole_words: bool = False) -> Iterator[str]:
+    """A stream in pieces that end after a newline where there is one, so that words stay whole; else before a space."""
     rest = b""
     while content := file.read(PIECE):
         content = rest + content
-        cut = content.rfind(b"\n") + 1 or _character_end(content)
+        cut = content.rfind(b"\n") + 1 or (whole_words and _words_end(content)) or _character_end(content)
         rest = content[cut:]
         yield content[:cut].decode()
     if rest:
         yield rest.decode()
+
+
+def _words_end(content: bytes) -> int:
+    """Offset of the space before the last word of what a stream has read; of all of it where the stream ends."""
+    return len(content) if len(content) < PIECE else len(content[: max(content.rfind(b" "), 0)].rstrip(b" "))
 
 
 def _character_end(content: bytes) -> int:

@@ -57,7 +57,26 @@ class Verification:
         return OriginError(" and ".join(differences) + " was expected")
 
 
+class _Words:
+    """Counts words between white space, and line ends, in place of a digest."""
+
+    def __init__(self) -> None:
+        self.count, self.within = 0, False
+
+    def update(self, piece: bytes) -> None:
+        """Count a piece; a word may go on from the piece before."""
+        goes_on = self.within and not piece[:1].isspace()
+        self.count += len(piece.split()) + piece.count(b"\n") - (goes_on and bool(piece))
+        self.within = not piece[-1:].isspace() if piece else self.within
+
+    def hexdigest(self) -> str:
+        """The count, in decimal digits."""
+        return str(self.count)
+
+
 def _digest(variant: Variant) -> Any:
     if variant.algorithm == "git blob":
         return hashlib.sha1(f"blob {variant.size}\0".encode(), usedforsecurity=False)
-    return hashlib.sha256()
+    if variant.algorithm == "words":
+        return _Words()
+    return hashlib.new(variant.algorithm, usedforsecurity=False)

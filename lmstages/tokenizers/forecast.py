@@ -7,11 +7,12 @@ from collections.abc import Iterator
 from contextlib import suppress
 
 from lmstages.config.jobs import Run
-from lmstages.config.sections import Corpus, chosen
+from lmstages.config.sections import Corpus, Tokenizer, chosen
 from lmstages.core.errors import UserError
 from lmstages.corpora.forecast import cleaned, is_looked_at, texts_by_split
 from lmstages.corpora.intake import TooLarge
-from lmstages.tokenizers import learn
+from lmstages.tokenizers import TextTokenizer, learn
+from lmstages.tokenizers.pretrained import made_elsewhere
 
 LARGEST = 1 << 19  # bytes of a text that a vocabulary is learnt from in a second or less
 
@@ -24,7 +25,7 @@ def unfilled(run: Run) -> list[str]:
 def _unfilled(run: Run, name: str, corpus: Corpus) -> Iterator[str]:
     if not corpus.own() or not is_looked_at(corpus, LARGEST):
         return
-    learnt = [key for key in chosen(corpus.tokenizers, run.tokenizers) if run.tokenizers[key].vocab_size is not None]
+    learnt = [key for key in chosen(corpus.tokenizers, run.tokenizers) if _may_fail(run.tokenizers[key])]
     if not learnt:
         return
     parts: dict[str, list[str]] = {}
@@ -37,6 +38,19 @@ def _unfilled(run: Run, name: str, corpus: Corpus) -> Iterator[str]:
         texts = [text for part in (parts if record.alphabet == "corpus" else ["train"]) for text in parts[part]]
         is_stream = "stream" in (corpus.layout, corpus.read_as)
         try:
-            learn(record.kind, record.vocab_size, texts, corpus.layout == "lines", is_stream, False)
+            tokenizer = _made(record, texts, corpus.layout == "lines", is_stream)
+            for part in parts.values() if record.closed or record.kind == "pretrained" else ():
+                tokenizer.encode(part)
         except UserError as error:
             yield f"{name}/{key} will fail: {error}"
+
+
+def _made(record: Tokenizer, texts: list[str], newline_ends: bool, stream: bool) -> TextTokenizer:
+    if record.kind == "pretrained":
+        return made_elsewhere(record, newline_ends, None)
+    return learn(record.kind, record.vocab_size, texts, newline_ends, stream, False, not record.closed)
+
+
+def _may_fail(record: Tokenizer) -> bool:
+    """Whether a text may have too few words for the vocabulary, or words that it refuses; what is at hand to tell."""
+    return record.vocab_size is not None or bool(record.closed) or record.path is not None

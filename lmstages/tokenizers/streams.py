@@ -4,7 +4,7 @@ A split is a ``.npy`` of 1, 2 or 4 bytes per token, read as a memory map, with t
 and the first token of each document in files beside it.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -18,22 +18,40 @@ from lmstages.core.documents import Documents
 from lmstages.core.errors import UserError
 from lmstages.core.progress import LOGGER, Progress
 from lmstages.corpora.splits import NAMES, Piece, SplitText
-from lmstages.tokenizers import ByteTokenizer, TextTokenizer, from_json, learn, smallest_type, with_boundaries
+from lmstages.tokenizers import (
+    ByteTokenizer,
+    TextTokenizer,
+    WhitespaceTokenizer,
+    from_json,
+    learn,
+    smallest_type,
+    with_boundaries,
+)
+from lmstages.tokenizers.pretrained import made_elsewhere
 
 TOKENIZER = "tokenizer.json"
 
 
-def tokenize(section: Tokenizer, text: Path, folder: Path, layout: str, made: Made) -> None:
-    """Learn a tokenizer from train, or from all splits for a closed alphabet, and write the tokens of all splits."""
-    closed = section.alphabet == "corpus"
+def tokenize(section: Tokenizer, text: Path, folder: Path, layout: str, made: Made, mirror: str | None = None) -> None:
+    """Learn a tokenizer from train, or from all splits for a closed alphabet, and write the tokens of all splits.
+
+    One of kind pretrained is read; ``mirror``: a folder or address in place of the hub.
+    """
     parts = {name: SplitText.open(text, name) for name in NAMES}
-    texts = (content for name in (NAMES if closed else NAMES[:1]) for content in parts[name].texts())
-    stream = parts["train"].stream
-    tokenizer = learn(section.kind, section.vocab_size, texts, layout == "lines", stream, closed)
+    is_pretrained = section.kind == "pretrained"
+    tokenizer = made_elsewhere(section, layout == "lines", mirror) if is_pretrained else _learnt(section, parts, layout)
     artifacts.save_json(folder / TOKENIZER, tokenizer.to_json(), made)
     for name, part in parts.items():
         count = write_tokens(folder, name, part, tokenizer, made)
         LOGGER.info("%s: %s tokens of %s", name, f"{count:,}", f"{tokenizer.vocab_size:,}")
+
+
+def _learnt(section: Tokenizer, parts: Mapping[str, SplitText], layout: str) -> TextTokenizer:
+    closed = section.alphabet == "corpus"
+    names, whole_words = NAMES if closed else NAMES[:1], section.kind == "whitespace"
+    texts = (content for name in names for content in parts[name].texts(whole_words))
+    stream = parts["train"].stream
+    return learn(section.kind, section.vocab_size, texts, layout == "lines", stream, closed, not section.closed)
 
 
 def write_tokens(folder: Path, name: str, text: SplitText, tokenizer: TextTokenizer, made: Made) -> int:
@@ -45,16 +63,18 @@ def write_tokens(folder: Path, name: str, text: SplitText, tokenizer: TextTokeni
         artifacts.saving_array(paths[0], smallest_type(tokenizer.vocab_size - 1), made) as tokens,
         artifacts.saving_array(paths[1], np.dtype(np.uint16), made) as lengths,
     ):
-        covered_bytes = 0
-        for batch in text.batches():
-            for piece, encoded in zip(batch, tokenizer.encode([piece.text for piece in batch]), strict=True):
-                _check_round_trip(tokenizer, piece, encoded[0])
+        covered_bytes, reader = 0, tokenizer
+        for batch in text.batches(whole_words=isinstance(tokenizer, WhitespaceTokenizer)):
+            for piece, encoded in zip(batch, reader.encode([piece.text for piece in batch]), strict=True):
+                _check_round_trip(reader, piece, encoded[0])
                 terminated = encoded if piece.terminator is None else with_boundaries(encoded, piece.terminator)
                 tokens.append(terminated[0])
                 lengths.append(terminated[1])
                 count, covered_bytes = count + len(terminated[0]), covered_bytes + int(terminated[1].sum())
                 if piece.terminator is not None:
                     starts.append(count)
+            if text.stream and isinstance(tokenizer, WhitespaceTokenizer):
+                reader = tokenizer.after(batch[-1].text)
             progress.at(covered_bytes, covered_bytes, "bytes")
     assert covered_bytes == text.path.stat().st_size, "the tokens cover the text's bytes, no more and no fewer"
     with artifacts.saving_array(paths[2], np.dtype(np.int64), made) as array:
@@ -102,8 +122,10 @@ def _vocab_size(path: Path) -> int:
     with _reading(path):
         if saved["kind"] == "byte":
             return ByteTokenizer.vocab_size
-        if saved["kind"] in ("char", "word"):
+        if saved["kind"] in ("char", "word", "whitespace"):
             return len(saved["alphabet" if saved["kind"] == "char" else "vocabulary"])
+        if saved["kind"] == "pretrained":
+            return int(saved["vocab_size"])
         return 1 + len(saved["definition"]["model"]["vocab"])
 
 
@@ -123,7 +145,8 @@ PROBE = "A cat, née in 1999:\n\t語 ends."
 
 def _must_work(tokenizer: TextTokenizer) -> None:
     """Raises an error of any kind where a saved tokenizer does not encode and decode as one of this package."""
-    known = "".join(c for c in PROBE if tokenizer.escape is not None or c in getattr(tokenizer, "alphabet", PROBE))
+    letters = "".join(c for c in PROBE if tokenizer.escape is not None or c in getattr(tokenizer, "alphabet", PROBE))
+    known = letters if tokenizer.escape is not None else getattr(tokenizer, "probe", letters)
     [(tokens, lengths)] = tokenizer.encode([known])
     assert isinstance(tokenizer.decode(range(tokenizer.vocab_size)), str), "every token has a text"
     assert len(tokens) == len(lengths) and lengths.sum() == len(known.encode()), "the tokens cover the text"

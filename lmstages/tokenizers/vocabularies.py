@@ -103,7 +103,7 @@ def definition_of(saved: dict[str, Any]) -> str | None:
     It puts the boundary before every text, as our models read it and as a GGUF file says. No special token is
     registered, so that no text can become one.
     """
-    if saved["kind"] == "word":
+    if saved["kind"] in ("word", "whitespace", "pretrained"):
         return None
     is_subword = saved["kind"] in ("bpe", "unigram")
     definition = _shifted(saved["definition"]) if is_subword else json.loads(_definition_of_symbols(saved))
@@ -338,7 +338,7 @@ def from_folder(folder: Path, begin: int | None, ends: Sequence[int]) -> Checkpo
     if definition.is_file():
         return from_definition(definition, begin, ends)
     if pieces.is_file():
-        return _from_sentencepiece(pieces, begin, ends)
+        return from_sentencepiece(pieces, begin, ends)
     raise UserError(folder, "has no vocabulary", "allowed: tokenizer.json or tokenizer.model")
 
 
@@ -405,11 +405,15 @@ def _name_of(steps: Any) -> str:
     return ", ".join(_name_of(part) if "normalizers" in part else str(part.get("type")) for part in parts)
 
 
-def _from_sentencepiece(path: Path, begin: int | None, ends: Sequence[int]) -> CheckpointTokenizer:
+def from_sentencepiece(
+    path: Path, begin: int | None, ends: Sequence[int], content: bytes | None = None
+) -> CheckpointTokenizer:
+    """The tokenizer of a SentencePiece model: of the file, or ``content`` that was read of it."""
     import sentencepiece
 
     try:
-        library = sentencepiece.SentencePieceProcessor(model_file=str(path))
+        given = {"model_file": str(path)} if content is None else {"model_proto": content}
+        library = sentencepiece.SentencePieceProcessor(**given)
     except (RuntimeError, OSError) as error:
         raise UserError(path, "no SentencePiece model") from error
     pieces = [library.id_to_piece(token) for token in range(library.get_piece_size())]

@@ -304,7 +304,7 @@ def layout(wildcards):
 
 def estimated(need, wildcards, *arguments):
     """What a fit needs of the machine, by its config and the size of its vocabulary."""
-    vocab_size = RUN.tokenizers[wildcards.tokenizer].vocab_size or 256
+    vocab_size = RUN.tokenizers[wildcards.tokenizer].about_size()
     return need(RUN.models[wildcards.model].config, vocab_size, *arguments)
 
 
@@ -405,6 +405,18 @@ def pretrained_gpus(wildcards):
 
 def staged_checkpoint(wildcards):
     return staged(checkpoint_files(wildcards))
+
+
+def tokenizer_files(wildcards):
+    """The files of a tokenizer made elsewhere on this machine; those of the hub are fetched by the job."""
+    path = RUN.tokenizers[wildcards.tokenizer].path
+    if path is None or Path(path).is_file():
+        return [] if path is None else [path]
+    return sorted(str(file) for pattern in ("tokenizer.model", "*.json") for file in Path(path).glob(pattern))
+
+
+def staged_tokenizer(wildcards):
+    return staged(tokenizer_files(wildcards))
 
 
 def scores_file(wildcards):

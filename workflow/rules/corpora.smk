@@ -42,6 +42,7 @@ rule tokenize:
     input:
         facts=f"{ROOT}/{{corpus}}/text/corpus.json",
         texts=text_files(),
+        elsewhere=staged_tokenizer,
     output:
         tokenizer=f"{ROOT}/{{corpus}}/{{tokenizer}}/tokens/tokenizer.json",
         tokens=token_files(*SPLITS),
@@ -51,12 +52,13 @@ rule tokenize:
         f"logs/{RUN.name}/{{corpus}}/{{tokenizer}}/tokenize.benchmark.tsv"
     params:
         section=section("tokenize"),
+        content=content(tokenizer_files),
         layout=layout,
         text=subpath(input.facts, parent=True),
         out=subpath(output.tokenizer, parent=True),
         code=code_hash("tokenize"),
     shell:
         '"${{LMSTAGES_PYTHON:-python}}" -m lmstages tokenize --keep-going --text {params.text:q}'
-        " --layout {params.layout:q} --out {params.out:q}"
+        " --layout {params.layout:q} --out {params.out:q} --content {params.content:q}"
         " --section {params.section:q} --threads {threads} --code {params.code:q}"
         " 2>&1 | tee -i {log:q} >&2"
