@@ -58,7 +58,7 @@ PATH_EXAMPLES = {
 }
 NAME_WIDTH = 20  # of the list of commands
 GROUPS = {  # of the commands for people; one that no group names is listed with the last
-    "to fit and compare:": ("init", "run", "check", "models"),
+    "to fit and compare:": ("init", "run", "check", "models", "laws"),
     "to read what came out:": ("table", "explain", "verify", "diff", "play"),
     "for scores, models and texts of others, and for the shell:": (),
 }
@@ -395,7 +395,7 @@ def _export_options(parser: argparse.ArgumentParser) -> None:
     example="results/default/fables/char/llama/seed0/model.safetensors --to gguf --out llama.gguf",
 )
 def export(args: argparse.Namespace) -> None:
-    """Write a model in a format of others: GGUF, Hugging Face, ARPA.
+    """Write a model as GGUF, Hugging Face folder or ARPA file.
 
     A LLaMA as GGUF or a folder, also one that lies in a Hugging Face folder; GPT, modern GPT and recurrent networks as
     a folder, of which transformers reads the first two and load.py, which lies in it, the last. A model of n-grams is
