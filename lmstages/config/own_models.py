@@ -278,8 +278,8 @@ class Described(ModelConfig):
 
     def weights(self, vocab_size: int) -> int:
         """The trainable numbers of its network, which grow in proportion to the vocabulary; 0 for no network."""
-        base, each = self._answer["weights"]
-        return max(1, round(base + each * vocab_size)) if base or each else 0
+        base, per_token = self._answer["weights"]
+        return max(1, round(base + per_token * vocab_size)) if base or per_token else 0
 
     def modules(self) -> list[str]:
         """The modules of lmstages that its jobs run."""

@@ -103,8 +103,8 @@ def weights(config: ModelConfig) -> tuple[float, float]:
     if not isinstance(config, Neural):
         return 0.0, 0.0
     small, large = (count(config, size) for size in VOCABULARIES)
-    each = (large - small) / (VOCABULARIES[1] - VOCABULARIES[0])
-    return small - each * VOCABULARIES[0], each
+    per_token = (large - small) / (VOCABULARIES[1] - VOCABULARIES[0])
+    return small - per_token * VOCABULARIES[0], per_token
 
 
 def count(config: ModelConfig, vocab_size: int) -> int:
