@@ -43,9 +43,11 @@ class TransformersDecoder(Decoder):
 
     def has_state(self) -> bool:
         """Whether the model returns a state that it takes back, which not every combination of layers can."""
+        token = torch.zeros_like(self.network.inputs[:1][None])
         try:
             with torch.inference_mode():
-                self.prefill(self.network.inputs[:1][None])
+                self.prefill(token)
+                self.read(token)
         except (AssertionError, ValueError, TypeError, AttributeError, RuntimeError):
             return False  # every token is computed from all before it, to the same result
         return True
