@@ -32,6 +32,7 @@ PREFIXES = ("SNAKEMAKE_", "SLURM_", "LMSTAGES_", "HF_", "TORCHELASTIC_", "NUMBA_
 NOBODY = 65534  # uid of the user who owns nothing, on every Linux
 
 KENLM, LLAMA_CPP = CACHE / "kenlm" / "bin", CACHE / "llama_cpp"
+SMOLLM2 = CACHE / "smollm2" / "SmolLM2-135M-Instruct.Q4_1.gguf"
 
 
 def has_llama_cpp() -> bool:
@@ -48,6 +49,7 @@ def has_browser() -> bool:
 TOOLS: dict[str, tuple[Callable[[], bool], str]] = {
     "kenlm": ((KENLM / "lmplz").is_file, "tests/kenlm.sh"),
     "llama_cpp": (has_llama_cpp, "tests/llama_cpp.sh"),
+    "smollm2": (SMOLLM2.is_file, "tests/smollm2.sh"),
     "browser": (has_browser, "tests/browser.sh"),
     "bash": (lambda: shutil.which("bash") is not None, "tests/shells.sh"),
     "zsh": (lambda: shutil.which("zsh") is not None, "tests/shells.sh"),
