@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from conftest import KENLM
-from test_arpa import RUN, TEXT, facts_of, here, pruned, project, scored  # noqa: F401 (fixtures)
+from test_arpa import RUN, TEXT, facts_of, here, project, pruned, scored  # noqa: F401 (fixtures)
 
 from lmstages.cli import main
 from lmstages.config.hyperparameters.counts import KneserNey, Ngram

@@ -11,7 +11,7 @@ from lmstages.config.hyperparameters.counts import KneserNey, Ngram
 from lmstages.core.documents import Documents
 from lmstages.core.errors import FitError
 from lmstages.models.base import build
-from lmstages.models.counts import counting, lookup, merging, ngram, smoothing
+from lmstages.models.counts import counting, lookup, merging, smoothing
 from lmstages.models.counts.ngram import development_split
 
 V = 6

@@ -195,9 +195,7 @@ class InterpolatedModel(AllOrders):
     def _count(self, train: Documents, order: int) -> None:
         """Count ``train`` and compute the closed-form discounts."""
         name = self.config.smoothing
-        self.levels = counting.count(
-            train, order, self.vocab_size, name in smoothing.ADJUSTED, self.padded
-        )
+        self.levels = counting.count(train, order, self.vocab_size, name in smoothing.ADJUSTED, self.padded)
         self.constants = np.empty((order, 0))
         if name in DISCOUNTED:
             self.constants = np.array([smoothing.closed_form(name, level.counts) for level in self.levels[1:]])
