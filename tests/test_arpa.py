@@ -114,7 +114,11 @@ MALFORMED = [
     ("ngram 1=5", "ngram 1=6", "the section before it has 5 n-grams of order 1; \\data\\ announces ngram 1=6"),
     ("3=2", "3=99999999999999999", "line 23: the section before it has 2 n-grams of order 3"),
     ("-1	the the", "-1 the", "line 18: '-1 the' found; a probability, 2 words, and a back-off weight or none"),
-    ("-1	the the", "one the the", "line 18: 'one the the' found; a log10 probability and a back-off weight are numbers"),
+    (
+        "-1	the the",
+        "one the the",
+        "line 18: 'one the the' found; a log10 probability and a back-off weight are numbers",
+    ),
     ("-1	the the", "-1 the dog", "line 18: the word 'dog' is none of the 1-grams"),
     ("-1	the the", "0.5 the the", "line 18: 0.5 found; a log10 probability is at most 0"),
     ("-1	the the", "nan the the", "line 18: nan found; a log10 probability is at most 0"),
@@ -330,7 +334,11 @@ def test_what_has_no_back_off_form_is_refused_with_the_reason(tmp_path, config, 
         ours(fitted(config, train), tmp_path)
 
 
-TEXTS = ["the cat sat on the mat.\n\nIt was 3 %<s> né 語 \u00a0", "a\x00b \ud7ff\u200b", "the the </s> <unk> \U0001f600"]
+TEXTS = [
+    "the cat sat on the mat.\n\nIt was 3 %<s> né 語 \u00a0",
+    "a\x00b \ud7ff\u200b",
+    "the the </s> <unk> \U0001f600",
+]
 
 
 @pytest.mark.parametrize(("kind", "size"), [("byte", None), ("char", None), ("word", 12), ("bpe", 270)])
@@ -448,7 +456,11 @@ def test_probabilities_that_do_not_sum_to_one_are_no_row(here, capfd):
     for old, new, message in [
         ("-0.6020600  cat", "-0.1  cat", "hand.arpa: without a context the probabilities of all words sum to 1.54433"),
         ("-0.1760913", "-0.2", "hand.arpa: after 'the cat' the probabilities of all words sum to 0.978574; they"),
-        ("-0.0969100	<s>", "-0.3	<s>", "hand.arpa: after '<s> the' the probabilities of all words sum to 0.701187"),
+        (
+            "-0.0969100	<s>",
+            "-0.3	<s>",
+            "hand.arpa: after '<s> the' the probabilities of all words sum to 0.701187",
+        ),
     ]:
         (here / "hand.arpa").write_text(SRILM.replace(old, new))
         assert scored(here, arpa="hand.arpa")[0] == 1 and message in capfd.readouterr().err
@@ -488,12 +500,16 @@ def test_only_models_of_n_grams_are_written(here, capfd):
     arguments = ["--to", "arpa", "--out", "x.arpa", "--tokens", f"{RUN}/char/tokens"]
     assert main(["export", "other", *arguments]) == 1
     assert "is of 3 tokens" in capfd.readouterr().err
-    assert main(["export", f"{RUN}/char/bigram/seed0/model.safetensors", "--to", "hf", "--out", "x", "--text", "y"]) == 1
+    assert (
+        main(["export", f"{RUN}/char/bigram/seed0/model.safetensors", "--to", "hf", "--out", "x", "--text", "y"]) == 1
+    )
     assert "--text: given with --to hf; it belongs to --to arpa" in capfd.readouterr().err
 
 
 def test_reading_and_writing_files_imports_no_torch(here):
-    script = "import sys, lmstages.evaluation.arpa, lmstages.models.external.arpa_export; sys.exit('torch' in sys.modules)"
+    script = (
+        "import sys, lmstages.evaluation.arpa, lmstages.models.external.arpa_export; sys.exit('torch' in sys.modules)"
+    )
     assert os.spawnv(os.P_WAIT, sys.executable, [sys.executable, "-c", script]) == 0
 
 

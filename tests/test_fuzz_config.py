@@ -161,6 +161,7 @@ def every_key(folder):
     (folder / "my.txt").write_text("a text of one's own\n" * 300)
     (folder / "checkpoint").mkdir()
     (folder / "m.gguf").write_bytes(b"GGUF")
+    (folder / "m.arpa").write_text("\\data\\\nngram 1=1\n")
     (folder / "tokenizer.json").write_text("{}")
     (folder / "scores.jsonl").write_text('{"start_byte": 0, "end_byte": 1, "log_prob": -1}\n')
     models = {name: _all_keys(record) for name, record in MODEL_TYPES.items()}
@@ -191,6 +192,7 @@ def every_key(folder):
             "hub": rest | {"hub": "a/b", "revision": "0" * 40, "window": 8, "stride": 4, "memory": 1.0},
             "folder": rest | {"path": "checkpoint"},
             "file": rest | {"gguf": "m.gguf", "sha256": "0" * 64},
+            "ngrams": rest | {"arpa": "m.arpa", "tokenizer": "tokenizer.json"},
         },
         "scores": {
             "reported": {"path": "scores.jsonl", "corpus": "coined", "split": "test", "unit": "bits"}

@@ -3,6 +3,7 @@
 What a damaged file can hide stays out: bits of weights, and a value that is as possible as the one before (FREE).
 """
 
+import gzip
 import json
 import struct
 
@@ -10,10 +11,12 @@ import gguf
 import numpy as np
 import pytest
 from fuzzing import damaged, outcome, positions, replaced
+from test_arpa import SRILM
 from test_gguf import RULE, changed, checkpoint, fitted, learnt, library, written
 
 from lmstages.config.sections import Pretrained
 from lmstages.evaluation import checkpoints
+from lmstages.models.external import arpa, arpa_file
 from lmstages.models.external.exporting import export_checkpoint
 from lmstages.tokenizers.vocabularies import of_tokenizer
 
@@ -134,3 +137,25 @@ def test_a_damaged_safetensors_is_one_line_or_changes_nothing(folder, count):
         refused += result is None
         assert result in (None, expected)
     assert refused > count // 2
+
+
+# n-gram models
+
+
+def read_ngrams(path):
+    """All that a reader takes from an ARPA file: words, sums after every context, and scores."""
+    model = arpa.model_of(arpa_file.read(path))
+    row = np.arange(12)[None] % model.vocab_size
+    return model.words, [totals.tolist() for totals in model.sums()], model.score(row).tolist()
+
+
+@pytest.mark.parametrize("packed", [bytes, gzip.compress], ids=["plain", "gz"])
+@pytest.mark.parametrize("count", COUNTS)
+def test_a_damaged_arpa_file_is_one_line_or_another_model(tmp_path, count, packed):
+    draws, content = np.random.default_rng(count), packed(SRILM.encode())
+    path, models = tmp_path / "m.arpa", 0
+    for _ in range(count):
+        path.write_bytes(damaged(content, draws, 0, len(content))[0])
+        models += outcome(read_ngrams, path) is not None
+    path.write_bytes(content)
+    assert read_ngrams(path)[0] == [b"", b"the", b"cat", b"<unk>"] and models < count

@@ -111,7 +111,7 @@ def test_a_rounded_file_scores_nearly_the_same(here):
         ({"gguf": "llama.gguf", "sha256": "0" * 64}, "the config says 0000"),
         ({"gguf": "words.txt"}, "words.txt: is no GGUF file"),
         ({"path": "results"}, "config.json: no such file; a checkpoint in the Hugging Face layout has one"),
-        ({"path": "a", "gguf": "b"}, "needs one of hub, path and gguf"),
+        ({"path": "a", "gguf": "b"}, "needs one of hub, path, gguf and arpa"),
         ({"hub": "somebody/llama"}, "hub and revision belong together: a commit of 40 hexadecimal digits"),
         ({"hub": "somebody/llama", "revision": "main"}, "revision: the text 'main' found; string should match pattern"),
         ({"path": "llama", "engine": "llama.cpp"}, "sha256 and engine: llama.cpp belong to gguf"),
@@ -285,7 +285,7 @@ LLAMA, Q4 = "  llama: {", "  llama_q4: {of: llama}"
         ("sampling", "pretrained: {x: {gguf: q9.gguf}}\nsampling", "pretrained.x.gguf: 'q9.gguf' no such file (did"),
         ("sampling", "pretrained: {llama: {path: llama}}\nsampling", "a model or mixture is called 'llama' too"),
         ("sampling", "pretrained: {x: {path: llama, corpora: [w]}}\nsampling", "pretrained.x.corpora: 'w' is not"),
-        ("sampling", "pretrained: {x: {}}\nsampling", "pretrained.x: needs one of hub, path and gguf"),
+        ("sampling", "pretrained: {x: {}}\nsampling", "pretrained.x: needs one of hub, path, gguf and arpa"),
     ],
 )
 def test_names_that_lead_nowhere_are_found_before_any_job(here, old, new, message):

@@ -25,9 +25,7 @@ from lmstages.tokenizers import TextTokenizer, streams
 
 Section = Mapping[str, Any]
 SplitTokens = tuple[Documents, np.ndarray]  # a split's tokens, and the bytes each covers (N,)
-Charge = Callable[
-    [str, np.ndarray, SplitTokens], np.ndarray
-]  # split, nats of its tokens (N,) -> nats of its bytes (N,)
+Charge = Callable[[str, np.ndarray, SplitTokens], np.ndarray]  # split, nats of tokens (N,) -> nats of bytes (N,)
 
 
 def evaluate(

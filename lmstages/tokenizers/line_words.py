@@ -1,4 +1,4 @@
-r"""Words between white space, a sentence a line, as KenLM's ``query`` reads a text; each word covers the space before it.
+r"""Words between white space, a sentence a line, as KenLM's ``query`` reads a text; a word covers the space before it.
 
 A line end is the boundary token. A vocabulary of words alone cannot say every text, so that a code has to add:
 

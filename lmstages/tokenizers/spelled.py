@@ -33,9 +33,8 @@ def _encoded(character: str) -> str:
 
 def words_of(tokenizer: TextTokenizer) -> list[str]:
     """The word of every token; raises UserError where two tokens have one spelling."""
-    contents = getattr(tokenizer, "spelling", None) or [
-        tokenizer.decode([t]).encode() for t in range(tokenizer.vocab_size)
-    ]
+    contents: Sequence[bytes] = getattr(tokenizer, "spelling", [])
+    contents = contents or [tokenizer.decode([token]).encode() for token in range(tokenizer.vocab_size)]
     words = [UNKNOWN_WORD if token == tokenizer.escape else spelled(content) for token, content in enumerate(contents)]
     words[BOUNDARY] = BOUNDARY_WORD
     if len(set(words)) < len(words):

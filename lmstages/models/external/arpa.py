@@ -15,6 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
+from lmstages.config.hyperparameters.base import ModelConfig
 from lmstages.config.hyperparameters.counts import Ngram
 from lmstages.core.documents import BOUNDARY, Arrays, Curve, Documents
 from lmstages.core.errors import FitError, UserError
@@ -31,6 +32,7 @@ NOTHING = np.zeros(0, np.uint8)
 class ArpaModel(AllOrders):
     """Predicts by the listed n-grams and back-off weights; its parameters are the n-grams that are listed."""
 
+    config: ModelConfig
     padded = False
     rounding = 1e-3  # of a sum of probabilities; some files have four decimals of a logarithm
 
@@ -155,7 +157,7 @@ def _renumbered(file: ArpaFile) -> tuple[list[bytes], list[NgramTable]]:
     if unknown is not None:
         numbers[unknown] = len(rest) + 1
     words = [b"", *(file.words[index] for index in rest), UNKNOWN]
-    unigrams = _unigrams(file, numbers, (begin, end, unknown), len(words))
+    unigrams = _unigrams(file, numbers, (begin, end), len(words))
     return words, [unigrams, *(_usable(table, numbers, begin, end) for table in file.orders[1:])]
 
 
@@ -172,7 +174,7 @@ def _index_of(file: ArpaFile, word: bytes) -> int | None:
 
 def _unigrams(file: ArpaFile, numbers: np.ndarray, special: tuple[int | None, ...], size: int) -> NgramTable:
     """Order 1 by token: of token 0 the probability of </s>, and the back-off weight of <s>."""
-    begin, end, unknown = special
+    begin, end = special
     table, log10, backoffs = file.orders[0], np.full(size, NEVER), np.zeros(size)
     log10[numbers] = table.log10
     backoffs[numbers] = table.backoffs
@@ -190,8 +192,8 @@ def _appended(table: NgramTable, others: NgramTable, tokens: np.ndarray) -> Ngra
     """The n-grams of a table and, behind them, ``others`` under other tokens."""
     lines = np.concatenate([table.lines, others.lines]) if len(table.lines) else table.lines
     rows = np.concatenate([table.tokens, tokens]).astype(np.int32)
-    values = (np.concatenate([getattr(table, name), getattr(others, name)]) for name in ("log10", "backoffs"))
-    return NgramTable(rows, *values, lines)
+    log10 = np.concatenate([table.log10, others.log10])
+    return NgramTable(rows, log10, np.concatenate([table.backoffs, others.backoffs]), lines)
 
 
 # ---------------------------------------------------------------- the tree of n-grams

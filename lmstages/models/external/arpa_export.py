@@ -199,8 +199,9 @@ def _additive(model: NgramModel, path: Path) -> list[NgramTable]:
     others = np.empty((0, model.order), np.int64)
     for n in range(model.order, 0, -1):
         others = np.arange(size)[:, None] if n == 1 else others
-        numbered = (_of_length(*valued, model.order - 1, n) for valued in ((grams, log10), (contexts, weights)))
-        tables.insert(0, _merged(*numbered, others, size))
+        with_probability = _of_length(grams, log10, model.order - 1, n)
+        with_weight = _of_length(contexts, weights, model.order - 1, n)
+        tables.insert(0, _merged(with_probability, with_weight, others, size))
         others = np.concatenate([tables[0].tokens[:, 1:], tables[0].tokens[:, :-1]])
     return tables
 
