@@ -215,6 +215,7 @@ wildcard_constraints:
     source=NAME,
     part=NAME,
     stories="all|[1-9][0-9]*",
+    key="[0-9a-f]{16}",
     seed="[0-9]+",
 
 
