@@ -56,6 +56,7 @@ PATH_EXAMPLES = {
     "corpus": "results/default/fables",
     "results": "results/default",
 }
+HUB_KEYS = ("name", "config", "revision", "field", "split", "joined")
 NAME_WIDTH = 20  # of the list of commands
 GROUPS = {  # of the commands for people; one that no group names is listed with the last
     "to fit and compare:": ("init", "run", "check", "models", "laws"),
@@ -452,7 +453,10 @@ def completion(args: argparse.Namespace) -> None:
 def _download_options(parser: argparse.ArgumentParser) -> None:
     from lmstages.config.sources import SOURCES
 
-    parser.add_argument("--source", required=True, choices=SOURCES, help="which text")
+    which = parser.add_mutually_exclusive_group(required=True)
+    which.add_argument("--source", choices=SOURCES, help="which text")
+    hub = "a data set of the hub, as JSON with name, config, revision, field, split and joined"
+    which.add_argument("--hub", type=_section_parser("download", HUB_KEYS), metavar="JSON", help=hub)
     part = "which file of it: whole, or train and validation of tinystories"
     parser.add_argument("--part", default="whole", help=part)
     stories = "how many documents of a data set of the hub: a number, or all"
@@ -468,8 +472,12 @@ def download(args: argparse.Namespace) -> None:
     """
     from lmstages.config.sources import SOURCES
     from lmstages.core.errors import UserError
-    from lmstages.corpora.download import fetch
+    from lmstages.corpora.download import fetch, source_of_hub
 
+    if args.hub is not None:
+        made = _made(args, {"hub": args.hub, "stories": args.stories}, [])
+        fetch(source_of_hub(args.hub), args.out, args.mirror, made, part=args.hub["split"], stories=args.stories)
+        return
     parts = [part.name for part in SOURCES[args.source].parts]
     if args.part not in parts:
         raise UserError("--part", f"{args.part!r} is no part of {args.source}", f"allowed: {', '.join(parts)}")

@@ -156,6 +156,9 @@ NEAR = (lambda key: f"{key[:-1]}_", str.upper, lambda key: f"{key} ", lambda key
 # ---------------------------------------------------------------- configs to begin with
 
 
+HUB_SPLITS = {"train": "train", "valid": "validation", "test": "test"}
+
+
 def every_key(folder):
     """A config that names every key of every section, made from the records."""
     (folder / "my.txt").write_text("a text of one's own\n" * 300)
@@ -180,6 +183,9 @@ def every_key(folder):
     return {
         "corpora": {
             "coined": keys | {"source": "coined", "count": 60, "models": ["gpt", "mlp", "llama"], "inspect": True},
+            "rows": {key: value for key, value in keys.items() if key != "split"}
+            | {"hub": {"name": "a/b", "config": "c", "revision": "0" * 40, "field": "text", "splits": HUB_SPLITS}}
+            | {"models": ["bigram"]},
             "mine": keys | {"path": "my.txt", "documents": "lines", "models": ["bigram", "ngram"]},
         },
         "tokenizers": {"bpe": {"kind": "bpe", "vocab_size": 300, "alphabet": "train"}, "char": {"kind": "char"}}

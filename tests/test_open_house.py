@@ -21,7 +21,12 @@ from lmstages.corpora.grammar import documents
 from lmstages.results.frame import read_results
 
 PROJECT = Path(__file__).resolve().parents[1]
-pytestmark = [pytest.mark.slow, pytest.mark.needs("kenlm"), pytest.mark.needs("llama_cpp"), pytest.mark.needs("smollm2")]
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.needs("kenlm"),
+    pytest.mark.needs("llama_cpp"),
+    pytest.mark.needs("smollm2"),
+]
 CHECKPOINTS = {
     "gpt2": byte_level,
     "gpt_neox": byte_level,
@@ -101,7 +106,11 @@ def nats(row):
 
 def test_one_report_has_all_of_them_each_in_its_category(folder, rows):
     assert set(rows["status"]) == {"ok"}
-    categories = {"static": ["kneser_ney", "gpt"], "pretrained": [*CHECKPOINTS, "smol", "kenlm"], "reported": ["program"]}
+    categories = {
+        "static": ["kneser_ney", "gpt"],
+        "pretrained": [*CHECKPOINTS, "smol", "kenlm"],
+        "reported": ["program"],
+    }
     assert {name: category for category, names in categories.items() for name in names} == dict(rows["category"])
     assert len(set(rows["bytes"])) == 1 and (rows["bits_per_byte_low"] < rows["bits_per_byte"]).all()
     page = (folder / "results/open/report.html").read_text("utf-8")

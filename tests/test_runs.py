@@ -6,6 +6,7 @@ import pytest
 
 from lmstages.config.ladder import LADDER
 from lmstages.config.reading import read_run
+from lmstages.config.sources import BENCHMARKS
 
 RUNS = Path(__file__).resolve().parents[1] / "runs"
 COMPARED = {"gpu", "lecture", "published", "strongest"}  # tests/test_published.py
@@ -127,3 +128,13 @@ def test_transfer_models_words_and_compares_both_families():
     assert {tokenizer.kind for tokenizer in run.tokenizers.values()} == {"word"}
     assert {corpus.source for corpus in run.corpora.values()} == {"fables"}
     assert {record.config.family for record in run.models.values()} == {"counts", "neural"}
+
+
+@promise
+def test_benchmarks_has_every_benchmark_in_its_conventional_parts():
+    run = read("benchmarks")
+    assert {corpus.source for corpus in run.corpora.values()} == {source.name for source in BENCHMARKS}
+    assert all(corpus.parts() == ["train", "valid", "test"] for corpus in run.corpora.values())
+    words = [name for name, tokenizer in run.tokenizers.items() if tokenizer.kind == "whitespace"]
+    assert words == ["words"] and run.tokenizers["words"].closed
+    assert all(figure.source and figure.tokenizer == "words" for figure in run.published)

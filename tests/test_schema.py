@@ -72,7 +72,9 @@ def test_a_folder_without_results_names_those_that_are_there(tmp_path):
 
 
 def test_an_unknown_public_name_is_one_clear_error():
-    with pytest.raises(AttributeError, match="has no attribute 'read_result'; public are load, fit, FittedModel, read_results"):
+    with pytest.raises(
+        AttributeError, match="has no attribute 'read_result'; public are load, fit, FittedModel, read_results"
+    ):
         lmstages.read_result
 
 

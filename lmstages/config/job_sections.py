@@ -62,6 +62,7 @@ KEYS: dict[str, Any] = {
 }
 OF_COMMAND: dict[str, dict[str, Any]] = {
     "summarize": SUMMARIZED | REPORTED,
+    "download": {key: str for key in ("name", "revision", "field", "split")} | {"config": str | None, "joined": bool},
     "prepare": {"source": str | None, "split": dict[str, Any], "documents": str | None},
     "oracle": {**KEYS, "source": Literal[EMBEDDED]},
     "audit_scores": {"split": SplitName, "scores": dict[str, Any]},

@@ -34,9 +34,17 @@ class Run(Experiments):
     def prepare_section(self, corpus: str) -> str:
         """The text and its splits, without the models and tokenizers that are run on it."""
         record = self.corpora[corpus]
-        unset = {key for key in ("files", "field") if getattr(record, key) is None}
+        unset = {key for key in ("files", "field", "hub") if getattr(record, key) is None}
         keys = record.model_dump(mode="json", exclude={*USES_OF_A_CORPUS, *unset})
         return to_json({**keys, "properties": record.properties()})
+
+    def hub_sections(self, corpus: str) -> list[str]:
+        """What is downloaded of a data set of the hub, a section for each part."""
+        record = self.corpora[corpus]
+        assert record.hub is not None, "only such a corpus has them"
+        keys = record.hub.model_dump(mode="json", exclude={"splits"})
+        joined = record.layout != "records"
+        return [to_json({**keys, "split": split, "joined": joined}) for split in record.hub.splits.given().values()]
 
     def tokenize_section(self, tokenizer: str) -> str:
         """The tokenizer."""

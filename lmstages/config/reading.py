@@ -49,6 +49,7 @@ from lmstages.config.sections import (
     chosen,
     parsed,
 )
+from lmstages.config.sources import SOURCES
 from lmstages.config.strict_yaml import load_yaml
 from lmstages.config.sweeps import expanded
 from lmstages.config.text_files import MAGIC, Listing, layout_of, listed, shared_files, stem_of
@@ -216,23 +217,35 @@ def _record(record_type: type[Record]) -> Callable[..., Any]:
 
 
 def _parse_corpus(entry: Any, where: str, problems: list[str]) -> Corpus | None:
-    if isinstance(entry, dict) and not {"source", "path", "files"} & entry.keys():
+    if isinstance(entry, dict) and not {"source", "path", "files", "hub"} & entry.keys():
         entry = {"source": where.rpartition(".")[2], **entry}
-    if isinstance(entry, dict) and isinstance(entry.get("files"), dict) and isinstance(entry.get("split"), dict):
-        problems.extend(f"{where}.split.{problem}" for problem in _cut_beside_files(entry["files"], entry["split"]))
+    if isinstance(entry, dict) and isinstance(entry.get("split"), dict) and (parts := _parts_given(entry)):
+        problems.extend(f"{where}.split.{problem}" for problem in _cut_beside_files(*parts, entry["split"]))
     if isinstance(entry, dict) and "split" in entry:
         split = parsed(Split, entry["split"], f"{where}.split", problems)
         entry = {**entry, "split": split} if split else {k: v for k, v in entry.items() if k != "split"}
     return parsed(Corpus, entry if entry is not None else {"source": where.rpartition(".")[2]}, where, problems)
 
 
-def _cut_beside_files(files: Mapping[str, Any], split: Mapping[str, Any]) -> Iterator[str]:
-    """Keys of a split that say nothing where the parts have files of their own."""
+def _parts_given(entry: Mapping[str, Any]) -> tuple[str, Mapping[str, Any]] | None:
+    """Which key says that a corpus comes in parts, and the parts; None where it is cut from one text."""
+    if isinstance(entry.get("files"), dict):
+        return "files", entry["files"]
+    if isinstance(entry.get("hub"), dict):
+        splits = entry["hub"].get("splits")
+        return "hub", splits if isinstance(splits, dict) else {}
+    source = SOURCES.get(str(entry.get("source")))
+    return ("source", dict.fromkeys(("valid", "test"), "")) if source is not None and source.is_in_parts else None
+
+
+def _cut_beside_files(key_of_parts: str, files: Mapping[str, Any], split: Mapping[str, Any]) -> Iterator[str]:
+    """Keys of a split that say nothing where the parts are given."""
     cut = any(files.get(name) is None for name in ("valid", "test"))
     allowed = ["deduplicate", "shuffle_seed"] if cut else ["deduplicate"]
     for key in Split.model_fields.keys() - set(allowed):
         if key in split:
-            yield f"{key}: says how a text is cut, and files gives its parts; allowed beside it: {', '.join(allowed)}"
+            problem = f"says how a text is cut, and {key_of_parts} gives its parts"
+            yield f"{key}: {problem}; allowed beside it: {', '.join(allowed)}"
 
 
 RENAMED = {"rung": "type", "learns": "online"}  # keys of a model in version 0.1, and their names since 0.2

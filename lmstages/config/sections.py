@@ -24,7 +24,7 @@ from lmstages.config import own_models
 from lmstages.config.hyperparameters import base
 from lmstages.config.hyperparameters.base import ModelConfig, Seed, Width
 from lmstages.config.ladder import MODEL_TYPES
-from lmstages.config.sources import DEFAULT_COUNT, SOURCES
+from lmstages.config.sources import DEFAULT_COUNT, SOURCES, Source
 from lmstages.config.strict_yaml import parse_value
 from lmstages.config.text_files import Paths, layout_of
 from lmstages.core.errors import UserError, did_you_mean, shortened
@@ -34,7 +34,7 @@ UNBOUNDED_WINDOW = 256  # tokens, for a model without a longest context under a 
 USES_OF_A_CORPUS = ("evaluate", "tokenizers", "models", "inspect")
 NAME = r"[a-z0-9][a-z0-9_-]{0,63}"
 EMBEDDED = tuple(DEFAULT_COUNT)
-COUNTED = (*EMBEDDED, *(name for name, source in SOURCES.items() if source.hub))
+COUNTED = (*EMBEDDED, *(name for name, source in SOURCES.items() if source.hub and not source.is_in_parts))
 SPLITS = ("train", "valid", "test")
 SplitName = Literal["train", "valid", "test"]
 
@@ -152,6 +152,12 @@ class SplitFiles(Record):
     )
     test: OutsidePaths | None = Field(None, description="Files that are scored; by default cut from train.")
 
+    @classmethod
+    def of(cls, paths: Mapping[str, str]) -> "SplitFiles":
+        """The parts of files that were made here, by the name of the part."""
+        keys: dict[str, Any] = {name: paths.get(name) for name in SPLITS}
+        return cls.model_construct(**keys)
+
     def given(self) -> dict[str, Paths]:
         """The paths of the parts that have files, in the order train, valid, test."""
         return {name: paths for name in SPLITS if (paths := getattr(self, name)) is not None}
@@ -161,8 +167,37 @@ class SplitFiles(Record):
         return [name for name in SPLITS if getattr(self, name) is None]
 
 
+class HubSplits(Record):
+    """The splits of a data set that are the parts; what it has no split for is cut from train."""
+
+    train: str = Field("train", description="Split that models are fitted on.")
+    valid: str | None = Field(None, description="Split that chooses hyperparameters; by default cut from train.")
+    test: str | None = Field(None, description="Split that is scored; by default cut from train.")
+
+    def given(self) -> dict[str, str]:
+        """The split of each part that has one, in the order train, valid, test."""
+        return {name: split for name in SPLITS if (split := getattr(self, name)) is not None}
+
+
+class HubText(Record):
+    """A data set of the Hugging Face hub at a commit, or ``{mirror}/{name}/``, a copy of its repository.
+
+    A copy without the card of the data set has the files of a configuration in a folder of its name.
+    """
+
+    name: str = Field(description="Repository of the data set, such as roneneldan/TinyStories.")
+    config: str | None = Field(None, description="Configuration of the data set, where it has several.")
+    revision: Annotated[str, Field(pattern="^[0-9a-f]{40}$")] = Field(
+        description="Its commit, 40 hexadecimal digits, since names move."
+    )
+    field: str = Field("text", description="Column that holds the text of a row.")
+    splits: HubSplits = Field(HubSplits(), description="Splits that are the parts.")
+
+
 class Corpus(Record):
-    """One text: embedded (``coined``, ``fables``), downloaded (``source``) or the user's own (``path``, ``files``)."""
+    """One text: embedded (``coined``, ``fables``), downloaded (``source``, ``hub``) or the user's own (``path``,
+    ``files``).
+    """
 
     source: str | None = Field(
         None, description="Text that is embedded (coined, fables) or downloaded; by default the entry's name."
@@ -172,6 +207,7 @@ class Corpus(Record):
         description="Text of your own, in place of source: a file, a folder, a pattern such as notes/*.md, or a list.",
     )
     files: SplitFiles | None = Field(None, description="Text of your own that comes in parts, in place of path.")
+    hub: HubText | None = Field(None, description="Data set of the Hugging Face hub, in place of source.")
     field: str | None = Field(
         None, description="Field or column that holds the text of a record (JSON Lines, CSV, Parquet); by default text."
     )
@@ -216,13 +252,14 @@ class Corpus(Record):
     def must_make_sense(self) -> None:
         """Raises ValueError for keys that contradict each other."""
         sources = [*EMBEDDED, *SOURCES]
-        if sum(origin is not None for origin in (self.source, self.path, self.files)) != 1:
-            raise ValueError("needs either source or path or files" if self.files else "needs either source or path")
+        if sum(origin is not None for origin in (self.source, self.path, self.files, self.hub)) != 1:
+            others = "".join(f" or {key}" for key in ("files", "hub") if getattr(self, key))
+            raise ValueError(f"needs either source or path{others}")
         self._must_be_keys_of_its_origin()
         if self.source is not None and self.source not in sources:
             hint = did_you_mean(self.source, sources)
             raise ValueError(f"source {self.source!r} is unknown; known: {sources}{hint}")
-        if self.count is not None and self.source not in COUNTED:
+        if self.count is not None and self.source not in COUNTED and self.hub is None:
             raise ValueError(f"count belongs to the sources {', '.join(COUNTED)}; set the split's sizes instead")
         if self.embedded and self.split.documents() > (drawn := self.count or DEFAULT_COUNT[str(self.source)]):
             problem = f"split asks for {self.split.documents():,} documents in all, {drawn:,} are drawn"
@@ -231,11 +268,13 @@ class Corpus(Record):
             raise ValueError("split.deduplicate leaves out documents, and a stream has none; say how documents lie")
 
     def _must_be_keys_of_its_origin(self) -> None:
-        if self.field is not None and self.source is not None:
-            raise ValueError("field belongs to a text of your own: path or files")
+        if self.field is not None and (self.source is not None or self.hub is not None):
+            remedy = "; of a data set of the hub it is hub.field" if self.hub else ""
+            raise ValueError(f"field belongs to a text of your own: path or files{remedy}")
         if self.field is not None and self.documents in ("stream", "lines", "separator"):
             raise ValueError(f"field belongs to records, and documents is {self.documents}; leave one of them out")
-        if self.documents in ("files", "records") and self.source is not None:
+        is_of_files = self.documents == "files" or (self.documents == "records" and self.hub is None)
+        if is_of_files and not self.own():
             raise ValueError(f"documents: {self.documents} belongs to a text of your own: path or files")
 
     def own(self) -> dict[str, Paths]:
@@ -246,6 +285,17 @@ class Corpus(Record):
         """How many documents of a source's part are downloaded: ``count`` of train, all of any other."""
         return str(self.count) if self.count is not None and part == "train" else "all"
 
+    def parts(self) -> list[str]:
+        """The parts that a downloaded text comes in, if it is not cut from one."""
+        if self.hub is not None:
+            return list(self.hub.splits.given())
+        source = SOURCES.get(self.source or "")
+        return list(SPLITS) if source is not None and (source.is_in_parts or self._conventional(source)) else []
+
+    def _conventional(self, source: Source) -> bool:
+        """Whether it is cut as its source is by convention, since the config does not say otherwise."""
+        return source.cut is not None and self.split == Split()
+
     @property
     def embedded(self) -> bool:
         """Drawn from a grammar of known entropy, so that there is an oracle."""
@@ -254,8 +304,8 @@ class Corpus(Record):
     @property
     def layout(self) -> DocumentLayout:
         """How the text separates its documents: as the config says, else as its source does."""
-        if self.documents is not None:
-            return self.documents
+        if self.documents is not None or self.hub is not None:
+            return self.documents or "records"
         return SOURCES[self.source].layout if self.source in SOURCES else "lines" if self.embedded else "stream"
 
 

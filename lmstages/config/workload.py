@@ -58,6 +58,8 @@ BYTES = {
 }
 OTHER_BYTES = (0.0, 100_000)
 DOCUMENT_BYTES = {"coined": 8, "fables": 770, "tinystories": 800}  # of one document, on average
+HUB_BYTES = 1e9  # of a data set of the hub, which says its size nowhere that is read here
+HUB_ROW_BYTES = 1000  # of one of its rows
 EMBEDDED_BYTES = {"coined": 2.5e5, "fables": 2.3e6}  # of a corpus without a count
 CHARACTERS = 256  # of a vocabulary that is not known yet
 
@@ -174,12 +176,16 @@ def text_bytes(corpus: Corpus) -> float:
     """About the size of a corpus before it is there: of its file, of its source, or of so many documents."""
     if own := corpus.own():
         return size_of_files(own.values())
+    if corpus.hub is not None:
+        return float(corpus.count * HUB_ROW_BYTES) if corpus.count is not None else HUB_BYTES
     assert corpus.source is not None, "a corpus has a path or a source"
     if corpus.count is not None:
         return float(corpus.count * DOCUMENT_BYTES[corpus.source])
     if corpus.embedded:
         return EMBEDDED_BYTES[corpus.source]
-    return float(sum(part.variants[0].size for part in SOURCES[corpus.source].parts))
+    source = SOURCES[corpus.source]
+    sizes = (variant.size for part in source.parts for variant in part.variants[:1])
+    return float(sum(sizes)) or HUB_BYTES
 
 
 def _last_seconds(job: Job) -> float | None:

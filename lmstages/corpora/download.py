@@ -11,14 +11,14 @@ seconds, in the body or in the headers, never meets a per-read timeout, so an or
 
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import closing
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from queue import Empty, Full, Queue
 from threading import Event, Thread
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, Literal
 from urllib.parse import SplitResult, quote, urlsplit
 
 from lmstages.config.sources import Hub, Part, Source, Variant
@@ -40,6 +40,8 @@ from lmstages.corpora.verification import Verification
 logger = logging.getLogger("lmstages")
 Received = Queue[bytes | Exception | None]  # None ends it
 LIMITS = TimeLimits()
+ROWS: dict[bool, Literal["records", "joined"]] = {False: "records", True: "joined"}
+HUB_BYTES = 1 << 43  # of a data set of the hub
 HUB_LIMITS = TimeLimits(deadline=6 * 3600, retries=0)  # 2 GB in large blocks; the library has its own retries
 
 
@@ -53,6 +55,16 @@ class Origin:
     size_limit: int  # bytes
     local: bool = False  # never retried
     left_out: list[int] = field(default_factory=list)  # stories, counted from 1
+
+
+def source_of_hub(section: Mapping[str, Any]) -> Source:
+    """One split of a data set of the hub, {name, config, revision, field, split, joined}, as a source of one part.
+
+    Its rows are records of JSON Lines with the field ``text``, or, ``joined``, one text.
+    """
+    name, rows = section["name"], ROWS[section["joined"]]
+    hub = Hub(name, section["revision"], section["field"], name, HUB_BYTES, section["config"], rows)
+    return Source(name, (Part(section["split"], (), ()),), "stream", "not stated", "a data set of the hub", hub=hub)
 
 
 def fetch(
@@ -206,8 +218,8 @@ def _all_failed(source: Source, part: Part, mirror: str | None, errors: list[tup
     shown = [(origin, error) for origin, error in errors if mirror is None or not error.absent]
     problem = ", then ".join(f"{origin.label}: {error}" for origin, error in shown)
     nothing = "none of these is there: " + ", ".join(origin.label for origin, _ in errors)
-    from_hub = source.hub is not None and mirror is None
-    return UserError(where, problem or nothing, "" if from_hub else _allowed(part), _remedy(source, part, mirror))
+    pinned = not part.variants or (source.hub is not None and mirror is None)  # by its revision
+    return UserError(where, problem or nothing, "" if pinned else _allowed(part), _remedy(source, part, mirror))
 
 
 def _allowed(part: Part) -> str:
@@ -217,11 +229,11 @@ def _allowed(part: Part) -> str:
 
 def _remedy(source: Source, part: Part, mirror: str | None) -> str:
     names = " or ".join(part.mirror_names)
-    if mirror is not None:
-        return f"put {names} there, or leave mirror out to ask the network"
-    if source.hub:
+    if source.hub and (mirror is None or not names):
         copy = f"a copy of the repository, called {source.hub.mirror_folder},"
         names = f"{names} or {copy}" if names else copy
+    if mirror is not None:
+        return f"put {names} there, or leave mirror out to ask the network"
     return f"put {names} into a folder and give it as mirror: --config mirror=FOLDER"
 
 

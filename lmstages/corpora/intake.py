@@ -83,6 +83,8 @@ def name_of(corpus: Any) -> str:
     """What errors call the text of a corpus: its path or paths, or its source."""
     own = corpus.own()
     paths = [path for part in own.values() for path in ([part] if isinstance(part, str) else part)]
+    if corpus.hub is not None:
+        return str(corpus.hub.name)
     return str(corpus.source) if not paths else paths[0] if len(paths) == 1 else f"{paths[0]} and {len(paths) - 1} more"
 
 

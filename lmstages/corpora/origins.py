@@ -279,7 +279,8 @@ def from_hub(
         if written == stories:
             return
     if written == 0 or stories is not None:
-        raise OriginError(f"ended after {written:,} of {stories or 'all':,} stories")
+        wanted = "all" if stories is None else f"{stories:,}"
+        raise OriginError(f"ended after {written:,} of {wanted} {'stories' if hub.rows == 'separator' else 'rows'}")
 
 
 def _written(hub: Hub, story: str, separator: str) -> bytes:

@@ -7,12 +7,14 @@ an embedded corpus is generated. Knows no token.
 import hashlib
 import random
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from itertools import accumulate
 from pathlib import Path
 from typing import Any, BinaryIO, TextIO
 
 import numpy as np
 
+from lmstages.config.sections import SplitFiles
 from lmstages.config.sources import DEFAULT_COUNT, SOURCES
 from lmstages.core import artifacts, files
 from lmstages.core.artifacts import Made
@@ -21,6 +23,7 @@ from lmstages.core.progress import LOGGER
 from lmstages.corpora import text
 from lmstages.corpora.intake import WHOLE, Gathered, gather, name_of, read_slice
 from lmstages.corpora.splits import PIECE, count_characters, write
+from lmstages.corpora.tables import DEFAULT_FIELD
 
 EMBEDDED = {
     "coined": "names drawn from a grammar of syllables in five styles",
@@ -38,12 +41,13 @@ def prepare(corpus: Any, raw_files: Sequence[Path], folder: Path, made: Made, co
     if corpus.embedded:
         facts = _generate(corpus, folder, made)
     else:
+        text_of_parts = in_parts(corpus, raw_files)
         with files.scratch(folder) as checked:
-            gathered = _gathered(corpus, raw_files, checked, made.get("inputs", {}), content)
+            gathered = _gathered(corpus, text_of_parts, raw_files, checked, made.get("inputs", {}), content)
             for note in gathered.notes:
                 LOGGER.info("%s", note)
             made = {**made, "inputs": gathered.inputs}
-            facts = _cut(gathered, corpus, folder, made)
+            facts = _cut(gathered, text_of_parts, folder, made)
     artifacts.save_json(folder / "corpus.json", {**_facts(corpus, raw_files), "splits": facts}, made)
 
 
@@ -93,19 +97,57 @@ def without_copies(parts: Mapping[str, Sequence[Any]]) -> dict[str, list[Any]]:
     return kept
 
 
+def in_parts(corpus: Any, raw_files: Sequence[Path]) -> Any:
+    """A downloaded text that comes in parts, as one of one's own that does; any other corpus as it is."""
+    parts = corpus.parts()
+    if not parts:
+        return corpus
+    is_a_file_each = len(raw_files) == len(parts)  # else they are cut from one
+    paths = dict(zip(parts, map(str, raw_files), strict=True)) if is_a_file_each else dict.fromkeys(parts, "")
+    field = DEFAULT_FIELD if corpus.layout == "records" else None
+    made = {"source": None, "hub": None, "files": SplitFiles.of(paths), "documents": corpus.layout, "field": field}
+    return corpus.model_copy(update=made)
+
+
 def _gathered(
-    corpus: Any, raw_files: Sequence[Path], checked: BinaryIO, inputs: Mapping[str, str], content: str
+    corpus: Any,
+    text_of_parts: Any,
+    raw_files: Sequence[Path],
+    checked: BinaryIO,
+    inputs: Mapping[str, str],
+    content: str,
 ) -> Gathered:
     """The validated text in one file: the user's own, whatever its files are, or what was downloaded."""
     if corpus.own():
         return gather(corpus, checked, raw_files, content)
+    if corpus.parts() and len(raw_files) == len(corpus.parts()):
+        gathered = gather(text_of_parts, checked, [artifacts.verified(raw) for raw in raw_files])
+        return replace(gathered, inputs=inputs)
     for raw in raw_files:
         text.clean(artifacts.verified(raw), checked, corpus.newlines)
     checked.flush()
     path, separator = Path(checked.name), SOURCES[corpus.source].separator if corpus.source in SOURCES else ""
     documents = text.document_offsets(path, corpus.layout, separator, corpus.source)
+    if corpus.parts():
+        cut = SOURCES[corpus.source].cut
+        assert cut is not None, "a text of one file is in parts where its source says where they end"
+        return Gathered(path, documents, _characters_of(path, cut), inputs=inputs)
     number = _characters_in(path) if corpus.layout == "stream" else len(documents.ends)
     return Gathered(path, documents, {WHOLE: number}, inputs=inputs)
+
+
+def _characters_of(path: Path, cut: Sequence[int]) -> dict[str, int]:
+    """How many characters begin in so many bytes of each part; the last takes what is left."""
+    with open(path, "rb") as content:
+        numbers = [_characters_within(content, size) for size in (*cut[:-1], path.stat().st_size)]
+    return dict(zip(("train", "valid", "test"), numbers, strict=True))
+
+
+def _characters_within(content: BinaryIO, size: int) -> int:
+    number = 0
+    while size > 0 and (piece := content.read(min(size, PIECE))):
+        number, size = number + count_characters(piece), size - len(piece)
+    return number
 
 
 def _characters_in(path: Path) -> int:
@@ -225,6 +267,9 @@ def _read_characters(file: TextIO, count: int) -> Iterator[str]:
 def _facts(corpus: Any, raw_files: Sequence[Path]) -> dict[str, str]:
     if corpus.embedded:
         return {"description": EMBEDDED[corpus.source], "origin": "embedded", "licence": OWN_LICENCE}
+    if corpus.hub is not None:
+        origin = f"{corpus.hub.name} at {corpus.hub.revision}"
+        return {"description": f"data set {corpus.hub.name} of the hub", "origin": origin, "licence": "not stated"}
     if corpus.source in SOURCES:
         source = SOURCES[corpus.source]
         variants = sorted({_variant(raw) for raw in raw_files})

@@ -226,6 +226,7 @@ wildcard_constraints:
     source=NAME,
     part=NAME,
     stories="all|[1-9][0-9]*",
+    key="[0-9a-f]{16}",
     seed="[0-9]+",
 
 
@@ -253,8 +254,21 @@ def downloads(wildcards):
     corpus = RUN.corpora[wildcards.corpus]
     if corpus.embedded or corpus.own():
         return staged([str(path) for path in own_text(wildcards).values()])
+    if corpus.hub is not None:
+        keys = map(hub_key, RUN.hub_sections(wildcards.corpus))
+        return [f"downloads/hub/{key}.{corpus.stories(part)}" for key, part in zip(keys, corpus.parts())]
     parts = [part.name for part in SOURCES[corpus.source].parts]
     return [f"downloads/{corpus.source}.{part}.{corpus.stories(part)}.txt" for part in parts]
+
+
+def hub_key(hub_section):
+    """The name of a downloaded split of a data set of the hub, from all that it depends on."""
+    return hashlib.sha256(hub_section.encode()).hexdigest()[:16]
+
+
+def hub_section(wildcards):
+    sections = [part for name, corpus in RUN.corpora.items() if corpus.hub for part in RUN.hub_sections(name)]
+    return next(part for part in sections if hub_key(part) == wildcards.key)
 
 
 def own_text(wildcards):

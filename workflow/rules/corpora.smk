@@ -16,6 +16,22 @@ rule download:
         " 2>&1 | tee -i {log:q} >&2"
 
 
+rule download_hub:
+    output:
+        "downloads/hub/{key}.{stories}",
+    log:
+        "logs/downloads/hub/{key}.{stories}.log",
+    localrule: True
+    params:
+        hub=hub_section,
+        code=code_hash("download"),
+    shell:
+        '"${{LMSTAGES_PYTHON:-python}}" -m lmstages download --hub {params.hub:q}'
+        " --stories {wildcards.stories:q}"
+        " --out {output:q} --code {params.code:q}"
+        " 2>&1 | tee -i {log:q} >&2"
+
+
 rule prepare:
     input:
         downloads,
