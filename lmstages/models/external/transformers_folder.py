@@ -25,12 +25,8 @@ from lmstages.tokenizers.special_tokens import read_json
 INSTALL = "pip install 'lmstages[transformers]'"
 DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
 FLOATS = ("F32", "F16", "BF16")
-STALE = (
-    ".masked_bias",
-    ".attn.bias",
-    ".attention.bias",
-    "rotary_emb.inv_freq",
-)  # causal masks and angles that older versions stored
+# Causal masks and angles that older versions stored
+STALE = (".masked_bias", ".attn.bias", ".attention.bias", "rotary_emb.inv_freq")
 MOST_BUFFERS = 1 << 28  # numbers of masks and angles, which a network computes for itself
 SPECIAL = ("bos", "eos")
 COPIES = 6  # activations of one width that a layer holds at once; of logits, in the log-softmax
