@@ -27,6 +27,7 @@ from lmstages.config.sections import (
     SplitFiles,
     Tokenizer,
 )
+from lmstages.config.sweeps import LISTS
 from lmstages.core.files import atomic_write
 
 FILE = Path(__file__).with_name("config.schema.json")
@@ -50,7 +51,7 @@ RECORDS: dict[str, type[Record]] = {
     "sampling": Sampling,
     "published": Published,
 }
-SWEPT = ("split", "files", "scoring", "tokenizer")  # records whose keys, as those of corpora and models, may be swept
+SWEPT = ("split", "files", "scoring", "tokenizer", "pretrained")  # records whose keys may be swept, as models' may
 FILLED_IN = ("base", "weights")  # keys of derived models that the config reader fills in
 
 
@@ -140,6 +141,9 @@ def named(entry: Schema, section: str, known: Schema | None = None) -> Schema:
 def schema() -> Schema:
     """The schema of a whole config file; a file that is merged into another may lack any section."""
     definitions = {name: record(record_type, name in SWEPT) for name, record_type in RECORDS.items()}
+    for key in LISTS["pretrained"]:
+        of_several = {"type": "array", "minItems": 1, "description": "A sweep."}
+        definitions["pretrained"]["properties"][key]["anyOf"].append(of_several)
     definitions |= {"corpus": corpus(), "sweep": SWEEP, "model": typed()}
     definitions |= {f"model-{config.name}": model(config.name) for config in LADDER}
     basics = {key: {"anyOf": [value, NULL]} for key, value in record(Basics)["properties"].items() if key != "name"}

@@ -146,7 +146,10 @@ SECTIONS: dict[str, tuple[type[Record], str]] = {
     "tokenizers": (Tokenizer, "An entry, `tokenizers: {NAME: {...}}`."),
     "scoring": (Scoring, "Below a model, `scoring: {...}`; an edit scores again and fits nothing."),
     "mixtures": (Mixture, "An entry, `mixtures: {NAME: {...}}`, run on every corpus that runs all of its models."),
-    "pretrained": (Pretrained, "An entry, `pretrained: {NAME: {...}}`; one of `hub`, `path` and `gguf`."),
+    "pretrained": (
+        Pretrained,
+        "An entry, `pretrained: {NAME: {...}}`, see [Checkpoints](checkpoints.md); one of `hub`, `path` and `gguf`.",
+    ),
     "scores": (ReportedScores, "An entry, `scores: {NAME: {...}}`, see the [tutorial](tutorials/judge.md)."),
     "sampling": (Sampling, "`sampling: {...}`, once a run."),
     "published": (Published, "A list, `published: [{...}, ...]`; a figure with all its keys, or a `claim`."),

@@ -578,7 +578,7 @@ def _score_pretrained_options(parser: argparse.ArgumentParser) -> None:
     example="--out my/pretrained",
 )
 def score_pretrained(args: argparse.Namespace) -> None:
-    """Score a LLaMA from elsewhere, and draw text from it.
+    """Score a model from elsewhere, and draw text from it.
 
     On held-out splits, with its own vocabulary.
     """

@@ -26,6 +26,7 @@ MADE_OF: dict[type[ModelConfig], tuple[type[ModelConfig], ...]] = {
     LlamaQ4: (Llama,),
     LlamaCpp: (Llama, LlamaQ8, LlamaQ4),
 }
+TRANSFORMERS = "the package transformers is not installed; pip install 'lmstages[transformers]'"
 ENGINE = "llama.cpp needs llama-cpp-python, which is not installed; pip install 'lmstages[llama-cpp]'"
 
 
@@ -113,6 +114,8 @@ def wrong_checkpoints(sections: Mapping[str, Mapping[str, Any]]) -> Iterator[str
         for corpus in record.corpora or []:
             if corpus not in sections["corpora"]:
                 yield f"{where}.corpora: {corpus!r} is not defined{did_you_mean(corpus, sections['corpora'])}"
+        if record.engine == "transformers" and find_spec("transformers") is None:
+            yield f"{where}.engine: {TRANSFORMERS}"
         if record.engine == "llama.cpp" and find_spec("llama_cpp") is None:
             yield f"{where}.engine: {ENGINE}"
         if record.path is not None and (problem := not_a(stat.S_ISDIR, "folder", record.path)):

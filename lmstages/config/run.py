@@ -34,7 +34,7 @@ class Experiments(Basics):
     tokenizers: dict[str, Tokenizer] = Field(description="Tokenizers, by name.")
     models: dict[str, Model] = Field(description="Models, by name; the name is the type where the entry has none.")
     mixtures: dict[str, Mixture] = Field({}, description="Averages of the predictions of several models, by name.")
-    pretrained: dict[str, Pretrained] = Field({}, description="LLaMAs trained elsewhere, by name.")
+    pretrained: dict[str, Pretrained] = Field({}, description="Models trained elsewhere, by name.")
     scores: dict[str, ReportedScores] = Field({}, description="Log-probabilities made elsewhere, by name.")
     sampling: Sampling = Field(Sampling(), description="How text is drawn from every model.")
     published: list[Published] = Field([], description="Figures printed elsewhere, compared with ours.")

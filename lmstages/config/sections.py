@@ -493,6 +493,8 @@ class ReportedScores(Record):
     source: str | None = Field(None, description="Who made the scores, and with what.")
 
 
+# Files of a vocabulary beside tokenizer.json and tokenizer.model, which transformers converts
+VOCABULARIES = ("vocab.json", "merges.txt", "vocab.txt", "spiece.model", "sentencepiece.bpe.model")
 OWN = "own"  # in place of the tokenizer in the path of a pretrained model's experiment
 
 

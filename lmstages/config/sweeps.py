@@ -2,9 +2,10 @@
 
     mlp: {hidden: {sweep: [32, 64]}, window: 8}   ->   mlp-hidden-32, mlp-hidden-64
 
-Any key of any corpus, tokenizer or model may hold a sweep; several sweeps in one entry make a grid. A reference to
-the entry (``models: [mlp]`` of a corpus) refers to all entries of its sweep. Works on the raw content of a config,
-before it is validated.
+Any key of any corpus, tokenizer, model or pretrained model may hold a sweep; several sweeps in one entry make a grid.
+For some keys of pretrained models a list is a sweep: ``bos: [each_window, none]``. A reference to the entry
+(``models: [mlp]`` of a corpus) refers to all entries of its sweep. Works on the raw content of a config, before it is
+validated.
 """
 
 import re
@@ -16,7 +17,8 @@ from typing import Any
 from lmstages.core.errors import UserError
 
 MOST_ENTRIES = 10_000  # of one grid
-SECTIONS = ("corpora", "tokenizers", "models")
+SECTIONS = ("corpora", "tokenizers", "models", "pretrained")
+LISTS = {"pretrained": ("bos", "window", "stride")}  # keys whose lists are sweeps
 Entry = dict[str, Any]
 Swept = dict[str, dict[str, Entry]]  # entry -> {name of a new entry: {swept key: value}}
 
@@ -51,7 +53,8 @@ def listed(sweeps: Mapping[str, Swept]) -> list[Entry]:
 def _expand_section(section: str, entries: Mapping[str, Any]) -> tuple[Entry, Swept]:
     plain: Entry = {}
     swept: Swept = {}
-    for name, entry in entries.items():
+    for name, listed_entry in entries.items():
+        entry = _with_lists(section, listed_entry)
         sweeps = list(_find_sweeps(entry, (), f"{section}.{name}"))
         if not sweeps:
             plain[name] = entry
@@ -69,6 +72,12 @@ def _expand_section(section: str, entries: Mapping[str, Any]) -> tuple[Entry, Sw
             )
             swept.setdefault(str(name), {})[new_entry] = keys
     return plain, swept
+
+
+def _with_lists(section: str, entry: Any) -> Any:
+    """An entry whose lists that stand for sweeps are sweeps."""
+    keys = [key for key in LISTS.get(section, ()) if isinstance(entry, dict) and isinstance(entry.get(key), list)]
+    return {**entry, **{key: {"sweep": entry[key]} for key in keys}} if keys else entry
 
 
 def _labels(paths: list[tuple[str, ...]]) -> list[str]:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from torch import nn
 
 from lmstages.config.checkpoint_parts import parts_of
@@ -161,6 +162,8 @@ def _must_not_spell_the_end(path: Path, own: CheckpointTokenizer, bos: Bos) -> N
 
 def _load_by_transformers(path: Path, chosen: Pretrained) -> Loaded:
     folder, own, config = _readable(path, chosen)
+    if chosen.device == "cuda" and not torch.cuda.is_available():
+        raise UserError(path, "device: cuda, but torch finds no GPU here", "auto and cpu work everywhere")
     device = device_of(chosen.device)
     memory = folder.memory(config.window, chosen.dtype)
     must_fit(str(path), memory, chosen.memory, device.type)

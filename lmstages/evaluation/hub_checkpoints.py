@@ -7,11 +7,17 @@ states. Knows no model.
 import re
 from pathlib import Path
 
+from lmstages.config.sections import VOCABULARIES
 from lmstages.core.errors import UserError
 from lmstages.core.files import sha256_of
 from lmstages.tokenizers.special_tokens import BESIDE
 
-PATTERNS = ("*.safetensors", "*.safetensors.index.json", "config.json", "tokenizer.json", "tokenizer.model", *BESIDE)
+PATTERNS = (
+    *("*.safetensors", "*.safetensors.index.json", "config.json", "tokenizer.json", "tokenizer.model"),
+    *BESIDE,
+    *VOCABULARIES,
+    "added_tokens.json",
+)
 
 
 def fetched(hub: str, revision: str, mirror: str | None) -> Path:

@@ -24,7 +24,10 @@ COLUMNS = (
     *("bits_per_byte", "bits_per_byte_low", "bits_per_byte_high", "bits_per_byte_std"),
 )
 MOST_LINES = MOST_TICKS = 40  # that can be told apart
-SWEPT = {"corpora": "corpus", "tokenizers": "tokenizer", "models": "model"}  # the column that varies with the keys
+SWEPT = {  # the column that varies with the keys
+    **{"corpora": "corpus", "tokenizers": "tokenizer"},
+    **{"models": "model", "pretrained": "model"},
+}
 
 
 def draw(frame: pd.DataFrame) -> "Figure | None":

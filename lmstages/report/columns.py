@@ -279,12 +279,13 @@ HISTORIES = (
     (r"stride (\d+) of (\d+)", "windows of {1} tokens that begin {0} apart, each of which scores its last {0}"),
     (r"disjoint (\d+)", "windows of {0} tokens side by side, and the tokens before it in its window"),
 )
+BEGINS = r"(, (?:no )?BOS .*)?"  # of a model trained elsewhere: where the begin of text stands
 
 
 def history(protocol: str) -> str:
     """What a prediction is given under a protocol, in words; nothing for one that is not known."""
-    matches = ((re.fullmatch(pattern, protocol), words) for pattern, words in HISTORIES)
-    return next((words.format(*match.groups()) for match, words in matches if match), "")
+    matches = ((re.fullmatch(f"{pattern}{BEGINS}", protocol), words) for pattern, words in HISTORIES)
+    return next((words.format(*match.groups()) + (match.groups()[-1] or "") for match, words in matches if match), "")
 
 
 def _is_finite(value: float | None) -> TypeGuard[float]:

@@ -15,7 +15,7 @@ from typing import Any
 from lmstages.results.frame import groups
 from lmstages.results.schema import NOT_ON_THE_LADDER, Corpora, Crossing, Result, ScalingPoint, SweepPoint
 
-COLUMN_OF = {"corpora": "corpus", "tokenizers": "tokenizer", "models": "model"}
+COLUMN_OF = {"corpora": "corpus", "tokenizers": "tokenizer", "models": "model", "pretrained": "model"}
 SIZE = "use"  # the swept key of a learning curve over the size of train
 Curve = list[tuple[float, float]]  # (bytes, bits per byte), by size
 INTERVAL = ("bits_per_byte_low", "bits_per_byte_high", "bits_per_byte_std")

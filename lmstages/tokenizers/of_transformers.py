@@ -9,19 +9,18 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from lmstages.config.sections import VOCABULARIES
 from lmstages.core.errors import UserError
 from lmstages.tokenizers.vocabularies import CheckpointTokenizer, from_definition, from_folder
-
-CONVERTED = ("vocab.json", "merges.txt", "vocab.txt", "spiece.model", "sentencepiece.bpe.model")
 
 
 def from_any_folder(folder: Path, begin: int | None, ends: Sequence[int]) -> CheckpointTokenizer:
     """The tokenizer of a folder; ``begin``, ``ends``: BOS and the EOS tokens according to config.json."""
     if any((folder / name).is_file() for name in ("tokenizer.json", "tokenizer.model")):
         return from_folder(folder, begin, ends)
-    files = [name for name in CONVERTED if (folder / name).is_file()]
+    files = [name for name in VOCABULARIES if (folder / name).is_file()]
     if not files:
-        allowed = f"allowed: tokenizer.json, tokenizer.model, or {', '.join(CONVERTED)}"
+        allowed = f"allowed: tokenizer.json, tokenizer.model, or {', '.join(VOCABULARIES)}"
         raise UserError(folder, "has no vocabulary", allowed, "copy its tokenizer's files, too")
     converted = _converted(folder)
     backend = getattr(converted, "backend_tokenizer", None)

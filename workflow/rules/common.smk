@@ -31,7 +31,7 @@ from lmstages.config.checkpoint_parts import parts_of
 from lmstages.config.overrides import same, settings_on, stop_if_dropped, typed_settings, with_typed
 from lmstages.config.reading import read_run, text_run
 from lmstages.config.run_folders import claim, origin, stop_if_taken
-from lmstages.config.sections import NAME, OWN, SPLITS
+from lmstages.config.sections import NAME, OWN, SPLITS, VOCABULARIES
 from lmstages.config.sources import SOURCES
 from lmstages.config.text_files import listings_of, named_files
 from lmstages.core.contents import Contents
@@ -378,8 +378,13 @@ def checkpoint_files(wildcards):
     record = RUN.pretrained[wildcards.pretrained]
     if record.gguf is not None:
         return [str(part) for part in parts_of(Path(record.gguf))]
-    patterns = ("*.safetensors", "*.json", "tokenizer.model")
+    patterns = ("*.safetensors", "*.json", "tokenizer.model", *VOCABULARIES)
     return [] if record.path is None else sorted(str(file) for p in patterns for file in Path(record.path).glob(p))
+
+
+def pretrained_gpus(wildcards):
+    """A GPU where the config asks for one; otherwise transformers takes one that the job happens to see."""
+    return int(RUN.pretrained[wildcards.pretrained].device == "cuda")
 
 
 def staged_checkpoint(wildcards):

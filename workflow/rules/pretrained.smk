@@ -1,4 +1,4 @@
-# A LLaMA trained elsewhere: no fit, its own vocabulary, the same text.
+# A model trained elsewhere: no fit, its own vocabulary, the same text.
 
 
 rule score_pretrained:
@@ -15,6 +15,8 @@ rule score_pretrained:
     benchmark:
         f"logs/{RUN.name}/{{corpus}}/{OWN}/{{pretrained}}/score.benchmark.tsv"
     threads: 1
+    resources:
+        gpu=pretrained_gpus,
     params:
         section=section("pretrained"),
         content=content(checkpoint_files),

@@ -15,7 +15,7 @@ from typing import Literal
 
 import numpy as np
 
-from lmstages.config.hyperparameters.base import Layers, Width
+from lmstages.config.hyperparameters.base import Width
 from lmstages.config.hyperparameters.neural import Neural
 from lmstages.core.documents import BOUNDARY
 from lmstages.models.base import DecodingState
@@ -33,7 +33,7 @@ class Elsewhere(Neural):
     formula = "that of its architecture"
     protocol = "stride"
     architecture: str
-    layers: Layers | None = None
+    layers: Width | None = None
     width: Width | None = None
     window: Width
 

@@ -25,7 +25,8 @@ from lmstages.tokenizers.special_tokens import read_json
 INSTALL = "pip install 'lmstages[transformers]'"
 DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
 FLOATS = ("F32", "F16", "BF16")
-STALE = ("masked_bias", "attn.bias", "rotary_emb.inv_freq")  # causal masks and angles that older versions stored
+# Causal masks and angles that older versions stored
+STALE = (".masked_bias", ".attn.bias", ".attention.bias", "rotary_emb.inv_freq")
 MOST_BUFFERS = 1 << 28  # numbers of masks and angles, which a network computes for itself
 SPECIAL = ("bos", "eos")
 COPIES = 6  # activations of one width that a layer holds at once; of logits, in the log-softmax
@@ -94,12 +95,11 @@ def read(path: Path) -> Folder:
     network = _without_memory(path, config, model_class, sum(map(math.prod, stored.values())))
     vocab_size = _vocab_size(path, network)
     begins, ends = (special_tokens(path / "config.json", theirs, f"{key}_token_id", vocab_size) for key in SPECIAL)
-    longest = next((value for key in WINDOWS if isinstance(value := getattr(config, key, None), int)), None)
     return Folder(
         path=path,
         config=config,
         model_class=model_class,
-        longest=longest,
+        longest=None if _has_no_window(model_class) else _longest(path, config),
         stored=stored,
         parameters=sum(weight.numel() for weight in network.parameters()),
         vocab_size=vocab_size,
@@ -109,14 +109,36 @@ def read(path: Path) -> Folder:
     )
 
 
+def _has_no_window(model_class: Any) -> bool:
+    """Whether all that it remembers is a state, as of Mamba and RWKV; hybrids have attention, too."""
+    return bool(getattr(model_class, "_is_stateful", False) and not model_class._supports_sdpa)
+
+
+def _longest(path: Path, config: Any) -> int | None:
+    """The longest context in tokens; None where the architecture has no limit. UserError for what is no length."""
+    stated = [value for key in WINDOWS if (value := getattr(config, key, None)) is not None]
+    if stated and (isinstance(stated[0], bool) or not isinstance(stated[0], int) or stated[0] < 2):
+        raise UserError(path, f"config.json says a context of {shortened(stated[0])} tokens", "allowed: 2 or more")
+    return stated[0] if stated else None
+
+
 def must_be_complete(folder: Folder) -> None:
     """Raises UserError for a tensor that is missing, left over or of another shape; reads no weights."""
     _build(folder, {name: torch.zeros(()).expand(shape) for name, shape in folder.stored.items()}, torch.float32)
 
 
 def network_of(folder: Folder, dtype: str) -> nn.Module:
-    """The network with its weights, computed in ``dtype``; UserError where the files are not what ``read`` saw."""
-    return _build(folder, None, DTYPES[dtype])
+    """The network with its weights, computed in ``dtype``, tried on two tokens.
+
+    UserError where the files are not what ``read`` saw, or the network cannot be run.
+    """
+    network = _build(folder, None, DTYPES[dtype])
+    with _transformers(folder.path), torch.inference_mode():
+        shape = tuple(network(input_ids=torch.zeros(1, 2, dtype=torch.int64), use_cache=False).logits.shape)
+    if shape != (1, 2, folder.vocab_size):
+        problem = f"predicts {shape} numbers of 2 tokens"
+        raise UserError(folder.path, problem, f"its output matrix has {folder.vocab_size:,} rows")
+    return network
 
 
 # ---------------------------------------------------------------- config.json

@@ -4,6 +4,7 @@ It decodes incrementally from whatever state the architecture keeps: keys and va
 both. Knows a network and its tokens; no file and no text.
 """
 
+import inspect
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,7 @@ from lmstages.models.base import DecodingState, Recompute
 from lmstages.models.external.mapped import FittedElsewhere, TheirTokens
 from lmstages.models.neural.decoding import Decoder
 
+STATE_BYTES = 1 << 30
 STATES = ("past_key_values", "cache_params", "state")  # keys and values; Mamba's and RWKV's recurrences
 
 
@@ -35,15 +37,20 @@ class TransformersDecoder(Decoder):
 
     def __init__(self, network: TheirTokens, window: int) -> None:
         self.network, self.window = network, window
-        self.state: Any = None
+        self.state: tuple[str, Any] | None = None
+        takes = inspect.signature(network.network.model.forward).parameters  # type: ignore[union-attr]
+        self.last_alone = {"logits_to_keep": 1} if "logits_to_keep" in takes else {}
 
     def has_state(self) -> bool:
-        """Whether the model returns a state that it takes back."""
-        with torch.inference_mode():
-            return (
-                state_of(self.network.network.model(input_ids=self.network.inputs[:1][None], use_cache=True))
-                is not None
-            )
+        """Whether the model returns a state that it takes back, which not every combination of layers can."""
+        token = torch.zeros_like(self.network.inputs[:1][None])
+        try:
+            with torch.inference_mode():
+                self.prefill(token)
+                self.read(token)
+        except (AssertionError, ValueError, TypeError, AttributeError, RuntimeError):
+            return False  # every token is computed from all before it, to the same result
+        return True
 
     def prefill(self, tokens: torch.Tensor) -> torch.Tensor:
         """(B, T) -> (B, V) logits after the last token, from the beginning."""
@@ -52,8 +59,10 @@ class TransformersDecoder(Decoder):
 
     def read(self, tokens: torch.Tensor) -> torch.Tensor:
         """(B, T) -> (B, V)."""
-        given = {} if self.state is None else {self.state[0]: self.state[1]}
-        output = self.network.network.model(input_ids=self.network.inputs[tokens], use_cache=True, **given)
+        given = dict([self.state] if self.state else [])
+        output = self.network.network.model(
+            input_ids=self.network.inputs[tokens], use_cache=True, **given, **self.last_alone
+        )
         name = state_of(output)
         assert name is not None, "only a model with a state is decoded by this class"
         self.state = (name, output[name])
@@ -68,6 +77,13 @@ def state_of(output: Any) -> str | None:
 
 class TransformersModel(FittedElsewhere):
     """A checkpoint that transformers computes."""
+
+    def max_parallel_states(self) -> int:
+        """The most texts to decode at once: as many as have keys and values of a gigabyte, if all layers attend."""
+        shape: Any = self.config
+        return max(
+            1, STATE_BYTES // (8 * (shape.layers or shape.window) * (shape.width or shape.window) * shape.window)
+        )
 
     def decoding_state(self, prefix: np.ndarray) -> DecodingState:
         """(B, T), T may be 0 -> the decoding state after the prefix; without a state everything is computed anew."""
