@@ -35,7 +35,7 @@ THEIRS = """
 import json, sys, numpy, llama_cpp
 import llama_cpp.llama_cpp as library
 defaults = library.llama_model_default_params
-def unpacked():  # without the second copy of the weights whose other rounding moves a token by up to 0.3 nats
+def unpacked():  # without the second copy of the weights, which rounds otherwise
     settings = defaults()
     settings.use_extra_bufts = False
     return settings

@@ -425,14 +425,14 @@ class Pretrained(Record):
         None, description="Its commit, 40 hexadecimal digits."
     )
     path: OutsidePath | None = Field(None, description="Folder in the Hugging Face layout.")
-    gguf: OutsidePath | None = Field(None, description="GGUF file.")
+    gguf: OutsidePath | None = Field(None, description="GGUF file; of a model in several files any of them.")
     sha256: Annotated[str, Field(pattern="^[0-9a-f]{64}$")] | None = Field(
-        None, description="Digest that the GGUF file must have."
+        None, description="Digest that the GGUF file must have; of several files, one behind the other."
     )
     engine: Literal["torch", "transformers", "llama.cpp"] | None = Field(
         None,
         description="What computes it: our own torch code, transformers for a folder of any architecture, llama.cpp"
-        " for GGUF; by default our own for a LLaMA, transformers for any other folder.",
+        " for GGUF; by default our own for a LLaMA, transformers for any other folder, llama.cpp for any other GGUF.",
     )
     window: Annotated[int, Field(ge=2, le=1 << 17)] | None = Field(
         None, description="Tokens of a window, at most the checkpoint's own; by default that or 2,048."
