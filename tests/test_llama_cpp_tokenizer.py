@@ -29,7 +29,7 @@ NASTY += ["the", " cat", "Hello", "123456", "１２", "²½Ⅷ", "٣", " 世界"
 NASTY += ["<|im_start|>", "<s>", "</s>", "<unk>", "<0x41>", "<|endoftext|>", "[PAD151700]", "$_-.,!?"]
 
 
-def texts_of(seed, count=300):
+def texts_of(seed, count=150):
     """Sequences of nasty parts and of characters that are old enough for every table of Unicode."""
     draws, texts = random.Random(seed), []
     for _ in range(count):

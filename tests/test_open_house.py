@@ -51,7 +51,7 @@ corpora: {{mine: {{files: {{train: train.txt, valid: valid.txt, test: test.txt}}
 tokenizers: {{char: {{kind: char}}}}
 models:
   kneser_ney: {{order: 4}}
-  gpt: {{steps: 20, width: 16, heads: 2, layers: 1, window: 32}}
+  gpt: {{steps: 20, warmup_steps: 2, width: 16, heads: 2, layers: 1, window: 32, row_length: 32}}
 pretrained:
 {checkpoints}
   smol: {{gguf: "{smol}", engine: llama.cpp, window: 64, samples: false}}

@@ -523,7 +523,7 @@ class Pretrained(Record):
         None, description="Its commit, 40 hexadecimal digits."
     )
     path: OutsidePath | None = Field(None, description="Folder in the Hugging Face layout.")
-    gguf: OutsidePath | None = Field(None, description="GGUF file.")
+    gguf: OutsidePath | None = Field(None, description="GGUF file; of a model in several files any of them.")
     arpa: OutsidePath | None = Field(
         None, description="ARPA file of an n-gram model, of KenLM, SRILM or export; also packed (gz, bz2, xz, zst)."
     )
@@ -531,12 +531,12 @@ class Pretrained(Record):
         None, description="Of arpa: tokenizer.json of a run, whose tokens are its words; by default words of the text."
     )
     sha256: Annotated[str, Field(pattern="^[0-9a-f]{64}$")] | None = Field(
-        None, description="Digest that the GGUF or ARPA file must have."
+        None, description="Digest that the GGUF or ARPA file must have; of several files, one behind the other."
     )
     engine: Literal["torch", "transformers", "llama.cpp"] | None = Field(
         None,
         description="What computes it: our own torch code, transformers for a folder of any architecture, llama.cpp"
-        " for GGUF; by default our own for a LLaMA, transformers for any other folder.",
+        " for GGUF; by default our own for a LLaMA, transformers for any other folder, llama.cpp for any other GGUF.",
     )
     window: Annotated[int, Field(ge=2, le=1 << 17)] | None = Field(
         None, description="Tokens of a window, at most the checkpoint's own; by default that or 2,048."
