@@ -365,3 +365,10 @@ def test_a_chosen_constant_is_saved():
 def test_a_list_of_constants_has_no_duplicates():
     with pytest.raises(ValidationError, match="a list of constants, from which valid chooses, has no duplicates"):
         Ngram(add=[0.1, 0.1])
+
+
+def test_an_n_gram_beyond_the_last_one_is_absent_and_no_other():
+    nothing = np.zeros(0, np.uint8)
+    level = counting.Level(np.array([5, 9], np.uint32), nothing, nothing, nothing)
+    indices = level.find(np.array([0, 0, 1 << 12, 0]), np.array([5, 9, 5, 10]), 1 << 20)
+    assert indices.tolist() == [0, 1, -1, -1]

@@ -97,8 +97,12 @@ class Level:
     def find(self, parents: np.ndarray, older: np.ndarray, vocab_size: int) -> np.ndarray:
         """Indices at the order below and older tokens, of one shape, -1 for none -> indices here, -1 where absent."""
         indices = np.full(parents.shape, -1, dtype=np.int32)
-        valid = np.flatnonzero((parents >= 0) & (older >= 0))
-        if len(valid) and len(self.keys):
+        if not len(self.keys):
+            return indices
+        last = divmod(int(self.keys[-1]), vocab_size)  # beyond it keys could exceed their type
+        within = (parents < last[0]) | ((parents == last[0]) & (older <= last[1]))
+        valid = np.flatnonzero((parents >= 0) & (older >= 0) & within)
+        if len(valid):
             keys = _child_keys(parents.ravel()[valid], older.ravel()[valid], vocab_size, self.keys.dtype)
             nearest = np.minimum(np.searchsorted(self.keys, keys), len(self.keys) - 1)
             indices.ravel()[valid] = np.where(self.keys[nearest] == keys, nearest, -1)
