@@ -101,8 +101,8 @@ class WhitespaceTokenizer:
             by_position[False].update(Counter(pieces) - first)
             begins = not stream or text.endswith("\n")
         spacing, counts = Spacing.of(by_position[True], by_position[False]), Counter[str]()
-        for begins_line, pieces in zip((False, True), by_position, strict=True):
-            for piece, count in pieces.items():
+        for begins_line, counted in zip((False, True), by_position, strict=True):
+            for piece, count in counted.items():
                 counts[spacing.entry(piece, begins_line)] += count
         line_end = spacing.tail + "\n"
         boundary = line_end if boundary_of(newline_ends, stream, line_end in counts) else ""
