@@ -14,7 +14,7 @@ the text in their place.
 import copy
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -77,7 +77,7 @@ class WhitespaceTokenizer:
         self.vocab_size = len(self.vocabulary)
         self.escape: int | None = self.vocab_size - 1 if is_open else None
         known = [(token, entry) for token, entry in enumerate(self.vocabulary) if entry and token != self.escape]
-        self._tokens_of = tuple(self._table(known, begins_line) for begins_line in (False, True))
+        self._tokens, self._first_tokens = self._table(known, False), self._table(known, True)
 
     def _table(self, known: Sequence[tuple[int, str]], begins_line: bool) -> dict[str, int]:
         """Pieces of text at a position -> tokens; an entry that is spelled otherwise there has its other token."""
@@ -95,12 +95,14 @@ class WhitespaceTokenizer:
         by_position: tuple[Counter[str], Counter[str]] = (Counter(), Counter())
         begins = True
         for text in texts:
-            for begins_line, piece in _pieces(text, begins):
-                by_position[begins_line][piece] += 1
+            pieces = PIECE.findall(text)
+            first = Counter(pieces[index] for index in _line_starts(pieces, begins))
+            by_position[True].update(first)
+            by_position[False].update(Counter(pieces) - first)
             begins = not stream or text.endswith("\n")
         spacing, counts = Spacing.of(by_position[True], by_position[False]), Counter[str]()
-        for begins_line, pieces in zip((False, True), by_position, strict=True):
-            for piece, count in pieces.items():
+        for begins_line, counted in zip((False, True), by_position, strict=True):
+            for piece, count in counted.items():
                 counts[spacing.entry(piece, begins_line)] += count
         line_end = spacing.tail + "\n"
         boundary = line_end if boundary_of(newline_ends, stream, line_end in counts) else ""
@@ -129,12 +131,13 @@ class WhitespaceTokenizer:
 
     def _encode(self, text: str) -> Encoded:
         unknown = -1 if self.escape is None else self.escape
-        tokens, lengths = [], []
-        for begins_line, piece in _pieces(text, self.begins_line):
-            tokens.append(self._tokens_of[begins_line].get(piece, unknown))
-            lengths.append(len(piece.encode()))
+        pieces = PIECE.findall(text)
+        tokens = [self._tokens.get(piece, unknown) for piece in pieces]
+        for index in _line_starts(pieces, self.begins_line):
+            tokens[index] = self._first_tokens.get(pieces[index], unknown)
         if -1 in tokens:
             raise _not_in_vocabulary(text, tokens.index(-1))
+        lengths = [len(piece.encode()) for piece in pieces]
         return np.array(tokens, dtype=np.int64), np.array(lengths, dtype=np.int64)
 
     def decode(self, tokens: Iterable[int]) -> str:
@@ -158,11 +161,10 @@ class WhitespaceTokenizer:
         return self.decode(words[:20])
 
 
-def _pieces(text: str, begins_line: bool) -> Iterator[tuple[bool, str]]:
-    """The pieces of a text, and whether each is the first of its line; they partition every text."""
-    for piece in PIECE.findall(text):
-        yield begins_line, piece
-        begins_line = piece.endswith("\n")
+def _line_starts(pieces: Sequence[str], begins_line: bool) -> list[int]:
+    """The indices of the pieces that are the first of their line; ``begins_line``: whether the first piece is."""
+    after = [index + 1 for index, piece in enumerate(pieces[:-1]) if piece[-1] == "\n"]
+    return [0, *after] if begins_line and pieces else after
 
 
 def _must_hold_all(size: int, vocab_size: int | None) -> None:
