@@ -81,9 +81,10 @@ def _is_experiment(path: Path) -> bool:
 
 def _experiment(path: Path, device: str) -> OpenedModel:
     if not os.path.lexists(path / MODEL):
-        kind = load_fit(path).get("type") or "mixture"
-        problem = f"holds the scores of a row of type {kind}, and no model"
-        remedy = "open one of the models that it mixes" if kind == "mixture" else "open the checkpoint itself"
+        model_type = load_fit(path).get("type") or "mixture"
+        problem = f"holds the scores of a row of type {model_type}, and no model"
+        is_mixture = model_type == "mixture"
+        remedy = "open one of the models that it mixes" if is_mixture else "open the checkpoint itself"
         raise UserError(path, problem, FORMS, remedy)
     folder = path.absolute()
     tokens, text = folder.parents[1] / "tokens", folder.parents[2] / "text"

@@ -164,8 +164,7 @@ def layout_for(opened: OpenedModel, documents: str | None, separator: str | None
 
 def rows_of(opened: OpenedModel, sources: Iterable["Source"], per: str, layout: Layout) -> Iterator[surprisal.Unit]:
     """Tokens, words or lines of texts one after another, as they are scored; memory does not grow with the texts."""
-    kind: Any = per
-    return surprisal.units(surprisal.scored(opened, _pieces(sources, layout)), kind)
+    return surprisal.units(surprisal.scored(opened, _pieces(sources, layout)), per)
 
 
 # ---------------------------------------------------------------- texts

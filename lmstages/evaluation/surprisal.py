@@ -347,8 +347,8 @@ class Unit(NamedTuple):
     token: int | None = None
 
 
-def units(pieces: Iterable[ScoredPiece], per: Per) -> Iterator[Unit]:
-    """Tokens, words or lines in the order of the text."""
+def units(pieces: Iterable[ScoredPiece], per: str) -> Iterator[Unit]:
+    """Tokens, words or lines (``per``) in the order of the text."""
     if per == "token":
         return (token for piece in pieces for token in _tokens(piece))
     return _sums(pieces, *((_word_ends, None) if per == "word" else (_line_ends, "\n")))

@@ -12,7 +12,7 @@ import io
 import json
 import math
 from collections.abc import Callable, Iterable
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
 from lmstages.core.artifacts import finite_or_none
 from lmstages.core.errors import UserError
@@ -22,7 +22,6 @@ from lmstages.results.formatting import spreadsheet_text
 
 DELIMITERS = {"csv": ",", "tsv": "\t"}
 DIGITS = 9  # significant ones of a number in CSV
-Row = dict[str, Any]
 
 
 def write(units: Iterable[Unit], per: str, form: str, out: BinaryIO, name: object) -> None:
@@ -41,9 +40,9 @@ def write(units: Iterable[Unit], per: str, form: str, out: BinaryIO, name: objec
     LOGGER.info("%s tokens, %s bytes, %.4f bits per byte", f"{tokens:,}", f"{size:,}", bits)
 
 
-def row_of(unit: Unit, per: str, exact: bool) -> Row:
+def row_of(unit: Unit, per: str, exact: bool) -> dict[str, object]:
     """A row by column; ``exact``: numbers as JSON holds them, else as text of some digits."""
-    row: Row = {"document": unit.document, "text": unit.text}
+    row: dict[str, object] = {"document": unit.document, "text": unit.text}
     row |= {"start_byte": unit.start_byte, "end_byte": unit.end_byte}
     row |= {"token": unit.token} if per == "token" else {"tokens": unit.tokens}
     numbers = {"nats": unit.nats, "bits": unit.nats / math.log(2)}
@@ -54,7 +53,7 @@ def row_of(unit: Unit, per: str, exact: bool) -> Row:
     return row | {key: finite_or_none(number) for key, number in numbers.items()}
 
 
-def _writer(form: str, out: BinaryIO) -> Callable[[Row], None]:
+def _writer(form: str, out: BinaryIO) -> Callable[[dict[str, object]], None]:
     """A function that writes a row; the first row is preceded by the names of the columns."""
     if form == "jsonl":
         return lambda row: _put(out, json.dumps(row) + "\n")
@@ -62,7 +61,7 @@ def _writer(form: str, out: BinaryIO) -> Callable[[Row], None]:
     writer = csv.writer(buffer, delimiter=DELIMITERS[form], lineterminator="\n")
     is_first = True
 
-    def put(row: Row) -> None:
+    def put(row: dict[str, object]) -> None:
         nonlocal is_first
         if is_first:
             writer.writerow(row)

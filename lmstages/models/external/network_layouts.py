@@ -78,9 +78,9 @@ def _name(config: type[ModelConfig]) -> str:
 def _must_have(where: object, config: ModelConfig, layout: str, needed: Mapping[str, Any]) -> None:
     """Raises UserError for the first switch that the layout does not have as the network has it."""
     for key, value in needed.items():
-        if (found := getattr(config, key)) != value:
+        if (switch := getattr(config, key)) != value:
             remedy = "fit another, or read the model with lmstages.load"
-            raise UserError(where, f"{key} is {_written(found)}", f"{layout} has {key}: {_written(value)}", remedy)
+            raise UserError(where, f"{key} is {_written(switch)}", f"{layout} has {key}: {_written(value)}", remedy)
 
 
 def _written(value: Any) -> str:
