@@ -133,9 +133,17 @@ def test_a_checkpoint_is_what_transformers_says(folder, rows, name):
 
 NATIVE = """
 import json, sys
+import llama_cpp.llama_cpp as library
 import numpy as np
 from llama_cpp import Llama
-model = Llama(sys.argv[1], n_ctx=512, logits_all=True, verbose=False)
+defaults = library.llama_model_default_params
+def unpacked():  # without the second copy of the weights, whose rounding differs
+    settings = defaults()
+    settings.use_extra_bufts = False
+    return settings
+library.llama_model_default_params = unpacked
+wide = {"type_k": library.GGML_TYPE_F32, "type_v": library.GGML_TYPE_F32, "flash_attn": False}
+model = Llama(sys.argv[1], n_ctx=512, n_threads=1, logits_all=True, verbose=False, **wide)
 total, count = 0.0, 0
 for line in open(sys.argv[2], encoding="utf-8").read().splitlines():
     row = [model.token_bos(), *model.tokenize(line.encode(), add_bos=False, special=False), int(sys.argv[3])]
