@@ -109,7 +109,7 @@ def test_our_reader_of_smollm2_is_near_llama_cpp_which_rounds_activations(smollm
 PIECES = ["<|end|>", *"abcdefghi", "Ġ", "Ċ", "ab"]
 
 
-def qwen2(path, split=0):
+def qwen2(path, split=0, without=""):
     """A Qwen 2 with random weights, by transformers, written as a GGUF file by the package of its project."""
     from transformers import Qwen2Config, Qwen2ForCausalLM
 
@@ -123,6 +123,8 @@ def qwen2(path, split=0):
     writer = gguf.GGUFWriter(str(path), "qwen2", split_max_tensors=split)
     describe(writer, model.config)
     for name, weight in model.state_dict().items():
+        if name == without:
+            continue
         writer.add_tensor(gguf_name(name), weight.numpy())
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
@@ -263,3 +265,10 @@ def test_memory_is_asked_for_before_weights_are_read(tmp_path, mark):
     qwen2(tmp_path / "q.gguf")
     with pytest.raises(UserError, match=r"q.gguf: needs .* GB of memory, 1e-06 GB are free; take a smaller file or"):
         load(Pretrained(gguf=str(tmp_path / "q.gguf"), engine="llama.cpp", memory=1e-6))
+
+
+@pytest.mark.parametrize("mark", [pytest.param(0, marks=needs_llama_cpp)])
+def test_a_file_without_one_of_its_tensors_is_named_before_any_job(tmp_path, mark):
+    qwen2(tmp_path / "q.gguf", without="model.layers.1.self_attn.q_proj.weight")
+    with pytest.raises(UserError, match=r"q.gguf: llama.cpp ended with code 1: .*missing tensor 'blk.1.attn_q.weight'"):
+        must_be_scorable(Pretrained(gguf=str(tmp_path / "q.gguf"), engine="llama.cpp"))

@@ -18,6 +18,7 @@ from lmstages.models.external import gguf_file
 from lmstages.models.external.gguf_file import OpenFile, Packed
 from lmstages.models.external.gguf_metadata import must_be_causal
 from lmstages.models.external.llama_cpp_client import Client
+from lmstages.models.external.llama_cpp_process import SHAPES
 from lmstages.models.external.llama_cpp_tokenizer import LlamaCppTokenizer
 from lmstages.tokenizers.vocabularies import CheckpointTokenizer, from_vocabulary
 
@@ -54,7 +55,7 @@ def read_gguf(path: Path, chosen: Pretrained) -> GgufModel:
 
 def _by_llama_cpp(file: OpenFile) -> GgufModel:
     must_be_causal(file.path, file.facts, file.architecture)
-    client = Client(file.path)
+    client = Client(file.path, SHAPES)
     for fact, problem in (("has_encoder", "reads its text by an encoder"), ("is_diffusion", "is a diffusion model")):
         if client.facts[fact]:
             raise UserError(file.path, problem, "allowed: models that predict the next token")

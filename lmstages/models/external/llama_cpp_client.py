@@ -13,19 +13,19 @@ from typing import Any
 import numpy as np
 
 from lmstages.core.errors import UserError, shortened
-from lmstages.models.external.llama_cpp_process import BEGIN, LOGITS, PIECES, STEP, TOKENIZE
+from lmstages.models.external.llama_cpp_process import BEGIN, LOGITS, PIECES, STEP, TOKENIZE, VOCABULARY
 
 LAST_MESSAGES = 1 << 12  # bytes of llama.cpp's messages that are read for an error
 NO_MEMORY = "most often because the machine had no memory left; take a smaller file or window, or another machine"
 
 
 class Client:
-    """llama.cpp with a model in a process of its own; ``window`` 0 loads the vocabulary alone.
+    """llama.cpp with a model in a process of its own; no weights with a ``window`` of VOCABULARY or SHAPES.
 
     Its number of threads is OMP_NUM_THREADS. Every method raises UserError where the process has ended.
     """
 
-    def __init__(self, path: Path, window: int = 0) -> None:
+    def __init__(self, path: Path, window: int = VOCABULARY) -> None:
         self.path = path
         self.log = tempfile.TemporaryFile()  # noqa: SIM115  # llama.cpp's messages; exists as long as its process
         command = [sys.executable, "-m", "lmstages.models.external.llama_cpp_process", str(path), str(window)]
@@ -105,7 +105,8 @@ class Client:
     def _last_messages(self) -> str:
         self.log.seek(max(0, self.log.seek(0, os.SEEK_END) - LAST_MESSAGES))
         lines = [line.strip() for line in self.log.read().decode(errors="replace").splitlines() if line.strip()]
-        return " | ".join(lines[-2:]) or "without a message"
+        reasons = [line for line in lines[:-1] if "error" in line.lower()][-1:] or lines[-2:-1]
+        return " | ".join([*reasons, *lines[-1:]]) or "without a message"
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:

@@ -10,7 +10,8 @@
 
 Keys and values are kept in 32 bits and batches have one size, since both change logits; the number of threads does not.
 Weights in 4 bits are not repacked into a second copy. A text never becomes a control token. With a window of 0 only the
-vocabulary is loaded. Run as ``python -m lmstages.models.external.llama_cpp_process FILE WINDOW THREADS``.
+vocabulary is loaded, with -1 also the shapes of all weights, compared with those that llama.cpp wants. Run as
+``python -m lmstages.models.external.llama_cpp_process FILE WINDOW THREADS``.
 """
 
 import ctypes
@@ -24,6 +25,7 @@ from typing import Any, BinaryIO
 import numpy as np
 
 LOGITS, TOKENIZE, PIECES, BEGIN, STEP = range(5)
+VOCABULARY, SHAPES = 0, -1  # in place of a window
 MULTIPLE = 256  # llama.cpp rounds its window up to a multiple of it
 PHYSICAL_BATCH = 512  # tokens that llama.cpp computes at once (n_ubatch)
 STACK = 1 << 29  # bytes; the C++ library's regular expressions recurse once for every character of a long word
@@ -58,10 +60,10 @@ class Server:
 
     def __init__(self, library: Any, path: str, window: int, threads: int) -> None:
         self.library, self.window, self.threads = library, window, threads
-        self.model = _model(library, path, window == 0)
+        self.model = _model(library, path, window)
         self.vocabulary = library.llama_model_get_vocab(self.model)
         self.vocab_size = library.llama_vocab_n_tokens(self.vocabulary)
-        self.row = Sequences(library, self.model, 1, window, threads) if window else None
+        self.row = Sequences(library, self.model, 1, window, threads) if window > 0 else None
         self.texts: Sequences | None = None  # of the rows that are decoded token by token
 
     def facts(self) -> dict[str, Any]:
@@ -177,9 +179,11 @@ def _read_tokens(count: int) -> np.ndarray:
     return np.frombuffer(sys.stdin.buffer.read(4 * count), dtype=np.int32)
 
 
-def _model(library: Any, path: str, vocabulary_alone: bool) -> Any:
+def _model(library: Any, path: str, window: int) -> Any:
     settings = library.llama_model_default_params()
-    settings.n_gpu_layers, settings.use_extra_bufts, settings.vocab_only = 0, False, vocabulary_alone
+    settings.n_gpu_layers, settings.use_extra_bufts, settings.vocab_only = 0, False, window == VOCABULARY
+    if window == SHAPES:
+        settings.no_alloc, settings.load_mode = True, library.LLAMA_LOAD_MODE_NONE
     model = library.llama_model_load_from_file(path.encode(), settings)
     if not model:
         sys.exit("llama.cpp cannot load the file")
