@@ -304,6 +304,8 @@ def export(args: argparse.Namespace) -> None:
     if args.to == "arpa":
         from lmstages.models.external.arpa_export import export_arpa, files_of
 
+        if args.type != "f32" or args.output_type is not None:
+            raise UserError("--type", "given with --to arpa", "n-grams have no matrices", "leave it out")
         model, tokens = files_of(args.model, args.tokens)
         made = _made(args, {"to": "arpa"}, [model, tokens / "tokenizer.json"])
         export_arpa(model, tokens, args.out, made, args.text, args.split)
