@@ -418,8 +418,11 @@ def export(args: argparse.Namespace) -> None:
 
 
 def _export_ngrams(args: argparse.Namespace) -> None:
+    from lmstages.core.errors import UserError
     from lmstages.models.external.arpa_export import export_arpa
 
+    if args.type != "f32" or args.output_type is not None:
+        raise UserError("--type", "given with --to arpa", "n-grams have no matrices", "leave it out")
     model, tokens = _files_of_model(args)
     made = _made(args, {"to": "arpa"}, [model, tokens / "tokenizer.json"])
     export_arpa(model, tokens, args.out, made, args.text, args.split)

@@ -15,7 +15,7 @@ import pytest
 import zstandard
 
 from lmstages.cli import main
-from lmstages.config.hyperparameters.counts import Bigram, KneserNey, Ngram, Unigram
+from lmstages.config.hyperparameters.counts import Bigram, KneserNey, Ngram, Uniform, Unigram
 from lmstages.config.reading import read_run
 from lmstages.config.sections import to_section
 from lmstages.core import artifacts
@@ -504,6 +504,12 @@ def test_only_models_of_n_grams_are_written(here, capfd):
         main(["export", f"{RUN}/char/bigram/seed0/model.safetensors", "--to", "hf", "--out", "x", "--text", "y"]) == 1
     )
     assert "--text: given with --to hf; it belongs to --to arpa" in capfd.readouterr().err
+    assert main(["export", "other", *arguments, "--type", "q8_0"]) == 1
+    assert "--type: given with --to arpa; n-grams have no matrices" in capfd.readouterr().err
+    uniform = build(Uniform(), 3)
+    save_model(here / "uniform/model.safetensors", uniform, {})
+    assert main(["export", "uniform", *arguments]) == 1
+    assert "is of model uniform; allowed: unigram, bigram, ngram, kneser_ney" in capfd.readouterr().err
 
 
 def test_reading_and_writing_files_imports_no_torch(here):
