@@ -11,6 +11,8 @@ from hypothesis import strategies as st
 from tokenizers import Tokenizer as Library
 from tokenizers import decoders, models, normalizers, pre_tokenizers, trainers
 
+from lmstages.config.jobs import Run
+from lmstages.config.reading import read_run
 from lmstages.config.sections import Tokenizer
 from lmstages.core.documents import BOUNDARY
 from lmstages.core.errors import UserError
@@ -256,3 +258,25 @@ def test_the_ranks_of_an_encoding_may_lie_in_any_file(folder, tmp_path):
 def test_keys_that_contradict_each_other_are_refused(keys, message):
     with pytest.raises(ValueError, match=message):
         Tokenizer.model_validate(keys)
+
+
+def test_tokenizers_made_elsewhere_are_swept_and_missed_where_they_are_not(folder, tmp_path, monkeypatch):
+    monkeypatch.chdir(folder)
+    paths = list(FILES[:2])
+    content = {
+        "corpora": {"coined": None},
+        "models": {"bigram": None},
+        "tokenizers": {"theirs": {"kind": "pretrained", "path": {"sweep": paths}}},
+    }
+    (tmp_path / "c.yaml").write_text(json.dumps(content))
+    run = read_run(tmp_path / "c.yaml")
+    assert [json.loads(run.tokenize_section(name))["path"] for name in run.tokenizers] == paths
+    content["tokenizers"]["theirs"]["path"] = "gone.json"
+    (tmp_path / "c.yaml").write_text(json.dumps(content))
+    with pytest.raises(UserError, match=r"tokenizers\.theirs\.path: 'gone\.json' no such file"):
+        read_run(tmp_path / "c.yaml")
+
+
+def test_a_section_of_another_kind_has_no_keys_of_those_made_elsewhere():
+    run = Run.model_construct(tokenizers={"char": Tokenizer(kind="char")})
+    assert json.loads(run.tokenize_section("char")) == {"alphabet": "train", "kind": "char", "vocab_size": None}

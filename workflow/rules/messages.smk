@@ -136,7 +136,7 @@ def of_model(wildcards):
     corpus, tokenizer, model = (wildcards.get(name) for name in ("corpus", "tokenizer", "model"))
     return {
         "model": RUN.models[model].config if model in RUN.models else None,
-        "vocab_size": (tokenizer in RUN.tokenizers and RUN.tokenizers[tokenizer].vocab_size) or CHARACTERS,
+        "vocab_size": RUN.tokenizers[tokenizer].about_size() if tokenizer in RUN.tokenizers else CHARACTERS,
         "text_bytes": text_bytes(RUN.corpora[corpus]) if corpus in RUN.corpora else 0.0,
     }
 
