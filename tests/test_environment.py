@@ -38,7 +38,10 @@ def test_pip_is_given_the_lock_and_installs_nothing_that_it_does_not_pin(tmp_pat
 def test_the_lock_pins_every_package_that_the_project_needs():
     pinned = {line.partition("==")[0].lower().replace("_", "-") for line in LOCK}
     extras = PYPROJECT["optional-dependencies"]
-    needed = [*PYPROJECT["dependencies"], *(r for name in ("workflow", "play", "docs", "cluster") for r in extras[name])]
+    needed = [
+        *PYPROJECT["dependencies"],
+        *(r for name in ("workflow", "play", "docs", "cluster") for r in extras[name]),
+    ]
     assert not {Requirement(line).name.lower().replace("_", "-") for line in needed} - pinned
 
 
