@@ -294,6 +294,15 @@ def test_init_keeps_what_else_lies_in_the_folder(folder):
     assert main(["init", "."]) == 0 and (folder / "novel.txt").read_text() == "mine"
 
 
+def test_init_a_second_time_changes_nothing(folder, capsys):
+    main(["init", "my"])
+    before = files_below(folder)
+    (folder / "my/config.schema.json").unlink()
+    assert main(["init", "my"]) == 0 and files_below(folder) == before
+    out = capsys.readouterr().out
+    assert "there already: my/config.yaml\n" in out and out.count("written: my/config.schema.json\n") == 2
+
+
 def test_init_of_a_file_is_one_line(folder, capsys):
     (folder / "my").touch()
     assert main(["init", "my"]) == 1
