@@ -167,12 +167,12 @@ def _is_checkpoint(path: Path) -> bool:
 
 def _checkpoint(path: Path, device: str) -> OpenedModel:
     """A checkpoint reads a text as one document, by windows that move by half of themselves."""
-    from lmstages.evaluation import pretrained
+    from lmstages.evaluation import checkpoints
 
-    if device == "cuda":
-        raise UserError(path, "device 'cuda' for a checkpoint from elsewhere", "allowed: cpu, auto")
-    chosen = Pretrained(gguf=str(path)) if path.is_file() else Pretrained(path=str(path))
-    loaded = pretrained.load(chosen)
+    if device not in (allowed := ("auto", "cpu", "cuda")):
+        raise UserError(path, f"device {device!r} for a checkpoint from elsewhere", f"allowed: {', '.join(allowed)}")
+    given = {"gguf" if path.is_file() else "path": str(path), "device": device}
+    loaded = checkpoints.load(Pretrained.model_validate(given))
     window = loaded.model.config.window
     protocol = ResolvedScoring(protocol="stride", window=window, stride=-(-window // 2), skip=0)
     model: Any = loaded.model
