@@ -16,10 +16,12 @@ import zstandard
 from fuzzing import at_most, damaged, outcome
 from pyarrow import parquet
 
+from lmstages.cli import main
 from lmstages.core.errors import UserError
 from lmstages.corpora import splits
 from lmstages.evaluation.held_out import HeldOut
 from lmstages.evaluation.reported import audited
+from lmstages.results import explaining
 from lmstages.tokenizers.subwords import byte_alphabet
 
 MADE = {"command": "test"}
@@ -553,3 +555,17 @@ def test_damaged_files_are_one_line_or_scores_of_the_whole_text(tmp_path, form):
                 [scores] = result
                 assert scores.lengths.sum() == len(PROSE) and (scores.log_probs <= 1e-3).all()
     assert refused > DAMAGES // 4
+
+
+def test_a_row_of_scores_is_explained(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    text, out = "results/run/fox/text", "results/run/fox/reported/mine"
+    write_text(tmp_path / text, "abcd")
+    (tmp_path / "mine.jsonl").write_text(span(0, 4) + "\n")
+    section = {"scores": {"path": "mine.jsonl", "unit": "nats"}, "split": "test"}
+    assert main(["audit_scores", "--text", text, "--out", out, "--section", json.dumps(section)]) == 0
+    explained = explaining.explained(tmp_path / out)
+    assert explained == explaining.explained(tmp_path / "results/run/fox")
+    for part in ("reported     reported", "model        mine", "path         mine.jsonl", "form         spans"):
+        assert part in explained
+    assert "--forcerun results/run/fox/reported/mine/reported.json" in explained

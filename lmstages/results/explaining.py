@@ -19,26 +19,35 @@ from lmstages.core.artifacts import input_path
 from lmstages.core.errors import UserError, did_you_mean
 from lmstages.core.provenance import code_hash
 from lmstages.core.workflow_files import STARTER, snakefile_option
-from lmstages.evaluation.facts import Fit
+from lmstages.evaluation.facts import Fit, Reported
 from lmstages.results.formatting import decimal
 from lmstages.results.frame import Results
 from lmstages.training.flops import FORMULA
 
-FILES = ("model.safetensors", "fit.json", "scores.safetensors", "evaluation.json", "samples.json", "probe.json")
-PARTS = ("run", "corpus", "tokenizer", "model", "seed")
+FILES = ("model.safetensors", "fit.json", "reported.json", "scores.safetensors")
+FILES += ("evaluation.json", "samples.json", "probe.json")
+PARTS = {  # of the path of a row's folder, by the file with its facts
+    "fit.json": ("run", "corpus", "tokenizer", "model", "seed"),
+    "reported.json": ("run", "corpus", "reported", "model"),
+}
+SHAPES = {"fit.json": Fit, "reported.json": Reported}
+LONGEST = max(map(len, PARTS.values()))
 COST = ("status", "parameters", "tokens_seen", "flops", "fit_seconds")
-FACTS = (*COST, "device", "threads", "vocab_size", "environment")
+FACTS = (*COST, "device", "threads", "vocab_size", "environment", "path", "form", "unit", "sha256")
 MEANING = {"flops": FORMULA, "parameters": "free numbers that were fitted", "tokens_seen": "of train, repeats counted"}
 
 
 def explained(path: Path) -> str:
-    """An experiment ``results/RUN/CORPUS/TOKENIZER/MODEL/seedN``, a file in it, or those below the path's beginning."""
+    """An experiment ``results/RUN/CORPUS/TOKENIZER/MODEL/seedN``, a file in it, or those below the path's beginning.
+
+    Scores made elsewhere are one, too: ``results/RUN/CORPUS/reported/NAME``.
+    """
     folder = existing(path)
-    if ".." in folder.parts or len(folder.parts) < len(PARTS):  # called from within the run's folder
+    if ".." in folder.parts or len(folder.parts) < LONGEST:  # called from within the run's folder
         folder = Path(os.path.abspath(folder))
-    here = (folder / "fit.json").is_file()
-    experiments = [folder] if here else sorted(fit.parent for fit in folder.rglob("fit.json"))
-    if not experiments or len(experiments[0].parts) < len(PARTS):
+    here = any((folder / name).is_file() for name in PARTS)
+    experiments = [folder] if here else sorted(file.parent for name in PARTS for file in folder.rglob(name))
+    if not experiments or len(experiments[0].parts) < LONGEST:
         allowed = "an experiment is results/RUN/CORPUS/TOKENIZER/MODEL/seedN"
         raise UserError(path, "no fitted experiment lies here", allowed)
     if len(experiments) > 1:
@@ -63,24 +72,30 @@ def existing(path: Path) -> Path:
 
 
 def _lines(experiment: Path) -> Iterator[str]:
-    identity = dict(zip(PARTS, experiment.absolute().parts[-5:], strict=True))
-    fit, made = artifacts.load_json(experiment / "fit.json", Fit), artifacts.provenance_of(experiment / "fit.json")
+    file = _facts_of(experiment)
+    parts = PARTS[file.name]
+    identity = dict(zip(parts, experiment.absolute().parts[-len(parts) :], strict=True))
+    facts, made = artifacts.load_json(file, SHAPES[file.name]), artifacts.provenance_of(file)
     yield str(experiment)
     yield from ("", "what")
     yield from (f"  {key:<12} {value}" for key, value in identity.items())
     yield f"  {'section':<12} {json.dumps(made['section'], sort_keys=True)}"
     yield from ("", "how it went")
-    yield from (f"  {key:<12} {_with_meaning(key, fit[key])}" for key in FACTS if key in fit)
+    yield from (f"  {key:<12} {_with_meaning(key, facts[key])}" for key in FACTS if key in facts)
     yield from ("", "made from; sha256 at that time, compared with the file as it is now")
     yield from (f"  {line}" for line in _inputs(experiment, made))
     yield from ("", "by which code")
-    yield f"  {_code(made, fit)}"
+    yield f"  {_code(made, facts)}"
     yield from ("", "files")
     yield from (f"  {_state(experiment / name)}" for name in FILES if (experiment / name).is_file())
     yield from ("", "where the figures stand")
     yield from (f"  {line}" for line in _figures(experiment, identity))
     yield from ("", "to make it again")
     yield from (f"  {line}" for line in commands(experiment))
+
+
+def _facts_of(experiment: Path) -> Path:
+    return next(experiment / name for name in PARTS if (experiment / name).is_file())
 
 
 def _with_meaning(key: str, value: Any) -> str:
@@ -137,13 +152,13 @@ def _own_code(made: Mapping[str, Any], fit: Mapping[str, Any]) -> str:
 
 def _figures(experiment: Path, identity: Mapping[str, str]) -> Iterator[str]:
     """The rows of the results that the experiment is part of."""
-    folder, seed = experiment.parents[3], identity["seed"].removeprefix("seed")
+    folder, seed = run_of(experiment), identity.get("seed", "").removeprefix("seed")
     if not (folder / "results.parquet").is_file():
         yield f"{folder / 'results.parquet'}: not made yet"
         return
     for row in Results.open(folder).rows:
-        here = all(getattr(row, name) == identity[name] for name in ("corpus", "tokenizer", "model"))
-        if here and seed in row.seeds.split() and row.bits_per_byte is not None:
+        here = all(getattr(row, name) == identity.get(name, "-") for name in ("corpus", "tokenizer", "model"))
+        if here and (not seed or seed in row.seeds.split()) and row.bits_per_byte is not None:
             seeds = f", mean of seeds {row.seeds}" if " " in row.seeds else ""
             bits = decimal(row.bits_per_byte, 4)
             yield f"{row.split}: {bits} bits/byte{seeds}, in {folder / 'results.parquet'}"
@@ -153,15 +168,21 @@ def _figures(experiment: Path, identity: Mapping[str, str]) -> Iterator[str]:
 
 def commands(experiment: Path) -> list[str]:
     """The two ways: through the workflow, and the one job by itself, whose output is the same bytes."""
-    record = artifacts.provenance_of(experiment / "fit.json")
-    fit, seed = artifacts.load_json(experiment / "fit.json", Fit), experiment.name.removeprefix("seed")
-    workflow = call_of(experiment.parents[3], [experiment / "fit.json"])
+    file = _facts_of(experiment)
+    record = artifacts.provenance_of(file)
+    workflow = call_of(run_of(experiment), [file])
     if record["command"] != "fit":
         return [workflow]
+    fit, seed = artifacts.load_json(file, Fit), experiment.name.removeprefix("seed")
     section, tokens = json.dumps(record["section"], sort_keys=True), experiment.parents[1] / "tokens"
     alone = ["python", "-m", "lmstages", "fit", "--tokens", str(tokens), "--out", str(experiment)]
     alone += ["--section", section, "--seed", seed, "--threads", str(fit.get("threads", 1)), "--code", record["code"]]
     return [workflow, shlex.join(alone)]
+
+
+def run_of(experiment: Path) -> Path:
+    """The folder of its run."""
+    return experiment.parents[len(PARTS[_facts_of(experiment).name]) - 2]
 
 
 def call_of(run: Path, paths: Sequence[Path]) -> str:
