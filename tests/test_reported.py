@@ -566,6 +566,6 @@ def test_a_row_of_scores_is_explained(tmp_path, monkeypatch):
     assert main(["audit_scores", "--text", text, "--out", out, "--section", json.dumps(section)]) == 0
     explained = explaining.explained(tmp_path / out)
     assert explained == explaining.explained(tmp_path / "results/run/fox")
-    for part in ("reported     reported", "model        mine", "path         mine.jsonl", "form         spans"):
+    for part in ("reported     reported", "model        mine", "path         mine.jsonl", "form         jsonl"):
         assert part in explained
     assert "--forcerun results/run/fox/reported/mine/reported.json" in explained

@@ -24,8 +24,10 @@ from lmstages.results.formatting import decimal
 from lmstages.results.frame import Results
 from lmstages.training.flops import FORMULA
 
-FILES = ("model.safetensors", "fit.json", "reported.json", "scores.safetensors")
-FILES += ("evaluation.json", "samples.json", "probe.json")
+FILES = (
+    *("model.safetensors", "fit.json", "reported.json", "scores.safetensors"),
+    *("evaluation.json", "samples.json", "probe.json"),
+)
 PARTS = {  # of the path of a row's folder, by the file with its facts
     "fit.json": ("run", "corpus", "tokenizer", "model", "seed"),
     "reported.json": ("run", "corpus", "reported", "model"),
