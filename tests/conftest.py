@@ -17,6 +17,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+import hypothesis
 import pytest
 
 HOME = Path(os.path.expanduser("~"))  # stays "~" for a user without one
@@ -75,6 +76,8 @@ def pytest_configure() -> None:
     reset_signals()
     reset_environment()
     os.umask(0o022)
+    hypothesis.settings.register_profile("untimed", deadline=None)  # an example takes as long as the machine is busy
+    hypothesis.settings.load_profile("untimed")
 
 
 def reset_signals() -> None:
