@@ -62,6 +62,7 @@ TOOLS: dict[str, tuple[Callable[[], bool], str]] = {
 NOT_A_TOOL = (
     "the published corpora",
     "there is a GPU",
+    "there is no GPU",
     "no other user can be taken on",
 )
 

@@ -472,7 +472,7 @@ def test_mistakes_of_a_config_are_named(here):
         ("arpa: hand.arp", r"pretrained.x.arpa: 'hand.arp' no such file (did you mean 'hand.arpa'?)"),
         ("arpa: hand.arpa, tokenizer: nowhere", "pretrained.x.tokenizer: 'nowhere' no such file"),
         ("arpa: hand.arpa, engine: llama.cpp", "sha256 and engine: llama.cpp belong to gguf"),
-        ("arpa: hand.arpa, window: 8", "window, stride and memory belong to checkpoints"),
+        ("arpa: hand.arpa, window: 8", "window: of checkpoints, not of arpa; an n-gram model has an order"),
         ("path: ., tokenizer: hand.arpa", "tokenizer belongs to arpa"),
         ("{}", "needs one of hub, path, gguf and arpa"),
     ]:

@@ -557,6 +557,14 @@ def test_a_vocabulary_with_a_space_before_every_text_passes_the_check_of_decodin
             "has two pieces of number 0",
         ),
         ({"model": {"type": "Unheard"}}, "no definition of a tokenizer"),
+        (
+            {"model": {"type": "BPE", "vocab": {"a": 0, "b": 1}, "merges": [["a", "b"]]}, "added_tokens": []},
+            "its merge of 'a' and 'b' needs a piece 'ab'; a piece of its vocabulary; fetch it again",
+        ),
+        (
+            {"model": {"type": "BPE", "vocab": {"a": 0, "b": 1}, "merges": ["b c"]}, "added_tokens": []},
+            "its merge of 'b' and 'c' needs a piece 'c'",
+        ),
     ],
 )
 def test_a_definition_without_usable_numbers_is_one_line(folder, change, message):

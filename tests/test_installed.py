@@ -156,7 +156,7 @@ def test_a_text_may_have_any_name(folder, name):
             ["publishd"],
             "run: 'publishd' is no file and no run (did you mean 'published'?); a config file, ",
         ),
-        (["none.yaml"], "run: 'none.yaml' is no file and no run; a config file, KEY=VALUE, or one of counts, "),
+        (["none.yaml"], "run: 'none.yaml' is no file and no run; a config file, KEY=VALUE, or one of benchmarks, "),
         (["tiny", "-n"], "run: -n is an option; Snakemake's follow --; such as lmstages run -- -n"),
         (["tiny", "counts"], "run: tiny and counts are two runs; one at a time; call it once for each"),
         (["\x1b[31m"], "run: '\\x1b[31m' is no file and no run"),
@@ -277,7 +277,7 @@ def files_below(folder):
         ("config.yaml", [], "config.yaml: is there already; init overwrites nothing; edit it, or give another folder"),
         ("config.schema.json", [], "config.schema.json: is there already; init overwrites nothing; remove or rename"),
         ("profiles/slurm/config.yaml", ["--profile", "slurm"], "profiles/slurm/config.yaml: is there already"),
-        ("x", ["--run", "tinny"], "--run: 'tinny' found (did you mean 'tiny'?); allowed: default, counts"),
+        ("x", ["--run", "tinny"], "--run: 'tinny' found (did you mean 'tiny'?); allowed: default, benchmarks"),
         ("x", ["--profile", "slrum"], "--profile: 'slrum' found (did you mean 'slurm'?); allowed: cluster-generic"),
     ],
 )

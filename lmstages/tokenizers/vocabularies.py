@@ -12,7 +12,7 @@ import json
 import re
 import unicodedata
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -282,6 +282,7 @@ def _byte_level_bpe(where: Path, vocabulary: Vocabulary) -> Any:
         raise UnsupportedError(where, problem, f"known: {', '.join(WORDS)}", remedy)
     rule = WORDS[vocabulary.words]
     merges = [(left, right) for left, _, right in (merge.partition(" ") for merge in vocabulary.merges)]
+    _must_merge_pieces(where, set(vocabulary.pieces), merges)
     whole_words = vocabulary.words in LLAMA3_NAMES  # a word that is a piece needs no merges
     library = Tokenizer(models.BPE(_numbered(vocabulary.pieces), merges, ignore_merges=whole_words))
     byte_level = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=rule is None)
@@ -290,6 +291,15 @@ def _byte_level_bpe(where: Path, vocabulary: Vocabulary) -> Any:
     own = [piece for piece, type_ in zip(vocabulary.pieces, vocabulary.types, strict=False) if type_ == USER and piece]
     library.add_tokens([AddedToken(piece, normalized=False) for piece in own])  # cut out of a text before its words
     return library
+
+
+def _must_merge_pieces(where: Path, pieces: Collection[str], merges: Iterable[tuple[str, str]]) -> None:
+    """Raises UserError for a merge of what is no piece, or into none: the library ends the process at some of them."""
+    for left, right in merges:
+        lacking = [piece for piece in (left, right, left + right) if piece not in pieces]
+        if lacking:
+            problem = f"its merge of {left[:40]!a} and {right[:40]!a} needs a piece {lacking[0][:80]!a}"
+            raise UserError(where, problem, "a piece of its vocabulary", "fetch it again")
 
 
 def _sentencepiece_bpe(vocabulary: Vocabulary) -> Any:
@@ -348,7 +358,8 @@ def from_definition(
     """The tokenizer of a definition of the ``tokenizers`` library: of the file, or ``content`` that was made of it."""
     from lmstages.tokenizers.spans import by_spans  # which has the class of this module as its base
 
-    definition, library = read_json(path) if content is None else json.loads(content), _library(path, content)
+    definition = read_json(path) if content is None else json.loads(content)
+    library = _library(path, definition, content)
     numbers = library.get_vocab(with_added_tokens=True)
     spelling = _spelling(path, definition, library, numbers)
     added = library.encode("a", add_special_tokens=True).ids, library.encode("a", add_special_tokens=False).ids
@@ -362,10 +373,11 @@ def from_definition(
     return by_spans(CheckpointTokenizer(path, _tokenize_with(library), spelling, *special, normalizer), library)
 
 
-def _library(path: Path, content: str | None = None) -> Any:
+def _library(path: Path, definition: Mapping[str, Any], content: str | None = None) -> Any:
     """The tokenizer of a definition, which cuts the whole text and adds nothing to it."""
     from tokenizers import Tokenizer
 
+    _must_merge_pieces(path, *_merges_of(definition.get("model")))
     try:
         library = Tokenizer.from_str(path.read_text(encoding="utf-8") if content is None else content)
     except Exception as error:  # the library raises Exception itself
@@ -376,6 +388,18 @@ def _library(path: Path, content: str | None = None) -> Any:
     if getattr(library.model, "dropout", None):
         library.model.dropout = None  # of merges, at random, which is for training (Provilkov et al. 2020)
     return library
+
+
+def _merges_of(model: Any) -> tuple[Collection[str], list[tuple[str, str]]]:
+    """The pieces and merges of a model in a definition, as far as they are well formed; none of another kind."""
+    if not isinstance(model, dict) or model.get("continuing_subword_prefix"):  # which merges drop
+        return (), []
+    pieces, merges = model.get("vocab"), model.get("merges")
+    if not isinstance(pieces, dict) or not isinstance(merges, list):
+        return (), []
+    pairs = [merge.split(" ") if isinstance(merge, str) else merge for merge in merges]
+    texts = (pair for pair in pairs if isinstance(pair, list) and all(isinstance(part, str) for part in pair))
+    return pieces, [(pair[0], pair[1]) for pair in texts if len(pair) == 2]
 
 
 def _spelling(path: Path, definition: Mapping[str, Any], library: Any, numbers: Mapping[str, int]) -> list[bytes]:
@@ -464,7 +488,8 @@ def _must_be_bpe(path: Path) -> None:
 
 def _of_definition(path: Path) -> Vocabulary:
     """Byte-level or SentencePiece BPE from a definition of the ``tokenizers`` library; a merge's rank is its score."""
-    definition, library = read_json(path), _library(path)
+    definition = read_json(path)
+    library = _library(path, definition)
     model = definition["model"]
     numbers = {token: piece for piece, token in library.get_vocab(with_added_tokens=True).items()}
     pieces = [numbers.get(token, f"[PAD{token}]") for token in range(max(numbers) + 1)]
