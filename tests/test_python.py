@@ -396,6 +396,7 @@ def test_a_mistake_is_one_line(chars, tmp_path, monkeypatch, call, message):
 
 def test_a_folder_above_names_the_experiments_in_it(project):
     experiment, _ = project.experiment("novel", "char", "kneser_ney")
+    project.experiment("novel", "char", "gpt")
     with pytest.raises(UserError, match=r"char: is no model, but .*char/gpt/seed0, .*; allowed: an experiment"):
         lmstages.load(experiment.parents[1])
 

@@ -34,6 +34,7 @@ from lmstages.evaluation.opening import Documents, Layout, OpenedModel
 from lmstages.evaluation.surprisal import Per
 from lmstages.models.fitting import fitted
 from lmstages.tokenizers import streams
+from lmstages.tokenizers.base import needs_whole_words
 
 Text = str | Path | Sequence[str]
 COLUMNS = ("document", "text", "start_byte", "end_byte")
@@ -164,7 +165,8 @@ def layout_for(opened: OpenedModel, documents: str | None, separator: str | None
 
 def rows_of(opened: OpenedModel, sources: Iterable["Source"], per: str, layout: Layout) -> Iterator[surprisal.Unit]:
     """Tokens, words or lines of texts one after another, as they are scored; memory does not grow with the texts."""
-    return surprisal.units(surprisal.scored(opened, _pieces(sources, layout)), per)
+    pieces = _pieces(sources, layout, needs_whole_words(opened.tokenizer))
+    return surprisal.units(surprisal.scored(opened, pieces), per)
 
 
 # ---------------------------------------------------------------- texts
@@ -208,12 +210,12 @@ def _utf8(text: str, name: str) -> bytes:
         raise UserError(name, problem, "text is UTF-8", "mend or remove it") from error
 
 
-def _pieces(sources: Iterable[Source], layout: Layout) -> Iterator[surprisal.Piece]:
+def _pieces(sources: Iterable[Source], layout: Layout, whole_words: bool) -> Iterator[surprisal.Piece]:
     """The pieces of several texts, their documents numbered on."""
     count = 0
     for name, content in sources:
         piece = None
-        for piece in surprisal.pieces_of(content, layout, name):
+        for piece in surprisal.pieces_of(content, layout, name, whole_words):
             yield piece._replace(document=count + piece.document)
         count += piece.document + 1 if piece else 0
 

@@ -26,7 +26,7 @@ from lmstages.corpora.splits import stream_pieces
 from lmstages.evaluation import scoring
 from lmstages.evaluation.opening import Layout, OpenedModel
 from lmstages.models.base import Continuing, LanguageModel, OpenRow
-from lmstages.tokenizers.base import TextTokenizer, with_boundaries
+from lmstages.tokenizers.base import TextTokenizer, after, with_boundaries
 
 Per = Literal["token", "word", "line"]
 LONGEST_DOCUMENT = 1 << 24  # bytes of a line, or of what a separator ends
@@ -67,16 +67,19 @@ class _Reader:
         return content
 
 
-def pieces_of(content: Iterable[bytes], layout: Layout, name: object) -> Iterator[Piece]:
-    """The documents of a text in UTF-8; a stream, which is one document, comes in several pieces."""
+def pieces_of(content: Iterable[bytes], layout: Layout, name: object, whole_words: bool = False) -> Iterator[Piece]:
+    """The documents of a text in UTF-8; a stream, which is one document, comes in several pieces.
+
+    ``whole_words``: a stream is cut between words, as a split is for a tokenizer that needs it.
+    """
     if layout.documents == "stream":
-        return _of_stream(content)
+        return _of_stream(content, whole_words)
     return _of_lines(content, name) if layout.documents == "lines" else _of_separated(content, layout.separator, name)
 
 
-def _of_stream(content: Iterable[bytes]) -> Iterator[Piece]:
+def _of_stream(content: Iterable[bytes], whole_words: bool) -> Iterator[Piece]:
     start, waiting = 0, None
-    for text in stream_pieces(_Reader(content)):
+    for text in stream_pieces(_Reader(content), whole_words):
         if waiting is not None:
             yield waiting._replace(goes_on=True)
             start += len(waiting.text.encode())
@@ -184,8 +187,10 @@ def _whole(first: Piece, rest: Iterator[Piece]) -> Iterator[Piece]:
 
 def _encoded(tokenizer: TextTokenizer, pieces: Iterable[Piece]) -> Iterator[ScoredPiece]:
     """Pieces with their tokens, which have no surprisal yet."""
+    reader = tokenizer
     for piece in pieces:
-        yield _tokens_of(tokenizer, [piece])[0]
+        yield _tokens_of(reader, [piece])[0]
+        reader = after(tokenizer, piece.text) if piece.goes_on else tokenizer
 
 
 def _tokens_of(tokenizer: TextTokenizer, pieces: list[Piece]) -> list[ScoredPiece]:

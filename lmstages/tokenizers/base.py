@@ -35,6 +35,17 @@ class TextTokenizer(Protocol):
         """Everything that was learnt, for ``from_json``."""
 
 
+def needs_whole_words(tokenizer: TextTokenizer) -> bool:
+    """Whether a stream that it reads in pieces must be cut between words."""
+    return hasattr(tokenizer, "after")
+
+
+def after(tokenizer: TextTokenizer, text: str) -> TextTokenizer:
+    """The tokenizer of what continues ``text``, the piece of a stream before it."""
+    continued: TextTokenizer = tokenizer.after(text) if hasattr(tokenizer, "after") else tokenizer
+    return continued
+
+
 def boundary_of(newline_ends: bool, stream: bool, has_newline: bool) -> str:
     """The text of token 0 in a vocabulary of characters or words: a newline, which then has no other token, or none."""
     return "\n" if newline_ends or (stream and has_newline) else ""

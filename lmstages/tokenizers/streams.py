@@ -21,12 +21,12 @@ from lmstages.corpora.splits import NAMES, Piece, SplitText
 from lmstages.tokenizers import (
     ByteTokenizer,
     TextTokenizer,
-    WhitespaceTokenizer,
     from_json,
     learn,
     smallest_type,
     with_boundaries,
 )
+from lmstages.tokenizers.base import after, needs_whole_words
 from lmstages.tokenizers.pretrained import made_elsewhere
 
 TOKENIZER = "tokenizer.json"
@@ -64,7 +64,7 @@ def write_tokens(folder: Path, name: str, text: SplitText, tokenizer: TextTokeni
         artifacts.saving_array(paths[1], np.dtype(np.uint16), made) as lengths,
     ):
         covered_bytes, reader = 0, tokenizer
-        for batch in text.batches(whole_words=isinstance(tokenizer, WhitespaceTokenizer)):
+        for batch in text.batches(needs_whole_words(tokenizer)):
             for piece, encoded in zip(batch, reader.encode([piece.text for piece in batch]), strict=True):
                 _check_round_trip(reader, piece, encoded[0])
                 terminated = encoded if piece.terminator is None else with_boundaries(encoded, piece.terminator)
@@ -73,8 +73,7 @@ def write_tokens(folder: Path, name: str, text: SplitText, tokenizer: TextTokeni
                 count, covered_bytes = count + len(terminated[0]), covered_bytes + int(terminated[1].sum())
                 if piece.terminator is not None:
                     starts.append(count)
-            if text.stream and isinstance(tokenizer, WhitespaceTokenizer):
-                reader = tokenizer.after(batch[-1].text)
+            reader = after(tokenizer, batch[-1].text) if text.stream else tokenizer
             progress.at(covered_bytes, covered_bytes, "bytes")
     assert covered_bytes == text.path.stat().st_size, "the tokens cover the text's bytes, no more and no fewer"
     with artifacts.saving_array(paths[2], np.dtype(np.int64), made) as array:

@@ -136,7 +136,7 @@ class NeuralModel:
 
     def _on_device(self, tokens: np.ndarray) -> torch.Tensor:
         """(B, T) as a tensor on the network's device."""
-        return torch.from_numpy(np.ascontiguousarray(tokens)).to(next(self._network.parameters()).device)
+        return torch.from_numpy(np.require(tokens, requirements=("C", "W"))).to(next(self._network.parameters()).device)
 
     @property
     def _network(self) -> nn.Module:
