@@ -32,7 +32,8 @@ report: $(READY)
 	@$(RELATIVE); set -x; snakemake --cores $(CORES) $(CONFIG)
 
 test: $(READY)
-	OMP_NUM_THREADS=1 python -m pytest -m "not slow" --numprocesses auto --dist loadfile
+	OMP_NUM_THREADS=1 python -m pytest -m "not slow" --numprocesses auto --dist loadfile \
+		--no-loadscope-reorder
 
 test-slow: $(READY)
 	python -m pytest -m slow

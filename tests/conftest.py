@@ -30,6 +30,7 @@ INHERITED |= {"MAKEFLAGS", "MAKELEVEL", "MAKEOVERRIDES", "MFLAGS"}  # of the mak
 INHERITED |= {"XDG_CONFIG_DIRS", "XDG_DATA_HOME", "XDG_DATA_DIRS", "XDG_STATE_HOME", "SOURCE_DATE_EPOCH"}
 INHERITED |= {f"{scheme}_proxy" for scheme in ("http", "https", "all", "no")}  # in capitals, too
 PREFIXES = ("SNAKEMAKE_", "SLURM_", "LMSTAGES_", "HF_", "TORCHELASTIC_", "NUMBA_DISABLE", "MKL_", "OPENBLAS_")
+LONGEST = {"test_workflow.py", "test_settings.py", "test_fuzz_artifacts.py", "test_mixtures.py"}  # begin first
 NOBODY = 65534  # uid of the user who owns nothing, on every Linux
 
 KENLM, LLAMA_CPP = CACHE / "kenlm" / "bin", CACHE / "llama_cpp"
@@ -131,17 +132,20 @@ def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> Non
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Skips what needs a tool that is missing; shuffles files, whose tests stay in order, as their fixtures want."""
+    """Skips what needs a tool that is missing; orders files, whose tests stay in order, as their fixtures want.
+
+    The longest come first, so that no core is left waiting for the other at the end; or all are shuffled.
+    """
     for item in items:
         for tool in tools_of(item):
             is_there, script = TOOLS[tool]
             if not is_there():
                 item.add_marker(pytest.mark.skip(f"{tool} is missing; {script} installs it"))
+    files = sorted({item.path for item in items}, key=lambda path: (path.name not in LONGEST, path))
     seed = config.getoption("--shuffle")
     if seed is not None:
-        files = sorted({item.path for item in items})
         random.Random(seed).shuffle(files)
-        items.sort(key=lambda item: files.index(item.path))
+    items.sort(key=lambda item: files.index(item.path))
 
 
 def tools_of(item: pytest.Item) -> set[str]:
