@@ -7,9 +7,9 @@ import pytest
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
 
 from lmstages.core.errors import UserError
+from lmstages.tokenizers.checkpoint import PROBES
 from lmstages.tokenizers.of_transformers import from_any_folder
 from lmstages.tokenizers.spans import SpanTokenizer, byte_lengths
-from lmstages.tokenizers.vocabularies import PROBES
 
 TEXT = "The grey Bär – naïve!  It costs 5 €, \U0001f994 and\n\tthe cat sat on the mat; the cat saw the Bär. " * 2
 

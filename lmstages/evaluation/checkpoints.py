@@ -30,9 +30,10 @@ from lmstages.models.external.llama_tensors import shapes
 from lmstages.models.external.mapped import FittedElsewhere, PretrainedModel, TheirTokens, mapped, renumbered
 from lmstages.models.external.transformers_model import Logits, TransformersModel
 from lmstages.tokenizers.base import Encoded
+from lmstages.tokenizers.checkpoint import CheckpointTokenizer
 from lmstages.tokenizers.of_transformers import from_any_folder
 from lmstages.tokenizers.special_tokens import read_json
-from lmstages.tokenizers.vocabularies import CheckpointTokenizer, from_folder
+from lmstages.tokenizers.vocabularies import from_folder
 from lmstages.training.devices import device_of
 
 HASHED_AT_ONCE = 1 << 24  # bytes

@@ -20,7 +20,8 @@ from lmstages.models.external.gguf_metadata import must_be_causal
 from lmstages.models.external.llama_cpp_client import Client
 from lmstages.models.external.llama_cpp_process import SHAPES
 from lmstages.models.external.llama_cpp_tokenizer import LlamaCppTokenizer
-from lmstages.tokenizers.vocabularies import CheckpointTokenizer, from_vocabulary
+from lmstages.tokenizers.checkpoint import CheckpointTokenizer
+from lmstages.tokenizers.vocabularies import from_vocabulary
 
 LLAMA_CPP = "llama.cpp"
 

@@ -11,7 +11,8 @@ from typing import Any
 
 from lmstages.config.sections import VOCABULARIES
 from lmstages.core.errors import UserError
-from lmstages.tokenizers.vocabularies import CheckpointTokenizer, from_definition, from_folder
+from lmstages.tokenizers.checkpoint import CheckpointTokenizer
+from lmstages.tokenizers.vocabularies import from_definition, from_folder
 
 
 def from_any_folder(folder: Path, begin: int | None, ends: Sequence[int]) -> CheckpointTokenizer:

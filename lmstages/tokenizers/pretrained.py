@@ -21,8 +21,9 @@ from lmstages.core.errors import UserError
 from lmstages.core.files import reading
 from lmstages.core.hub import snapshot
 from lmstages.tokenizers.base import BOUNDARY, Encoded
+from lmstages.tokenizers.checkpoint import CheckpointTokenizer
 from lmstages.tokenizers.special_tokens import BESIDE, FolderVocabulary, agreed
-from lmstages.tokenizers.vocabularies import MOST_TOKENS, CheckpointTokenizer, from_definition, from_sentencepiece
+from lmstages.tokenizers.vocabularies import MOST_TOKENS, from_definition, from_sentencepiece
 
 ENDS = ("<|endoftext|>", "<|end_of_text|>", "</s>", "<eos>", "<s>", "<bos>")
 LARGEST = 1 << 28  # bytes of a file; the largest vocabularies have some 30 MB

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from lmstages.tokenizers.base import Encoded
-from lmstages.tokenizers.vocabularies import PROBES, CheckpointTokenizer
+from lmstages.tokenizers.checkpoint import PROBES, CheckpointTokenizer
 
 
 class SpanTokenizer(CheckpointTokenizer):

@@ -13,7 +13,7 @@ import numpy as np
 from lmstages.core.errors import UserError
 from lmstages.models.external.llama_cpp_client import Client
 from lmstages.tokenizers.base import Encoded
-from lmstages.tokenizers.vocabularies import CheckpointTokenizer, with_spaces
+from lmstages.tokenizers.checkpoint import CheckpointTokenizer, with_spaces
 
 UNKNOWN, CONTROL, USER = 1, 8, 16  # llama.cpp's attributes of tokens (llama.h)
 
