@@ -148,8 +148,8 @@ SECTIONS: dict[str, tuple[type[Record], str]] = {
     "mixtures": (Mixture, "An entry, `mixtures: {NAME: {...}}`, run on every corpus that runs all of its models."),
     "pretrained": (
         Pretrained,
-        "An entry, `pretrained: {NAME: {...}}`, see [Checkpoints](checkpoints.md) and [ARPA files](arpa.md); one of `hub`,"
-        " `path`, `gguf` and `arpa`.",
+        "An entry, `pretrained: {NAME: {...}}`, see [Checkpoints](checkpoints.md) and [ARPA files](arpa.md); one of"
+        " `hub`, `path`, `gguf` and `arpa`.",
     ),
     "scores": (ReportedScores, "An entry, `scores: {NAME: {...}}`, see the [tutorial](tutorials/judge.md)."),
     "sampling": (Sampling, "`sampling: {...}`, once a run."),
