@@ -29,7 +29,7 @@ from pathlib import Path
 import pytest
 from test_workflow import PROJECT, copy_of, edit, environment
 
-KILLS = int(os.environ.get("COMMAND_KILLS", "32"))
+KILLS = int(os.environ.get("COMMAND_KILLS", "40"))
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900 + 30 * KILLS)]
 KILLS_A_ROUND = min(100, KILLS // 2)  # in one copy, before the one call that completes them all
 CHAINS = 2 if KILLS >= 200 else 1  # of killed runs, eight in each; the second changes the calls of the first
