@@ -97,7 +97,7 @@ def _lines(experiment: Path) -> Iterator[str]:
 
 
 def _facts_of(experiment: Path) -> Path:
-    return next(experiment / name for name in PARTS if (experiment / name).is_file())
+    return next(experiment / name for name in PARTS if os.path.lexists(experiment / name))
 
 
 def _with_meaning(key: str, value: Any) -> str:
