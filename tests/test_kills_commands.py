@@ -212,10 +212,10 @@ def of_rules(folder):
 
 
 def arguments_of(line):
-    """A rule's shell command without its interpreter, a cluster's time limit, and its log; a section as an argument."""
+    """A rule's shell command without its interpreter, what a setting may add, and its log; a section as an argument."""
     head, _, line = line.partition("-m lmstages ")
     printed = shlex.split(head)  # printf %s SECTION | python
-    arguments = shlex.split(re.sub(r"\$\{LMSTAGES_TIME_LIMIT:[^}]*\}", "", line.partition(" 2>&1 |")[0]))
+    arguments = shlex.split(re.sub(r"\$\{LMSTAGES_\w+:\+[^}]*\}", "", line.partition(" 2>&1 |")[0]))
     return [printed[2] if argument == "-" else argument for argument in arguments]
 
 
