@@ -52,6 +52,7 @@ COUNTS = [FAST, pytest.param(COUNT - FAST, marks=pytest.mark.slow)]
 FILES = [PROJECT / "config.yaml", *sorted((PROJECT / "runs").glob("*.yaml"))]
 NAMED = ("corpora", "tokenizers", "models", "mixtures", "pretrained", "scores")  # sections whose keys are names
 ONE_OR_SEVERAL = ("temperature", "order", "add")  # keys that take a value or a list of them
+NULL_IS_A_VALUE = {"shuffle_seed"}  # without the key it is 42, which shuffles
 FORGED = "a\n  corpora: all is well"
 
 
@@ -398,12 +399,13 @@ class Mutation:
 
     def _put(self, new):
         self.parent[self.key] = new
-        is_sweep = isinstance(new, dict) and "sweep" in new
+        is_sweep = any(isinstance(value, dict) and "sweep" in value for value in (new, self.before))
         is_several = self.key in ONE_OR_SEVERAL and {kind(new), kind(self.before)} == {"number", "list"}
+        is_null = self.key in NULL_IS_A_VALUE and new in (None, "", " ", "null", "~")
         if (
             kind(new) != kind(self.before)
             and self.before is not None
-            and not (is_sweep or is_several or type(new) is Raw)
+            and not (is_sweep or is_several or is_null or type(new) is Raw)
         ):
             self.spellings = [self._with(*spelling) for spelling in ((), ({},))]
             self.spellings += list(map(self._with, self._as_typed(new))) if self.of_program else []
