@@ -202,6 +202,7 @@ def test_the_remedy_for_a_damaged_artifact_works(project):
     assert snakemake(project).returncode == 0
 
 
+@pytest.mark.slow
 def test_a_text_of_ones_own_runs_the_ladder_named_after_the_file(project):
     letters = random.Random(1)
     text = " ".join("".join(letters.choices("abcdefghijäö", k=letters.randint(2, 6))) for _ in range(2000))
@@ -284,6 +285,7 @@ def test_a_mistake_on_the_command_line_ends_before_any_job(project, settings, me
     assert done.returncode != 0 and message in done.stdout + done.stderr and "Traceback" not in done.stderr
 
 
+@pytest.mark.slow
 def test_a_model_that_cannot_be_fitted_is_a_row_and_a_failed_run(project):
     edit(
         project / "runs/tiny.yaml",
