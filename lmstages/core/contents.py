@@ -85,6 +85,12 @@ def identity(path: Path) -> Identity:
     return [status.st_size, status.st_dev, status.st_ino, status.st_mtime_ns, status.st_ctime_ns]
 
 
+def must_have_sha256(path: Path, sha256: str, expected: str | None) -> None:
+    """Raises UserError where a file has another digest than the one that a config names."""
+    if expected not in (None, sha256):
+        raise UserError(path, f"its sha256 is {sha256}", f"the config says {expected}", "fetch it again")
+
+
 def stop_if_changed(path: Path, before: Sequence[int]) -> None:
     """Raises UserError where a file is no longer the one whose ``identity`` was ``before``."""
     if identity(path) != list(before):

@@ -13,7 +13,7 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 from lmstages.core.system_errors import not_read, not_written
 
@@ -119,12 +119,17 @@ def reading(path: Path) -> Iterator[None]:
         raise not_read(at_fault, error) from error
 
 
-def sha256_of(path: Path) -> str:
-    """The sha256 of any file's bytes, as hexadecimal digits."""
-    with reading(path), open(path, "rb") as file:
-        return sha256_of_open(file)
+def sha256_of(*paths: Path) -> str:
+    """The sha256 of any file's bytes, or of those of several files one behind the other, as hexadecimal digits."""
+    digest = hashlib.sha256()
+    for path in paths:
+        with reading(path), open(path, "rb") as file:
+            sha256_of_open(file, digest)
+    return digest.hexdigest()
 
 
-def sha256_of_open(file: BinaryIO) -> str:
+def sha256_of_open(file: BinaryIO, digest: Any = None) -> str:
+    """The sha256 of a whole open file, or of what ``digest`` has had before and that file."""
+    begun = hashlib.sha256() if digest is None else digest
     file.seek(0)
-    return hashlib.file_digest(file, "sha256").hexdigest()  # type: ignore[arg-type]  # an open file has readinto
+    return hashlib.file_digest(file, lambda: begun).hexdigest()  # type: ignore[arg-type]  # an open file has readinto

@@ -4,7 +4,6 @@ It is a folder in the Hugging Face layout, on this machine or of the hub, or a G
 run: weights are safetensors or GGUF. Knows no text.
 """
 
-import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,8 +16,10 @@ from torch import nn
 from lmstages.config.checkpoint_parts import parts_of
 from lmstages.config.hyperparameters.attention import Llama
 from lmstages.config.sections import Pretrained
+from lmstages.core import contents
 from lmstages.core.documents import BOUNDARY
 from lmstages.core.errors import UserError
+from lmstages.core.files import sha256_of
 from lmstages.evaluation.gguf_checkpoints import LLAMA_CPP, GgufModel, read_gguf
 from lmstages.evaluation.hub_checkpoints import fetched
 from lmstages.evaluation.memory import memory_needed, memory_of_llama_cpp, must_fit
@@ -36,7 +37,6 @@ from lmstages.tokenizers.special_tokens import read_json
 from lmstages.tokenizers.vocabularies import from_folder
 from lmstages.training.devices import device_of
 
-HASHED_AT_ONCE = 1 << 24  # bytes
 LONGEST_WINDOW = 2048  # tokens; the default where the checkpoint has a longer context
 
 
@@ -81,7 +81,9 @@ def load(chosen: Pretrained, mirror: str | None = None) -> Loaded:
     """The checkpoint that a config names, its header checked; UserError before anything large is read."""
     if chosen.gguf is not None:
         path = Path(chosen.gguf)
-        _must_have_sha256(parts_of(path), chosen.sha256)
+        parts = parts_of(path)
+        if chosen.sha256 is not None and all(part.is_file() for part in parts):
+            contents.must_have_sha256(parts[0], sha256_of(*parts), chosen.sha256)
         return _load_gguf(path, chosen)
     folder = Path(chosen.path) if chosen.path is not None else fetched(str(chosen.hub), str(chosen.revision), mirror)
     if engine_of(folder, chosen) == "transformers":
@@ -248,17 +250,3 @@ def _window(path: Path, longest: int, window: int | None) -> int:
     if window is not None and window > longest:
         raise UserError(path, f"window {window:,} found", f"allowed: up to {longest:,}, which it was trained on")
     return window or min(longest, LONGEST_WINDOW)
-
-
-def _must_have_sha256(parts: Sequence[Path], expected: str | None) -> None:
-    """Raises UserError where the files, one behind the other, have another digest."""
-    if expected is None or not all(part.is_file() for part in parts):
-        return
-    digest = hashlib.sha256()
-    for part in parts:
-        with open(part, "rb") as file:
-            while content := file.read(HASHED_AT_ONCE):
-                digest.update(content)
-    if digest.hexdigest() != expected:
-        problem = f"its sha256 is {digest.hexdigest()}"
-        raise UserError(parts[0], problem, f"the config says {expected}", "fetch it again")
