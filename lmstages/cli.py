@@ -756,12 +756,6 @@ def score_pretrained(args: argparse.Namespace) -> None:
 
     record = from_section(Pretrained, args.section["pretrained"])
     made = _made(args, args.section, [text_path(args.text, split) for split in args.section["splits"]])
-    if record.arpa is not None:
-        from lmstages.evaluation.arpa import score_arpa
-
-        with _keeping_going(args, lambda error: save_failure(args.section, args.out, error, made)):
-            score_arpa(args.section, record, args.text, args.out, args.threads, {**made, "content": args.content})
-        return
     with _keeping_going(args, lambda error: save_failure(args.section, args.out, error, made)):
         run(args.section, record, args.text, args.out, args.threads, args.mirror, {**made, "content": args.content})
 

@@ -23,7 +23,7 @@ from lmstages.core.documents import Documents
 from lmstages.core.errors import UserError
 from lmstages.corpora import splits
 from lmstages.corpora.splits import SplitText
-from lmstages.evaluation import arpa as row
+from lmstages.evaluation import pretrained
 from lmstages.evaluation.score_files import load_scores
 from lmstages.models.base import build
 from lmstages.models.external import arpa, arpa_export, arpa_file
@@ -487,7 +487,7 @@ def test_what_cannot_be_a_row_is_said_before_the_first_job(here, capfd):
     (here / "wrong.yaml").write_text(f"{CONFIG}pretrained: {{x: {{arpa: no.arpa}}}}\n")
     assert main(["check", "wrong.yaml"]) == 0
     assert r"pretrained.x will fail: no.arpa: has no line \data\ ".strip() in capfd.readouterr().err
-    [sentence] = row.unusable(read_run(here / "wrong.yaml").pretrained)
+    [sentence] = pretrained.unusable(read_run(here / "wrong.yaml").pretrained)
     assert sentence.startswith("pretrained.x will fail: no.arpa")
     code, _ = scored(here, arpa="no.arpa", sha256="0" * 64)
     assert code == 1 and "the config says 000" in capfd.readouterr().err
@@ -513,9 +513,8 @@ def test_only_models_of_n_grams_are_written(here, capfd):
 
 
 def test_reading_and_writing_files_imports_no_torch(here):
-    script = (
-        "import sys, lmstages.evaluation.arpa, lmstages.models.external.arpa_export; sys.exit('torch' in sys.modules)"
-    )
+    modules = "lmstages.evaluation.pretrained, lmstages.evaluation.arpa_row, lmstages.models.external.arpa_export"
+    script = f"import sys, {modules}; sys.exit('torch' in sys.modules)"
     assert os.spawnv(os.P_WAIT, sys.executable, [sys.executable, "-c", script]) == 0
 
 

@@ -73,7 +73,7 @@ HOSTILE = "a b <s> c\n<unk> a </s>\n\n  b\t<UNK> c \r\n</s>\n<s>\nx<s>y a\va\fb 
 @pytest.mark.parametrize("order", [1, 2, 3, 5])
 def test_special_words_within_a_text_are_read_as_kenlm_reads_them(tmp_path, monkeypatch, order):
     from lmstages.corpora.splits import SplitText, write
-    from lmstages.evaluation import arpa as row
+    from lmstages.evaluation import arpa_row as row
     from lmstages.evaluation import scoring
 
     monkeypatch.chdir(tmp_path)

@@ -23,15 +23,10 @@ def forecast(run: Run) -> Forecast:
 
         result = forecast_of_texts(run)
         result.warnings.extend(unfilled(run))
-    if any(record.arpa is not None for record in run.pretrained.values()):
-        from lmstages.evaluation.arpa import unusable as unusable_arpa
-
-        result.warnings.extend(unusable_arpa(run.pretrained))
-    networks = {name: record for name, record in run.pretrained.items() if record.arpa is None}
-    if any(record.hub is None for record in networks.values()):
+    if run.pretrained:
         from lmstages.evaluation.pretrained import unusable
 
-        result.warnings.extend(unusable(networks))
+        result.warnings.extend(unusable(run.pretrained))
     if run.scores:
         from lmstages.evaluation.reported import unusable as unusable_scores
 

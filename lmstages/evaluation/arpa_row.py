@@ -2,8 +2,8 @@
 
 Its words are those between white space; or, with ``tokenizer``, the tokens of one of our tokenizers, spelled as
 ``lmstages export --to arpa`` spells them. What the words cannot say is charged as ``tokenizers.line_words`` describes,
-so that bits per byte are those of a code of the very text. Beside them stand the perplexities that KenLM prints. Its
-training text is unknown: the row has the category ``pretrained``. Imports no torch.
+so that bits per byte are those of a code of the very text. Beside them stand the perplexities that KenLM prints.
+Imports no torch.
 """
 
 import sys
@@ -18,7 +18,7 @@ from lmstages.config.sections import Pretrained
 from lmstages.core import artifacts, contents
 from lmstages.core.documents import BOUNDARY, Documents
 from lmstages.core.errors import UserError, shortened
-from lmstages.core.files import reading, sha256_of
+from lmstages.core.files import sha256_of
 from lmstages.core.progress import LOGGER
 from lmstages.core.provenance import versions
 from lmstages.corpora.splits import SplitText
@@ -38,12 +38,13 @@ def score_arpa(section: Mapping[str, Any], chosen: Pretrained, text: Path, out: 
     """Write the files of an experiment: ``fit.json``, ``scores.safetensors`` and ``evaluation.json``."""
     path = Path(str(chosen.arpa))
     before = contents.identity(path)
-    sha256 = _sha256(path, chosen.sha256)
+    sha256 = sha256_of(path)
+    contents.must_have_sha256(path, sha256, chosen.sha256)
     file = arpa_file.read(path)
     contents.stop_if_changed(path, before)
     reader = _reader(file, chosen.tokenizer)
     _must_sum_to_one(path, reader.model)
-    settings = {**section, "scoring": PROTOCOL, "sampling": _sampling(section["sampling"], chosen)}
+    settings = {**section, "scoring": PROTOCOL}
     out.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=out) as folder:
         for split in section["splits"]:
@@ -56,25 +57,10 @@ def score_arpa(section: Mapping[str, Any], chosen: Pretrained, text: Path, out: 
     artifacts.save_json(out / "fit.json", facts, made)
 
 
-def unusable(pretrained: Mapping[str, Pretrained]) -> list[str]:
-    """A sentence for every ARPA file whose row will fail, from its header alone; the rest is left to the job."""
-    sentences = []
-    for name, chosen in pretrained.items():
-        try:
-            if chosen.arpa is not None:
-                arpa_file.order_of(Path(chosen.arpa))
-                _tokenizer_of(chosen.tokenizer)
-        except UserError as error:
-            sentences.append(f"pretrained.{name} will fail: {error}")
-    return sentences
-
-
-def _sha256(path: Path, expected: str | None) -> str:
-    with reading(path):
-        digest = sha256_of(path)
-    if expected is not None and digest != expected:
-        raise UserError(path, f"its sha256 is {digest}", f"the config says {expected}", "fetch it again")
-    return digest
+def must_have_header(chosen: Pretrained) -> None:
+    """Raises UserError for a file that is no ARPA file by its header, or a tokenizer that cannot be read."""
+    arpa_file.order_of(Path(str(chosen.arpa)))
+    _tokenizer_of(chosen.tokenizer)
 
 
 def _must_sum_to_one(path: Path, model: ArpaModel) -> None:
@@ -86,10 +72,6 @@ def _must_sum_to_one(path: Path, model: ArpaModel) -> None:
             problem = f"{after} the probabilities of all words sum to {totals[index]:.6g}"
             allowed = f"they sum to 1 within {model.rounding:g}, or bits per byte are no code length"
             raise UserError(path, problem, allowed, "estimate it again, or renormalize it (SRILM: ngram -renorm)")
-
-
-def _sampling(settings: Mapping[str, Any], chosen: Pretrained) -> dict[str, Any]:
-    return {**settings, "count": settings["count"] if chosen.samples else 0}
 
 
 def _facts(reader: "WordReader | TokenReader", section: Mapping[str, Any], threads: int) -> dict[str, Any]:
