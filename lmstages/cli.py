@@ -402,19 +402,24 @@ def export(args: argparse.Namespace) -> None:
     a folder, of which transformers reads the first two and load.py, which lies in it, the last. A model of n-grams is
     an ARPA file.
     """
-    from lmstages.core.errors import UserError
-    from lmstages.models.external.exporting import export as run
-    from lmstages.models.external.exporting import export_checkpoint
-
     if args.to == "arpa":
-        return _export_ngrams(args)
+        _export_ngrams(args)
+    else:
+        _export_network(args)
+
+
+def _export_network(args: argparse.Namespace) -> None:
+    from lmstages.core.errors import UserError
+    from lmstages.evaluation.opening import is_fitted_here
+    from lmstages.models.external.exporting import export, export_checkpoint
+
     if args.text is not None:
         raise UserError("--text", f"given with --to {args.to}", "it belongs to --to arpa", "leave it out")
     section = {"to": args.to.replace("huggingface", "hf"), "type": args.type, "output_type": args.output_type}
-    if args.model.is_dir() and not any((args.model / name).is_file() for name in ("fit.json", "lmstages.json")):
+    if args.model.is_dir() and not is_fitted_here(args.model):
         return export_checkpoint(args.model, args.out, section, _made(args, section, []))
     model, tokens = _files_of_model(args)
-    run(model, tokens, args.out, section, _made(args, section, [model, tokens / "tokenizer.json"]))
+    export(model, tokens, args.out, section, _made(args, section, [model, tokens / "tokenizer.json"]))
 
 
 def _export_ngrams(args: argparse.Namespace) -> None:
@@ -430,9 +435,10 @@ def _export_ngrams(args: argparse.Namespace) -> None:
 
 def _files_of_model(args: argparse.Namespace) -> tuple[Path, Path]:
     """model.safetensors, and the folder of its vocabulary: of the experiment, or beside it where Python saved it."""
-    model = args.model / "model.safetensors" if args.model.is_dir() else args.model
-    is_saved = (model.parent / "lmstages.json").is_file()
-    return model, args.tokens or (model.parent if is_saved else model.absolute().parents[2] / "tokens")
+    from lmstages.evaluation.opening import MODEL, tokens_of
+
+    model = args.model / MODEL if args.model.is_dir() else args.model
+    return model, args.tokens or tokens_of(model)
 
 
 def _completion_options(parser: argparse.ArgumentParser) -> None:

@@ -12,7 +12,6 @@ import numpy as np
 
 from lmstages.core import artifacts
 from lmstages.core.documents import Documents
-from lmstages.core.errors import UserError
 from lmstages.core.progress import LOGGER
 from lmstages.corpora import splits
 from lmstages.evaluation import checks, sampling, score_files, scoring
@@ -60,18 +59,14 @@ def facts_of_fit(model: Path, tokens: Path) -> dict[str, Any]:
     path = model.with_name("fit.json")
     facts: dict[str, Any] = artifacts.load_json(path, Fit)
     artifacts.must_be_made_together(path, model)
-    artifacts.must_be_made_from(model, tokens / "train.npy")
-    artifacts.must_be_of_one_call(tokens / "train.npy", tokens / streams.TOKENIZER)
+    model_storage.must_be_fitted_on(model, tokens)
     return facts
 
 
 def load_fitted(model: Path, tokens: Path, device: str = "cpu") -> tuple[LanguageModel, TextTokenizer]:
     """A fitted model with the tokenizer of its tokens; a UserError where it was fitted on other tokens."""
-    fitted, tokenizer = model_storage.load_model(model, device), streams.read_tokenizer(tokens)
-    if fitted.vocab_size != tokenizer.vocab_size:
-        problem = f"is of {fitted.vocab_size:,} tokens, {tokens / streams.TOKENIZER} has {tokenizer.vocab_size:,}"
-        raise UserError(model, problem, "", artifacts.make_again(model))
-    return fitted, tokenizer
+    fitted = model_storage.load_model(model, device)
+    return fitted, model_storage.tokenizer_of(model, fitted, tokens)
 
 
 def evaluate_model(

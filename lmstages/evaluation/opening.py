@@ -67,6 +67,16 @@ def opened(path: Path, device: str = "cpu") -> OpenedModel:
     raise _no_model(path)
 
 
+def is_fitted_here(path: Path) -> bool:
+    """Whether a folder is an experiment of a run, or a model that was saved from Python."""
+    return _is_experiment(path) or _is_saved(path)
+
+
+def tokens_of(model: Path) -> Path:
+    """The folder of the tokenizer of a model.safetensors: of its run, or beside it where Python saved it."""
+    return model.parent if _is_saved(model.parent) else model.absolute().parents[2] / "tokens"
+
+
 def automatic(model: LanguageModel) -> ResolvedScoring:
     """The protocol of a model for which no config says another."""
     return ResolvedScoring.model_validate(Scoring().resolved(model.config))

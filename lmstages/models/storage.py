@@ -19,6 +19,7 @@ from lmstages.core.errors import UserError
 from lmstages.core.runtime import Runtime
 from lmstages.core.workflow_files import STARTER
 from lmstages.models.base import LanguageModel, build
+from lmstages.tokenizers import TextTokenizer, streams
 
 
 def save_model(path: Path, model: LanguageModel, made: Made) -> None:
@@ -59,6 +60,21 @@ def load_model(path: Path, device: str = "cpu") -> LanguageModel:
         problem = f"its arrays are not those of its hyperparameters ({' '.join(str(error).split())[:120]})"
         raise UserError(path, problem, "", f"run {STARTER} to fit it again") from error
     return model
+
+
+def tokenizer_of(path: Path, model: LanguageModel, tokens: Path, remedy: str = "") -> TextTokenizer:
+    """The tokenizer of ``tokens``; a UserError where the model at ``path`` has another number of tokens."""
+    tokenizer = streams.read_tokenizer(tokens)
+    if model.vocab_size != tokenizer.vocab_size:
+        problem = f"is of {model.vocab_size:,} tokens, {tokens / streams.TOKENIZER} has {tokenizer.vocab_size:,}"
+        raise UserError(path, problem, "", remedy or artifacts.make_again(path))
+    return tokenizer
+
+
+def must_be_fitted_on(path: Path, tokens: Path) -> None:
+    """Raises UserError where a model was fitted on another train split, or its tokenizer is of another call."""
+    artifacts.must_be_made_from(path, tokens / "train.npy")
+    artifacts.must_be_of_one_call(tokens / "train.npy", tokens / streams.TOKENIZER)
 
 
 def _record_of(saved: Mapping[str, Any], path: Path) -> type[ModelConfig]:

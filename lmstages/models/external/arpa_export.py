@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-from lmstages.core import artifacts
+from lmstages.core.artifacts import Made
 from lmstages.core.documents import BOUNDARY
 from lmstages.core.errors import UserError
 from lmstages.core.files import atomic_write
@@ -24,6 +24,7 @@ from lmstages.models.counts import smoothing
 from lmstages.models.counts.ngram import InterpolatedModel, NgramModel
 from lmstages.models.external import arpa_file
 from lmstages.models.external.arpa_file import NgramTable
+from lmstages.models.external.exported import exported_tokenizer
 from lmstages.tokenizers import streams
 from lmstages.tokenizers.spelled import UNKNOWN_WORD, words_of
 
@@ -31,7 +32,7 @@ BEGIN_WORD, NEVER = "<s>", -99.0  # log10 of what is never predicted, as SRILM w
 AT_ONCE = 1 << 16  # tokens of a text
 
 
-def export_arpa(model: Path, tokens: Path, out: Path, made: artifacts.Made, text: Path | None, split: str) -> None:
+def export_arpa(model: Path, tokens: Path, out: Path, made: Made, text: Path | None, split: str) -> None:
     """Write the n-gram model at ``model`` with the vocabulary of ``tokens`` to ``out``.
 
     ``text``: a file that gets the tokens of a split as words, a document a line. Raises UserError for another model,
@@ -40,14 +41,7 @@ def export_arpa(model: Path, tokens: Path, out: Path, made: artifacts.Made, text
     fitted = model_storage.load_model(model)
     if not isinstance(fitted, NgramModel | InterpolatedModel):
         raise UserError(model, f"is of model {fitted.config.name}", "allowed: unigram, bigram, ngram, kneser_ney")
-    tokenizer = streams.read_tokenizer(tokens)
-    if tokenizer.vocab_size != fitted.vocab_size:
-        problem = f"is of {fitted.vocab_size:,} tokens, {tokens / streams.TOKENIZER} has {tokenizer.vocab_size:,}"
-        raise UserError(model, problem, "", "give the tokens of its experiment, --tokens FOLDER")
-    if (tokens / "train.npy").is_file():
-        artifacts.must_be_made_from(model, tokens / "train.npy")
-        artifacts.must_be_of_one_call(tokens / "train.npy", tokens / streams.TOKENIZER)
-    words = words_of(tokenizer)
+    words = words_of(exported_tokenizer(model, fitted, tokens))
     arpa_file.write(out, *with_sentence_ends(words, tables_of(fitted, model)), made)
     if text is not None:
         documents = streams.read_tokens(tokens, split)[0].tokens

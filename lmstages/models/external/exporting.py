@@ -18,9 +18,9 @@ from lmstages.core.progress import LOGGER
 from lmstages.models import storage as model_storage
 from lmstages.models.base import build
 from lmstages.models.external import gguf_file, huggingface, network_layouts
+from lmstages.models.external.exported import exported_tokenizer
 from lmstages.models.quantized.blocks import BLOCK, PackedTensor
 from lmstages.models.quantized.derived import DerivedModel, float32_tensors
-from lmstages.tokenizers import streams
 from lmstages.tokenizers.vocabularies import definition_of, of_folder, of_tokenizer
 
 QUANTIZED: dict[str, type[QuantizedLlama]] = {"q8_0": LlamaQ8, "q4_0": LlamaQ4}
@@ -35,13 +35,7 @@ def export(model: Path, tokens: Path, out: Path, section: Mapping[str, Any], mad
     config = fitted.config.bottom if isinstance(fitted.config, DerivedLlama) else fitted.config
     if not isinstance(config, Llama) and section["to"] == "gguf":
         raise UserError(model, f"is of model {fitted.config.name}", "allowed: llama, llama_q8, llama_q4")
-    tokenizer = streams.read_tokenizer(tokens)
-    if tokenizer.vocab_size != fitted.vocab_size:
-        problem = f"is of {fitted.vocab_size:,} tokens, {tokens / streams.TOKENIZER} has {tokenizer.vocab_size:,}"
-        raise UserError(model, problem, "", "give the tokens of its experiment, --tokens FOLDER")
-    if (tokens / "train.npy").is_file():
-        artifacts.must_be_made_from(model, tokens / "train.npy")
-        artifacts.must_be_of_one_call(tokens / "train.npy", tokens / streams.TOKENIZER)
+    tokenizer = exported_tokenizer(model, fitted, tokens)
     saved = tokenizer.to_json()
     if section["to"] == "gguf":
         vocabulary = of_tokenizer(saved)
