@@ -306,6 +306,18 @@ def test_a_closed_terminal_that_nohup_ignores_does_not_stop_a_fit():
 # The lock
 
 
+def test_a_process_that_has_not_locked_the_folder_removes_nothing_of_it(tmp_path):
+    """As the second of two processes that share a fit, which stops while the main one begins to save."""
+    own, second = points(tmp_path / "points"), points(tmp_path / "points")
+    own.open({})
+    records = tmp_path / "points" / artifacts.RECORDS
+    records.mkdir()
+    second.close()
+    assert records.is_dir()
+    own.close()
+    assert not records.parent.exists()
+
+
 def test_a_folder_in_use_is_refused(tmp_path):
     lock = FolderLock(tmp_path, heartbeat=0.05)
     lock.acquire()

@@ -56,11 +56,16 @@ class ResumePoints:
         return self.newest(environment)
 
     def close(self) -> None:
-        """Leave the folder, with its points, to whoever resumes."""
+        """Leave the folder, with its points, to whoever resumes; without points, remove it.
+
+        Another's folder is left alone: of several processes that share a fit only the main one has locked it.
+        """
+        is_mine = self.lock.is_mine()
+        if is_mine:
+            _remove_if_empty(self.folder / artifacts.RECORDS)
         self.lock.release()
-        for folder in (self.folder / artifacts.RECORDS, self.folder):
-            with contextlib.suppress(OSError):
-                folder.rmdir()
+        if is_mine:
+            _remove_if_empty(self.folder)
 
     def seconds(self) -> float:
         """Of this attempt and, up to the point it resumed from, of all before."""
@@ -137,6 +142,11 @@ class ResumePoints:
 
     def _path(self, step: int) -> Path:
         return self.folder / f"step-{step:012d}.safetensors"
+
+
+def _remove_if_empty(folder: Path) -> None:
+    with contextlib.suppress(OSError):
+        folder.rmdir()
 
 
 def difference(saved: Any, wanted: Any, key: str = "") -> str:
