@@ -84,7 +84,7 @@ def load(chosen: Pretrained, mirror: str | None = None) -> Loaded:
         parts = parts_of(path)
         if chosen.sha256 is not None and all(part.is_file() for part in parts):
             contents.must_have_sha256(parts[0], sha256_of(*parts), chosen.sha256)
-        return _load_gguf(path, chosen)
+        return _load_gguf(read_gguf(path, chosen), chosen)
     folder = Path(chosen.path) if chosen.path is not None else fetched(str(chosen.hub), str(chosen.revision), mirror)
     if engine_of(folder, chosen) == "transformers":
         return _load_by_transformers(folder, chosen)
@@ -113,11 +113,11 @@ def bos_of(chosen: Pretrained, architecture: str) -> Bos:
     return chosen.bos or ("each_window" if "gemma" in architecture else "document")
 
 
-def _load_gguf(path: Path, chosen: Pretrained) -> Loaded:
-    read = read_gguf(path, chosen)
+def _load_gguf(read: GgufModel, chosen: Pretrained) -> Loaded:
     if read.record is None:
         return _load_by_llama_cpp(read, chosen)
-    rows, config = read.file.vocab_size, _with_window(path, read.record, chosen.window)
+    path, rows = Path(str(chosen.gguf)), read.file.vocab_size
+    config = _with_window(path, read.record, chosen.window)
     return _loaded(path, chosen, config, rows, mapped(config, rows, read.matrices), read.own, read.file.size)
 
 
@@ -189,12 +189,9 @@ def _readable(path: Path, chosen: Pretrained) -> tuple[transformers_folder.Folde
         architecture=folder.architecture,
         layers=folder.count("num_hidden_layers"),
         width=folder.count("hidden_size"),
-        window=min(folder.longest or LONGEST_WINDOW, LONGEST_WINDOW),
+        window=_window(path, folder.longest, chosen.window),
     )
-    if folder.longest is not None and chosen.window is not None and chosen.window > folder.longest:
-        allowed = f"allowed: up to {folder.longest:,}, which it was trained on"
-        raise UserError(path, f"window {chosen.window:,} found", allowed)
-    return folder, own, shape.model_copy(update={"window": chosen.window or shape.window})
+    return folder, own, shape
 
 
 def must_be_scorable(chosen: Pretrained) -> None:
@@ -204,12 +201,13 @@ def must_be_scorable(chosen: Pretrained) -> None:
         must_fit(chosen.path, folder.memory(config.window, chosen.dtype), chosen.memory)
         transformers_folder.must_be_complete(folder)
         return
-    if chosen.gguf is not None and (read := read_gguf(Path(chosen.gguf), chosen)).record is None:
-        config = _shape(read, chosen)
-        must_fit(chosen.gguf, memory_of_llama_cpp(read.file, config.window), chosen.memory)
-        return
-    loaded = load(chosen.model_copy(update={"sha256": None}))
-    must_fit(str(chosen.gguf or chosen.path), loaded.memory, chosen.memory)
+    if chosen.gguf is None:
+        memory = load(chosen).memory
+    elif (read := read_gguf(Path(chosen.gguf), chosen)).record is None:
+        memory = memory_of_llama_cpp(read.file, _shape(read, chosen).window)
+    else:
+        memory = _load_gguf(read, chosen).memory
+    must_fit(str(chosen.gguf or chosen.path), memory, chosen.memory)
 
 
 # ---------------------------------------------------------------- through llama.cpp
@@ -246,7 +244,8 @@ def _with_window(path: Path, config: Llama, window: int | None) -> Llama:
     return config.model_copy(update={"window": _window(path, config.window, window)})
 
 
-def _window(path: Path, longest: int, window: int | None) -> int:
-    if window is not None and window > longest:
+def _window(path: Path, longest: int | None, window: int | None) -> int:
+    """The window that a config names, by default LONGEST_WINDOW; at most what the model was trained on, if known."""
+    if window is not None and longest is not None and window > longest:
         raise UserError(path, f"window {window:,} found", f"allowed: up to {longest:,}, which it was trained on")
-    return window or min(longest, LONGEST_WINDOW)
+    return window or min(longest or LONGEST_WINDOW, LONGEST_WINDOW)
