@@ -15,7 +15,7 @@ from test_intervals import row, scored, tabled
 from test_report import Page
 
 from lmstages.config.reading import read_run
-from lmstages.corpora.overlap import HeldOut
+from lmstages.corpora.overlap import HeldOut, TrainPiece
 from lmstages.corpora.splits import SplitText
 from lmstages.figures import differences, files, sweeps
 from lmstages.report import tables
@@ -298,5 +298,5 @@ def test_documents_that_are_nearly_the_same_are_compared_until_one_is_found(tmp_
     (tmp_path / "test.txt").write_bytes(text)
     ends = np.cumsum([len(line) + 1 for line in lines[:200]])
     held_out = HeldOut(SplitText(tmp_path / "test.txt", ends, np.ones(200, dtype=np.int64), False))
-    held_out.compare(lines[200:])
+    held_out.compare(TrainPiece(lines[200:], stream=False))
     assert held_out.near.all() and len(calls) < 10 * len(lines)

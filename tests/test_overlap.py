@@ -8,7 +8,7 @@ import pytest
 
 from lmstages.core import artifacts
 from lmstages.corpora import splits
-from lmstages.corpora.overlap import BREAK, audit, code_points, jaccard, shingles, signature, window_hashes
+from lmstages.corpora.overlap import BREAK, audit, code_points, jaccard, shingles_of, signature, window_hashes
 
 LONG = "the quick brown fox jumps over the lazy dog while the slow red hen looks on"
 
@@ -59,13 +59,19 @@ def test_a_stream_has_windows_and_no_documents(tmp_path):
 
 
 def test_jaccard_by_hand():
-    first, second = shingles("abcdefghij"), shingles("abcdefghiX")  # three shingles in either, two shared
+    first, second = shingles_of(["abcdefghij", "abcdefghiX"])  # three shingles in either, two shared
     assert jaccard(first, second) == 2 / 4
 
 
+def test_shingles_of_a_text_are_its_own_whatever_stands_beside_it():
+    texts = [LONG, "", "ab", "abcdefgh", LONG[5:], "ab"]
+    for text, together in zip(texts, shingles_of(texts), strict=True):
+        np.testing.assert_array_equal(together, *shingles_of([text]))
+
+
 def test_equal_sets_have_equal_signatures_and_unlike_ones_none_in_common():
-    assert signature(shingles(LONG)) == signature(shingles(LONG))
-    assert not set(signature(shingles(LONG))) & set(signature(shingles(LONG[::-1])))
+    assert signature(*shingles_of([LONG])) == signature(*shingles_of([LONG]))
+    assert not set(signature(*shingles_of([LONG]))) & set(signature(*shingles_of([LONG[::-1]])))
 
 
 @pytest.mark.parametrize("length", [1, 2, 7, 50])

@@ -35,14 +35,25 @@ def audit(text: Path, splits: Sequence[str], out: Path, made: artifacts.Made) ->
     train, tail = SplitText.open(text, "train"), ""
     for batch in train.batches():
         texts = [piece.text for piece in batch]
+        compared = TrainPiece([tail + texts[0]] if train.stream else texts, train.stream)
         for split in held_out.values():
-            split.compare([tail + texts[0]] if train.stream else texts)
+            split.compare(compared)
         tail = texts[-1][1 - WINDOW :]
     arrays = {f"{name}.seen": split.seen for name, split in held_out.items()}
     arrays |= {f"{name}.characters": _characters(text_path(text, name), part.ends) for name, part in parts.items()}
     fractions = {name: split.fractions() for name, split in held_out.items()}
     artifacts.save_arrays(out / "overlap.safetensors", arrays, {}, made)
     artifacts.save_json(out / "overlap.json", {"splits": fractions, "measure": MEASURE, "window": WINDOW}, made)
+
+
+class TrainPiece:
+    """Some documents of train, or a piece of its stream, hashed once for all splits; texts that repeat are one."""
+
+    def __init__(self, texts: Sequence[str], stream: bool) -> None:
+        self.window_hashes = window_hashes(code_points(BREAK.join(texts)), WINDOW)
+        distinct = [] if stream else list(dict.fromkeys(texts))
+        self.digests, self.shingles = [_digest(document) for document in distinct], shingles_of(distinct)
+        self.signatures = [signature(hashes) for hashes in self.shingles]
 
 
 class HeldOut:
@@ -58,35 +69,34 @@ class HeldOut:
         self.exact = {digest: number for number, digest in enumerate(dict.fromkeys(digests))}
         self.number = np.array([self.exact[digest] for digest in digests], dtype=np.int64)  # of each document, by text
         self.texts_seen, self.texts_near = np.zeros(len(self.exact), dtype=bool), np.zeros(len(self.exact), dtype=bool)
-        self.shingles: list[np.ndarray] = []
-        self.bands: dict[tuple[int, int], list[int]] = defaultdict(list)
         points = code_points(("" if self.stream else BREAK).join(texts))
         self.window_hashes, self.window_counts = np.unique(window_hashes(points, WINDOW), return_counts=True)
         self.window_seen = np.zeros(len(self.window_hashes), dtype=bool)
-        for number, document in enumerate(dict.fromkeys(() if self.stream else texts)):
-            self.shingles.append(shingles(document))
-            for band in signature(self.shingles[-1]):
+        self.shingles = [] if self.stream else shingles_of(list(dict.fromkeys(texts)))
+        self.bands: dict[tuple[int, int], list[int]] = defaultdict(list)
+        for number, hashes in enumerate(self.shingles):
+            for band in signature(hashes):
                 self.bands[band].append(number)
 
-    def compare(self, texts: Sequence[str]) -> None:
-        """Mark the documents and windows that occur in ``texts``: documents, or a piece of the stream, of train."""
-        self._mark_windows(window_hashes(code_points(BREAK.join(texts)), WINDOW))
-        for document in () if self.stream else texts:
-            number = self.exact.get(_digest(document))
+    def compare(self, train: TrainPiece) -> None:
+        """Mark the documents and windows that occur in a piece of train."""
+        self._mark_windows(train.window_hashes)
+        for digest, hashes, bands in zip(train.digests, train.shingles, train.signatures, strict=True):
+            number = self.exact.get(digest)
             if number is not None and self.texts_seen[number]:
                 continue  # compared before
             if number is not None:
                 self.texts_seen[number] = True
-            self._mark_near(shingles(document))
+            self._mark_near(hashes, bands)
 
     def _mark_windows(self, hashes: np.ndarray) -> None:
         if len(self.window_hashes):
             indices = np.searchsorted(self.window_hashes, hashes).clip(max=len(self.window_hashes) - 1)
             self.window_seen[indices[self.window_hashes[indices] == hashes]] = True
 
-    def _mark_near(self, train_shingles: np.ndarray) -> None:
+    def _mark_near(self, train_shingles: np.ndarray, signature_of_train: Sequence[tuple[int, int]]) -> None:
         """Mark the documents that are nearly this one; they leave their bands, so that none is compared any more."""
-        bands = [band for band in signature(train_shingles) if band in self.bands]
+        bands = [band for band in signature_of_train if band in self.bands]
         candidates = {number for band in bands for number in self.bands[band]}
         left = [number for number in candidates if not self.texts_near[number]]
         near = [number for number in left if jaccard(self.shingles[number], train_shingles) >= NEAR]
@@ -115,10 +125,16 @@ class HeldOut:
         }
 
 
-def shingles(document: str) -> np.ndarray:
-    """Text -> the sorted hashes of its set of shingles."""
-    points = code_points(document)
-    return np.unique(window_hashes(points, min(SHINGLE, max(len(points), 1))))
+def shingles_of(documents: Sequence[str]) -> list[np.ndarray]:
+    """Texts -> the sorted hashes of the set of shingles of each, those of all hashed together."""
+    counts = [max(len(document) - SHINGLE + 1, 0) for document in documents]
+    ends = np.cumsum(counts)
+    together = window_hashes(code_points(BREAK.join(documents)), SHINGLE)
+    parts = (together[end - count : end] for count, end in zip(counts, ends, strict=True))
+    return [
+        np.unique(part if len(part) else window_hashes(code_points(document), max(len(document), 1)))
+        for document, part in zip(documents, parts, strict=True)
+    ]
 
 
 def jaccard(first: np.ndarray, second: np.ndarray) -> float:
