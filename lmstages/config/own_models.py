@@ -17,7 +17,6 @@ import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from functools import cache
-from importlib import metadata
 from importlib.machinery import PathFinder
 from pathlib import Path
 from types import ModuleType
@@ -66,6 +65,8 @@ def is_own(type_name: object) -> bool:
 @cache
 def installed() -> dict[str, list[tuple[str, str]]]:
     """{name: [(package, MODULE:CLASS), ...]} of all entry points; read once, where a type is none of the ladder."""
+    from importlib import metadata  # which most jobs never need
+
     points: dict[str, list[tuple[str, str]]] = {}
     for point in sorted(metadata.entry_points(group=GROUP), key=lambda point: str(point.value)):
         points.setdefault(point.name, []).append((point.dist.name if point.dist else "?", point.value))

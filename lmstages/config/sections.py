@@ -25,7 +25,6 @@ from lmstages.config.hyperparameters import base
 from lmstages.config.hyperparameters.base import ModelConfig, Seed, Width
 from lmstages.config.ladder import MODEL_TYPES
 from lmstages.config.sources import DEFAULT_COUNT, SOURCES, Source
-from lmstages.config.strict_yaml import parse_value
 from lmstages.config.text_files import Paths, layout_of
 from lmstages.core.errors import UserError, did_you_mean, shortened
 from lmstages.core.workflow_files import STARTER
@@ -86,6 +85,8 @@ LISTED_PATHS = TypeAdapter(Annotated[list[OutsidePath], UNIQUE], config=ConfigDi
 def _path_or_list(value: Any, _: Any) -> Any:
     """A path or a list of them, also as ``text='[a.txt, b.txt]'`` has it; one error for what is neither."""
     if isinstance(value, str) and re.fullmatch(r"\[.*\]", value) and not os.path.lexists(value):
+        from lmstages.config.strict_yaml import parse_value  # YAML's parser, which jobs need for nothing else
+
         value = parse_value(value, "a list of paths")
     return (LISTED_PATHS if isinstance(value, list) else ONE_PATH).validate_python(value)
 

@@ -19,7 +19,9 @@ Fraction = Annotated[float, Field(ge=0, le=1)]
 class Shape(BaseModel):
     """An object with these keys and no others; one with a default may be missing."""
 
-    model_config = ConfigDict(strict=True, extra="forbid", allow_inf_nan=False, protected_namespaces=())
+    model_config = ConfigDict(
+        strict=True, extra="forbid", allow_inf_nan=False, protected_namespaces=(), defer_build=True
+    )
 
 
 def problem_of(shape: Any, content: bytes) -> str | None:

@@ -43,7 +43,14 @@ class Record(BaseModel):
     NaN and infinities are refused.
     """
 
-    model_config = ConfigDict(frozen=True, strict=True, extra="forbid", protected_namespaces=(), allow_inf_nan=False)
+    model_config = ConfigDict(
+        frozen=True,
+        strict=True,
+        extra="forbid",
+        protected_namespaces=(),
+        allow_inf_nan=False,
+        defer_build=True,  # a job checks few of all records, and a checker takes longer to build than to use
+    )
 
     def __init_subclass__(cls, **options: Any) -> None:
         """A key for which a subclass gives another default keeps its description."""
