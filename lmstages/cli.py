@@ -593,7 +593,23 @@ def tokenize(args: argparse.Namespace) -> None:
         streams.tokenize(section, args.text, args.out, args.layout, made, args.mirror)
 
 
-@command("source", "splits", paths=["text"], levels=2, example="--out my/oracle")
+def _same_text_options(parser: argparse.ArgumentParser) -> None:
+    same = "files that this command has made of the same text for another corpus: they are copied, if that is so"
+    parser.add_argument("--same-as", type=Path, nargs="*", default=[], metavar="FILE", help=same)
+
+
+def _is_copied(args: argparse.Namespace, made: Mapping[str, Any], *out: Path) -> bool:
+    """Whether the files ``out`` are those of ``--same-as``, since the same was made of the same text before."""
+    from lmstages.core.artifacts import copied
+    from lmstages.core.errors import UserError
+
+    if args.same_as and len(args.same_as) != len(out):
+        allowed = f"allowed: {len(out)}, for {' and '.join(path.name for path in out)}"
+        raise UserError("--same-as", f"{len(args.same_as)} files found", allowed)
+    return bool(args.same_as) and copied(dict(zip(out, args.same_as, strict=True)), made)
+
+
+@command("source", "splits", paths=["text"], options=_same_text_options, levels=2, example="--out my/oracle")
 def oracle(args: argparse.Namespace) -> None:
     """Score the splits of a grammar's corpus by that grammar.
 
@@ -604,10 +620,14 @@ def oracle(args: argparse.Namespace) -> None:
 
     splits = args.section["splits"]
     made = _made(args, args.section, [text_path(args.text, split) for split in splits])
+    if _is_copied(args, made, args.out / "oracle.json", args.out / "scores.safetensors"):
+        return
     score_by_source(args.section["source"], args.text, args.out, splits, made)
 
 
-@command("compressors", "splits", paths=["text"], levels=1, example="--out my/compressors.json")
+@command(
+    "compressors", "splits", paths=["text"], options=_same_text_options, levels=1, example="--out my/compressors.json"
+)
 def compress(args: argparse.Namespace) -> None:
     """Measure how many bytes compressors need for held-out text.
 
@@ -618,20 +638,23 @@ def compress(args: argparse.Namespace) -> None:
 
     splits = args.section["splits"]
     made = _made(args, args.section, [text_path(args.text, split) for split in ("train", *splits)])
-    code_lengths(args.text, args.section["compressors"], splits, args.out, made)
+    if not _is_copied(args, made, args.out):
+        code_lengths(args.text, args.section["compressors"], splits, args.out, made)
 
 
-@command("splits", paths=["text"], levels=1, example="--out my")
+@command("splits", paths=["text"], options=_same_text_options, levels=1, example="--out my")
 def overlap(args: argparse.Namespace) -> None:
     """Measure how much of the held-out text occurs in train."""
     from lmstages.corpora.overlap import audit
     from lmstages.corpora.splits import text_path
 
     splits = args.section["splits"]
-    audit(args.text, splits, args.out, _made(args, args.section, [text_path(args.text, split) for split in splits]))
+    made = _made(args, args.section, [text_path(args.text, split) for split in ("train", *splits)])
+    if not _is_copied(args, made, args.out / "overlap.json", args.out / "overlap.safetensors"):
+        audit(args.text, splits, args.out, made)
 
 
-@command("corpus", "splits", paths=["text"], levels=1, example="--out my/contrasts.json")
+@command("corpus", "splits", paths=["text"], options=_same_text_options, levels=1, example="--out my/contrasts.json")
 def contrast(args: argparse.Namespace) -> None:
     """Make minimal pairs of texts for a grammar's corpus.
 
@@ -643,7 +666,8 @@ def contrast(args: argparse.Namespace) -> None:
 
     splits = args.section["splits"]
     made = _made(args, args.section, [text_path(args.text, split) for split in splits])
-    write(from_section(Corpus, args.section["corpus"]), args.text, splits, args.out, made)
+    if not _is_copied(args, made, args.out):
+        write(from_section(Corpus, args.section["corpus"]), args.text, splits, args.out, made)
 
 
 # ---------------------------------------------------------------- models
@@ -978,13 +1002,13 @@ class _Parser(argparse.ArgumentParser):
         super()._print_message(shown(message), file)
 
 
-def parser() -> argparse.ArgumentParser:
-    """All commands with their options."""
+def parser(chosen: str = "") -> argparse.ArgumentParser:
+    """All commands with their options; where one is chosen, a job say, no other."""
     raw, epilog = argparse.RawDescriptionHelpFormatter, f"{_listing()}\n\n{EXAMPLES}"
     whole = _Parser("lmstages", description=textwrap.fill(DESCRIPTION, 80), epilog=epilog, formatter_class=raw)
     whole.add_argument("--version", action="version", version=__version__)
     subparsers = whole.add_subparsers(required=True, metavar="COMMAND", help="one of those below")
-    for entry in COMMANDS.values():
+    for entry in [COMMANDS[chosen]] if chosen in COMMANDS else COMMANDS.values():
         _add(subparsers, entry)
     return whole
 
@@ -1074,7 +1098,8 @@ def main(arguments: list[str] | None = None) -> int:
 
     terminal.prepare()
     try:
-        args = parser().parse_args(arguments)
+        typed = sys.argv[1:] if arguments is None else arguments
+        args = parser("".join(typed[:1])).parse_args(typed)
         _use_threads(args.threads)
         return _run(args)
     except BrokenPipeError:  # as of ``lmstages table | head``: nobody reads on

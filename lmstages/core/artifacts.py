@@ -93,6 +93,24 @@ def save_bytes(path: Path, content: bytes, made: Made) -> None:
         file.write(content)
 
 
+def copied(paths: Mapping[Path, Path], made: Made) -> bool:
+    """Whether files, {new path: path}, were made by the same call of a command: then they are copied.
+
+    The same section, the same content of all inputs, the same code; each new file has a record of its own.
+    """
+    wanted = _depends_on(made)
+    if not paths or any(_depends_on(made_of(path)["made"]) != wanted for path in paths.values()):
+        return False
+    for new, path in paths.items():
+        save_bytes(new, verified(path).read_bytes(), made)
+    return True
+
+
+def _depends_on(made: Made) -> dict[str, Any]:
+    """All of what made a file but where it and its inputs lie."""
+    return {key: value for key, value in made.items() if key not in ("paths", "below")}
+
+
 def save_json(path: Path, content: Any, made: Made) -> None:
     """Write ``content`` as JSON; NaN and infinities are refused, since JSON has none."""
     save_bytes(path, to_json(content), made)

@@ -5,6 +5,7 @@ rule overlap:
     input:
         facts=f"{ROOT}/{{corpus}}/text/corpus.json",
         texts=text_files(),
+        same=of_same_text("overlap", "overlap.json", "overlap.safetensors"),
     output:
         fractions=f"{ROOT}/{{corpus}}/overlap.json",
         documents=f"{ROOT}/{{corpus}}/overlap.safetensors",
@@ -19,7 +20,7 @@ rule overlap:
         code=code_hash("overlap"),
     shell:
         '"${{LMSTAGES_PYTHON:-python}}" -m lmstages overlap --text {params.text:q} --out {params.out:q} --section {params.section:q}'
-        " --code {params.code:q}"
+        " --same-as {input.same:q} --code {params.code:q}"
         " 2>&1 | tee -i {log:q} >&2"
 
 
@@ -27,6 +28,7 @@ rule contrast:
     input:
         facts=f"{ROOT}/{{corpus}}/text/corpus.json",
         texts=text_files(),
+        same=of_same_text("contrast", "contrasts.json"),
     output:
         f"{ROOT}/{{corpus}}/contrasts.json",
     log:
@@ -39,7 +41,7 @@ rule contrast:
         code=code_hash("contrast"),
     shell:
         '"${{LMSTAGES_PYTHON:-python}}" -m lmstages contrast --text {params.text:q} --out {output:q} --section {params.section:q}'
-        " --code {params.code:q}"
+        " --same-as {input.same:q} --code {params.code:q}"
         " 2>&1 | tee -i {log:q} >&2"
 
 

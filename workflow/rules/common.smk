@@ -244,6 +244,21 @@ def section(job):
     return lambda wildcards: write(*(wildcards[name] for name in names))
 
 
+def of_same_text(job, *files):
+    """What ``job`` makes of the first corpus with the same text, as a function of the wildcards: it is copied.
+
+    Nothing for the first one itself. As two corpora that differ in their tokenizers alone.
+    """
+    write = section(job)
+    asked = cache(lambda corpus: (RUN.prepare_section(corpus), write({"corpus": corpus})))
+
+    def made_before(wildcards):
+        first = next(corpus for corpus in RUN.corpora if asked(corpus) == asked(wildcards.corpus))
+        return [f"{ROOT}/{first}/{file}" for file in files] if first != wildcards.corpus else []
+
+    return made_before
+
+
 def code(command):
     """``code("fit")``: the hash of the code that the command runs for the model of the wildcards."""
     return lambda wildcards: hash_of_code(command, wildcards.model)

@@ -4,6 +4,7 @@
 rule oracle:
     input:
         text=f"{ROOT}/{{corpus}}/text/corpus.json",
+        same=of_same_text("oracle", "oracle/oracle.json", "oracle/scores.safetensors"),
     output:
         expected=f"{ROOT}/{{corpus}}/oracle/oracle.json",
         scores=f"{ROOT}/{{corpus}}/oracle/scores.safetensors",
@@ -19,7 +20,7 @@ rule oracle:
         code=code_hash("oracle"),
     shell:
         '"${{LMSTAGES_PYTHON:-python}}" -m lmstages oracle --text {params.text:q} --out {params.out:q} --section {params.section:q}'
-        " --code {params.code:q}"
+        " --same-as {input.same:q} --code {params.code:q}"
         " 2>&1 | tee -i {log:q} >&2"
 
 
@@ -27,6 +28,7 @@ rule compress:
     input:
         facts=f"{ROOT}/{{corpus}}/text/corpus.json",
         texts=text_files(),
+        same=of_same_text("compress", "compressors.json"),
     output:
         f"{ROOT}/{{corpus}}/compressors.json",
     log:
@@ -39,7 +41,7 @@ rule compress:
         code=code_hash("compress"),
     shell:
         '"${{LMSTAGES_PYTHON:-python}}" -m lmstages compress --text {params.text:q} --out {output:q} --section {params.section:q}'
-        " --code {params.code:q}"
+        " --same-as {input.same:q} --code {params.code:q}"
         " 2>&1 | tee -i {log:q} >&2"
 
 
