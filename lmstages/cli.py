@@ -697,9 +697,10 @@ def _fit_options(parser: argparse.ArgumentParser) -> None:
 
 
 def _device_option(parser: argparse.ArgumentParser) -> None:
-    devices = ("auto", "cpu", "cuda", "mps")
+    from lmstages.core.runtime import DEVICES
+
     gpu = "auto: a GPU where there is one; mps: Apple's"
-    parser.add_argument("--device", choices=devices, default="cpu", help=gpu)
+    parser.add_argument("--device", choices=DEVICES, default="cpu", help=gpu)
 
 
 @command("type", "hyperparameters", paths=["tokens"], options=_fit_options, levels=4, example="--seed 0 --out my/gpt")

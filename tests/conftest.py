@@ -26,6 +26,7 @@ FIXED = {"TZ": "UTC", "LC_ALL": "C.UTF-8", "LANG": "C.UTF-8", "LANGUAGE": "", "C
 FIXED |= {"TERM": "dumb", "OMP_NUM_THREADS": "1", "MPLBACKEND": "agg"}
 INHERITED = {"PYTHONHASHSEED", "PYTHONWARNINGS", "PYTHONOPTIMIZE", "PYTHONSAFEPATH", "NO_COLOR", "FORCE_COLOR"}
 INHERITED |= {"RANK", "LOCAL_RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT", "MPLCONFIGDIR", "MATPLOTLIBRC"}
+INHERITED |= {"PYTHONDONTWRITEBYTECODE"}  # every process of every test would compile the package anew
 INHERITED |= {"MAKEFLAGS", "MAKELEVEL", "MAKEOVERRIDES", "MFLAGS"}  # of the make that started the tests
 INHERITED |= {"XDG_CONFIG_DIRS", "XDG_DATA_HOME", "XDG_DATA_DIRS", "XDG_STATE_HOME", "SOURCE_DATE_EPOCH"}
 INHERITED |= {f"{scheme}_proxy" for scheme in ("http", "https", "all", "no")}  # in capitals, too

@@ -368,7 +368,7 @@ def test_a_checkpoint_scores_as_the_model_that_it_was_exported_from(exported, pa
         (lambda m: m.sample(seed=-1), r"sample.seed: -1 found"),
         (lambda m: lmstages.load("nowhere"), r"nowhere: no such folder or file.*; allowed: an experiment results/RUN"),
         (lambda m: lmstages.load(__file__), r"test_python.py: is no model; allowed: an experiment"),
-        (lambda m: lmstages.load(".", device="tpu"), r"device: 'tpu' found.*; allowed: cpu, cuda, auto"),
+        (lambda m: lmstages.load(".", device="tpu"), r"device: 'tpu' found.*; allowed: auto, cpu, cuda, mps"),
         (lambda m: lmstages.fit("gtp", train="ab"), r"fit: unknown model 'gtp' \(did you mean 'gpt'\?\)"),
         (lambda m: lmstages.fit("gpt", train="ab", widht=3), r"fit: unknown key 'widht' \(did you mean 'width'\?\)"),
         (

@@ -27,8 +27,7 @@ def copy_of(project: Path, to: Path) -> Path:
     to.mkdir(parents=True)
     for name in PARTS:
         source = project / name
-        ignored = shutil.ignore_patterns("__pycache__")
-        shutil.copytree(source, to / name, ignore=ignored) if source.is_dir() else shutil.copy(source, to / name)
+        shutil.copytree(source, to / name) if source.is_dir() else shutil.copy(source, to / name)
     return to
 
 

@@ -672,7 +672,7 @@ def _record_of(name: Any, section: Mapping[str, Any]) -> type[ModelConfig]:
     if own_models.is_own(name):
         record = own_models.load(name)
         if section.get("properties", {}).get("content", record.content) != record.content:
-            raise UserError(name, "changed since the run began", "", "start snakemake again, which fits it anew")
+            raise UserError(name, "changed since the run began", "", f"start {STARTER} again, which fits it anew")
         return record
     if name not in MODEL_TYPES:
         hint = did_you_mean(str(name), MODEL_TYPES)

@@ -18,6 +18,7 @@ from lmstages.core.errors import UserError
 
 STARTED = time.monotonic()
 SIGNALS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT, signal.SIGHUP)  # SIGHUP: the terminal was closed
+DEVICES = ("auto", "cpu", "cuda", "mps")
 SECONDS_TO_SAVE = 120.0  # left before the time limit when a fit stops itself
 CPU, APPLE = "CPU", "Apple GPU"  # how the names of machines begin; any other is of a CUDA device
 FRACTION_TO_SAVE = 0.2  # of a time limit so short that those seconds would leave nothing

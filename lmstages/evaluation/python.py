@@ -26,7 +26,7 @@ from lmstages.config.sections import Corpus, Sampling, Tokenizer, config_of, par
 from lmstages.core import packed
 from lmstages.core.errors import UserError, did_you_mean, shortened
 from lmstages.core.progress import LOGGER, log_to
-from lmstages.core.runtime import Runtime
+from lmstages.core.runtime import DEVICES, Runtime
 from lmstages.corpora import text as texts
 from lmstages.corpora.preparation import prepare
 from lmstages.evaluation import opening, sampling, surprisal
@@ -40,7 +40,6 @@ Text = str | Path | Sequence[str]
 COLUMNS = ("document", "text", "start_byte", "end_byte")
 NATS_OF_A_BIT = math.log(2)
 LONGEST_NAME = 4096  # characters of a path
-DEVICES = ("cpu", "cuda", "auto")
 LIKE_A_PATH = re.compile(r"[^\s]*[/\\][^\s]*|[^\s]+\.(txt|md|jsonl|csv|tsv|parquet|gz|bz2|xz|zst)")
 
 
@@ -48,7 +47,7 @@ def load(path: str | Path, device: str = "cpu") -> "FittedModel":
     """The fitted model of an experiment, ``results/RUN/CORPUS/TOKENIZER/MODEL/seedN``.
 
     ``path`` may also be a folder that ``save`` wrote, a folder in the Hugging Face layout, or a GGUF file. ``device``
-    is cpu, cuda or auto. Raises UserError where there is no model.
+    is auto, cpu, cuda or mps. Raises UserError where there is no model.
     """
     _must_be_one_of("device", device, DEVICES)
     return FittedModel(opening.opened(Path(path), device))

@@ -93,7 +93,7 @@ def _record_of(saved: Mapping[str, Any], path: Path) -> type[ModelConfig]:
         raise UserError(path, problem, str(error), "put the file back, or start where it lies") from error
     if record.content != saved["content"]:
         problem = f"was fitted by {saved['type']} with other code than it has now"
-        raise UserError(path, problem, "", "run snakemake to fit it again, or take the change back")
+        raise UserError(path, problem, "", f"run {STARTER} to fit it again, or take the change back")
     return record
 
 
