@@ -256,6 +256,7 @@ def test_a_pattern_and_a_field_are_read_as_they_were_typed(folder):
     assert message in refused.stdout + refused.stderr
 
 
+@pytest.mark.slow
 def test_a_checkpoint_is_known_by_its_content(folder):
     (folder / "c").mkdir()
     for name in ("config.json", "tokenizer.json", "model.safetensors"):
@@ -296,6 +297,7 @@ def test_a_broken_memory_of_hashes_is_no_memory(tmp_path, broken):
 # A folder holds one run
 
 
+@pytest.mark.slow
 def test_two_texts_of_one_name_are_not_one_run(folder):
     for name in ("a", "b"):
         (folder / name).mkdir()

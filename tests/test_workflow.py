@@ -194,6 +194,7 @@ def test_a_damaged_artifact_is_never_used(project):
     )
 
 
+@pytest.mark.slow
 def test_the_remedy_for_a_damaged_artifact_works(project):
     folder = project / "results/tiny/coined/char/bigram/seed0"
     (folder / "evaluation.json").unlink()
@@ -341,6 +342,7 @@ sampling: {count: 1, length: 10, temperature: [0.5, 1.0]}
 """
 
 
+@pytest.mark.slow
 def test_a_sweep_has_a_table_and_a_figure_of_its_own(tmp_path):
     folder = copy_of(PROJECT, tmp_path / "project")
     (folder / "runs/swept.yaml").write_text(SWEPT)
