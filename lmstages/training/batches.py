@@ -29,12 +29,17 @@ Pair = tuple[torch.Tensor, torch.Tensor]  # inputs and targets
 class Batch(NamedTuple):
     """(B, window + length - 1) inputs and (B, length) targets, IGNORED past a document's end.
 
-    ``targets_of_all`` counts the targets of the whole batch, over all processes.
+    ``lengths`` (rows of the whole batch, over all processes): the targets of each row, which come first in it.
     """
 
     inputs: torch.Tensor
     targets: torch.Tensor
-    targets_of_all: int
+    lengths: np.ndarray
+
+    @property
+    def targets_of_all(self) -> int:
+        """The targets of the whole batch, over all processes."""
+        return int(self.lengths.sum())
 
 
 @dataclass(frozen=True)
@@ -58,9 +63,9 @@ class Rows:
     def cut(self, rows: np.ndarray, shift: np.ndarray | int = 0) -> Batch:
         """(B,) row numbers, and by how many tokens each is shifted back -> this process's part of the batch."""
         spans = self.spans(rows, shift)
-        count = int(np.minimum(self.length, spans[2] - spans[0]).sum())
+        lengths = np.minimum(self.length, spans[2] - spans[0])
         begin, start, end = (self.processes.local_rows(positions) for positions in spans)
-        return Batch(*self.gather((begin, start, end)), count)
+        return Batch(*self.gather((begin, start, end)), lengths)
 
     def spans(self, rows: np.ndarray, shift: np.ndarray | int) -> Spans:
         """(B,) -> three times (B,): where each row's targets begin, and where its document begins and ends."""

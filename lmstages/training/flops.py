@@ -40,7 +40,7 @@ def forward_flops(model: Any) -> float | None:
             torch.inference_mode(),
             flop_counter.FlopCounterMode(display=False) as counter,
         ):
-            network(tokens)
+            model.training_pass(network, tokens)
     return float(counter.get_total_flops() / length)
 
 

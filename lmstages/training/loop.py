@@ -5,7 +5,8 @@ changes it. The ``TrainState`` is therefore the whole state of a fit: saved, kil
 ends with the same bits. Only evaluation, a line of progress and saving wait for an accelerator: until then the losses
 stay on it.
 
-Knows tokens and a network ``(B, window + T - 1) -> (B, T, V)``; never a text, a file or a model's architecture.
+What a step minimises is the objective's matter. Knows tokens and a network; never a text, a file or a model's
+architecture.
 """
 
 import math
@@ -19,7 +20,6 @@ from typing import Any
 import numpy as np
 import torch
 from torch import nn
-from torch.nn import functional
 
 from lmstages.config.hyperparameters.neural import Neural
 from lmstages.core.artifacts import finite_or_none
@@ -27,9 +27,10 @@ from lmstages.core.documents import Curve, Documents
 from lmstages.core.errors import FitError, Interrupted, UserError
 from lmstages.core.progress import Progress
 from lmstages.core.runtime import Runtime, Signals
-from lmstages.training.batches import IGNORED, Batch, Rows
+from lmstages.training.batches import Batch, Rows
 from lmstages.training.devices import at_precision, device_of, machine_of, precision_of, wide_zero
 from lmstages.training.distributed import Processes, process_group
+from lmstages.training.objectives import NEXT_TOKEN, OBJECTIVE_DRAW, VALID_DRAW, Draw, Objective
 from lmstages.training.optimizers import WeightAverage, learning_rate, optimizers_of
 from lmstages.training.resume import mapped
 
@@ -78,22 +79,22 @@ class TrainState:
         self.losses[: self.step] = tree["losses"]
 
 
-def loss_of(network: Callable[[torch.Tensor], torch.Tensor], batch: Batch) -> torch.Tensor:
-    """The sum of cross-entropies, nats, over all targets that are not IGNORED."""
-    logits = network(batch.inputs).flatten(0, 1)
-    return functional.cross_entropy(logits, batch.targets.flatten(), ignore_index=IGNORED, reduction="sum")
+def valid_loss(
+    network: nn.Module, rows: Rows, batch_size: int, objective: Objective = NEXT_TOKEN, seed: int = 0
+) -> float | None:
+    """Mean nats per token that the objective selects by, over a fixed spread of rows of valid; None without valid.
 
-
-def valid_loss(network: nn.Module, rows: Rows, batch_size: int) -> float | None:
-    """Mean nats per token over a fixed spread of rows of valid; None where valid is empty."""
+    What an objective draws is the same at every call.
+    """
     if not len(rows):
         return None
     network.eval()
     total, count = wide_zero(rows.device), 0
     with torch.inference_mode():
-        for batch in rows.spread(VALID_TOKENS, batch_size):
+        for number, batch in enumerate(rows.spread(VALID_TOKENS, batch_size)):
             if len(batch.inputs):
-                total += loss_of(network, batch).to(total.device)
+                draw = Draw(seed, VALID_DRAW, number, rows.processes)
+                total += objective.selected(network, batch, draw).to(total.device)
             count += batch.targets_of_all
     network.train()
     return float(rows.processes.all_reduce_sum(total)) / count
@@ -110,8 +111,10 @@ class Trainer:
         seed: int,
         runtime: Runtime,
         processes: Processes,
+        objective: Objective = NEXT_TOKEN,
     ) -> None:
         self.network, self.config, self.seed, self.runtime, self.processes = network, config, seed, runtime, processes
+        self.objective = objective
         self.rows, self.valid = rows
         self.device = self.rows.device
         self.precision = precision_of(self.device)
@@ -150,7 +153,8 @@ class Trainer:
         if self.config.dropout:
             torch.manual_seed(hash((self.seed, NOISE_DRAW, step, self.processes.rank)) & 0x7FFFFFFFFFFFFFFF)
         with at_precision(self.precision, self.device):
-            loss = loss_of(self.forward, batch) / batch.targets_of_all
+            draw = Draw(self.seed, OBJECTIVE_DRAW, step, self.processes)
+            loss = self.objective(self.forward, batch, draw) / batch.targets_of_all
         for optimizer in state.optimizers:
             optimizer.zero_grad(set_to_none=True)
         (loss * self.processes.count if self.processes.count > 1 else loss).backward()
@@ -178,7 +182,7 @@ class Trainer:
         assert self.config.batch_size is not None, "without a batch_size there is a full batch"
         return self.rows.random_batch(self.config.batch_size, self.seed, step)
 
-    def compiled(self) -> Callable[[torch.Tensor], torch.Tensor]:
+    def compiled(self) -> Callable[..., torch.Tensor]:
         """The network for steps, compiled where that saves time; evaluation uses the network as it is."""
         pays = self.device.type == "cuda" and self.config.steps - self.state.step >= COMPILED_FROM
         wanted = {"auto": pays, "always": True, "never": False}[self.runtime.compiled]
@@ -205,7 +209,8 @@ class Trainer:
         self.stop_if_not_finite(last)
         loss = float(state.losses[last : state.step].mean())
         state.average.swap()
-        valid = valid_loss(self.network, self.valid, self.config.batch_size or EVALUATION_BATCH)
+        batch_size = self.config.batch_size or EVALUATION_BATCH
+        valid = valid_loss(self.network, self.valid, batch_size, self.objective, self.seed)
         rate = learning_rate(self.config, state.step - 1)
         point = {"step": state.step, "tokens": state.tokens, "train": loss, "valid": valid, "learning_rate": rate}
         state.curve.append(point)
@@ -293,8 +298,9 @@ def train(
     window: int,
     seed: int,
     runtime: Runtime,
+    objective: Objective = NEXT_TOKEN,
 ) -> Curve:
-    """Fit a network in place to ``documents`` (train, valid): minimise its cross-entropy on train, select on valid.
+    """Fit a network in place to ``documents`` (train, valid): minimise its objective on train, select on valid.
 
     Returns the learning curve. Raises FitError where the loss diverges, Interrupted where a signal or the time limit
     stopped the fit after saving.
@@ -306,4 +312,4 @@ def train(
             raise UserError(f"model {config.name}", problem, "each needs one row at least", "start fewer processes")
         lengths = config.row_length, max(config.row_length, window)
         rows, valid = (Rows(d, window, n, device, processes) for d, n in zip(documents, lengths, strict=True))
-        return Trainer(network.to(device), config, (rows, valid), seed, runtime, processes).run()
+        return Trainer(network.to(device), config, (rows, valid), seed, runtime, processes, objective).run()

@@ -17,6 +17,7 @@ from lmstages.core.documents import Arrays, Curve, Documents, history
 from lmstages.core.runtime import Runtime
 from lmstages.training.devices import device_of
 from lmstages.training.loop import train as train_network
+from lmstages.training.objectives import NEXT_TOKEN, Objective
 
 LOGITS_AT_ONCE = 1 << 23  # numbers; bounds the memory of scoring: 32 MB of float32
 LARGE_VOCABULARY = 1 << 13  # tokens; sums of so many probabilities in 32 bits miss 1 by more than 1e-6
@@ -48,7 +49,8 @@ class NeuralModel:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             self.network = self.build()
-            return train_network(self.network, self.config, (train, valid), self.window, seed, self.runtime)
+            documents, rest = (train, valid), (self.window, seed, self.runtime, self.objective)
+            return train_network(self.network, self.config, documents, *rest)
 
     def initial(self, seed: int) -> Arrays:
         """The arrays from which a fit with this seed starts."""
@@ -137,6 +139,15 @@ class NeuralModel:
     def _on_device(self, tokens: np.ndarray) -> torch.Tensor:
         """(B, T) as a tensor on the network's device."""
         return torch.from_numpy(np.require(tokens, requirements=("C", "W"))).to(next(self._network.parameters()).device)
+
+    @property
+    def objective(self) -> Objective:
+        """What the network is trained on: the next token, unless a model has another."""
+        return NEXT_TOKEN
+
+    def training_pass(self, network: nn.Module, tokens: torch.Tensor) -> None:
+        """What a step of training computes forwards of (B, window + T - 1) tokens; their values do not matter."""
+        network(tokens)
 
     @property
     def _network(self) -> nn.Module:
