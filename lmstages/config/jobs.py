@@ -119,9 +119,10 @@ class Run(Experiments):
         for name, tokenizer, model, seed in self.experiments():
             if name == corpus:
                 seeds.setdefault((tokenizer, model), []).append(seed)
+        probed = self.models.keys() - {*self.bounds()}
         contexts = {name: record.config.context for name, record in self.models.items()}
         experiments = [
-            {"tokenizer": t, "model": m, "seeds": values, "fitted": m in self.models, "context": contexts.get(m)}
+            {"tokenizer": t, "model": m, "seeds": values, "fitted": m in probed, "context": contexts.get(m)}
             for (t, m), values in seeds.items()
         ]
         settings = {"splits": self.corpora[corpus].evaluate, "documents": self._documents_end(corpus)}

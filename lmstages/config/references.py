@@ -1,6 +1,6 @@
 """Records of a config that need other records, or files: models derived from models, checkpoints from elsewhere.
 
-A derived model's record is completed with that of the LLaMA it is made from, so that its job's section holds everything
+A derived model's record is completed with that of the model it is made from, so that its job's section holds everything
 that its fit depends on. Knows records, no arrays, and of a library only whether it is installed.
 """
 
@@ -14,8 +14,9 @@ from typing import Any
 
 from lmstages.config.checkpoint_parts import missing_part
 from lmstages.config.hyperparameters.attention import Llama
-from lmstages.config.hyperparameters.base import ModelConfig
-from lmstages.config.hyperparameters.quantized import DerivedLlama, LlamaCpp, LlamaQ4, LlamaQ8, QuantizedLlama
+from lmstages.config.hyperparameters.base import Derived, ModelConfig
+from lmstages.config.hyperparameters.diffusion import BlockDiffusion, Bound, MaskedDiffusion
+from lmstages.config.hyperparameters.quantized import LlamaCpp, LlamaQ4, LlamaQ8, QuantizedLlama
 from lmstages.config.sections import OWN, Model, chosen
 from lmstages.core.errors import did_you_mean
 from lmstages.core.system_errors import reason
@@ -25,7 +26,9 @@ MADE_OF: dict[type[ModelConfig], tuple[type[ModelConfig], ...]] = {
     LlamaQ8: (Llama,),
     LlamaQ4: (Llama,),
     LlamaCpp: (Llama, LlamaQ8, LlamaQ4),
+    Bound: (BlockDiffusion, MaskedDiffusion),
 }
+LACKS: dict[type[ModelConfig], str] = {Bound: ", which has no bound"}  # what a model of another type lacks
 TRANSFORMERS = "the package transformers is not installed; pip install 'lmstages[transformers]'"
 ENGINE = "llama.cpp needs llama-cpp-python, which is not installed; pip install 'lmstages[llama-cpp]'"
 
@@ -40,7 +43,7 @@ def missing_tensorboard(wanted: object) -> list[str]:
 def with_bases(models: Mapping[str, Model | None], problems: list[str]) -> dict[str, Model | None]:
     """The models, derived ones completed; their mistakes are appended to ``problems``."""
     completed = dict(models)
-    for derived_type in (QuantizedLlama, LlamaCpp):  # quantized models first, since an engine may run them
+    for derived_type in (QuantizedLlama, LlamaCpp, Bound):  # quantized models first, since an engine may run them
         for name, model in models.items():
             if model is not None and isinstance(model.config, derived_type):
                 mistakes = list(_mistakes(name, model, completed))
@@ -51,7 +54,7 @@ def with_bases(models: Mapping[str, Model | None], problems: list[str]) -> dict[
 
 def _mistakes(name: str, model: Model, models: Mapping[str, Model | None]) -> Iterator[str]:
     config = model.config
-    assert isinstance(config, DerivedLlama), "only derived models are completed"
+    assert isinstance(config, Derived), "only derived models are completed"
     for key in ("base", "weights"):
         if getattr(config, key, None) is not None:
             yield f"models.{name}.{key}: is the record of the model under of; leave it out"
@@ -64,8 +67,8 @@ def _mistakes(name: str, model: Model, models: Mapping[str, Model | None]) -> It
     if config.of not in models:
         yield f"models.{name}.of: {config.of!r} is not defined under models{did_you_mean(config.of, models)}"
     elif below is not None and not isinstance(below.config, allowed):
-        types = ", ".join(record.name for record in allowed)
-        yield f"models.{name}.of: {config.of!r} is of type {below.config.name}; allowed: {types}"
+        types, lacks = ", ".join(record.name for record in allowed), LACKS.get(type(config), "")
+        yield f"models.{name}.of: {config.of!r} is of type {below.config.name}{lacks}; allowed: {types}"
     elif below is not None and isinstance(config, QuantizedLlama):
         yield from _uneven_rows(name, config.of, below.config)
 
@@ -79,7 +82,7 @@ def _uneven_rows(name: str, of: str, config: Any) -> Iterator[str]:
 
 def _completed(model: Model, models: Mapping[str, Model | None]) -> Model | None:
     config = model.config
-    assert isinstance(config, DerivedLlama), "only derived models are completed"
+    assert isinstance(config, Derived), "only derived models are completed"
     below = models[config.of]
     if below is None:
         return None
@@ -91,9 +94,9 @@ def _completed(model: Model, models: Mapping[str, Model | None]) -> Model | None
 
 
 def own_seeds(name: str, models: Mapping[str, Model | None]) -> list[int] | None:
-    """The seeds that a model's entry gives, those of its LLaMA for a derived one; None where they are the run's."""
+    """The seeds that a model's entry gives, those of its base for a derived one; None where they are the run's."""
     model = models.get(name)
-    if model is not None and isinstance(model.config, DerivedLlama):
+    if model is not None and isinstance(model.config, Derived):
         return own_seeds(model.config.of, models)
     return model.seeds if model else None
 
@@ -104,7 +107,7 @@ def missing_bases(sections: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
         run = chosen(corpus.models, sections["models"]) if corpus else []
         for model in run:
             config = getattr(sections["models"].get(model), "config", None)
-            if isinstance(config, DerivedLlama) and config.of not in run:
+            if isinstance(config, Derived) and config.of not in run:
                 yield f"corpora.{name}.models: {model} is made from {config.of}, which is not listed; list both"
 
 

@@ -5,7 +5,7 @@ Knows ``sections`` and the records of the ladder; ``jobs`` says what each job re
 
 from pydantic import Field
 
-from lmstages.config.hyperparameters.base import ModelConfig
+from lmstages.config.hyperparameters.base import Derived, ModelConfig
 from lmstages.config.hyperparameters.quantized import DerivedLlama
 from lmstages.config.sections import (
     OWN,
@@ -87,7 +87,7 @@ class Experiments(Basics):
             )
             return self.seeds_of(networks_first[0])
         record = self.models[model]
-        if isinstance(record.config, DerivedLlama) and record.seeds is None:
+        if isinstance(record.config, Derived) and record.seeds is None:
             return self.seeds_of(record.config.of)
         seeds = record.seeds or self.seeds
         return seeds if record.config.family == "neural" else seeds[:1]
@@ -104,12 +104,20 @@ class Experiments(Basics):
 
     def derived(self) -> list[str]:
         """Models that are made from another model of the run."""
+        return [name for name, record in self.models.items() if isinstance(record.config, Derived)]
+
+    def derived_from_llama(self) -> list[str]:
+        """Those made from a LLaMA, whose distance from it is measured."""
         return [name for name, record in self.models.items() if isinstance(record.config, DerivedLlama)]
+
+    def bounds(self) -> list[str]:
+        """Models without a distribution of the next token: nothing is drawn from them, and no pairs are judged."""
+        return [name for name, record in self.models.items() if record.config.category == "bound"]
 
     def base_of(self, model: str) -> str:
         """The model that a derived model is made from."""
         config = self.models[model].config
-        assert isinstance(config, DerivedLlama), "only derived models have a base"
+        assert isinstance(config, Derived), "only derived models have a base"
         return config.of
 
     def inspected(self) -> list[tuple[str, str]]:

@@ -13,9 +13,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from lmstages.config import resources
-from lmstages.config.hyperparameters.base import ModelConfig
+from lmstages.config.hyperparameters.base import Derived, ModelConfig
 from lmstages.config.hyperparameters.neural import Autograd
-from lmstages.config.hyperparameters.quantized import DerivedLlama
 from lmstages.config.sections import Corpus
 from lmstages.config.sources import SOURCES
 from lmstages.config.text_files import size_of_files
@@ -230,5 +229,5 @@ def _estimate(job: Job) -> Estimate:
 
 
 def _weights(model: ModelConfig, vocab_size: int) -> int:
-    model = model.bottom if isinstance(model, DerivedLlama) else model
+    model = model.bottom if isinstance(model, Derived) else model
     return model.weights(vocab_size) if isinstance(model, Autograd) else resources.matrix_parameters(model, vocab_size)

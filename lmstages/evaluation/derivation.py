@@ -11,9 +11,8 @@ from lmstages.core.errors import FitError, UserError
 from lmstages.core.progress import LOGGER
 from lmstages.evaluation.experiment import facts_of_fit, load_fitted
 from lmstages.models import storage as model_storage
-from lmstages.models.base import build
+from lmstages.models.base import Derivable, build
 from lmstages.models.fitting import describe
-from lmstages.models.quantized.derived import DerivedModel
 from lmstages.tokenizers import streams
 
 
@@ -31,8 +30,8 @@ def derive(base: Path, tokens: Path, out: Path, section: Mapping[str, Any], thre
     fitted: Any = load_fitted(base, tokens)[0]
     train, _ = streams.read_tokens(tokens, "train")
     started = time.perf_counter()
-    model = build(config_of(section), fitted.vocab_size)
-    if not isinstance(model, DerivedModel):
+    model: Any = build(config_of(section), fitted.vocab_size)
+    if not isinstance(model, Derivable):
         raise UserError(f"model {model.config.name}", "is not derived from another model", "", "use the command fit")
     try:
         model.derive(fitted, train)

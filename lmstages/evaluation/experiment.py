@@ -18,7 +18,7 @@ from lmstages.evaluation import checks, sampling, score_files, scoring
 from lmstages.evaluation.facts import Fit
 from lmstages.evaluation.passages import shown_passage
 from lmstages.models import storage as model_storage
-from lmstages.models.base import LanguageModel
+from lmstages.models.base import LanguageModel, UpperBound
 from lmstages.models.fitting import failure_of, must_be_longer
 from lmstages.tokenizers import TextTokenizer, streams
 
@@ -94,8 +94,10 @@ def evaluate_model(
         seconds[split] = time.perf_counter() - started
         guessing[split] = guess(fitted.vocab_size, tokenizer, split_tokens)
     score_files.save_scores(out / "scores.safetensors", scores, made)
-    samples = draw(fitted, tokenizer, section["sampling"], section["documents"])
-    facts = {"guessing": guessing, "score_seconds": seconds, "samples": samples, "passage": shown_passage(scores, text)}
+    facts: dict[str, Any] = {"guessing": guessing, "score_seconds": seconds, "samples": [], "passage": None}
+    if not isinstance(fitted, UpperBound):  # which predicts no token after another
+        facts["samples"] = draw(fitted, tokenizer, section["sampling"], section["documents"])
+        facts["passage"] = shown_passage(scores, text)
     artifacts.save_json(out / "evaluation.json", {"status": "ok", **facts}, made)
 
 
@@ -115,7 +117,11 @@ def score_split(
     must_be_longer(model.config, split, len(documents) - skip)
     name, window, stride = settings["protocol"], settings["window"], settings["stride"]
     read = scoring.as_read(documents, name)
-    log_probs = scoring.score(model, read, scoring.windows_of(read.starts, name, window, stride, skip))
+    windows, error = scoring.windows_of(read.starts, name, window, stride, skip), None
+    if isinstance(model, UpperBound):
+        log_probs, error = scoring.score_bound(model, read, windows)
+    else:
+        log_probs = scoring.score(model, read, windows)
     checks.check_scores(model, read, log_probs, skip, None if name in ("stream", "whole") else window, experiment)
     if charge is None:
         log_probs = scoring.charge_escapes(log_probs, documents.tokens, lengths, tokenizer.escape)
@@ -131,6 +137,7 @@ def score_split(
         splits.count_characters(content[skipped_bytes:]),
         _protocol_label(settings),
         skipped_bytes,
+        error,
     )
 
 

@@ -132,9 +132,14 @@ def is_plain_network(subject: Subject) -> bool:
     )
 
 
+def predicts(subject: Subject) -> bool:
+    """A model with a distribution of the next token, which a bound lacks."""
+    return subject.config.category != "bound"
+
+
 def is_limited(subject: Subject) -> bool:
     """A model with a longest context that rows of a test can exceed."""
-    return subject.config.context is not None and subject.config.context <= LONGEST_CONTEXT
+    return predicts(subject) and subject.config.context is not None and subject.config.context <= LONGEST_CONTEXT
 
 
 def is_unlimited(subject: Subject) -> bool:
@@ -194,7 +199,8 @@ def shape_of_scores(subject: Subject) -> None:
     """Every token is possible: an impossible one makes bits per byte infinite."""
     x = subject.rows(10)
     parts = [("score", subject.model.score(x), x.shape)]
-    parts += [("next_log_probs", subject.model.next_log_probs(x[:, :t]), (ROWS, V)) for t in (0, 1, 4, x.shape[1])]
+    lengths = (0, 1, 4, x.shape[1]) if predicts(subject) else ()
+    parts += [("next_log_probs", subject.model.next_log_probs(x[:, :t]), (ROWS, V)) for t in lengths]
     for name, values, wanted in parts:
         if not isinstance(values, np.ndarray) or values.shape != wanted:
             given = f"an array {values.shape}" if isinstance(values, np.ndarray) else f"{type(values).__name__}"
@@ -212,7 +218,7 @@ def shape_of_scores(subject: Subject) -> None:
             raise Broken(problem, "these are no log-probabilities", "return log_softmax of the logits, in nats")
 
 
-@law("sums", "the probabilities of the next token sum to one")
+@law("sums", "the probabilities of the next token sum to one", predicts)
 def sums(subject: Subject) -> None:
     """Else bits per byte are no code length."""
     for length in (0, 1, 5, LENGTH):
@@ -227,7 +233,7 @@ def sums(subject: Subject) -> None:
 # ---------------------------------------------------------------- what a prediction depends on
 
 
-@law("chain rule", "the score of a token is what next_log_probs said of it before it came")
+@law("chain rule", "the score of a token is what next_log_probs said of it before it came", predicts)
 def chain_rule(subject: Subject) -> None:
     """Two ways to the same number."""
     x = subject.rows(3)
@@ -239,7 +245,7 @@ def chain_rule(subject: Subject) -> None:
         agree(scores, np.stack(expected[:length], 1), "from next_log_probs of the tokens before it", cause, remedy)
 
 
-@law("future", "a score does not depend on later tokens")
+@law("future", "a score does not depend on later tokens", predicts)
 def future(subject: Subject) -> None:
     """Changes every token from the seventh on."""
     x, y = subject.rows(4), subject.rows(5)
@@ -385,7 +391,7 @@ def _items(value: Any) -> list[Any]:
     return list(value.values()) if isinstance(value, dict) else list(value) if isinstance(value, list) else [value]
 
 
-@law("sampling", "a sample with the same seed is the same")
+@law("sampling", "a sample with the same seed is the same", predicts)
 def sampling(subject: Subject) -> None:
     """Three samples of ten tokens, twice."""
     first, second = (sample(subject.model, 3, 10, seed=5) for _ in range(2))
@@ -431,7 +437,8 @@ def no_global_randomness(subject: Subject) -> None:
     def run() -> None:
         subject.fitted(seed=4)
         model.score(x)
-        model.next_log_probs(x)
+        if predicts(subject):
+            model.next_log_probs(x)
 
     if moved := _moved(run):
         remedy = (

@@ -3,7 +3,7 @@
 import json
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -13,7 +13,7 @@ from pydantic import Field
 from lmstages.core import artifacts
 from lmstages.core.artifacts import Made
 from lmstages.core.errors import UserError
-from lmstages.core.shapes import Count, Shape, problem_of
+from lmstages.core.shapes import Count, NotNegative, Shape, problem_of
 
 
 @dataclass(frozen=True)
@@ -21,7 +21,8 @@ class Scores:
     """Scores of a held-out text by token, in the order of the text; arrays are (N,).
 
     ``log_probs``: nats; ``lengths``: bytes that each token covers; ``documents``: index of its document;
-    ``skipped``: bytes of the text before the first scored token.
+    ``skipped``: bytes of the text before the first scored token; ``error``: of a bound the Monte Carlo standard error
+    of the sum of ``log_probs``, nats.
     """
 
     log_probs: np.ndarray
@@ -30,6 +31,7 @@ class Scores:
     characters: int
     protocol: str
     skipped: int = 0
+    error: float | None = None
 
 
 class Fields(Shape):
@@ -38,6 +40,7 @@ class Fields(Shape):
     characters: Annotated[int, Field(ge=1, lt=1 << 53)]
     protocol: str
     skipped: Count = 0
+    error: NotNegative | None = None
 
 
 SCORE_TYPES = {"log_probs": np.float32, "lengths": np.uint16, "documents": np.int32}
@@ -51,7 +54,8 @@ def save_scores(path: Path, scores: Mapping[str, Scores], made: Made, exact: boo
     metadata = {}
     for split, scored in scores.items():
         arrays |= {f"{split}.{name}": getattr(scored, name).astype(dtype) for name, dtype in types.items()}
-        metadata[split] = json.dumps({key: getattr(scored, key) for key in ("characters", "protocol", "skipped")})
+        keys = ("characters", "protocol", "skipped", *(["error"] if scored.error is not None else []))
+        metadata[split] = json.dumps({key: getattr(scored, key) for key in keys})
     artifacts.save_arrays(path, arrays, metadata, made)
 
 
@@ -133,8 +137,13 @@ def must_hold(path: Path, scores: Mapping[str, Scores], splits: Sequence[str]) -
 
 
 def mean_of(scores: Sequence[Scores]) -> Scores:
-    """Several fits as one row: the mean of their code lengths at every token."""
-    return _with(scores[0], np.mean([seed.log_probs for seed in scores], axis=0, dtype=np.float64))
+    """Several fits as one row: the mean of their code lengths at every token.
+
+    Bounds of several fits hide the same places, so that their errors may agree: theirs is the mean of the errors.
+    """
+    mean = _with(scores[0], np.mean([seed.log_probs for seed in scores], axis=0, dtype=np.float64))
+    errors = [seed.error for seed in scores if seed.error is not None]
+    return replace(mean, error=sum(errors) / len(errors)) if errors else mean
 
 
 def ensemble_of(scores: Sequence[Scores]) -> Scores:

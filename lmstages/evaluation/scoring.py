@@ -10,14 +10,16 @@ A protocol defines how much history each prediction is conditioned on.
 Uses a model only as ``LanguageModel``; ``results`` turns nats into bits and averages.
 """
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
 from lmstages.core.documents import BOUNDARY, Documents
 from lmstages.core.progress import Progress
-from lmstages.models.base import LanguageModel
+from lmstages.models.base import LanguageModel, UpperBound
 
 TOKENS_PER_BATCH = 1 << 16  # padding included
 BITS_PER_BYTE = 8
@@ -53,7 +55,38 @@ def windows_of(starts: np.ndarray, protocol: str, window: int, stride: int, skip
 
 def score(model: LanguageModel, documents: Documents, windows: Windows) -> np.ndarray:
     """(N,) log-probabilities, nats; NaN for tokens that no window scores."""
-    log_probs, scored = np.full(len(documents), np.nan), np.zeros(len(documents), dtype=np.uint8)
+    log_probs = np.full(len(documents), np.nan)
+    for rows in _rows(documents, windows):
+        log_probs[rows.positions[rows.wanted]] = model.score(rows.tokens, rows.before)[rows.wanted]
+    return log_probs
+
+
+def score_bound(model: UpperBound, documents: Documents, windows: Windows) -> tuple[np.ndarray, float]:
+    """(N,) nats below zero, whose sum is the bound, NaN as in ``score``; and the standard error of that sum, nats.
+
+    The error is that of choosing what is hidden, from the difference of two halves of every window's samples.
+    """
+    log_probs, variance = np.full(len(documents), np.nan), 0.0
+    for rows in _rows(documents, windows):
+        halves = model.halves(rows.tokens, rows.before, rows.wanted)
+        log_probs[rows.positions[rows.wanted]] = -halves.mean(0)[rows.wanted]
+        sums = np.where(rows.wanted, halves, 0.0).sum(-1)  # (2, B)
+        variance += float(((sums[0] - sums[1]) ** 2 / 4).sum())
+    return log_probs, math.sqrt(variance)
+
+
+class _Rows(NamedTuple):
+    """A batch of windows: tokens, indices in the split, and which are scored, (B, T); the token before each, (B,)."""
+
+    tokens: np.ndarray
+    before: np.ndarray
+    positions: np.ndarray
+    wanted: np.ndarray
+
+
+def _rows(documents: Documents, windows: Windows) -> Iterator[_Rows]:
+    """All windows, batch by batch; a shorter one ends in boundaries, which are not scored."""
+    scored = np.zeros(len(documents), dtype=np.uint8)
     first_tokens = np.zeros(len(documents) + 1, dtype=bool)
     first_tokens[documents.starts] = True
     progress, done = Progress(len(documents), "token"), 0
@@ -65,11 +98,10 @@ def score(model: LanguageModel, documents: Documents, windows: Windows) -> np.nd
         before = np.where(first_tokens[begin], BOUNDARY, documents.tokens[begin - 1]).astype(np.int64)
         wanted = inside & (positions >= windows.scored_from[rows, None])
         np.add.at(scored, positions[wanted], 1)
-        log_probs[positions[wanted]] = model.score(tokens, before)[wanted]
+        yield _Rows(tokens, before, positions, wanted)
         done += int(wanted.sum())
         progress.at(done, done, "tokens")
     assert scored.max(initial=0) <= 1, "no token is scored twice"
-    return log_probs
 
 
 def _batches(windows: Windows) -> Iterator[np.ndarray]:

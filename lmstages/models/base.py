@@ -16,7 +16,9 @@ import numpy as np
 
 from lmstages.config.hyperparameters.base import ModelConfig
 from lmstages.core.documents import Arrays, Curve, Documents
+from lmstages.core.errors import UserError
 from lmstages.core.runtime import Runtime
+from lmstages.core.workflow_files import STARTER
 
 
 class LanguageModel(Protocol):
@@ -63,6 +65,25 @@ class Initialised(Protocol):
 
     def initial(self, seed: int) -> Arrays:
         """As ``arrays``, before the first step of a fit with this seed."""
+
+
+@runtime_checkable
+class Derivable(LanguageModel, Protocol):
+    """Is made from a fitted model without further training."""
+
+    def derive(self, base: LanguageModel, train: Documents) -> None:
+        """Take over the fitted ``base``, which its config names; ``train`` may calibrate. Raises as ``check_base``."""
+
+
+@runtime_checkable
+class UpperBound(LanguageModel, Protocol):
+    """Gives no probabilities of the next token, but an upper bound on the code length of the tokens that are wanted."""
+
+    def halves(self, tokens: np.ndarray, before: np.ndarray | None, wanted: np.ndarray) -> np.ndarray:
+        """(B, T), (B,), (B, T) -> (2, B, T) nats of each wanted token: two independent estimates, 0 elsewhere.
+
+        The wanted tokens of a row are adjacent: those before them are known, those after them are not.
+        """
 
 
 class DecodingState(Protocol):
@@ -132,6 +153,12 @@ class Recompute:
 def decoding_state(model: LanguageModel, prefix: np.ndarray) -> DecodingState:
     """(B, T) -> the model's own decoding state, or ``Recompute``."""
     return model.decoding_state(prefix) if isinstance(model, IncrementalModel) else Recompute(model, prefix)
+
+
+def check_base(config: ModelConfig, fitted: ModelConfig, of: str) -> None:
+    """Raises UserError unless the fitted model has the hyperparameters of the one that the config names."""
+    if config != fitted:
+        raise UserError(f"--base {of}", "was fitted with other hyperparameters", "", f"run {STARTER} to fit it again")
 
 
 def build(config: ModelConfig, vocab_size: int, runtime: Runtime | None = None) -> LanguageModel:

@@ -79,9 +79,11 @@ def _text(key: str) -> Callable[[Entry], Cell]:
 
 
 def _bits(entry: Entry) -> Cell:
-    spread = entry.row.bits_per_byte_std
-    small = "" if spread is None else f"± {decimal(spread)}"
-    return Cell(entry.row.bits_per_byte, decimal(entry.row.bits_per_byte), small, _with_spread(entry.row, spread))
+    row = entry.row
+    small = "" if row.bits_per_byte_std is None else f"± {decimal(row.bits_per_byte_std)}"
+    if row.bound_error:
+        small += f"{', ' if small else ''}Monte Carlo ± {decimal(row.bound_error, 4)}"
+    return Cell(row.bits_per_byte, decimal(row.bits_per_byte), small, _with_spread(row, row.bits_per_byte_std))
 
 
 def _with_spread(row: Result, spread: float | None) -> str:
@@ -189,6 +191,13 @@ FACTS = (  # what few rows have: it stands in what a click on a row shows, not i
         "of documents that train lacks",
         _unseen,
         "the same sum over held-out documents that are no document of train",
+    ),
+    Column(
+        "bound_error",
+        "Monte Carlo error",
+        "of the bound, bits/byte",
+        _number("bound_error", lambda x: decimal(x, 4)),
+        "the score file: from the difference of two halves of the samples",
     ),
     Column("made_of", "Made of", "without training", _text("made_of"), "the config", number=False),
     Column("file_bytes", "File", "bytes", _number("file_bytes", count, _whole), "size of the GGUF file"),

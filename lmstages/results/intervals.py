@@ -177,7 +177,7 @@ def _set_below(rows: Sequence[Result], pairs: Pairs) -> None:
     a lower rank.
 
     An ensemble, and what was made from a fitted model, stand beside the ladder, above what they are made of: they are
-    no other row's neighbour.
+    no other row's neighbour. A bound is compared with none, since what it is made of is exact.
     """
     indices = {row.key: index for index, row in enumerate(pairs.rows)} if len(pairs.tested.a) else {}
     ladders: dict[tuple[str, str], list[Result]] = {}
@@ -188,7 +188,7 @@ def _set_below(rows: Sequence[Result], pairs: Pairs) -> None:
     for row in rows:
         ladder = row.corpus, row.tokenizer, row.category
         source = by_key.get((row.corpus, row.tokenizer, row.made_of or "", row.split))
-        if row.family != "oracle":
+        if row.family != "oracle" and row.category != "bound":
             below = source or before.get(ladder) or _last_of_lower_rank(row, ladders[row.corpus, row.category])
             if below is not None and row.key in indices and below.key in indices:
                 _compare(row, below, indices, pairs)

@@ -136,7 +136,10 @@ def _scored(
     row = replace(row, protocol=mean.protocol, **measures(mean)._asdict())
     bits = [measures(seed).bits_per_byte for seed in seeds]
     row.bits_per_byte_std = float(np.std(bits, ddof=1)) if len(bits) > 1 and np.isfinite(bits).all() else None
-    if "of" in facts:
+    row.made_of = facts.get("of")
+    if mean.error is not None:
+        row.bound_error = mean.error / math.log(2) / row.bytes if row.bytes else None
+    elif row.made_of is not None:
         _set_quantization(row, folders)
     flag_impossible_tokens(row, mean)
     flag_worse(row, guessing)

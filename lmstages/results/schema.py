@@ -82,6 +82,13 @@ class Result:
     ] = None
     bits_per_byte_high: Annotated[float | None, column("bits/byte", "Upper end of it.")] = None
     bits_per_byte_std: Annotated[float | None, column("bits/byte", "Standard deviation over seeds.")] = None
+    bound_error: Annotated[
+        float | None,
+        column(
+            "bits/byte",
+            "Of a bound the Monte Carlo standard error: how far another choice of hidden tokens would be, typically; 0 where every choice was scored.",
+        ),
+    ] = None
     excess_bits_per_byte: Annotated[
         float | None, column("bits/byte", "Above the oracle, where the text's source is known exactly.")
     ] = None

@@ -401,7 +401,7 @@ def component_files(wildcards):
 
 def experiment_files(wildcards):
     """What the summary reads of every experiment of the run."""
-    files, derived = ("fit.json", "scores.safetensors", "evaluation.json"), RUN.derived()
+    files, derived = ("fit.json", "scores.safetensors", "evaluation.json"), RUN.derived_from_llama()
     paths = [f"{ROOT}/{c}/{t}/{m}/seed{s}/quantization_error.json" for c, t, m, s in RUN.experiments() if m in derived]
     return paths + [f"{ROOT}/{c}/{t}/{m}/seed{s}/{file}" for c, t, m, s in RUN.experiments() for file in files]
 
@@ -495,7 +495,7 @@ def analysed_files(wildcards):
         folder = f"{ROOT}/{name}/{tokenizer}/{model}/seed{seed}"
         if name == corpus:
             files.append(f"{folder}/scores.safetensors")
-            if model in RUN.models and seed == RUN.seeds_of(model)[0]:
+            if model in RUN.models and model not in RUN.bounds() and seed == RUN.seeds_of(model)[0]:
                 files += [f"{folder}/samples.json", f"{folder}/probe.json"]
     return files
 

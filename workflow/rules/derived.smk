@@ -42,7 +42,7 @@ rule quantization_error:
     log:
         f"logs/{RUN.name}/{{corpus}}/{{tokenizer}}/{{model}}/seed{{seed}}/quantization_error.log",
     wildcard_constraints:
-        model="|".join(RUN.derived()) or "(?!)",
+        model="|".join(RUN.derived_from_llama()) or "(?!)",
     params:
         section=section("splits"),
         tokens=subpath(input.tokens, parent=True),

@@ -103,6 +103,28 @@ class ModelConfig(Record):
         return self.model
 
 
+class Derived(ModelConfig):
+    """A model made from a fitted one without further training; ``of`` is that model's name in the config.
+
+    ``base`` is the record of that model; the config reader fills it in.
+    """
+
+    family = "neural"
+    of: str
+    base: ModelConfig | None
+
+    @property
+    def context(self) -> int | None:
+        """The context of the model that it is made from."""
+        return self.base.context if self.base else None
+
+    @property
+    def bottom(self) -> ModelConfig:
+        """The record of the model that was trained."""
+        assert self.base is not None, "the config reader fills it in"
+        return self.base
+
+
 def as_tuple(value: Any) -> tuple[Any, ...]:
     """A single value or a list of values, as a tuple."""
     return tuple(value) if isinstance(value, list) else (value,)

@@ -5,24 +5,18 @@ from typing import ClassVar, Literal
 from pydantic import Field
 
 from lmstages.config.hyperparameters.attention import Llama
-from lmstages.config.hyperparameters.base import ModelConfig
+from lmstages.config.hyperparameters.base import Derived
 
 
-class DerivedLlama(ModelConfig):
+class DerivedLlama(Derived):
     """A model derived from a fitted LLaMA without further training; ``of`` is that model's name in the config.
 
     ``base`` is the record of that LLaMA, or of the one below the quantized model; the config reader fills it in.
     """
 
-    family = "neural"
     protocol = "stride"
     of: str = Field("llama", description="Name, in this config, of the model that it is derived from.")
     base: Llama | None = Field(None, description="Record of that LLaMA; the config reader fills it in.")
-
-    @property
-    def context(self) -> int | None:
-        """The context of the LLaMA that it is derived from."""
-        return self.base.context if self.base else None
 
     @property
     def bottom(self) -> Llama:

@@ -14,11 +14,12 @@ from torch import nn
 from lmstages.config.hyperparameters.quantized import LlamaCpp
 from lmstages.core.documents import Arrays, Documents
 from lmstages.core.errors import UserError
+from lmstages.models.base import check_base
 from lmstages.models.external.gguf_file import write_model
 from lmstages.models.external.llama_cpp_client import Client
 from lmstages.models.neural.base import NeuralModel
 from lmstages.models.quantized.blocks import PackedTensor
-from lmstages.models.quantized.derived import DerivedModel, check_base, float32_tensors
+from lmstages.models.quantized.derived import DerivedModel, float32_tensors
 from lmstages.models.quantized.model import QuantizedModel
 from lmstages.tokenizers.vocabularies import NO_VOCABULARY
 

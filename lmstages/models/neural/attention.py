@@ -31,6 +31,16 @@ def attend(
     )
 
 
+def attend_where(
+    queries: torch.Tensor, keys: torch.Tensor, values: torch.Tensor, mask: torch.Tensor | None, dropout: float = 0.0
+) -> torch.Tensor:
+    """(B, H, T, W) each -> (B, H, T, W): each position attends to those where its row of ``mask`` (T, T) is true.
+
+    Without a mask it attends to all.
+    """
+    return functional.scaled_dot_product_attention(queries, keys, values, attn_mask=mask, dropout_p=dropout)
+
+
 def merge_heads(x: torch.Tensor) -> torch.Tensor:
     """(B, H, T, W) -> (B, T, H W)."""
     return x.transpose(1, 2).flatten(2)

@@ -134,6 +134,7 @@ class Block(nn.Module):
 class Network(nn.Module):
     """(B, T) -> (B, T, V), T at most ``window``."""
 
+    layer: type[Block] = Block
     cos_sin: torch.Tensor | None  # (2, window, D / H)
 
     def __init__(self, config: ModernGPT, vocab_size: int) -> None:
@@ -143,7 +144,7 @@ class Network(nn.Module):
         self.ngrams = NgramEmbedding(config, vocab_size) if config.ngram_embeddings else None
         self.positions = None if config.rotary else nn.Parameter(torch.empty(config.window, config.width))
         self.dropout = nn.Dropout(config.dropout)
-        self.blocks = nn.ModuleList(Block(config, vocab_size) for _ in range(config.layers))
+        self.blocks = nn.ModuleList(self.layer(config, vocab_size) for _ in range(config.layers))
         self.norm = Norm(config)
         self.output = None if config.tied_output else nn.Linear(config.width, vocab_size, bias=False)
         cos_sin = rotary_cos_sin(config.window, config.width // config.heads, config.rope_base)

@@ -7,11 +7,9 @@ them.
 
 from collections.abc import Mapping
 
-from lmstages.config.hyperparameters.base import ModelConfig
 from lmstages.config.hyperparameters.quantized import DerivedLlama
 from lmstages.core.documents import Curve, Documents
 from lmstages.core.errors import UserError
-from lmstages.core.workflow_files import STARTER
 from lmstages.models.neural.base import NeuralModel
 from lmstages.models.neural.llama import LlamaModel
 from lmstages.models.quantized.blocks import PackedTensor
@@ -61,9 +59,3 @@ class DerivedModel(NeuralModel):
 def float32_tensors(model: NeuralModel) -> dict[str, PackedTensor]:
     """A LLaMA's own weights, 32 bits each."""
     return {name: PackedTensor(array, "f32") for name, array in model.arrays().items()}
-
-
-def check_base(config: ModelConfig, fitted: ModelConfig, of: str) -> None:
-    """Raises UserError unless the fitted model has the hyperparameters of the one that the config names."""
-    if config != fitted:
-        raise UserError(f"--base {of}", "was fitted with other hyperparameters", "", f"run {STARTER} to fit it again")

@@ -14,10 +14,11 @@ from torch import nn
 from lmstages.config.hyperparameters.attention import Llama
 from lmstages.config.hyperparameters.quantized import LlamaQ4, QuantizedLlama
 from lmstages.core.documents import Arrays, Documents
+from lmstages.models.base import check_base
 from lmstages.models.neural.base import NeuralModel
 from lmstages.models.neural.llama import LlamaModel, Network
 from lmstages.models.quantized.blocks import BLOCK, PackedTensor, packed, unpacked
-from lmstages.models.quantized.derived import DerivedModel, check_base
+from lmstages.models.quantized.derived import DerivedModel
 from lmstages.models.quantized.gptq import quantize_layers
 
 

@@ -1,0 +1,117 @@
+"""Hyperparameters of the diffusion models, which predict hidden tokens from both sides, and of their bound."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field, model_validator
+
+from lmstages.config.hyperparameters.attention import ModernGPT
+from lmstages.config.hyperparameters.base import Category, Derived, Width
+
+ENUMERATED = 4  # tokens of a block up to which every choice of hidden places is scored: at most 2^4 - 1
+
+
+class Diffusion(ModernGPT):
+    """A modern GPT that predicts the hidden tokens of a block from its other tokens and from all earlier blocks."""
+
+    value_embeddings: Literal[False] = Field(False, description="Not in this network: a hidden token has no value.")
+    ngram_embeddings: list[int] = Field([], max_length=0, description="Not in this network.")
+    weighting: Literal["flat", "bound"] = Field(
+        "bound", description="In training every hidden token counts the same (flat), or as it does in the bound."
+    )
+    given_share: float = Field(
+        0.0,
+        ge=0,
+        le=1,
+        description="Fraction of blocks in training of which a random number of first tokens is never hidden.",
+    )
+
+    @property
+    def block_length(self) -> int:
+        """Tokens of a block, within which any may be hidden."""
+        raise NotImplementedError
+
+    @model_validator(mode="after")
+    def _blocks_fit(self) -> "Diffusion":
+        for key, tokens in (("window", self.window), ("row_length", self.row_length)):
+            if tokens % self.block_length:
+                raise ValueError(f"{key} {tokens} is no multiple of its block of {self.block_length} tokens")
+        return self
+
+
+class BlockDiffusion(Diffusion):
+    """Gives up the order within a block: blocks of ``block`` tokens follow from left to right, and within one any token
+    may be predicted from any others. A block of 1 is a GPT.
+
+    Its row is the exact code length from left to right; ``bound`` makes the row of a random order from the same fit.
+    """
+
+    name, title, after = "block_diffusion", "Block diffusion", "residual"
+    module, model = "lmstages.models.nonautoregressive.diffusion", "DiffusionModel"
+    source = "Arriola et al. 2025, BD3-LM"
+    formula = r"""
+        $$L = \sum_b \operatorname{E}_{k, M} \frac{n}{k} \sum_{i \in M} -\ln p(x_i \mid x_{b \setminus M}, x_{< b})$$
+        where $b$ is a block of $n$ tokens, $k$ uniform in $1 \dots n$, and $M$ a set of $k$ hidden places of it.
+    """
+    block: Width = Field(4, description="Tokens of a block; divides window and row_length.")
+
+    @property
+    def block_length(self) -> int:
+        """The key ``block``."""
+        return self.block
+
+
+class MaskedDiffusion(Diffusion):
+    """Gives up order altogether: the block is the whole window, of which any part may be hidden, and attention goes
+    both ways. The network is not told how much is hidden.
+
+    Its row is the exact code length from left to right; ``bound`` makes the row of a random order from the same fit.
+    """
+
+    name, title, after = "masked_diffusion", "Masked diffusion", "block_diffusion"
+    module, model = "lmstages.models.nonautoregressive.diffusion", "DiffusionModel"
+    source = "Sahoo et al. 2024, MDLM; Shi et al. 2024, MD4; Nie et al. 2025, LLaDA"
+    formula = r"""
+        $$L = \operatorname{E}_{k, M} \frac{n}{k} \sum_{i \in M} -\ln p(x_i \mid x_{\setminus M})$$
+        with $n$ tokens in the window, $k$ uniform in $1 \dots n$, and $M$ a set of $k$ hidden places of it.
+    """
+    weighting: Literal["flat", "bound"] = "flat"
+    given_share: Annotated[float, Field(ge=0, le=1)] = 0.5
+
+    @property
+    def block_length(self) -> int:
+        """The window."""
+        return self.window
+
+
+class Bound(Derived):
+    """Gives up the exact code length: an upper bound on that of a fitted diffusion model which predicts the tokens of a
+    block in random order, as papers report it.
+
+    Blocks of up to four tokens are scored in every order. For others ``samples`` sets of hidden places stand for all
+    of them, with as many different sizes; the row states the Monte Carlo error of that.
+    """
+
+    name, title, after = "bound", "Bound of diffusion", "masked_diffusion"
+    module, model = "lmstages.models.nonautoregressive.bound", "BoundModel"
+    protocol = "stride"
+    source = "Sahoo et al. 2024; Shi et al. 2024; Ou et al. 2025 for exact counts"
+    formula = r"""
+        $$-\ln p(x) \le \operatorname{E}_{k, M} \frac{n}{k} \sum_{i \in M} -\ln p(x_i \mid x_{\setminus M})$$
+        with $n$ tokens to score, $k$ uniform in $1 \dots n$, and $M$ a set of $k$ of them; of blocks, their sum.
+    """
+    of: str = Field("masked_diffusion", description="Name, in this config, of the fitted model whose bound it is.")
+    base: Annotated[MaskedDiffusion | BlockDiffusion, Field(union_mode="left_to_right")] | None = Field(
+        None, description="Record of that model; the config reader fills it in."
+    )
+    samples: int = Field(8, le=1 << 20, description="Sets of hidden places that a text is scored with; an even number.")
+
+    @property
+    def category(self) -> Category:
+        """Bounds are ranked among themselves alone."""
+        return "bound"
+
+    @model_validator(mode="after")
+    def _two_halves(self) -> "Bound":
+        if self.samples < 2 or self.samples % 2:
+            raise ValueError(f"samples is {self.samples}; allowed: 2, 4, 6 ..., two halves that tell the error")
+        return self

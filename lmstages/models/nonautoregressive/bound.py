@@ -1,0 +1,125 @@
+"""An upper bound on the code length of a diffusion model that predicts the tokens of a block in random order.
+
+    score of token i = - mean over samples of  (n / k) [i in M] CE_i        n wanted tokens of a block, k of them in M
+
+The sum over a text is the bound, in expectation over M; no score is above zero. Tokens before the wanted ones are
+known, those after them are hidden. Of blocks of up to ``ENUMERATED`` tokens every M is scored, without error. For
+others each half of the samples takes its sizes k from as many equal parts of 1 ... n, which varies less than
+independent sizes, and the difference of the halves tells the Monte Carlo error.
+
+All randomness of a row is a function of the row's own tokens: neither other rows nor their order change a score, and
+the noise of different windows is independent. ``B`` rows, ``T`` tokens, K blocks of L places.
+"""
+
+import hashlib
+from collections.abc import Iterator, Mapping
+
+import numpy as np
+
+from lmstages.config.hyperparameters.diffusion import ENUMERATED, Bound
+from lmstages.core.documents import Arrays, Curve, Documents, history
+from lmstages.core.errors import UserError
+from lmstages.core.runtime import Runtime
+from lmstages.models.base import check_base
+from lmstages.models.nonautoregressive.diffusion import DiffusionModel
+from lmstages.models.nonautoregressive.hiding import Hidden, every_choice, hidden_at_random
+
+HALVES = 2
+
+
+class BoundModel:
+    """The arrays and parameters of the diffusion model that it is made from; only its score differs."""
+
+    def __init__(self, config: Bound, vocab_size: int) -> None:
+        if config.base is None:
+            problem = "its section lacks base, the record of the model that it is a bound of"
+            raise UserError(f"model {config.name}", problem)
+        self.config, self.vocab_size = config, vocab_size
+        self.base = DiffusionModel(config.base, vocab_size)
+
+    @property
+    def runtime(self) -> Runtime:
+        """That of the model it is made from."""
+        return self.base.runtime
+
+    @runtime.setter
+    def runtime(self, runtime: Runtime) -> None:
+        self.base.runtime = runtime
+
+    def fit(self, train: Documents, valid: Documents, seed: int) -> Curve:
+        """Fit a diffusion model of its own; ``derive`` is the short cut where that is fitted already."""
+        return self.base.fit(train, valid, seed)
+
+    def derive(self, base: DiffusionModel, train: Documents) -> None:
+        """Take over the arrays of the fitted ``base``."""
+        check_base(self.base.config, base.config, self.config.of)
+        self.restore(base.arrays())
+
+    def score(self, tokens: np.ndarray, before: np.ndarray | None = None) -> np.ndarray:
+        """(B, T), (B,) -> (B, T) nats, none above zero, which sum to the bound of each row."""
+        return -self.halves(tokens, before, np.ones(tokens.shape, dtype=bool)).mean(0)
+
+    def next_log_probs(self, prefix: np.ndarray) -> np.ndarray:
+        """Raises UserError: a bound is none of a next token."""
+        remedy = f"take {self.config.of}, the model that it is a bound of"
+        raise UserError(f"model {self.config.name}", "a bound gives no probabilities of the next token", "", remedy)
+
+    def halves(self, tokens: np.ndarray, before: np.ndarray | None, wanted: np.ndarray) -> np.ndarray:
+        """As ``models.base.UpperBound``; a row that is longer than the window is cut into windows, end to end."""
+        row, window = history(tokens, before, 1), self.base.config.window
+        parts = [
+            self._halves(row[:, left : left + window + 1], wanted[:, left : left + window])
+            for left in range(0, tokens.shape[1], window)
+        ]
+        return np.concatenate([np.empty((HALVES, len(tokens), 0)), *parts], axis=-1)
+
+    def _halves(self, row: np.ndarray, wanted: np.ndarray) -> np.ndarray:
+        """(B, 1 + T), (B, T), T at most the window -> (2, B, T)."""
+        block, length = self.base.config.block_length, wanted.shape[1]
+        is_open = np.pad(wanted, ((0, 0), (0, -length % block))).reshape(len(wanted), -1, block)
+        is_past = np.arange(length) > length - 1 - wanted[:, ::-1].argmax(1)[:, None]
+        if block <= ENUMERATED:
+            total = sum(self._weighted(row, hidden, is_past) for hidden in every_choice(is_open))
+            return np.stack([total, total])
+        samples = self.config.samples // HALVES
+        totals = np.zeros((HALVES, *wanted.shape))
+        for number, hidden in enumerate(self._sampled(row, wanted, is_open)):
+            totals[number // samples] += self._weighted(row, hidden, is_past) / samples
+        return totals
+
+    def _weighted(self, row: np.ndarray, hidden: Hidden, is_past: np.ndarray) -> np.ndarray:
+        """(B, T) nats of the hidden tokens, each times its weight."""
+        places, weights = (part.reshape(len(row), -1)[:, : is_past.shape[1]] for part in hidden)
+        return weights * self.base.nats(row, places | is_past)
+
+    def _sampled(self, row: np.ndarray, wanted: np.ndarray, is_open: np.ndarray) -> Iterator[Hidden]:
+        """The samples of the first half, then those of the second; in each, a fraction of every equal part of 0 to 1.
+
+        Draws for a whole window, so that a row has the same draws in a batch of longer rows.
+        """
+        samples, (_, blocks, block) = self.config.samples // HALVES, is_open.shape
+        draws, most = [_generator(*pair) for pair in zip(row, wanted, strict=True)], self.base.config.window // block
+        for _ in range(HALVES):
+            offsets = np.stack([draw.random(most)[:blocks] for draw in draws])  # (B, K)
+            for part in range(samples):
+                noise = np.stack([draw.random((most, block))[:blocks] for draw in draws])  # (B, K, L)
+                yield hidden_at_random(is_open, (part + offsets) / samples, noise)
+
+    def arrays(self) -> Arrays:
+        """Those of the model that it is made from."""
+        return self.base.arrays()
+
+    def restore(self, arrays: Mapping[str, np.ndarray]) -> None:
+        """The inverse of ``arrays``."""
+        self.base.restore(arrays)
+
+    def parameters(self) -> int:
+        """Those of the model that it is made from."""
+        return self.base.parameters()
+
+
+def _generator(row: np.ndarray, wanted: np.ndarray) -> np.random.Generator:
+    """A generator whose seed is a hash of a row (1 + T) up to its last wanted token, and of which are wanted."""
+    end = int(np.flatnonzero(wanted).max(initial=-1)) + 1
+    content = row[: 1 + end].astype("<i8").tobytes() + np.packbits(wanted[:end]).tobytes()
+    return np.random.default_rng(int.from_bytes(hashlib.sha256(content).digest()[:16], "little"))

@@ -1,0 +1,102 @@
+"""The network of the diffusion models: logits of the tokens at hidden places, given the others of their block.
+
+Rows are blocks of equal length, counted from the row's start; a row's first token, the one before it, is always known.
+A row is read twice, side by side (Arriola et al. 2025): a noisy copy, whose hidden places all have one embedding in
+place of their token's, and a clean copy of all but the last block.
+
+    a noisy place attends to the noisy places of its own block and to the clean copy of what stands before the block
+    a clean place attends to itself and to earlier clean places
+
+so that one pass predicts hidden places of all blocks, each from clean earlier blocks. Where the window is one block,
+nothing but the token before the row is clean, and attention is bidirectional. What stands at a hidden place is not
+read. ``B`` rows, ``T`` places, ``V`` vocabulary, ``D`` width, ``W`` numbers per head.
+"""
+
+import torch
+from torch import nn
+
+from lmstages.config.hyperparameters.diffusion import Diffusion
+from lmstages.core.documents import BOUNDARY
+from lmstages.models.neural.attention import attend_where, merge_heads, rms_norm
+from lmstages.models.neural.modern_gpt import Block, Network
+
+
+class DenoisingBlock(Block):
+    """A block of the modern GPT whose attention goes where a mask says."""
+
+    def forward(self, x: torch.Tensor, cos_sin: torch.Tensor | None, mask: torch.Tensor | None) -> torch.Tensor:
+        """(B, T, D) -> (B, T, D)."""
+        attention = self.attention
+        queries, keys, values = attention.project(self.attention_norm(x), cos_sin, None)
+        mixed = attend_where(queries, keys, values, mask, attention.dropout if self.training else 0.0)  # (B, H, T, W)
+        x = x + self.dropout(attention.output(merge_heads(mixed)))
+        return x + self.dropout(self.feedforward(self.feedforward_norm(x)))
+
+
+class Denoiser(Network):
+    """Predicts hidden tokens; without any it predicts the next token after each input, as every other network."""
+
+    layer = DenoisingBlock
+
+    def __init__(self, config: Diffusion, vocab_size: int) -> None:
+        super().__init__(config.model_copy(update={"window": config.window + 1}), vocab_size)
+        self.vocab_size, self.block, self.is_one_block = vocab_size, config.block_length, not _is_blocked(config)
+        self.hidden = nn.Parameter(torch.empty(config.width))  # an input that is no token: never predicted
+        nn.init.normal_(self.hidden, std=1.0 if config.zero_projections else 0.02)
+
+    def forward(self, tokens: torch.Tensor, hidden: torch.Tensor | None = None, start: int = 0) -> torch.Tensor:
+        """(B, 1 + T) tokens and which of the last T are hidden -> (B, T - start, V) logits, from place ``start`` on.
+
+        T is a multiple of the block, and so is ``start``. Without ``hidden``: (B, T) -> (B, T, V), the logits after
+        each input.
+        """
+        if hidden is None:
+            return self.after_each(tokens)
+        length, noisy = hidden.shape[1], hidden.shape[1] - start
+        positions = torch.arange(length + 1, device=tokens.device)
+        positions = torch.cat([positions[1 + start :], positions[: 1 + length - self.block]])
+        is_hidden = torch.zeros(len(tokens), len(positions), dtype=torch.bool, device=tokens.device)
+        is_hidden[:, :noisy] = hidden[:, start:]
+        x = self.dropout(self.embed_known(tokens[:, positions], is_hidden, positions))
+        cos_sin = None if self.cos_sin is None else self.cos_sin[:, positions]
+        mask = None if self.is_one_block else self.attention_mask(positions, noisy)
+        for block in self.blocks:
+            x = block(x, cos_sin, mask)
+        return self.logits(x[:, :noisy])
+
+    def embed_known(self, tokens: torch.Tensor, hidden: torch.Tensor, positions: torch.Tensor) -> torch.Tensor:
+        """Tokens and which are hidden, (B, N), and their positions (N,) -> (B, N, D)."""
+        x = torch.where(hidden[..., None], self.hidden, self.embedding(tokens))
+        if self.positions is not None:
+            x = x + self.positions[positions]
+        return rms_norm(x) if self.rms_norm else x
+
+    def attention_mask(self, positions: torch.Tensor, noisy: int) -> torch.Tensor:
+        """Positions (N,), of which the first are of the noisy copy -> (N, N), true where a row's place may look."""
+        block = torch.div(positions - 1, self.block, rounding_mode="floor")  # of the token before the row: -1
+        is_noisy = torch.arange(len(positions), device=positions.device) < noisy
+        own = is_noisy & (block[:, None] == block)
+        before = ~is_noisy & (block[:, None] > block)
+        return torch.where(is_noisy[:, None], own | before, ~is_noisy & (positions[:, None] >= positions))
+
+    def after_each(self, inputs: torch.Tensor) -> torch.Tensor:
+        """(B, T) -> (B, T, V): logits of the next token, the rest of its block hidden, in a pass for each place of it.
+
+        What is hidden reaches to the end of the block, wherever the row ends.
+        """
+        rows, length = inputs.shape
+        tokens = nn.functional.pad(inputs, (0, self.padding(length) + 1), value=BOUNDARY)
+        places = torch.arange(tokens.shape[1] - 1, device=inputs.device) % self.block
+        passes = []
+        for first in range(min(self.block, length)):
+            hidden = (places >= first).expand(rows, -1)
+            passes.append(self(tokens, hidden)[:, first :: self.block])  # (B, blocks, V)
+        return torch.stack(passes, dim=2).flatten(1, 2)[:, :length]
+
+    def padding(self, length: int) -> int:
+        """Places from the end of so many to the end of their block."""
+        return -length % self.block
+
+
+def _is_blocked(config: Diffusion) -> bool:
+    return config.block_length < config.window
