@@ -79,6 +79,13 @@ def test_a_short_row_is_read_with_as_much_hidden_behind_it_as_a_long_one(models)
         assert np.allclose(model.score(EVERY[:, :2]), model.score(EVERY)[:, :2], atol=1e-6)
 
 
+def test_only_the_wanted_tokens_are_scored_and_as_in_the_whole_row(models):
+    wanted = np.tile(np.arange(N) >= 2, (len(EVERY), 1)) & (EVERY[:, :1] > 0)
+    for model in models.values():
+        scores = model.score_wanted(EVERY, None, wanted)
+        assert np.allclose(scores[wanted], model.score(EVERY)[wanted], atol=1e-6) and not scores[EVERY[:, 0] == 0].any()
+
+
 def test_most_certain_first_takes_the_order_that_the_entropies_say(models):
     model, row = models["masked"], np.array([[1, 2, 0, 1]])
     hidden, order, nats = np.ones((1, N), dtype=bool), [], 0.0

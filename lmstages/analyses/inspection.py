@@ -16,6 +16,7 @@ import numpy as np
 
 from lmstages.analyses import projections
 from lmstages.analyses.probing import EMBEDDINGS, token_categories
+from lmstages.config.hyperparameters.diffusion import Diffusion
 from lmstages.core import artifacts
 from lmstages.core.documents import BOUNDARY, Arrays, Documents
 from lmstages.evaluation.experiment import facts_of_fit, load_fitted
@@ -167,7 +168,9 @@ def _letters(both: Mapping[str, np.ndarray], frequent: Counts, categories: list[
 
 
 def attends(model: LanguageModel) -> bool:
-    """Whether the model is a network with attention heads."""
+    """Whether the model is a network with attention heads that look at earlier tokens alone."""
+    if isinstance(model.config, Diffusion):
+        return False
     return hasattr(model.config, "heads") and model.config.family == "neural" and (model.config.context or 0) > 3
 
 

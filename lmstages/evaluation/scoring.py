@@ -19,7 +19,7 @@ import numpy as np
 
 from lmstages.core.documents import BOUNDARY, Documents
 from lmstages.core.progress import Progress
-from lmstages.models.base import LanguageModel, UpperBound
+from lmstages.models.base import LanguageModel, Selective, UpperBound
 
 TOKENS_PER_BATCH = 1 << 16  # padding included
 BITS_PER_BYTE = 8
@@ -57,7 +57,11 @@ def score(model: LanguageModel, documents: Documents, windows: Windows) -> np.nd
     """(N,) log-probabilities, nats; NaN for tokens that no window scores."""
     log_probs = np.full(len(documents), np.nan)
     for rows in _rows(documents, windows):
-        log_probs[rows.positions[rows.wanted]] = model.score(rows.tokens, rows.before)[rows.wanted]
+        if isinstance(model, Selective):
+            scores = model.score_wanted(rows.tokens, rows.before, rows.wanted)
+        else:
+            scores = model.score(rows.tokens, rows.before)
+        log_probs[rows.positions[rows.wanted]] = scores[rows.wanted]
     return log_probs
 
 

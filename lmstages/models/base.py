@@ -76,6 +76,14 @@ class Derivable(LanguageModel, Protocol):
 
 
 @runtime_checkable
+class Selective(Protocol):
+    """Needs a pass of its own for each token of a row, so that it scores no more tokens than are wanted."""
+
+    def score_wanted(self, tokens: np.ndarray, before: np.ndarray | None, wanted: np.ndarray) -> np.ndarray:
+        """As ``score``, where ``wanted`` (B, T) is true; any number elsewhere."""
+
+
+@runtime_checkable
 class UpperBound(LanguageModel, Protocol):
     """Gives no probabilities of the next token, but an upper bound on the code length of the tokens that are wanted."""
 

@@ -13,7 +13,7 @@ from torch import nn
 from torch.nn import functional
 
 from lmstages.config.hyperparameters.diffusion import ENUMERATED, Diffusion
-from lmstages.core.documents import BOUNDARY
+from lmstages.core.documents import BOUNDARY, history
 from lmstages.models.neural.base import PIECE, NeuralModel, log_softmax, target_log_probs
 from lmstages.models.nonautoregressive.denoiser import Denoiser
 from lmstages.models.nonautoregressive.hiding import (
@@ -51,6 +51,19 @@ class DiffusionModel(NeuralModel):
         with torch.inference_mode():
             logits = self._after(self._on_device(self.inputs_of(prefix)))
             return log_softmax(logits).cpu().double().numpy()
+
+    def score_wanted(self, tokens: np.ndarray, before: np.ndarray | None, wanted: np.ndarray) -> np.ndarray:
+        """(B, T), (B,), (B, T) -> (B, T) nats of the wanted tokens; a pass for each place of a block that has any."""
+        if tokens.shape[1] > self.config.window:
+            return self.score(tokens, before)
+        row, block, scores = history(tokens, before, 1), self.config.block_length, np.zeros(tokens.shape)
+        places = np.arange(tokens.shape[1]) % block
+        for place in range(min(block, tokens.shape[1])):
+            rows = wanted[:, place::block].any(1)
+            if rows.any():
+                hidden = np.tile(places >= place, (int(rows.sum()), 1))
+                scores[rows, place::block] = -self.nats(row[rows], hidden)[:, place::block]
+        return scores
 
     def log_probs(self, tokens: np.ndarray, hidden: np.ndarray) -> np.ndarray:
         """(B, 1 + T) tokens and which of the last T are hidden -> (B, T, V) nats; T is at most the window.
