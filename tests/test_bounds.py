@@ -13,9 +13,12 @@ from lmstages.config.reading import read_run
 from lmstages.core.documents import Documents
 from lmstages.core.errors import UserError
 from lmstages.evaluation import scoring
+from lmstages.evaluation.opening import opened
 from lmstages.evaluation.score_files import Scores, load_scores, mean_of, save_scores
 from lmstages.models.base import UpperBound, build
 from lmstages.models.nonautoregressive import bound, hiding
+from lmstages.models.storage import save_fit
+from lmstages.playground.answers import Playground
 from lmstages.results.rows import PREDICTS
 
 V, N = 5, 6
@@ -215,6 +218,18 @@ def test_a_bound_has_no_next_token_and_is_no_category_of_predictions(masked):
     with pytest.raises(UserError, match=r"a bound gives no probabilities of the next token; .*take masked_diffusion"):
         bound_of(masked).next_log_probs(ROWS)
     assert "bound" not in PREDICTS
+
+
+def test_a_bound_is_neither_opened_nor_played_with(masked, tmp_path):
+    folder = tmp_path / "run/text/char/masked_bound/seed0"
+    facts = {"status": "ok", "type": "bound", "parameters": 1, "tokens_seen": 1, "fit_seconds": 0, "device": "cpu"}
+    save_fit(folder, bound_of(masked), {**facts, "threads": 1, "vocab_size": V}, {})
+    with pytest.raises(
+        UserError, match=r"is a bound, which gives no probabilities of a token; .*open what it is a bound"
+    ):
+        opened(folder)
+    with pytest.raises(UserError, match="has no fitted model"):
+        Playground(tmp_path / "run")
 
 
 def test_a_bound_takes_over_the_fitted_model_and_refuses_another(masked, blocks):

@@ -11,6 +11,8 @@ from lmstages.config.ladder import MODEL_TYPES
 from lmstages.core.documents import Documents
 from lmstages.evaluation.parallel import most_certain_first, parallel_sample, parallel_score, steps_of
 from lmstages.models.base import build
+from lmstages.models.nonautoregressive import diffusion
+from lmstages.models.nonautoregressive.denoiser import Denoiser
 from lmstages.models.nonautoregressive.diffusion import DiffusionModel, HiddenTokens
 from lmstages.models.nonautoregressive.hiding import every_choice, hidden_at_random, open_places, stratified
 from lmstages.training.batches import Rows
@@ -18,7 +20,7 @@ from lmstages.training.distributed import Processes
 from lmstages.training.objectives import NEXT_TOKEN, OBJECTIVE_DRAW, VALID_DRAW, Draw
 
 V, N = 3, 4
-TINY = {"layers": 1, "heads": 2, "width": 8, "window": N, "row_length": N, "batch_size": 8, "warmup_steps": 2}
+TINY = {"layers": 2, "heads": 2, "width": 8, "window": N, "row_length": N, "batch_size": 8, "warmup_steps": 2}
 TINY |= {"steps": 12, "evaluate_every": 6}
 TEXT = Documents.of([[*row, 0] for row in np.random.default_rng(0).integers(0, V, (40, 9)).tolist()])
 EVERY = np.array([*itertools.product(range(V), repeat=N)])  # all rows of N tokens
@@ -53,7 +55,7 @@ ORDERS = {
 @pytest.mark.parametrize("order", ORDERS)
 @pytest.mark.parametrize("label", ["masked", "block 2", "block 1"])
 def test_the_probabilities_of_all_rows_sum_to_one(models, label, order):
-    assert np.exp(ORDERS[order](models[label], EVERY).sum(1)).sum() == pytest.approx(1, abs=1e-5)
+    assert np.exp(ORDERS[order](models[label], EVERY).sum(1)).sum() == pytest.approx(1, abs=1e-6)
 
 
 @pytest.mark.parametrize("label", ["masked", "block 2", "block 1"])
@@ -208,6 +210,13 @@ def test_training_on_flat_weights_is_the_mean_over_hidden_tokens():
     assert loss_of(model, batch, Draw(0, OBJECTIVE_DRAW, 0)) == pytest.approx(batch.targets_of_all * math.log(V))
 
 
+def test_what_lies_past_a_text_is_hidden_in_training_as_it_is_in_scoring():
+    model = fitted("masked_diffusion")
+    batch = Rows(Documents.of([[1, 0]]), 1, N).full_batch()
+    expected = enumerated_bound(model, np.array([[1, 0]])).sum()
+    assert loss_of(model, batch, Draw(0, VALID_DRAW, 0), selected=True) == pytest.approx(expected, rel=1e-5)
+
+
 def test_the_objective_hides_what_lies_past_a_text_and_never_counts_it():
     model, text = fitted("masked_diffusion", window=8, row_length=8), [1, 2, 0]
     batches = [Rows(Documents.of([text, [2, 2, 2, 2, 2, 2, 2, 0][:more]]), 1, 8).cut(np.array([0])) for more in (1, 8)]
@@ -219,6 +228,70 @@ def test_the_same_seed_has_the_same_curve_and_another_has_another():
     config = MODEL_TYPES["masked_diffusion"].model_validate(TINY)
     curves = [build(config, V).fit(TEXT, TEXT, seed) for seed in (1, 1, 2)]
     assert curves[0] == curves[1] != curves[2]
+
+
+# Planted faults: each is caught by a law
+
+
+def leaks_its_own_block(network, positions, noisy):
+    block, is_noisy = (positions - 1) // network.block, torch.arange(len(positions)) < noisy
+    same = block[:, None] >= block
+    return torch.where(is_noisy[:, None], same, ~is_noisy & same)
+
+
+def reads_later_clean_tokens(network, positions, noisy):
+    mask = UNBROKEN_MASK(network, positions, noisy)
+    return mask | ~((torch.arange(len(positions)) < noisy)[:, None] | (torch.arange(len(positions)) < noisy))
+
+
+UNBROKEN_MASK, UNBROKEN_EMBEDDING = Denoiser.attention_mask, Denoiser.embed_known
+NETWORK_FAULTS = {
+    "a noisy block reads its own clean copy": ("block 2", "attention_mask", leaks_its_own_block),
+    "a clean place reads later ones": ("block 1", "attention_mask", reads_later_clean_tokens),
+    "a hidden token is not replaced": (
+        "masked",
+        "embed_known",
+        lambda network, tokens, hidden, positions: UNBROKEN_EMBEDDING(network, tokens, hidden & False, positions),
+    ),
+    "a hidden token is mixed with what it hides": (
+        "masked",
+        "embed_known",
+        lambda network, tokens, hidden, positions: (
+            UNBROKEN_EMBEDDING(network, tokens, hidden, positions) + 0.1 * network.embedding(tokens)
+        ),
+    ),
+}
+
+
+@pytest.mark.parametrize("fault", NETWORK_FAULTS)
+def test_a_leak_is_caught_by_the_sum_over_all_rows(models, fault, monkeypatch):
+    label, name, broken = NETWORK_FAULTS[fault]
+    monkeypatch.setattr(Denoiser, name, broken)
+    wanted = np.ones(EVERY.shape, dtype=bool)
+    total = np.exp(models[label].score_wanted(EVERY, None, wanted).sum(1)).sum()
+    assert abs(total - 1) > 1e-5
+
+
+def test_a_draw_by_process_is_caught_by_the_sum_over_processes(monkeypatch):
+    model = fitted("masked_diffusion")
+    unbroken = Draw.generator
+    monkeypatch.setattr(
+        Draw, "generator", lambda draw: unbroken(Draw(draw.seed + draw.processes.rank, draw.purpose, draw.step))
+    )
+    parts = [
+        loss_of(model, batch_of(Processes(rank, 2)), Draw(3, OBJECTIVE_DRAW, 5, Processes(rank, 2)))
+        for rank in range(2)
+    ]
+    assert sum(parts) != pytest.approx(loss_of(model, batch_of(), Draw(3, OBJECTIVE_DRAW, 5)), rel=1e-3)
+
+
+def test_weights_without_n_over_k_are_caught_by_enumeration(monkeypatch):
+    model, batch = fitted("masked_diffusion"), Rows(Documents.of([EVERY[40].tolist()]), 1, N).full_batch()
+    choices = every_choice(open_places(np.array([N]), 1, N))
+    unweighted = [hidden._replace(weights=hidden.places * 1.0) for hidden in choices]
+    monkeypatch.setattr(diffusion, "every_choice", lambda is_open: unweighted)
+    broken = loss_of(model, batch, Draw(0, VALID_DRAW, 0), selected=True)
+    assert broken != pytest.approx(enumerated_bound(model, EVERY[40:41]).sum(), rel=0.1)
 
 
 @pytest.mark.parametrize(

@@ -15,6 +15,7 @@ from lmstages.config.reading import read_run
 from lmstages.core.documents import Documents
 from lmstages.evaluation.sampling import sample
 from lmstages.models.base import build
+from lmstages.training.objectives import NextToken
 from lmstages.training.optimizers import learning_rate
 
 ATTEND = {"hidden": 64, "layers": 2, "activation": "gelu", "tied_output": True}
@@ -69,6 +70,26 @@ SIZES = [
 @pytest.mark.parametrize(("config", "vocab_size", "parameters"), SIZES)
 def test_a_published_network_has_as_many_parameters_as_published(config, vocab_size, parameters):
     assert unfitted(config, vocab_size).parameters() == parameters
+
+
+# ---------------------------------------------------------------- what a fit minimises
+
+
+def test_the_objective_of_the_next_token_is_plain_cross_entropy_to_the_bit(monkeypatch):
+    documents = Documents.of([[*row, 0] for row in random_rows(0, (40, 9), 7).tolist()])
+
+    def fit():
+        model = build(MLP(window=2, embedding=4, hidden=8, steps=8, batch_size=4, evaluate_every=3), 7)
+        return model.fit(documents, documents, 3), {name: array.tobytes() for name, array in model.arrays().items()}
+
+    def plain(self, network, batch, draw):
+        logits = network(batch.inputs).flatten(0, 1)
+        return torch.nn.functional.cross_entropy(logits, batch.targets.flatten(), ignore_index=-100, reduction="sum")
+
+    by_objective = fit()
+    monkeypatch.setattr(NextToken, "__call__", plain)
+    monkeypatch.setattr(NextToken, "selected", plain)
+    assert fit() == by_objective
 
 
 # ---------------------------------------------------------------- neural bigram

@@ -138,3 +138,14 @@ def test_benchmarks_has_every_benchmark_in_its_conventional_parts():
     words = [name for name, tokenizer in run.tokenizers.items() if tokenizer.kind == "whitespace"]
     assert words == ["words"] and run.tokenizers["words"].closed
     assert all(figure.source and figure.tokenizer == "words" for figure in run.published)
+
+
+@promise
+def test_diffusion_has_the_bound_of_every_diffusion_model_beside_networks_of_one_size():
+    configs = records("diffusion")
+    bounds = {config["of"]: config for config in configs.values() if "of" in config}
+    networks = {name: config for name, config in configs.items() if "width" in config}
+    assert set(bounds) == set(networks) - {"gpt"}
+    keys = ("layers", "heads", "width", "window", "row_length", "batch_size")
+    assert len({tuple(config[key] for key in keys) for config in networks.values()}) == 1
+    assert configs["block_diffusion"]["block"] == 4  # up to which every set of hidden places is scored

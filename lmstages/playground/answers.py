@@ -15,6 +15,7 @@ from pydantic import Field
 
 from lmstages.analyses.inspection import spelled
 from lmstages.config.hyperparameters.base import Record
+from lmstages.config.hyperparameters.diffusion import Bound
 from lmstages.config.ladder import MODEL_TYPES
 from lmstages.config.own_models import is_own
 from lmstages.core import artifacts
@@ -105,7 +106,10 @@ def _distribution(tokenizer: TextTokenizer, probabilities: np.ndarray) -> dict[s
 
 
 def _experiments(folder: Path) -> dict[str, dict[str, Any]]:
-    """Every experiment below a run's folder that has a fitted model; failed and unreadable ones are left out."""
+    """Every experiment below a run's folder that has a fitted model; failed and unreadable ones are left out.
+
+    So are bounds, which predict no next token.
+    """
     experiments = {}
     for path in sorted(folder.glob("*/*/*/seed*/model.safetensors")):
         try:
@@ -114,7 +118,7 @@ def _experiments(folder: Path) -> dict[str, dict[str, Any]]:
             logging.getLogger("lmstages").warning("left out: %s", error)
             continue
         model_type = fit.get("type", "")
-        if fit["status"] == "ok" and (model_type in MODEL_TYPES or is_own(model_type)):
+        if fit["status"] == "ok" and model_type != Bound.name and (model_type in MODEL_TYPES or is_own(model_type)):
             experiments["/".join(path.parent.parts[-4:])] = _description(path.parent, fit["type"])
     return experiments
 
