@@ -37,7 +37,16 @@ def fitted(name="block_diffusion", seed=0, **keys):
 def models():
     names = {"masked": ("masked_diffusion", {}), "block 2": ("block_diffusion", {"block": 2})}
     names |= {"block 1": ("block_diffusion", {"block": 1})}
-    return {label: fitted(name, **keys) for label, (name, keys) in names.items()}
+    return {label: disturbed(fitted(name, **keys)) for label, (name, keys) in names.items()}
+
+
+def disturbed(model):
+    """With weights so large that whatever a prediction reads changes it much: the laws hold for all weights."""
+    draws = torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        for weight in model.network.parameters():
+            weight.add_(0.5 * torch.randn(weight.shape, generator=draws))
+    return model
 
 
 # Orders of prediction
@@ -269,7 +278,7 @@ def test_a_leak_is_caught_by_the_sum_over_all_rows(models, fault, monkeypatch):
     monkeypatch.setattr(Denoiser, name, broken)
     wanted = np.ones(EVERY.shape, dtype=bool)
     total = np.exp(models[label].score_wanted(EVERY, None, wanted).sum(1)).sum()
-    assert abs(total - 1) > 1e-5
+    assert abs(total - 1) > 1e-3
 
 
 def test_a_draw_by_process_is_caught_by_the_sum_over_processes(monkeypatch):
