@@ -24,7 +24,7 @@ from test_settings import planned
 from workflow_rules import PROJECT, Rules
 
 from lmstages.cli import COMMANDS, _section_parser, main
-from lmstages.config.hyperparameters.quantized import DerivedLlama
+from lmstages.config.hyperparameters.base import Derived
 from lmstages.config.jobs import Run
 from lmstages.config.ladder import MODEL_TYPES
 from lmstages.config.overrides import override, typed_settings
@@ -171,9 +171,9 @@ def every_key(folder):
     models = {name: _all_keys(record) for name, record in MODEL_TYPES.items()}
     for name, entry in models.items():
         entry |= {"type": name, "scoring": dict(Scoring(window=16, stride=8)), "seeds": [0]}
-        if issubclass(MODEL_TYPES[name], DerivedLlama):
+        if issubclass(MODEL_TYPES[name], Derived):
             del entry["seeds"]
-            entry |= {"base": None, "of": "llama"} | ({"weights": None} if name == "llama_cpp" else {})
+            entry |= {"base": None} | ({"weights": None} if name == "llama_cpp" else {})
     models["llama"] |= {"hidden": 352}
     if not has_llama_cpp():
         del models["llama_cpp"]
