@@ -1,16 +1,28 @@
 """Infilling: probabilities of what a gap holds, given both sides, by every method; the oracle; bad input."""
 
 from itertools import product
+from random import Random
 
 import numpy as np
 import pytest
 
 from lmstages.config.ladder import MODEL_TYPES
 from lmstages.core.documents import Documents
-from lmstages.evaluation import fillers
-from lmstages.evaluation.fillers import BayesFiller, ChainFiller, Gaps, LatticeFiller, TooMany, filler_of, left_only
+from lmstages.corpora.grammar import Grammar
+from lmstages.evaluation import fillers, infilling
+from lmstages.evaluation.fillers import (
+    BayesFiller,
+    ChainFiller,
+    Gaps,
+    LatticeFiller,
+    TooLongError,
+    filler_of,
+    left_only,
+)
+from lmstages.evaluation.infilling import CannotFillError, Places
 from lmstages.models.automata import ContextAutomaton, HistoryAutomaton, automaton_of
 from lmstages.models.base import build
+from lmstages.tokenizers import ByteTokenizer, CharTokenizer
 
 V = 5
 STATIC = {
@@ -20,7 +32,7 @@ STATIC = {
     "kneser_ney": {"order": 4},
     "padded": {"order": 4, "padded": True},
     "witten_bell": {"order": 3, "smoothing": "witten_bell"},
-    "ppm": {"order": 3},
+    "ppm": {"order": 8},
 }
 TYPES = {"padded": "kneser_ney", "witten_bell": "ngram"}
 
@@ -163,7 +175,7 @@ def test_a_model_that_fills_by_itself_is_asked_token_by_token():
 def test_bayes_refuses_too_many_rows():
     model = fitted("ppm")
     message = "length 3: Bayes' rule would score 192 rows; at most 100; shorter gaps, or fewer places"
-    with pytest.raises(TooMany, match=message):
+    with pytest.raises(TooLongError, match=message):
         BayesFiller.of(model, 1, 100).fill(gaps(3))
 
 
@@ -171,7 +183,7 @@ def test_a_lattice_refuses_more_contexts_than_memory_holds(monkeypatch):
     monkeypatch.setattr("lmstages.models.automata.MOST_ENTRIES", 20)
     filler = filler_of(fitted("kneser_ney"), 1)
     filler.fill(gaps(1))
-    with pytest.raises(TooMany, match="length 4: the gap leads to .* contexts and more; shorter gaps"):
+    with pytest.raises(TooLongError, match=r"length 4: the gap leads to .* contexts and more; shorter gaps"):
         filler.fill(gaps(4))
 
 
@@ -192,5 +204,151 @@ def test_what_learns_while_it_scores_fills_nothing():
 def test_states_are_contexts_or_histories():
     assert isinstance(automaton_of(fitted("kneser_ney")), ContextAutomaton)
     assert isinstance(automaton_of(fitted("bigram")), HistoryAutomaton)
-    assert automaton_of(fitted("ppm")) is not None
-    assert fillers.BayesFiller.of(fitted("ppm"), 1).reads == 3
+    assert automaton_of(fitted("ppm")) is None and filler_of(fitted("ppm"), 1).reads == 8
+
+
+# The oracle
+
+GRAMMAR = {
+    "words": {"animal": ["fox*2", "cow", "cat"], "call": ["yip*3", "moo"]},
+    "rules": {"document": ["{a=animal} {said}"], "said": ["3: {call}", "if a=cow: {call}!", "if a=fox: {a} {call}"]},
+}
+
+
+def enumerated(grammar):
+    """Every document of a small grammar with its probability."""
+    found, pending = {}, [("", 0.0)]
+    while pending:
+        prefix, log_prob = pending.pop()
+        for character, more in grammar.next_log_probs(prefix).items():
+            if character:
+                pending.append((prefix + character, log_prob + more))
+            else:
+                found[prefix] = np.exp(log_prob + more)
+    return found
+
+
+def test_the_oracle_sums_over_every_document_that_agrees_outside_the_gap():
+    grammar = Grammar(GRAMMAR)
+    documents = enumerated(grammar)
+    assert sum(documents.values()) == pytest.approx(1)
+    for document in documents:
+        for begin, end in ((0, 1), (1, 3), (4, 7), (0, len(document)), (2, 2)):
+            same = [p for other, p in documents.items() if agrees(document, other, begin, end)]
+            mass = grammar.log_mass(document, slice(begin, end))
+            assert mass == pytest.approx(np.log(sum(same)), abs=1e-12), (document, begin, end)
+
+
+def agrees(document, other, begin, end):
+    outside = [*range(begin), *range(end, len(document))]
+    return len(document) == len(other) and all(document[index] == other[index] for index in outside)
+
+
+def test_the_oracle_holds_a_document_that_no_gap_explains_to_be_impossible():
+    assert Grammar(GRAMMAR).log_mass("fox yap", slice(0, 1)) == -np.inf
+    assert Grammar(GRAMMAR).log_mass("fox yap", slice(5, 6)) > -np.inf
+
+
+def test_no_model_fills_better_than_the_oracle_on_average():
+    grammar = Grammar(GRAMMAR)
+    texts = [grammar.sample(Random(seed)) for seed in range(300)]
+    tokenizer = CharTokenizer.learn(texts, True, False, False)
+    documents = Documents.of([[*tokens.tolist(), 0] for tokens, _ in tokenizer.encode(texts)])
+    model = build(MODEL_TYPES["kneser_ney"](order=5), tokenizer.vocab_size)
+    model.fit(documents, documents, 0)
+    held_out, sizes = Documents(documents.tokens, documents.starts), np.ones(len(documents), dtype=np.int64)
+    section = SECTION | {"lengths": [1, 3], "context": 7, "places": 60, "documents": True}
+    facts, arrays = infilling.measured(model, tokenizer, (held_out, sizes), section)
+    places = Places.of(np.array([len(text) for text in texts]), 7, 60)
+    for length in (1, 3):
+        hidden = places.middle(length)
+        known = [
+            grammar.score(texts[d]).sum() - grammar.log_mass(texts[d], slice(o + hidden.start, o + hidden.stop))
+            for d, o in zip(places.document, places.offset, strict=True)
+        ]
+        assert arrays[f"both.{length}"].sum(1).mean() < np.mean(known)
+    assert facts["status"] == "ok"
+
+
+# The task
+
+SECTION = {"split": "test", "lengths": [1, 2, 3], "context": 9, "places": 10, "rows": 10_000, "documents": False}
+
+
+def task(name="kneser_ney", **section):
+    letters = CharTokenizer(["\n", "a", "b", "c", "d"], None)
+    documents = Documents.single(np.concatenate([text(7).tokens, text(8).tokens]))
+    return infilling.measured(
+        fitted(name), letters, (documents, np.ones(len(documents), dtype=np.int64)), SECTION | section
+    )
+
+
+def test_every_length_is_measured_with_and_without_the_right_side():
+    facts, arrays = task()
+    assert [(side["side"], side["length"], side["method"]) for side in facts["sides"]] == [
+        (side, length, method) for length in (1, 2, 3) for side, method in (("both", "lattice"), ("left", "left"))
+    ]
+    assert facts["places"] == 10 and arrays["both.3"].shape == (10, 3) and arrays["both.3.exact"].shape == (10,)
+    assert len(facts["fills"]) == 3 * 2 * infilling.SHOWN
+    first = facts["fills"][0]
+    assert len(first["left"] + first["middle"] + first["right"]) == 9 and len(first["nats"]) == 1
+
+
+def test_places_do_not_overlap_and_are_the_same_for_every_model():
+    places = Places.of(np.array([20, 3, 9, 41]), 10, 100)
+    assert list(zip(places.document, places.offset, strict=True)) == [
+        (0, 0),
+        (0, 10),
+        (3, 0),
+        (3, 10),
+        (3, 20),
+        (3, 30),
+    ]
+    assert (places.documents, places.too_short) == (4, 2)
+    some = Places.of(np.array([1000]), 10, 7)
+    assert len(set(some.offset)) == 7 and (some.offset % 10 == 0).all()
+    assert (Places.of(np.array([1000]), 10, 7).offset == some.offset).all()
+
+
+def test_the_middle_of_a_row_is_centred():
+    places = Places.of(np.array([128]), 128, 1)
+    assert [(places.middle(k).start, places.middle(k).stop) for k in (1, 2, 16)] == [(63, 64), (63, 65), (56, 72)]
+
+
+def test_documents_that_are_all_too_short_are_said_so():
+    message = "infill.context: no document has 128 characters; the longest has 41; lower it"
+    with pytest.raises(CannotFillError, match=message):
+        Places.of(np.array([20, 41]), 128, 10)
+
+
+def test_a_length_that_bayes_cannot_enumerate_is_left_out_with_its_reason():
+    facts, arrays = task("ppm", rows=100)
+    status = {(side["side"], side["length"]): side["status"] for side in facts["sides"]}
+    assert status["both", 1] == status["left", 2] == "ok"
+    assert status["both", 2].startswith("failed: length 2: Bayes' rule would score 250 rows; at most 100")
+    assert "both.2" not in arrays and "left.2" in arrays
+
+
+def test_infilling_is_refused_by_models_and_tokenizers_that_cannot():
+    online, letters = build(MODEL_TYPES["ppm"](order=2, online=True), V), CharTokenizer(list("\nabcd"), None)
+    with pytest.raises(
+        CannotFillError, match=r"ppm: learns from the text that it scores, .*; models that fill a gap are"
+    ):
+        infilling.filler_for(online, letters, 1, 100)
+    with pytest.raises(CannotFillError, match=r"bigram: its tokens are no characters, .*; kind: char"):
+        infilling.filler_for(fitted("bigram"), ByteTokenizer(), 1, 100)
+
+
+def test_an_unknown_character_is_charged_where_it_is_hidden():
+    letters, model = CharTokenizer(["\n", "a", "b", "c", "\ufffd\ufffd"], 4), fitted("uniform")
+    documents, sizes = Documents.single(np.full(9, 4)), np.full(9, 2)
+    _, arrays = infilling.measured(model, letters, (documents, sizes), SECTION | {"lengths": [1]})
+    assert arrays["both.1"][0, 0] == pytest.approx(-np.log(5) - 16 * np.log(2))
+
+
+def test_compiled_sums_are_those_of_numpy(monkeypatch):
+    filled = filler_of(fitted("kneser_ney"), 1).fill(gaps(4))
+    monkeypatch.setattr(fillers, "MANY_STATES", 0)
+    again = filler_of(fitted("kneser_ney"), 1).fill(gaps(4))
+    assert again.log_probs == pytest.approx(filled.log_probs, abs=1e-12)
+    assert (again.best == filled.best).all()

@@ -3,7 +3,7 @@
     lattice    a model with finitely many states: forward over the states that the gap can lead to, backward from the
                right side over the same, p(next) beta(after it) / beta(before it); the likeliest fill by Viterbi
     bayes      any model from left to right: p(gap | both sides) ~ p(gap, right side | left side) over every gap
-    own        a model that fills by itself (``Infilling``), token by token; the fill takes the likeliest token each time
+    own        a model that fills by itself (``Infilling``), token by token; the fill takes the likeliest each time
     left       any model from left to right, the right side hidden: what the right side is measured against
 
 Every filler's probabilities over all gaps of a length sum to one: the tokens of a gap are those from ``first`` on, 0
@@ -26,11 +26,12 @@ from lmstages.models.base import Infilling, LanguageModel
 
 RIGHT = 32  # tokens of the right side that Bayes' rule reads, of a model whose context is no shorter
 MOST_ROWS = 20_000  # gaps that Bayes' rule enumerates at all places together, unless the caller allows more
+MANY_STATES = 1000  # from here on compiled code saves more time than it takes to load
 TOKENS_AT_ONCE = 1 << 16
 Score = Callable[[np.ndarray, np.ndarray | None], np.ndarray]  # rows (B, T), tokens before (B,) -> (B, T) nats
 
 
-class TooMany(UserError):
+class TooLongError(UserError):
     """A gap that is too long to be filled exactly; shorter ones may not be."""
 
 
@@ -64,10 +65,10 @@ class Filler(Protocol):
     reads: int | None
 
     def fill(self, gaps: Gaps) -> Fills:
-        """The probability of what each gap holds, and the best fill; raises TooMany."""
+        """The probability of what each gap holds, and the best fill; raises TooLongError."""
 
     def candidates(self, left: np.ndarray, right: np.ndarray, length: int, most: int) -> list[Candidate]:
-        """(L,), (R,) -> the likeliest fills of one gap, best first; raises TooMany."""
+        """(L,), (R,) -> the likeliest fills of one gap, best first; raises TooLongError."""
 
 
 # ---------------------------------------------------------------- lattice
@@ -137,9 +138,12 @@ class LatticeFiller:
         """The states after 0 ... ``length`` hidden tokens, sorted."""
         states = [self.automaton.after(left[None])]
         for _ in range(length):
+            if len(states) > 1 and np.array_equal(states[-1], states[-2]):
+                states.append(states[-1])  # from here on they stay the same
+                continue
             if not self.automaton.fits(len(states[-1])):
                 problem = f"the gap leads to {len(states[-1]):,} contexts and more"
-                raise TooMany(f"length {length}", problem, "", "shorter gaps, or a model of lower order")
+                raise TooLongError(f"length {length}", problem, "", "shorter gaps, or a model of lower order")
             seen = np.zeros(self.automaton.size, dtype=bool)
             seen[self.automaton.rows(states[-1])[1][:, self.first :]] = True
             states.append(np.flatnonzero(seen))
@@ -157,8 +161,13 @@ class LatticeFiller:
 
     def _backward(self, here: np.ndarray, beta: np.ndarray, path: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """One position to the left: sums and maxima over the next token, (S,), zero for all other states."""
-        probabilities, following = (array[:, self.first :] for array in self.automaton.rows(here))
         sums, tops = np.zeros_like(beta), np.zeros_like(beta)
+        if len(here) > MANY_STATES and self.automaton.table is not None:
+            from lmstages.models import messages
+
+            messages.backward(*self.automaton.table, here, self.first, beta, path, sums, tops)
+            return sums, tops
+        probabilities, following = (array[:, self.first :] for array in self.automaton.rows(here))
         sums[here] = (probabilities * beta[following]).sum(1)
         tops[here] = (probabilities * path[following]).max(1)
         return sums, tops
@@ -234,7 +243,9 @@ class BayesFiller:
     def _must_be_few(self, places: int, length: int) -> None:
         if (rows := places * len(self.tokens) ** length) > self.most_rows:
             problem = f"Bayes' rule would score {rows:,} rows"
-            raise TooMany(f"length {length}", problem, f"at most {self.most_rows:,}", "shorter gaps, or fewer places")
+            raise TooLongError(
+                f"length {length}", problem, f"at most {self.most_rows:,}", "shorter gaps, or fewer places"
+            )
 
     def _every(self, length: int) -> np.ndarray:
         """(C^k, k) every gap, the last token changing fastest."""
@@ -269,7 +280,7 @@ class BayesFiller:
         if self.window is None:
             return left, right, BOUNDARY
         if (room := self.window - length) < 2:
-            raise TooMany(f"length {length}", f"the model reads {self.window} tokens", "a token on each side too")
+            raise TooLongError(f"length {length}", f"the model reads {self.window} tokens", "a token on each side too")
         right = right[: room // 2]
         kept = left[max(0, len(left) - (room - len(right))) :]
         return kept, right, int(left[-len(kept) - 1]) if len(kept) < len(left) else BOUNDARY

@@ -28,6 +28,10 @@ class Automaton(Protocol):
     memory: int
     size: int
 
+    @property
+    def table(self) -> tuple[np.ndarray, np.ndarray] | None:
+        """The rows of all S states, None where they are too many to hold."""
+
     def after(self, prefix: np.ndarray) -> np.ndarray:
         """(B, T), T may be 0 -> (B,) states after these rows."""
 
@@ -88,7 +92,7 @@ class ContextAutomaton(_Tabled):
         return states
 
     def _rows(self, states: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """From the shortest context up, as ``Distributions`` interpolates; a longer context has a further next state."""
+        """From the shortest context up, as ``Distributions`` interpolates; longer contexts lead to longer states."""
         contexts = self._contexts(states)
         probabilities = np.full((len(states), self.vocab_size), 1 / self.vocab_size)
         following = np.zeros(probabilities.shape, dtype=np.int32)

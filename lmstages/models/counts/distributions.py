@@ -49,7 +49,7 @@ class Followers:
         distributions[seen[rows], self.tokens[slots]] += self.alphas[slots]
 
     def slots(self, contexts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """(M,) contexts -> the index in ``tokens`` of every token that follows one of them, and which of the M it is."""
+        """(M,) contexts -> which of the M every token that follows one of them belongs to, and its index."""
         begins = self.begins[contexts].astype(np.int64)
         lengths = self.begins[contexts + 1] - begins
         slots = np.arange(lengths.sum()) + np.repeat(begins - (np.cumsum(lengths) - lengths), lengths)
