@@ -910,6 +910,36 @@ def inspect(args: argparse.Namespace) -> None:
     run(args.tokens, args.out, args.section, _made_from(args, args.section, inputs))
 
 
+@command(
+    *("split", "documents", "lengths", "places", "context", "rows"),
+    paths=["model", "tokens"],
+    levels=4,
+    example="--out my/gpt",
+)
+def infill(args: argparse.Namespace) -> None:
+    """Fill gaps in held-out text, knowing both sides of each.
+
+    By the exact method that the model allows, and with the right side hidden.
+    """
+    from lmstages.evaluation.infilling import infill as run
+
+    made = _made(args, args.section, [args.model, args.tokens / f"{args.section['split']}.npy"])
+    run(args.model, args.tokens, args.out, args.section, made)
+
+
+@command("source", "split", "lengths", "places", "context", paths=["text"], levels=2, example="--out my/oracle")
+def infill_oracle(args: argparse.Namespace) -> None:
+    """Fill the same gaps by the grammar that wrote the text.
+
+    No model fills them better on average.
+    """
+    from lmstages.corpora.splits import text_path
+    from lmstages.evaluation.infilling import infill_by_source as run
+
+    made = _made(args, args.section, [text_path(args.text, args.section["split"])])
+    run(args.section["source"], args.text, args.out, args.section, made)
+
+
 # ---------------------------------------------------------------- runs
 
 

@@ -21,6 +21,7 @@ from lmstages.evaluation.facts import Oracle, load_fit
 from lmstages.evaluation.score_files import load_oracle
 from lmstages.results import frame, intervals, sweeps, warnings
 from lmstages.results.findings import Findings
+from lmstages.results.infilling import Infilled
 from lmstages.results.inspections import Inspections
 from lmstages.results.intervals import Key, Profile, Text, profile
 from lmstages.results.published import set_beside
@@ -68,6 +69,7 @@ def all_tables(root: Path, section: Section) -> dict[str, Sequence[Any]]:
     inspections = Inspections()
     for corpus, tokenizer in section["inspected"]:
         inspections.add(root, corpus, tokenizer, section["models"])
+    infilled = Infilled.of(root, section)
     points = [point for sweep in section["sweeps"] for point in sweeps.scaling_points(sweep, rows, corpora)]
     return {
         "results": rows,
@@ -81,6 +83,7 @@ def all_tables(root: Path, section: Section) -> dict[str, Sequence[Any]]:
         "crossings": list(sweeps.crossings(points)),
         **vars(findings),
         **vars(inspections),
+        **vars(infilled),
     }
 
 
