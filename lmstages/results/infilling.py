@@ -30,6 +30,7 @@ class _Side(NamedTuple):
 
     row: Infilling
     nats: np.ndarray | None
+    is_counted: bool
 
 
 @dataclass
@@ -47,16 +48,17 @@ class Infilled:
             facts = section["models"][model]
             where = {"corpus": corpus, "tokenizer": tokenizer, "model": model, "title": facts["title"]}
             where["rank"] = facts["rank"]
-            sides += infilled._read(root / corpus / tokenizer / model / f"seed{seed}", where)
+            folder = root / corpus / tokenizer / model / f"seed{seed}"
+            sides += infilled._read(folder, where, facts["family"] == "counts")
         last = 1 + max((facts["rank"] for facts in section["models"].values()), default=0)
         for corpus in section.get("infilled_by_source", ()):
-            sides += infilled._read(root / corpus / "oracle", {"corpus": corpus, **ORACLE, "rank": last})
+            sides += infilled._read(root / corpus / "oracle", {"corpus": corpus, **ORACLE, "rank": last}, False)
         sides.sort(key=lambda side: (side.row.corpus, side.row.length))
         for _, same in groupby(sides, key=lambda side: (side.row.corpus, side.row.length)):
             infilled.infilling += _compared(list(same))
         return infilled
 
-    def _read(self, folder: Path, where: Mapping[str, Any]) -> Iterator[_Side]:
+    def _read(self, folder: Path, where: Mapping[str, Any], is_counted: bool) -> Iterator[_Side]:
         """The sides of one experiment or oracle; none where it has no figure at all."""
         paths = [folder / "infill.json", folder / "infill.safetensors"]
         content, arrays = artifacts.load_json(paths[0], Infill), artifacts.load_arrays(paths[1])[0]
@@ -66,17 +68,20 @@ class Infilled:
             return
         shared = {**where, **{name: content[name] for name in ("split", "context", "places", "too_short")}}
         for side in content["sides"]:
-            yield _side(shared, side, arrays, paths[1])
+            row, nats = _side(shared, side, arrays, paths[1])
+            yield _Side(row, nats, is_counted)
         for fill in content["fills"]:
             nats = json.dumps(fill["nats"])
             self.fills.append(Fill(**where, split=content["split"], **{**fill, "nats": nats}))
 
 
-def _side(shared: Mapping[str, Any], side: Mapping[str, Any], arrays: Mapping[str, np.ndarray], path: Path) -> _Side:
+def _side(
+    shared: Mapping[str, Any], side: Mapping[str, Any], arrays: Mapping[str, np.ndarray], path: Path
+) -> tuple[Infilling, np.ndarray | None]:
     """A row without its differences, and the nats of its places."""
     key, empty = f"{side['side']}.{side['length']}", dict.fromkeys(["nats_per_character", "low", "high", "exact_match"])
     if side["status"] != "ok":
-        return _Side(Infilling(**{**shared, **side, **empty}), None)
+        return Infilling(**{**shared, **side, **empty}), None
     log_probs, exact = arrays.get(key), arrays.get(f"{key}.exact")
     if log_probs is None or log_probs.ndim != 2 or len(log_probs) != shared["places"]:
         raise UserError(path, f"lacks the nats of {key}", "", artifacts.make_again(path))
@@ -88,13 +93,13 @@ def _side(shared: Mapping[str, Any], side: Mapping[str, Any], arrays: Mapping[st
         "high": None if math.isnan(high) else high,
         "exact_match": None if exact is None else float(exact.mean()),
     }
-    return _Side(Infilling(**{**shared, **side, **figures}), nats)
+    return Infilling(**{**shared, **side, **figures}), nats
 
 
 def _compared(sides: Sequence[_Side]) -> list[Infilling]:
-    """The rows of one text and length with their differences from the left alone, and from the best lattice."""
+    """The rows of one text and length with their differences from the left alone, and from the best n-gram model."""
     both = [side for side in sides if side.row.side == "both" and _is_finite(side)]
-    lattices = [side for side in both if side.row.method == "lattice"]
+    lattices = [side for side in both if side.row.method == "lattice" and side.is_counted]
     best = min(lattices, key=lambda side: side.row.nats_per_character or 0.0, default=None)
     beyond = _against(best, both) if best is not None else {}
     rows = []

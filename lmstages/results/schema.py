@@ -495,9 +495,9 @@ class Infilling:
     than_left_low: Annotated[float | None, column("nats/character", "Lower end of its 95 % interval.")] = None
     than_left_high: Annotated[float | None, column("nats/character", "Upper end of it.")] = None
     than_left_p: Annotated[float | None, column("", "Two-sided p-value by flipping the signs of places.")] = None
-    ngram: Annotated[str | None, column("", "Best model of the lattice at this length, with which it is compared.")] = (
-        None
-    )
+    ngram: Annotated[
+        str | None, column("", "Best model of counts at this length, exactly filled, with which it is compared.")
+    ] = None
     than_ngram: Annotated[
         float | None, column("nats/character", "Less that model, place by place; negative where this one is better.")
     ] = None
