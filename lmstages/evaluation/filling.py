@@ -39,7 +39,7 @@ def fills(model: OpenedModel, left: str, right: str, length: int | None, most: i
     With a length: the ``most`` likeliest fills of it. Without: the likeliest fill of each of the ``most`` likeliest.
     """
     filler = filler_for(model.model, model.tokenizer, int(model.layout.documents != "stream"), MOST_ROWS)
-    sides = [_encoded(model, name, text) for name, text in (("--left", left), ("--right", right))]
+    sides = _encoded(model, "--left", left), _encoded(model, "--right", right)
     if length is None:
         return METHODS[filler.method], _of_any_length(model, filler, sides, most)
     found = filler.candidates(sides[0], sides[1], length, most)
@@ -55,7 +55,9 @@ def _encoded(model: OpenedModel, name: str, text: str) -> np.ndarray:
     return tokens
 
 
-def _of_any_length(model: OpenedModel, filler: Filler, sides: Sequence[np.ndarray], most: int) -> list[GapText]:
+def _of_any_length(
+    model: OpenedModel, filler: Filler, sides: tuple[np.ndarray, np.ndarray], most: int
+) -> list[GapText]:
     if not isinstance(filler, LatticeFiller):
         problem = "needed by this model, which cannot add up all fills of every length"
         raise UserError(

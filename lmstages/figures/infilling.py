@@ -65,9 +65,11 @@ def caption(frame: pd.DataFrame) -> str:
     rows = scored(frame)
     places, context = int(rows["places"].max()), int(rows["context"].max())
     sentences = [
-        f"In {counted(places, 'row')} of {context:,} characters the middle was hidden and its length told. Lines: both "
-        "sides known; dotted: the same model from the left alone. A line ends where every fill can no longer be tried."
+        f"In {counted(places, 'row')} of {context:,} characters the middle was hidden and its length told.",
+        "A line is a model that knows both sides; it ends where the model can no longer try every fill.",
     ]
+    if (rows["side"] == "left").any():
+        sentences.append("The dotted lines are the same models from the left alone.")
     winners = best(rows)
     ends = winners.iloc[[0, -1]] if len(winners) > 1 else winners
     sentences += [
@@ -76,5 +78,5 @@ def caption(frame: pd.DataFrame) -> str:
         for _, row in ends.iterrows()
     ]
     if (rows["method"] == "oracle").any():
-        sentences.append("The oracle knows the grammar and the whole document; no model is below it on average.")
+        sentences.append("The grammar of the text, which reads the whole document, is the least on average.")
     return " ".join(sentences)

@@ -71,8 +71,8 @@ class Infilled:
             row, nats = _side(shared, side, arrays, paths[1])
             yield _Side(row, nats, is_counted)
         for fill in content["fills"]:
-            nats = json.dumps(fill["nats"])
-            self.fills.append(Fill(**where, split=content["split"], **{**fill, "nats": nats}))
+            texts = {**fill, "nats": json.dumps(fill["nats"])}
+            self.fills.append(Fill(**where, split=content["split"], **texts))
 
 
 def _side(
