@@ -370,7 +370,7 @@ def gaps_grid(rows: Sequence[Infilling], names: Names) -> Grid:
     """A line a model, a column a length: both sides known; below it the left alone, and the best fills that are so."""
     lengths = sorted({row.length for row in rows})
     explanation = {column.name: column.text for column in columns(Infilling)}["nats_per_character"]
-    heads = [Head(count(length), "nats/character", explanation) for length in lengths]
+    heads = [Head(f"{count(length)} hidden", "nats/character", explanation) for length in lengths]
     models = list(groups(rows, "tokenizer", "model").values())
     identity, leading = _identity([same[0] for same in models], names)
     lines = []
@@ -378,8 +378,8 @@ def gaps_grid(rows: Sequence[Infilling], names: Names) -> Grid:
         sides = {(row.side, row.length): row for row in same}
         lines.append([*lead, *(_gap_cell(sides, length) for length in lengths)])
     some = rows[0]
-    note = f"Hidden characters: a column each; rows of {count(some.context)} characters; places: {count(some.places)}"
-    return Grid([*identity, *heads], lines, f"{note}; documents too short: {count(some.too_short)}")
+    note = f"Length of a row: {count(some.context)} characters; Rows: {count(some.places)}"
+    return Grid([*identity, *heads], lines, f"{note}; Documents too short for one: {count(some.too_short)}")
 
 
 def _gap_cell(sides: Mapping[tuple[str, int], Infilling], length: int) -> Cell:
