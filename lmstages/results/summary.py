@@ -49,6 +49,9 @@ def contents(root: Path, section: Section) -> str:
     folders = [root.joinpath(*where, f"seed{seed}") for *where, seeds in section["experiments"] for seed in seeds]
     paths = [root / corpus / "text" / "corpus.json" for corpus in section["evaluate"]]
     paths += [folder / name for folder in folders for name in names]
+    infilled = [root.joinpath(*where, f"seed{seed}") for *where, seed in section.get("infilled", ())]
+    infilled += [root / corpus / "oracle" for corpus in section.get("infilled_by_source", ())]
+    paths += [folder / name for folder in infilled for name in ("infill.json", "infill.safetensors")]
     reported = [root / corpus / "reported" / name for corpus, name, _ in section.get("reported", ())]
     paths += [folder / name for folder in reported for name in ("reported.json", "scores.safetensors")]
     hashes = "".join(f"{path.relative_to(root)} {artifacts.made_of(path)['sha256']}\n" for path in paths)
