@@ -16,6 +16,7 @@ from lmstages.config.sections import (
     NAME,
     Basics,
     Corpus,
+    Infill,
     Mixture,
     OwnSeeds,
     Pretrained,
@@ -49,6 +50,7 @@ RECORDS: dict[str, type[Record]] = {
     "pretrained": Pretrained,
     "scores": ReportedScores,
     "sampling": Sampling,
+    "infill": Infill,
     "published": Published,
 }
 SWEPT = ("split", "files", "scoring", "tokenizer", "pretrained")  # records whose keys may be swept, as models' may
@@ -159,6 +161,7 @@ def schema() -> Schema:
         "pretrained": named(ref("pretrained"), "pretrained"),
         "scores": named(ref("scores"), "scores"),
         "sampling": {"description": _meaning(Experiments, "sampling"), "anyOf": [NULL, ref("sampling")]},
+        "infill": {"description": _meaning(Experiments, "infill"), "anyOf": [NULL, ref("infill")]},
         "published": {"description": _meaning(Experiments, "published"), "type": "array", "items": ref("published")},
     }
     head = {"$schema": "http://json-schema.org/draft-07/schema#", "title": "lmstages config"}

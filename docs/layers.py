@@ -22,7 +22,11 @@ LAYERS = [  # from the top: folders, what they hold, what they know nothing of
     (("cli",), "commands, one for each stage; beside it `__init__.py`, the public Python API", "-"),
     (("report", "figures", "playground"), "pages and pictures made from results", "score files"),
     (("results",), "typed rows, every interval and test, published figures, differences of two runs", "models"),
-    (("evaluation", "analyses"), "scores, checks, samples, mixtures, compressors, oracle; probes", "the results table"),
+    (
+        ("evaluation", "analyses"),
+        "scores, checks, samples, mixtures, compressors, oracle, infilling; probes",
+        "the results table",
+    ),
     (("models",), "the contract in `base.py`; counts, networks, quantized ones, formats of others", "texts"),
     (("training",), "loop, batches, optimizers, resume points, devices, several processes", "texts, models"),
     (("corpora", "tokenizers"), "text in, tokens out", "models"),

@@ -352,6 +352,36 @@ def score(args: argparse.Namespace) -> None:
     surprisal_files.write(rows, args.per, args.format, sys.stdout.buffer, source[0])
 
 
+def _fill_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("model", type=Path, help="an experiment's folder, or another that holds a model")
+    parser.add_argument("--left", default="", metavar="TEXT", help="what stands before the gap")
+    parser.add_argument("--right", default="", metavar="TEXT", help="what stands after it")
+    length = "characters of the gap; n-gram models find it among 1 to 16 where it is not given"
+    parser.add_argument("--length", type=_whole_number(1, 256), metavar="K", help=length)
+    parser.add_argument("--top", type=_whole_number(1, 1000), default=5, metavar="N", help="how many fills (5)")
+    _device_option(parser)
+
+
+@command(
+    options=_fill_options,
+    for_people=True,
+    is_stage=False,
+    example="results/default/fables/char/kneser_ney/seed0 --left 'The fox sat on th' --right ' hill.' --length 1",
+)
+def fill(args: argparse.Namespace) -> None:
+    """Fill a gap between two texts: the likeliest fills.
+
+    With their probabilities, given both sides. A model that reads characters can, unless it learns while it scores.
+    """
+    from lmstages.core.terminal import show
+    from lmstages.evaluation.filling import fills, lines
+    from lmstages.evaluation.opening import opened
+
+    model = opened(args.model, args.device)
+    method, found = fills(model, args.left, args.right, args.length, args.top)
+    show(lines(method, found, args.left, args.right, args.length is not None))
+
+
 def _play_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("results", type=Path, help="a run's folder, such as results/default")
     parser.add_argument("--port", type=_whole_number(0, 65535), default=0, help="of 127.0.0.1; by default any free one")
@@ -908,6 +938,36 @@ def inspect(args: argparse.Namespace) -> None:
     for experiment in (f"{name}/seed{seed}" for name, seed in args.section["experiments"]):
         inputs[experiment] = args.tokens.parent / experiment / "model.safetensors"
     run(args.tokens, args.out, args.section, _made_from(args, args.section, inputs))
+
+
+@command(
+    *("split", "documents", "lengths", "places", "context", "rows"),
+    paths=["model", "tokens"],
+    levels=4,
+    example="--out my/gpt",
+)
+def infill(args: argparse.Namespace) -> None:
+    """Fill gaps in held-out text, knowing both sides of each.
+
+    By the exact method that the model allows, and with the right side hidden.
+    """
+    from lmstages.evaluation.infilling import infill as run
+
+    made = _made(args, args.section, [args.model, args.tokens / f"{args.section['split']}.npy"])
+    run(args.model, args.tokens, args.out, args.section, made)
+
+
+@command("source", "split", "lengths", "places", "context", paths=["text"], levels=2, example="--out my/oracle")
+def infill_oracle(args: argparse.Namespace) -> None:
+    """Fill the same gaps by the grammar that wrote the text.
+
+    No model fills them better on average.
+    """
+    from lmstages.corpora.splits import text_path
+    from lmstages.evaluation.infilling import infill_by_source as run
+
+    made = _made(args, args.section, [text_path(args.text, args.section["split"])])
+    run(args.section["source"], args.text, args.out, args.section, made)
 
 
 # ---------------------------------------------------------------- runs

@@ -100,6 +100,9 @@ RUNS = {
         curves=curves(("mlp", 1, [3.0, 1.0]), ("gpt", 2, [2.0, 1.5])),
         minimal_pairs=[row("minimal_pairs", model=m, title=m.upper(), contrast="all", accuracy=a, pairs=40)
                        for m, a in (("mlp", 0.9), ("gpt", 0.4))],
+        infilling=[row("infilling", model=m, title=m.upper(), length=k, side="both", nats_per_character=n,
+                       exact_match=0.3)
+                   for m, k, n in (("mlp", 1, 0.5), ("gpt", 1, 0.7), ("gpt", 2, 0.4), ("mlp", 2, None))],
         novelty=[row("novelty", model=m, title=m.upper(), copy_mean=c, copy_max=30.0, copy_mean_of_test=8.0)
                  for m, c in (("mlp", 20.0), ("gpt", 3.0))],
         transfer=[row("transfer", sees=1.0, gap_bits=0.1, gap_bits_low=-0.1, gap_bits_high=0.3, reference_bits=2.0),
@@ -477,6 +480,23 @@ def anything(case, *_):
 
 
 NUMBER = r"(-?[\d.,]*\d)"
+
+
+def hidden_rows(case, places, context):
+    assert {str(value) for value in case.rows["places"]} == {places} and {*case.rows["context"]} == {int(context)}
+
+
+def left_alone(case):
+    assert "left" in {*case.rows["side"]} and any(line.is_dashed() for line in case.sheet.axes[0].lines)
+
+
+def fills_best(case, name, length, nats, right):
+    rows = case.models[(case.models["length"] == int(length)) & (case.models["side"] == "both")]
+    best = rows.loc[rows["nats_per_character"].astype(float).idxmin()]
+    assert (best["name"], f"{best['nats_per_character']:.2f}") == (name, nats)
+    assert f"{100 * best['exact_match']:.0f}" == right
+
+
 CLAIMS = {
     rf"Of {NUMBER} static rows (.+) needs the fewest, {NUMBER}, and (.+) needs the most, {NUMBER}\.": fewest_and_most,
     rf"The dashed line at {NUMBER} is .+\.": dashed_line,
@@ -504,6 +524,9 @@ CLAIMS = {
     rf"The longest copies on average are those of (.+), {NUMBER} characters\.": longest_copies,
     rf"In brackets the number of pairs: of the {NUMBER} in (\w+), guessing would get .+\.": pairs_of_a_contrast,
     rf"Most are decided rightly by (.+): {NUMBER} %\.": decided_most,
+    rf"In {NUMBER} rows? of {NUMBER} characters the middle was hidden and its length told\.": hidden_rows,
+    r"The dotted lines are the same models from the left alone\.": left_alone,
+    rf"(.+) fills {NUMBER} characters? best, at {NUMBER}, and rightly {NUMBER} times in 100\.": fills_best,
     rf"{NUMBER} couples? of the text may stand in train, {NUMBER} were withheld from it\.": couples,
     r"The gap is what a withheld couple costs more: near 0 .+\.": anything,
     r"The dotted line is a model that counts the couples and knows no rule\.": dotted_line,

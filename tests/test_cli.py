@@ -672,6 +672,7 @@ STAGED = {
     "analyse": ("--corpus", "c"),
     "inspect": ("--tokens", "t"),
     "mix": ("--text", "x", "--components", "a", "b"),
+    "infill": ("--model", "m", "--tokens", "t"),
     "oracle": ("--text", "x"),
     "compress": ("--text", "x"),
     "overlap": ("--text", "x"),
@@ -679,6 +680,7 @@ STAGED = {
 }
 SCORING = '"scoring": {"protocol": "stream", "window": 4, "stride": 2, "skip": 0}'
 SAMPLING = '{"count": 1, "length": 5, "temperature": 1.0, "top_k": null, "top_p": 1.0, "prompt": "", "seed": 0}'
+GAPS = '"split": "test", "documents": true, "lengths": [1, 2], "places": 9, "context": 9, "rows": 9'
 EVALUATED = f'"splits": ["test"], "documents": true, "sampling": {SAMPLING}'
 
 
@@ -695,6 +697,13 @@ EVALUATED = f'"splits": ["test"], "documents": true, "sampling": {SAMPLING}'
         ("probe", f'{{{EVALUATED}, {SCORING}, "source": "fable"}}', "source: the text 'fable' found"),
         ("mix", '{"of": "a", "weights": "equal", "splits": ["test"]}', "of: the text 'a' found"),
         ("mix", '{"of": ["a"], "weights": "even", "splits": ["test"]}', "weights: the text 'even' found"),
+        ("infill", f"{{{GAPS}}}".replace("[1, 2]", "[]"), "lengths: names nothing"),
+        (
+            "infill",
+            f"{{{GAPS}}}".replace("[1, 2]", "[0]"),
+            "lengths.0: 0 found; input should be greater than",
+        ),
+        ("infill", f"{{{GAPS}}}".replace('"places": 9, ', ""), "lacks places"),
         ("oracle", '{"source": null, "splits": ["test"]}', "source: None found"),
         ("compress", '{"compressors": ["rar"], "splits": ["test"]}', "compressors.0: the text 'rar' found"),
         ("overlap", '{"splits": []}', "splits: names nothing"),

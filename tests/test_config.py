@@ -106,6 +106,7 @@ TYPOS = [
     ({"models": "{gpt: {scorng: {}}}"}, "models.gpt: unknown key 'scorng'", "'scoring'"),
     ({"models": "{gpt: {scoring: {windw: 3}}}"}, "models.gpt.scoring: unknown key 'windw'", "'window'"),
     ({"tokenizers": "{bpe: {kind: bpe, vocab: 300}}"}, "tokenizers.bpe: unknown key 'vocab'", "'vocab_size'"),
+    ({"infill": "{length: [1]}"}, "infill: unknown key 'length'", "'lengths'"),
     ({"sampling": "{temprature: 1}"}, "sampling: unknown key 'temprature'", "'temperature'"),
     ({"published": "[{corpus: coined, tolerence: 1}]"}, "published[0]: unknown key 'tolerence'", "'tolerance'"),
 ]
@@ -193,6 +194,19 @@ WRONG = [
     ({"seeds": "[1000000000000000000000]"}, "seeds.0: 1e+21 found; input should be a valid integer"),
     ({"seeds": "3"}, "seeds: 3 found; input should be a valid list"),
     ({"mirror": "3"}, "mirror: 3 found; input should be a valid string"),
+    ({"infill": "{lengths: []}"}, "infill.lengths: names nothing; leave the key out for its default"),
+    ({"infill": "{lengths: [2, 2]}"}, "infill.lengths: [2, 2] names something twice"),
+    ({"infill": "{lengths: [0]}"}, "infill.lengths.0: 0 found; input should be greater than or equal to 1"),
+    ({"infill": "{places: 0}"}, "infill.places: 0 found; input should be greater than or equal to 1"),
+    (
+        {"infill": "{context: 17}"},
+        "infill: lengths: a middle of 16 has no character on each side in a row of 17; raise context to 18, or shorten",
+    ),
+    ({"infill": "5"}, "infill: 5 is not a mapping"),
+    (
+        {"infill": "{}", "tokenizers": "{byte: {kind: byte}}"},
+        "infill: no tokenizer is of kind char, whose tokens are characters; add one, or leave infill out",
+    ),
     ({"sampling": "{top_p: 0}"}, "sampling.top_p: 0 found; input should be greater than 0"),
     ({"sampling": "{temperature: 0}"}, "sampling.temperature: 0 found; input should be greater than 0"),
     ({"sampling": "0"}, "sampling: 0 is not a mapping"),

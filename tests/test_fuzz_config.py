@@ -32,6 +32,7 @@ from lmstages.config.reading import SECTIONS, read_run
 from lmstages.config.sections import (
     Basics,
     Corpus,
+    Infill,
     Mixture,
     Pretrained,
     Published,
@@ -206,6 +207,7 @@ def every_key(folder):
             | {"title": "x", "source": "y"}
         },
         "sampling": Sampling().model_dump() | {"top_k": 5},
+        "infill": Infill().model_dump(),
         "published": [
             figure
             | {"corpus": "coined", "model": "gpt", "split": "test", "measure": "perplexity", "value": 2.0}
@@ -280,6 +282,7 @@ def test_the_config_to_begin_with_names_every_key(fuzz):
     ):
         assert {key for entry in content[section].values() for key in entry} == set(record.model_fields)
     assert set(content["corpora"]["coined"]["split"]) == set(Split.model_fields)
+    assert set(content["infill"]) == set(Infill.model_fields)
     assert set(content["sampling"]) == set(Sampling.model_fields) and set(Basics.model_fields) - {"name"} < set(content)
     for name, entry in content["models"].items():
         missing = set(MODEL_TYPES[name].model_fields) - set(entry)

@@ -57,6 +57,7 @@ models:
   llama_q8: {of: llama}
 mixtures: {both: {of: [bigram, mlp]}}
 sampling: {count: 1, length: 5, measured: 2}
+infill: {lengths: [1], places: 5, context: 5}
 """
 PRETRAINED = "pretrained: {exported: {path: checkpoint, corpora: [coined]}}\n"
 SCORES = "scores: {written: {path: scores.jsonl, corpus: coined, unit: nats}}\n"
@@ -185,6 +186,7 @@ BY_PEOPLE = (
     Command("play", ("results/quick",)),
     Command("judge", ("scores.jsonl", "--text", TEXT, "--unit", "nats", "--documents", "lines")),
     Command("score", (MODEL, TEXT, "--per", "word")),
+    Command("fill", (MODEL, "--left", "wa", "--right", "a", "--length", "1")),
     Command("readme", ()),
     Command("export", (MODEL, "--to", "gguf", "--type", "q8_0", "--out", "q8.gguf"), ("q8.gguf",)),
     EXPORTED,

@@ -25,7 +25,18 @@ from snakemake.utils import update_config
 
 PROJECT = Path(__file__).resolve().parents[1]
 HEAD, *RULES = (
-    *("common", "corpora", "models", "derived", "pretrained", "reported", "mixtures", "analyses", "inspection"),
+    *(
+        "common",
+        "corpora",
+        "models",
+        "derived",
+        "pretrained",
+        "reported",
+        "mixtures",
+        "analyses",
+        "inspection",
+        "infilling",
+    ),
     *("snakemake_report", "results"),
 )
 WILDCARD = re.compile(r"\{(\w+)\}")

@@ -8,8 +8,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 
-from lmstages.config.hyperparameters.base import Seed, Width
-from lmstages.config.sections import EMBEDDED, MEASURED, UNIQUE, Record, Sampling, SplitName, mistake
+from lmstages.config.hyperparameters.base import Positive, Seed, Width
+from lmstages.config.sections import EMBEDDED, MEASURED, UNIQUE, Gap, Record, Sampling, SplitName, mistake
 
 STRICT = ConfigDict(strict=True)
 Splits = Annotated[list[SplitName], UNIQUE]
@@ -47,6 +47,7 @@ SUMMARIZED = {
     "published": list[dict[str, Any]],
     "sweeps": list[dict[str, Any]],
 }
+INFILLED = {"infilled": list[tuple[str, str, str, Seed]], "infilled_by_source": list[str]}  # of a run with infill
 REPORTED = {"reported": list[tuple[str, str, SplitName]]}  # of a run with scores made elsewhere
 KEYS: dict[str, Any] = {
     "splits": Splits,
@@ -59,14 +60,19 @@ KEYS: dict[str, Any] = {
     "compressors": list[Literal["gzip", "bz2", "xz", "zstd"]],
     "hyperparameters": dict[str, Any],
     "source": Literal[EMBEDDED] | None,
+    "lengths": Annotated[list[Gap], UNIQUE],
+    "places": Positive,
+    "context": Positive,
+    "rows": Positive,
 }
 OF_COMMAND: dict[str, dict[str, Any]] = {
-    "summarize": SUMMARIZED | REPORTED,
+    "summarize": SUMMARIZED | REPORTED | INFILLED,
     "download": {key: str for key in ("name", "revision", "field", "split")} | {"config": str | None, "joined": bool},
     "prepare": {"source": str | None, "split": dict[str, Any], "documents": str | None},
     "oracle": {**KEYS, "source": Literal[EMBEDDED]},
     "audit_scores": {"split": SplitName, "scores": dict[str, Any]},
     "analyse": {**KEYS, "experiments": list[ScoredModel]},
+    "infill_oracle": {**KEYS, "source": Literal[EMBEDDED]},
     "inspect": {**KEYS, "experiments": list[tuple[str, Seed]]},
 }
 SAMPLING = {"evaluate": DRAWN, "score_pretrained": DRAWN, "probe": ("length", "seed", *MEASURED)}

@@ -113,6 +113,14 @@ class Run(Experiments):
         }
         return to_json(settings)
 
+    def infill_section(self, corpus: str) -> str:
+        """The part whose gaps are filled, which gaps, and whether documents end."""
+        return to_json({**self._gaps(corpus), "documents": self._documents_end(corpus)})
+
+    def infill_oracle_section(self, corpus: str) -> str:
+        """The grammar, the part whose gaps are filled, and which gaps."""
+        return to_json({**self._gaps(corpus), "source": self.corpora[corpus].source})
+
     def analyse_section(self, corpus: str) -> str:
         """Every experiment on a corpus with its seeds and the context of its model, the splits and the grammar."""
         seeds: dict[tuple[str, str], list[int]] = {}
@@ -157,7 +165,10 @@ class Run(Experiments):
             "sweeps": listed(self.sweeps),
         }
         reported = [[corpus, name, self.scores[name].split] for corpus, name in self.reported()]
-        return to_json({**settings, "reported": reported} if reported else settings)
+        settings |= {"reported": reported} if reported else {}
+        if self.infill is not None:
+            settings |= {"infilled": [*map(list, self.infilled())], "infilled_by_source": self.infilled_by_source()}
+        return to_json(settings)
 
     def facts(self) -> dict[str, Facts]:
         """What the report says about each model of the run: its type, rank, title, family, category and source."""
@@ -182,6 +193,10 @@ class Run(Experiments):
     def _scoring(self, model: str) -> Facts:
         record = self.models[model]
         return record.scoring.resolved(record.config)
+
+    def _gaps(self, corpus: str) -> Facts:
+        assert self.infill is not None, "asked for by a run that infills"
+        return {**self.infill.model_dump(), "split": self.corpora[corpus].evaluate[0]}
 
     def _documents_end(self, corpus: str) -> bool:
         return self.layout(corpus) != "stream"

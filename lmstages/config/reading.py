@@ -35,6 +35,7 @@ from lmstages.config.sections import (
     NAME,
     Basics,
     Corpus,
+    Infill,
     Mixture,
     Model,
     OwnSeeds,
@@ -153,6 +154,8 @@ def _parse_run(name: str, raw: dict[str, Any], problems: list[str]) -> Run | Non
     sections["scores"] = _optional_section(raw, "scores", _record(ReportedScores), problems)
     published = _published(raw.get("published"), problems)
     sampling = parsed(Sampling, {} if raw.get("sampling") is None else raw["sampling"], "sampling", problems)
+    infill = None if raw.get("infill") is None else parsed(Infill, raw["infill"], "infill", problems)
+    problems.extend(_without_characters(infill, sections["tokenizers"]))
     problems.extend([*_unknown_names(sections, published), *_unusable(sections, published)])
     problems.extend(_impossible(sections["models"]))
     problems.extend(_unmixable(sections, raw.get("seeds")))
@@ -164,7 +167,7 @@ def _parse_run(name: str, raw: dict[str, Any], problems: list[str]) -> Run | Non
     parsed(Basics, {"name": name, **rest}, "", problems)
     if problems:
         return None
-    return Run(name=name, **rest, **sections, published=published, sampling=sampling, sweeps=sweeps)
+    return Run(name=name, **rest, **sections, published=published, sampling=sampling, infill=infill, sweeps=sweeps)
 
 
 LONGEST_NAME = 64
@@ -306,6 +309,12 @@ def _unknown_names(sections: Mapping[str, dict[str, Any]], published: list[Any])
             name = getattr(figure, key, None)
             if name is not None and name not in defined:
                 yield f"published[{index}].{key}: {name!r} is not defined{did_you_mean(name, defined)}"
+
+
+def _without_characters(infill: Infill | None, tokenizers: Mapping[str, Tokenizer | None]) -> Iterator[str]:
+    """Infilling hides characters, which only tokenizers of kind char have as tokens."""
+    if infill is not None and not any(record is None or record.kind == "char" for record in tokenizers.values()):
+        yield "infill: no tokenizer is of kind char, whose tokens are characters; add one, or leave infill out"
 
 
 def _unusable(sections: Mapping[str, dict[str, Any]], published: list[Any]) -> Iterator[str]:

@@ -12,6 +12,7 @@ from lmstages.config.sections import (
     Basics,
     Corpus,
     DocumentLayout,
+    Infill,
     Mixture,
     Model,
     Pretrained,
@@ -37,6 +38,7 @@ class Experiments(Basics):
     pretrained: dict[str, Pretrained] = Field({}, description="Models trained elsewhere, by name.")
     scores: dict[str, ReportedScores] = Field({}, description="Log-probabilities made elsewhere, by name.")
     sampling: Sampling = Field(Sampling(), description="How text is drawn from every model.")
+    infill: Infill | None = Field(None, description="Infilling: gaps in held-out text, filled from both sides.")
     published: list[Published] = Field([], description="Figures printed elsewhere, compared with ours.")
     sweeps: dict[str, Swept] = Field({}, description="Swept entries and their values, from the sweeps of the config.")
 
@@ -128,6 +130,23 @@ class Experiments(Basics):
             if corpus.inspect
             for tokenizer in chosen(corpus.tokenizers, self.tokenizers)
         ]
+
+    def infilled(self) -> list[Experiment]:
+        """The experiments that fill gaps: the first seed of every fitted static model, where tokens are characters."""
+        online = {name for name, record in self.models.items() if record.config.category != "static"}
+        return [
+            (corpus, tokenizer, model, seed)
+            for corpus, tokenizer, model, seed in self.experiments()
+            if self.infill is not None
+            and model in self.models.keys() - online - {*self.derived()}
+            and self.tokenizers[tokenizer].kind == "char"
+            and seed == self.seeds_of(model)[0]
+        ]
+
+    def infilled_by_source(self) -> list[str]:
+        """The corpora whose gaps are filled by the grammar that wrote them, too."""
+        corpora = dict.fromkeys(corpus for corpus, *_ in self.infilled())
+        return [corpus for corpus in corpora if self.corpora[corpus].embedded]
 
     def layout(self, corpus: str) -> DocumentLayout:
         """How models read a corpus: as documents that end, or as one stream."""

@@ -445,6 +445,37 @@ class Sampling(Record):
 
 
 MEASURED = ("measured", "measured_tokens")
+Gap = Annotated[int, Field(ge=1, le=256)]
+
+
+class Infill(Record):
+    """What the middle of a row costs a model that knows both sides of it, on tokenizers of kind char.
+
+    Rows that do not overlap are cut from the first part that is evaluated; documents shorter than a row are left out.
+    Every static model that is fitted takes part, by the exact method that it allows.
+    """
+
+    lengths: Annotated[list[Gap], UNIQUE] = Field(
+        [1, 2, 4, 8, 16], description="Hidden characters in the middle of a row; each is measured by itself."
+    )
+    places: int = Field(200, ge=1, le=100000, description="Rows that are drawn, the same for every model of a text.")
+    context: int = Field(128, ge=3, le=1 << 16, description="Characters of a row, the hidden ones included.")
+    rows: int = Field(
+        20000,
+        ge=1,
+        le=1 << 40,
+        description="Rows that a model without states of its own may score for all places of a length, to try every"
+        " fill by Bayes' rule; what needs more is left out.",
+    )
+
+    @model_validator(mode="after")
+    def _both_sides(self) -> "Infill":
+        if (longest := max(self.lengths)) > self.context - 2:
+            problem = f"lengths: a middle of {longest} has no character on each side in a row of {self.context}"
+            raise ValueError(f"{problem}; raise context to {longest + 2}, or shorten it")
+        return self
+
+
 Measure = Literal["perplexity", "nats_per_token", "nats_per_character", "bits_per_byte", "parameters"]
 FIGURE_KEYS = ("corpus", "model", "split", "measure", "value", "tolerance")
 

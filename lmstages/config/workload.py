@@ -31,6 +31,8 @@ SECONDS = {
     "fit": (0.4, 0.8),
     "evaluate": (0.4, 1.0),
     "probe": (1.0, 0.5),
+    "infill": (15.0, 0.0),
+    "infill_oracle": (40.0, 0.0),
     "mix": (1.0, 0.5),
     "score_pretrained": (10.0, 20.0),
     "audit_scores": (0.7, 1.0),

@@ -325,6 +325,17 @@ class Grammar:
             hypotheses, mass_before = (hypotheses, mass) if mass > SMALL_MASS else (_scaled(hypotheses, mass), 1.0)
         return scores
 
+    def log_mass(self, document: str, hidden: slice) -> float:
+        """Nats of all documents that differ from this one in the ``hidden`` characters alone, itself included."""
+        hypotheses, log_mass, begin, end = self._at_start(), 0.0, *hidden.indices(len(document))[:2]
+        for position, character in enumerate([*document, ""]):
+            known = not begin <= position < end
+            hypotheses = _advance(hypotheses, character, position) if known else _advance_by_any(hypotheses, position)
+            if not (mass := _mass(hypotheses)):
+                return -math.inf
+            log_mass, hypotheses = log_mass + math.log(mass), _scaled(hypotheses, mass)
+        return log_mass
+
     def next_log_probs(self, prefix: str) -> dict[str, float]:
         """Prefix -> {next character: log p in nats}; the end of the document is ``""``."""
         masses: dict[str, float] = {}
@@ -410,6 +421,15 @@ def _advance(hypotheses: Hypotheses, character: str, position: int) -> Hypothese
     """Hypotheses -> those left after ``character``, with their masses; empty where it cannot follow."""
     expanded = _expand(hypotheses, character, position)
     return {(text[1:], stack): masses for (text, stack), masses in expanded.items()}
+
+
+def _advance_by_any(hypotheses: Hypotheses, position: int) -> Hypotheses:
+    """Hypotheses -> those left after one more character, whichever it is, with their masses; none of them has ended."""
+    after: Hypotheses = {}
+    for (text, stack), masses in _expand(hypotheses, None, position).items():
+        if text:
+            _add(after, (text[1:], stack), masses)
+    return after
 
 
 def _expand(hypotheses: Hypotheses, only: str | None, position: int) -> Hypotheses:

@@ -6,13 +6,14 @@
     oracle/oracle.json        Oracle
     compressors.json          Compressors
     reported/NAME/reported.json    Reported
+    infill.json               Infill               of an experiment, and of the oracle
 
 A model that failed has its status alone: ``failed: why``.
 """
 
 from collections.abc import Collection
 from pathlib import Path
-from typing import Annotated, Any, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -136,6 +137,46 @@ class CompressedSizes(Shape):
     given_train: Annotated[int, Field(gt=-(1 << 53), lt=1 << 53)]
     setting: str
     sees: str
+
+
+class InfilledSide(WithStatus):
+    """How gaps of one length were filled: with both sides known, or the left alone; ``reads`` tokens of the right."""
+
+    side: Literal["both", "left"]
+    length: Count
+    method: Literal["lattice", "bayes", "own", "left", "oracle"]
+    reads: Count | None
+
+
+class Fill(Shape):
+    """A gap as the report shows it: its sides, what it holds, the best fill, nats of each hidden character."""
+
+    place: Count
+    length: Count
+    left: str
+    middle: str
+    right: str
+    side: Literal["both", "left"]
+    fill: str
+    probability: Annotated[float, Field(ge=0, le=1.000001)]
+    nats: list[Number | None]
+
+
+class Infill(WithStatus):
+    """Where gaps were, how they were filled, and some of them."""
+
+    split: Split = "test"
+    context: Count = 0
+    documents: Count = 0
+    too_short: Count = 0
+    places: Count = 0
+    sides: list[InfilledSide] = []
+    fills: list[Fill] = []
+
+    @model_validator(mode="after")
+    def _complete(self) -> Self:
+        self.must_have("split", "context", "documents", "too_short", "places", "sides", "fills")
+        return self
 
 
 class Reported(WithStatus):

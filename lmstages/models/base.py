@@ -135,6 +135,17 @@ class Continuing(Protocol):
         """A row at its beginning, with the boundary before it."""
 
 
+@runtime_checkable
+class Infilling(Protocol):
+    """Fills a gap by itself: predicts the hidden tokens one by one, knowing both sides and how many are hidden."""
+
+    def fill_log_probs(self, left: np.ndarray, filled: np.ndarray, right: np.ndarray, hidden: int) -> np.ndarray:
+        """(B, L), (B, J), (B, R) -> (B, V) nats of the token after ``filled``, the first J tokens of the gap.
+
+        ``hidden`` >= 1 tokens of the gap are not known yet, the predicted one included; what they are must not matter.
+        """
+
+
 class Recompute:
     """The decoding state of any model: recomputes ``next_log_probs`` of the last ``context`` tokens at every token."""
 

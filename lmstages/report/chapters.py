@@ -6,7 +6,7 @@ from typing import Any
 
 from lmstages.core.visible import all_visible
 from lmstages.corpora.splits import NAMES
-from lmstages.report import pairs, passages
+from lmstages.report import gaps, pairs, passages
 from lmstages.report.embedded import EmbeddedFigure, Figures
 from lmstages.report.entries import Entry, best_static
 from lmstages.report.grids import SUBJECTS, Topic, measured, topics
@@ -61,6 +61,7 @@ class Chapter:
     curves: Sequence[EmbeddedFigure]
     counts: Sequence[EmbeddedFigure]
     topics: Sequence[Topic]
+    gaps: Sequence[gaps.Gap]
     others: Sequence[EmbeddedFigure]
 
 
@@ -98,6 +99,7 @@ def _chapter(
         figures.of("learning", corpus=corpus),
         [figure for figure in figures.of(*COUNTS, corpus=corpus) if "model" not in figure.group],
         topics(tables, corpus, names, figures, limit),
+        gaps.gaps(tables["fills"], corpus, names),
         others,
     )
 

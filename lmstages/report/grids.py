@@ -15,7 +15,7 @@ from lmstages.report.columns import Cell, percent
 from lmstages.report.embedded import EmbeddedFigure, Figures
 from lmstages.results.formatting import DASH, count, decimal, interval, significant
 from lmstages.results.frame import Results, groups
-from lmstages.results.schema import TABLES, Declared, MinimalPairs, columns
+from lmstages.results.schema import TABLES, Declared, Infilling, MinimalPairs, columns
 from lmstages.results.selection import EVERY_ROW, Limit
 
 
@@ -132,6 +132,7 @@ SUBJECTS = (
         ("novelty", "samples_novelty"),
     ),
     Subject("minimal_pairs", "Minimal pairs", "", (), ("minimal_pairs",)),
+    Subject("infilling", "Filling a gap", "", (), ("infilling",)),
     Subject(
         "neighbours",
         "Nearest neighbours in the embedding",
@@ -183,6 +184,11 @@ PAIRS = (
     "Two texts that differ in one position, one of which the grammar refuses: how often a model finds the other "
     "likelier, in percent; 50 is guessing."
 )
+GAPS = (
+    "The middle of a row of held-out text is hidden and its length told. Nats per hidden character where both sides "
+    "are known, by the exact method that a model allows; below it the same model from the left alone, and how often "
+    "the best fill is what was hidden."
+)
 CONTRASTS = {  # head and explanation of a column; a contrast that is not here is called as its table calls it
     "agreement": ("Verb agrees", "The verb in the number of its subject, or in the other: the foxes like, likes."),
     "name": ("Hero's name", "The hero under his own name, or under that of the hero of another text."),
@@ -199,7 +205,7 @@ Names = Mapping[tuple[str, str], str]  # tokenizer, model -> what pages call it
 
 def measured(results: Results) -> dict[str, list[Any]]:
     """The rows of every table that a grid is made from."""
-    names = [subject.table for subject in SUBJECTS]
+    names = ["fills", *(subject.table for subject in SUBJECTS)]
     return {name: results.rows if name == "results" else results.records(name) for name in names}
 
 
@@ -224,6 +230,8 @@ def _topic(
     drawn = figures.of(*subject.figures, corpus=corpus)
     if subject.table == "minimal_pairs":
         return Topic(subject.title, PAIRS, drawn, pairs_grid(rows, names) if rows else None, limit)
+    if subject.table == "infilling":
+        return Topic(subject.title, GAPS, drawn, gaps_grid(rows, names) if rows else None, limit)
     table = grid(subject, rows, names) if rows else None
     return Topic(subject.title, subject.sentence, drawn, table and _without(table, subject, silent, names), limit)
 
@@ -356,3 +364,26 @@ def pairs_grid(rows: Sequence[MinimalPairs], names: Names) -> Grid:
         accuracy = {row.contrast: row.accuracy for row in same}
         lines.append([*lead, *(Cell(accuracy.get(name), percent(accuracy.get(name))) for name in contrasts)])
     return Grid([*identity, *heads], lines)
+
+
+def gaps_grid(rows: Sequence[Infilling], names: Names) -> Grid:
+    """A line a model, a column a length: both sides known; below it the left alone, and the best fills that are so."""
+    lengths = sorted({row.length for row in rows})
+    explanation = {column.name: column.text for column in columns(Infilling)}["nats_per_character"]
+    heads = [Head(f"{count(length)} hidden", "nats/character", explanation) for length in lengths]
+    models = list(groups(rows, "tokenizer", "model").values())
+    identity, leading = _identity([same[0] for same in models], names)
+    lines = []
+    for lead, same in zip(leading, models, strict=True):
+        sides = {(row.side, row.length): row for row in same}
+        lines.append([*lead, *(_gap_cell(sides, length) for length in lengths)])
+    some = rows[0]
+    note = f"Length of a row: {count(some.context)} characters; Rows: {count(some.places)}"
+    return Grid([*identity, *heads], lines, f"{note}; Documents too short for one: {count(some.too_short)}")
+
+
+def _gap_cell(sides: Mapping[tuple[str, int], Infilling], length: int) -> Cell:
+    both, left = (sides.get((side, length)) for side in ("both", "left"))
+    value, alone = (row.nats_per_character if row else None for row in (both, left))
+    right = "" if both is None or both.exact_match is None else f", {percent(both.exact_match)} % right"
+    return Cell(value, decimal(value), f"left {decimal(alone)}{right}")

@@ -26,7 +26,7 @@ from lmstages.training.flops import FORMULA
 
 FILES = (
     *("model.safetensors", "fit.json", "reported.json", "scores.safetensors"),
-    *("evaluation.json", "samples.json", "probe.json"),
+    *("evaluation.json", "samples.json", "probe.json", "infill.json", "infill.safetensors"),
 )
 PARTS = {  # of the path of a row's folder, by the file with its facts
     "fit.json": ("run", "corpus", "tokenizer", "model", "seed"),

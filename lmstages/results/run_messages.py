@@ -29,6 +29,7 @@ NOUNS = {  # what a rule makes: one, several
     "audit_scores": ("file of scores to audit", "files of scores to audit"),
     "evaluate": ("evaluation", "evaluations"),
     "probe": ("probe", "probes"),
+    "infill": ("experiment to infill", "experiments to infill"),
 }
 Row = Mapping[str, str]  # of results.csv
 

@@ -467,6 +467,76 @@ class Transfer:
 
 
 @dataclass(kw_only=True)
+class Infilling:
+    """What the hidden middle of a row costs a model, with both sides known or the left alone; its length is told."""
+
+    corpus: Corpus
+    split: Split
+    tokenizer: Tokenizer
+    model: Model
+    title: Title
+    rank: Annotated[int, column("", "Position on the ladder; the oracle comes last.")]
+    length: Annotated[int, column("characters", "Hidden characters in the middle of a row.")]
+    side: Annotated[str, column("", "What is known: both sides, or the left alone.")]
+    method: Annotated[
+        str,
+        column(
+            "",
+            "lattice (exact, over the states of the model), bayes (every fill tried), own (the model fills by itself), left (from left to right), or oracle.",
+        ),
+    ]
+    reads: Annotated[
+        int | None, column("characters", "The most characters of the right side that the method uses; empty for all.")
+    ]
+    status: Annotated[str, column("", "ok, or why there is no figure.")]
+    places: Annotated[int, column("places", "Rows whose middle was hidden, the same for all models.")]
+    too_short: Annotated[int, column("documents", "Documents shorter than a row, left out.")]
+    context: Annotated[int, column("characters", "Length of a row, the hidden characters included.")]
+    nats_per_character: Annotated[float | None, column("nats/character", "- log p(middle) / length, mean of places.")]
+    low: Annotated[float | None, column("nats/character", "Lower end of its 95 % interval, bootstrap over places.")]
+    high: Annotated[float | None, column("nats/character", "Upper end of it.")]
+    exact_match: Annotated[float | None, column("fraction", "Places where the best fill is what was hidden.")]
+    than_left: Annotated[
+        float | None, column("nats/character", "Less the same model from the left alone: what the right side buys.")
+    ] = None
+    than_left_low: Annotated[float | None, column("nats/character", "Lower end of its 95 % interval.")] = None
+    than_left_high: Annotated[float | None, column("nats/character", "Upper end of it.")] = None
+    than_left_p: Annotated[float | None, column("", "Two-sided p-value by flipping the signs of places.")] = None
+    ngram: Annotated[
+        str | None, column("", "Best model of counts at this length, exactly filled, with which it is compared.")
+    ] = None
+    than_ngram: Annotated[
+        float | None, column("nats/character", "Less that model, place by place; negative where this one is better.")
+    ] = None
+    than_ngram_low: Annotated[float | None, column("nats/character", "Lower end of its 95 % interval.")] = None
+    than_ngram_high: Annotated[float | None, column("nats/character", "Upper end of it.")] = None
+    than_ngram_p_holm: Annotated[
+        float | None, column("", "p-value by flipping the signs of places, with Holm's correction for the length.")
+    ] = None
+
+
+@dataclass(kw_only=True)
+class Fill:
+    """A gap as one model filled it."""
+
+    corpus: Corpus
+    split: Split
+    tokenizer: Tokenizer
+    model: Model
+    title: Title
+    rank: Annotated[int, column("", "Position on the ladder.")]
+    length: Annotated[int, column("characters", "Hidden characters.")]
+    place: Annotated[int, column("", "Number of the gap, the same for all models and lengths.")]
+    side: Annotated[str, column("", "What is known: both sides, or the left alone.")]
+    left: Annotated[str, column("", "Text before the gap.")]
+    middle: Annotated[str, column("", "What is hidden.")]
+    right: Annotated[str, column("", "Text after the gap.")]
+    fill: Annotated[str, column("", "Best fill; of a model that predicts one by one the likeliest each time.")]
+    probability: Annotated[float, column("", "Probability of the best fill.")]
+    nats: Annotated[str, column("JSON", "Nats of each hidden character, given those before it and the known sides.")]
+
+
+@dataclass(kw_only=True)
 class Induction:
     """Random tokens said twice: whether an attention head looks up what came after the token the first time."""
 
@@ -599,6 +669,8 @@ TABLES: dict[str, type[Any]] = {  # by the name of the file; ``results`` lies at
     "minimal_pairs": MinimalPairs,
     "neighbours": Neighbours,
     "transfer": Transfer,
+    "infilling": Infilling,
+    "fills": Fill,
     "induction": Induction,
     "frequencies": Frequency,
     "pairs": Pair,

@@ -481,6 +481,18 @@ def inspections(wildcards):
     return [f"{ROOT}/{corpus}/{tokenizer}/{file}" for corpus, tokenizer in RUN.inspected() for file in files]
 
 
+def hidden_tokens(wildcards):
+    """The part of a corpus whose gaps are filled."""
+    return [path.format(**wildcards) for path in token_files(RUN.corpora[wildcards.corpus].evaluate[0])]
+
+
+def infillings(wildcards):
+    """What the summary reads of every model and grammar that fills gaps, where the run asks for it."""
+    folders = [f"{ROOT}/{c}/{t}/{m}/seed{s}" for c, t, m, s in RUN.infilled()]
+    folders += [f"{ROOT}/{corpus}/oracle" for corpus in RUN.infilled_by_source()]
+    return [f"{folder}/{file}" for folder in folders for file in ("infill.json", "infill.safetensors")]
+
+
 def contrasts(wildcards):
     """The minimal pairs of a corpus that is drawn from a grammar."""
     return [f"{ROOT}/{wildcards.corpus}/contrasts.json"] if RUN.corpora[wildcards.corpus].embedded else []
@@ -524,7 +536,7 @@ def intermediate_files():
     """Every file of the run that others are made from."""
     files = [
         file
-        for rule_files in (experiment_files, analyses, inspections, oracles, compressed, reported)
+        for rule_files in (experiment_files, analyses, inspections, infillings, oracles, compressed, reported)
         for file in rule_files(None)
     ]
     files += [*table_files(), f"{ROOT}/run.json", f"{ROOT}/figures/index.json"]

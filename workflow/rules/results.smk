@@ -53,6 +53,7 @@ rule summarize:
         reported,
         analyses,
         inspections,
+        infillings,
     output:
         results=f"{ROOT}/results.parquet",
         csv=report(

@@ -12,7 +12,7 @@ Memory: about 5 bytes per n-gram, 12 per context, and at most 64 MB per order fo
 Uses the levels of ``counting`` and the formulas of ``smoothing``.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -42,13 +42,18 @@ class Followers:
         """Turn distributions of the order below (M, V), in place, into those of this order after contexts (M,)."""
         seen = np.flatnonzero(contexts >= 0)
         indices = contexts[seen]
-        gammas = np.ones(len(contexts), dtype=np.float32)
+        gammas = np.ones(len(contexts), dtype=self.gammas.dtype)
         gammas[seen] = self.gammas[indices]
         distributions *= gammas[:, None]
-        begins = self.begins[indices].astype(np.int64)
-        lengths = self.begins[indices + 1] - begins
+        rows, slots = self.slots(indices)
+        distributions[seen[rows], self.tokens[slots]] += self.alphas[slots]
+
+    def slots(self, contexts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """(M,) contexts -> which of the M every token that follows one of them belongs to, and its index."""
+        begins = self.begins[contexts].astype(np.int64)
+        lengths = self.begins[contexts + 1] - begins
         slots = np.arange(lengths.sum()) + np.repeat(begins - (np.cumsum(lengths) - lengths), lengths)
-        distributions[np.repeat(seen, lengths), self.tokens[slots]] += self.alphas[slots]
+        return np.repeat(np.arange(len(contexts)), lengths), slots
 
 
 class Distributions:
@@ -60,22 +65,7 @@ class Distributions:
     @classmethod
     def of(cls, model: InterpolatedModel) -> "Distributions":
         """The n-grams of a fitted model, grouped by context."""
-        last = np.arange(model.vocab_size)
-        contexts = np.zeros(model.vocab_size, dtype=np.int64)
-        orders = []
-        for n in range(1, len(model.levels)):
-            level, shorter = model.levels[n], model.levels[n - 1]
-            if n > 1:
-                parents = level.keys // level.keys.dtype.type(model.vocab_size)
-                older = level.keys - parents * level.keys.dtype.type(model.vocab_size)
-                longer = n > 2
-                contexts = (
-                    shorter.find(contexts[parents], older, model.vocab_size) if longer else older.astype(np.int64)
-                )
-                last = last[parents]
-            grams = contexts, last, level.counts
-            orders.append(_followers(model.config.smoothing, model.constants[n - 1], shorter, grams, model.vocab_size))
-        return cls(orders, model.vocab_size)
+        return cls(followers_of(model, np.dtype(np.float32)), model.vocab_size)
 
     @classmethod
     def concatenated(cls, parts: Sequence["Distributions"]) -> "Distributions":
@@ -120,21 +110,48 @@ def contexts_after(model: InterpolatedModel, rows: counting.Rows) -> np.ndarray:
     return np.stack([np.zeros_like(indices[0]), *indices[:-1]], axis=1)
 
 
-def _followers(
-    name: str, constants: np.ndarray, level: counting.Level, grams: tuple[np.ndarray, ...], vocab_size: int
-) -> Followers:
-    """``level`` holds the contexts; ``grams``: indices of their contexts, last tokens and counts, (U,) each."""
-    order = np.argsort(grams[0], kind="stable")
-    contexts, last, counts = (array[order[np.count_nonzero(grams[0] < 0) :]] for array in grams)
+def followers_of(model: InterpolatedModel, dtype: np.dtype) -> list[Followers]:
+    """Every order of a fitted model, its n-grams grouped by context; alphas and gammas are of type ``dtype``."""
+    return [
+        _followers(model, n, (contexts, last, model.levels[n].counts), dtype)
+        for n, (contexts, last) in enumerate(contexts_of_grams(model), start=1)
+    ]
+
+
+def contexts_of_grams(model: InterpolatedModel) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """For n = 1 ... N: of every n-gram the index of its first n - 1 tokens at that order, -1 if absent; its last."""
+    last = np.arange(model.vocab_size)
+    contexts = np.zeros(model.vocab_size, dtype=np.int64)
+    for n in range(1, len(model.levels)):
+        level, shorter = model.levels[n], model.levels[n - 1]
+        if n > 1:
+            parents = level.keys // level.keys.dtype.type(model.vocab_size)
+            older = level.keys - parents * level.keys.dtype.type(model.vocab_size)
+            longer = n > 2
+            contexts = shorter.find(contexts[parents], older, model.vocab_size) if longer else older.astype(np.int64)
+            last = last[parents]
+        yield contexts, last
+
+
+def by_context(contexts: np.ndarray) -> np.ndarray:
+    """(U,) contexts of n-grams -> the n-grams in the order of their contexts, without those whose context is absent."""
+    return np.argsort(contexts, kind="stable")[np.count_nonzero(contexts < 0) :]
+
+
+def _followers(model: InterpolatedModel, n: int, grams: tuple[np.ndarray, ...], dtype: np.dtype) -> Followers:
+    """Order n; ``grams``: indices of their contexts, last tokens and counts, (U,) each."""
+    name, constants, level = model.config.smoothing, model.constants[n - 1], model.levels[n - 1]
+    order = by_context(grams[0])
+    contexts, last, counts = (array[order] for array in grams)
     observed = smoothing.OrderCounts(contexts, counts, level.totals[contexts], level.type_counts[contexts])
-    alphas = smoothing.interpolation_terms(name, constants, observed)[0].astype(np.float32)
-    gammas = np.ones(len(level.totals), dtype=np.float32)
+    alphas = smoothing.interpolation_terms(name, constants, observed)[0].astype(dtype)
+    gammas = np.ones(len(level.totals), dtype=dtype)
     followed = np.flatnonzero(level.totals)  # a context that no token follows leaves the order below unchanged
     none = np.zeros_like(followed)
     unseen = smoothing.OrderCounts(followed, none, level.totals[followed], level.type_counts[followed])
     gammas[followed] = smoothing.interpolation_terms(name, constants, unseen)[1]
     begins = np.append(0, np.cumsum(np.bincount(contexts, minlength=len(gammas))))
-    shorter = (level.keys // level.keys.dtype.type(vocab_size)).astype(np.int32)
+    shorter = (level.keys // level.keys.dtype.type(model.vocab_size)).astype(np.int32)
     begins, last = counting.to_smallest_dtype(begins), counting.to_smallest_dtype(last)
     return Followers(begins, last, alphas, gammas, shorter)
 

@@ -1,0 +1,355 @@
+"""Fills gaps in rows of tokens: the exact probability of what a gap holds, given both sides and its length.
+
+    lattice    a model with finitely many states: forward over the states that the gap can lead to, backward from the
+               right side over the same, p(next) beta(after it) / beta(before it); the likeliest fill by Viterbi
+    bayes      any model from left to right: p(gap | both sides) ~ p(gap, right side | left side) over every gap
+    own        a model that fills by itself (``Infilling``), token by token; the fill takes the likeliest each time
+    left       any model from left to right, the right side hidden: what the right side is measured against
+
+Every filler's probabilities over all gaps of a length sum to one: the tokens of a gap are those from ``first`` on, 0
+where the boundary is a character of a stream, 1 where documents end with it, since then no gap holds an end. Nothing is
+pruned. ``P`` places, ``k`` hidden tokens, ``C`` = V - first tokens. Log-probabilities are nats.
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from heapq import heappop, heappush
+from itertools import count
+from typing import NamedTuple, Protocol
+
+import numpy as np
+
+from lmstages.core.documents import BOUNDARY
+from lmstages.core.errors import UserError
+from lmstages.models.automata import Automaton, automaton_of
+from lmstages.models.base import Infilling, LanguageModel
+
+RIGHT = 32  # tokens of the right side that Bayes' rule reads, of a model whose context is no shorter
+MOST_ROWS = 20_000  # gaps that Bayes' rule enumerates at all places together, unless the caller allows more
+MANY_STATES = 1000  # from here on compiled code saves more time than it takes to load
+TOKENS_AT_ONCE = 1 << 16
+Score = Callable[[np.ndarray, np.ndarray | None], np.ndarray]  # rows (B, T), tokens before (B,) -> (B, T) nats
+
+
+class TooLongError(UserError):
+    """A gap that is too long to be filled exactly; shorter ones may not be."""
+
+
+class Gaps(NamedTuple):
+    """P gaps of one length: what stands left of them (P, L), what they hold (P, k), what stands right (P, R)."""
+
+    left: np.ndarray
+    middle: np.ndarray
+    right: np.ndarray
+
+
+class Fills(NamedTuple):
+    """(P, k) nats of each token of the gap, given the earlier ones; the best fill (P, k) and its nats (P,)."""
+
+    log_probs: np.ndarray
+    best: np.ndarray
+    best_log_probs: np.ndarray
+
+
+class Candidate(NamedTuple):
+    """A fill (k,) and its log-probability."""
+
+    tokens: np.ndarray
+    log_prob: float
+
+
+class Filler(Protocol):
+    """Fills gaps by one of the methods; ``reads``: the most tokens of the right side that it uses, None for all."""
+
+    method: str
+    reads: int | None
+
+    def fill(self, gaps: Gaps) -> Fills:
+        """The probability of what each gap holds, and the best fill; raises TooLongError."""
+
+    def candidates(self, left: np.ndarray, right: np.ndarray, length: int, most: int) -> list[Candidate]:
+        """(L,), (R,) -> the likeliest fills of one gap, best first; raises TooLongError."""
+
+
+# ---------------------------------------------------------------- lattice
+
+
+@dataclass(frozen=True)
+class Messages:
+    """Of one gap at its k + 1 positions: states that can be there, beta and the best path's probability by state (S,).
+
+    Both are scaled; ``evidence`` and ``best`` are the logarithms of what they are at the first position: p(right side)
+    and p(best fill, right side), each up to one common factor of the right side.
+    """
+
+    states: list[np.ndarray]
+    betas: list[np.ndarray]
+    paths: list[np.ndarray]
+    scales: list[float]
+    evidence: float
+    best: float
+
+
+class LatticeFiller:
+    """Forward-backward over the states of an automaton; ``first``: the first token that may stand in a gap."""
+
+    method = "lattice"
+
+    def __init__(self, automaton: Automaton, first: int) -> None:
+        self.automaton, self.first = automaton, first
+        self.reads: int | None = automaton.memory
+
+    def fill(self, gaps: Gaps) -> Fills:
+        """Place by place."""
+        filled = [self._fill(*gap) for gap in zip(*gaps, strict=True)]
+        log_probs, best, best_log_probs = zip(*filled, strict=True)
+        return Fills(np.array(log_probs), np.array(best), np.array(best_log_probs))
+
+    def _fill(self, left: np.ndarray, middle: np.ndarray, right: np.ndarray) -> tuple[np.ndarray, np.ndarray, float]:
+        messages = self.messages(left, right, len(middle))
+        best = next(self._paths(messages))
+        return self._log_probs(messages, middle), best.tokens, best.log_prob
+
+    def candidates(self, left: np.ndarray, right: np.ndarray, length: int, most: int) -> list[Candidate]:
+        """The likeliest fills, exactly: a search guided by the best completion of every state."""
+        paths = self._paths(self.messages(left, right, length))
+        return [path for path, _ in zip(paths, range(most), strict=False)]
+
+    def messages(self, left: np.ndarray, right: np.ndarray, length: int) -> Messages:
+        """(L,), (R,) -> the backward messages of a gap of ``length`` tokens."""
+        states = self._reached(left, length)
+        logs = self._right_log_probs(states[-1], right)
+        top = float(logs.max())
+        beta = np.zeros(self.automaton.size)
+        with np.errstate(invalid="ignore"):
+            beta[states[-1]] = np.exp(logs - top)
+        betas, paths, scales, evidence, best = [beta], [beta], [1.0], top, top
+        for here in reversed(states[:-1]):
+            sums, tops = self._backward(here, betas[0], paths[0])
+            scale, path_scale = float(sums[here].max()), float(tops[here].max())
+            with np.errstate(divide="ignore", invalid="ignore"):
+                betas.insert(0, sums / scale)
+                paths.insert(0, tops / path_scale)
+                evidence, best = evidence + np.log(scale), best + np.log(path_scale)
+            scales.insert(0, scale)
+        return Messages(states, betas, paths, scales, float(evidence), float(best))
+
+    def _reached(self, left: np.ndarray, length: int) -> list[np.ndarray]:
+        """The states after 0 ... ``length`` hidden tokens, sorted."""
+        states = [self.automaton.after(left[None])]
+        for _ in range(length):
+            if len(states) > 1 and np.array_equal(states[-1], states[-2]):
+                states.append(states[-1])  # from here on they stay the same
+                continue
+            if not self.automaton.fits(len(states[-1])):
+                problem = f"the gap leads to {len(states[-1]):,} contexts and more"
+                raise TooLongError(f"length {length}", problem, "", "shorter gaps, or a model of lower order")
+            seen = np.zeros(self.automaton.size, dtype=bool)
+            seen[self.automaton.rows(states[-1])[1][:, self.first :]] = True
+            states.append(np.flatnonzero(seen))
+        return states
+
+    def _right_log_probs(self, states: np.ndarray, right: np.ndarray) -> np.ndarray:
+        """(M,) states at the gap's end -> (M,) log p(right side), as far as a state can matter."""
+        logs, at = np.zeros(len(states)), states
+        for token in right[: self.reads]:
+            probabilities, following = self.automaton.rows(at)
+            with np.errstate(divide="ignore"):
+                logs += np.log(probabilities[:, token])
+            at = following[:, token]
+        return logs
+
+    def _backward(self, here: np.ndarray, beta: np.ndarray, path: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """One position to the left: sums and maxima over the next token, (S,), zero for all other states."""
+        sums, tops = np.zeros_like(beta), np.zeros_like(beta)
+        if len(here) > MANY_STATES and self.automaton.table is not None:
+            from lmstages.models import messages
+
+            messages.backward(*self.automaton.table, here, self.first, beta, path, sums, tops)
+            return sums, tops
+        probabilities, following = (array[:, self.first :] for array in self.automaton.rows(here))
+        sums[here] = (probabilities * beta[following]).sum(1)
+        tops[here] = (probabilities * path[following]).max(1)
+        return sums, tops
+
+    def _log_probs(self, messages: Messages, middle: np.ndarray) -> np.ndarray:
+        """(k,) nats of each token of the gap, given both sides and the tokens of the gap before it."""
+        state, log_probs = int(messages.states[0][0]), np.empty(len(middle))
+        for position, token in enumerate(middle.tolist()):
+            probabilities, following = self.automaton.rows(np.array([state]))
+            after = int(following[0, token])
+            below = messages.scales[position] * messages.betas[position][state]
+            with np.errstate(divide="ignore", invalid="ignore"):
+                log_probs[position] = np.log(probabilities[0, token] * messages.betas[position + 1][after] / below)
+            state = after
+        return log_probs
+
+    def _paths(self, messages: Messages) -> Iterator[Candidate]:
+        """Every fill, the likeliest first: of all beginnings the one whose best completion is the likeliest goes on."""
+        order, length = count(), len(messages.states) - 1
+        queue: list[tuple[float, int, int, tuple[int, ...]]] = [(0.0, 0, int(messages.states[0][0]), ())]
+        while queue:
+            worse, _, state, tokens = heappop(queue)  # nats by which the best completion is less likely than the best
+            if len(tokens) == length:
+                yield Candidate(np.array(tokens, dtype=np.int64), messages.best - messages.evidence - worse)
+                continue
+            probabilities, following = (row[0, self.first :] for row in self.automaton.rows(np.array([state])))
+            reached = probabilities * messages.paths[len(tokens) + 1][following]
+            possible = np.flatnonzero(reached)
+            for token, more in zip(possible.tolist(), np.log(reached.max() / reached[possible]).tolist(), strict=True):
+                heappush(queue, (worse + more, next(order), int(following[token]), (*tokens, self.first + token)))
+
+
+# ---------------------------------------------------------------- Bayes' rule
+
+
+class BayesFiller:
+    """Every gap scored with the right side behind it; ``window``: the most tokens of a row, None where it has no limit.
+
+    ``reads`` tokens of the right side are enough for a model of that context. Of one that reads further it makes a
+    filler that knows less of the right side, whose probabilities sum to one as well.
+    """
+
+    method = "bayes"
+
+    def __init__(self, score: Score, tokens: range, reads: int, window: int | None, most_rows: int = MOST_ROWS) -> None:
+        self.score, self.tokens, self.window, self.most_rows = score, tokens, window, most_rows
+        self.reads: int | None = reads
+
+    @classmethod
+    def of(cls, model: LanguageModel, first: int, most_rows: int = MOST_ROWS) -> "BayesFiller":
+        """The filler of a model from left to right."""
+        context, moves = model.config.context, model.config.protocol == "stride"
+        reads = RIGHT if context is None else min(RIGHT, context)
+        return cls(model.score, range(first, model.vocab_size), reads, context if moves else None, most_rows)
+
+    def fill(self, gaps: Gaps) -> Fills:
+        """Place by place."""
+        places, length = gaps.middle.shape
+        self._must_be_few(places, length)
+        every = self._every(length)
+        filled = [self._fill(every, *gap) for gap in zip(*gaps, strict=True)]
+        log_probs, best, best_log_probs = zip(*filled, strict=True)
+        return Fills(np.array(log_probs), np.array(best), np.array(best_log_probs))
+
+    def candidates(self, left: np.ndarray, right: np.ndarray, length: int, most: int) -> list[Candidate]:
+        """The likeliest fills, exactly."""
+        self._must_be_few(1, length)
+        every = self._every(length)
+        posterior = self._posterior(every, left, right)
+        likeliest = np.argsort(-posterior, kind="stable")[:most]
+        return [Candidate(every[index], float(posterior[index])) for index in likeliest]
+
+    def _must_be_few(self, places: int, length: int) -> None:
+        if (rows := places * len(self.tokens) ** length) > self.most_rows:
+            problem = f"Bayes' rule would score {rows:,} rows"
+            raise TooLongError(
+                f"length {length}", problem, f"at most {self.most_rows:,}", "shorter gaps, or fewer places"
+            )
+
+    def _every(self, length: int) -> np.ndarray:
+        """(C^k, k) every gap, the last token changing fastest."""
+        grids = np.meshgrid(*[np.array(self.tokens)] * length, indexing="ij")
+        return np.stack([grid.ravel() for grid in grids], axis=1)
+
+    def _fill(
+        self, every: np.ndarray, left: np.ndarray, middle: np.ndarray, right: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray, float]:
+        posterior = self._posterior(every, left, right)
+        best = int(posterior.argmax())
+        log_probs, given, before = np.empty(len(middle)), posterior, 0.0
+        for position, token in enumerate(middle.tolist()):
+            given = given.reshape(len(self.tokens), -1)[token - self.tokens.start]
+            total = float(np.logaddexp.reduce(given))
+            log_probs[position], before = total - before, total
+        return log_probs, every[best], float(posterior[best])
+
+    def _posterior(self, every: np.ndarray, left: np.ndarray, right: np.ndarray) -> np.ndarray:
+        """(C^k,) nats of every gap given both sides."""
+        left, right, before = self._within(left, right, every.shape[1])
+        rows = np.hstack([np.tile(left, (len(every), 1)), every, np.tile(right, (len(every), 1))])
+        step = max(1, TOKENS_AT_ONCE // rows.shape[1])
+        pieces = [rows[first : first + step] for first in range(0, len(rows), step)]
+        scored = [self.score(piece, np.full(len(piece), before)) for piece in pieces]
+        joint = np.concatenate([log_probs[:, len(left) :].astype(np.float64).sum(1) for log_probs in scored])
+        return np.asarray(joint - np.logaddexp.reduce(joint))
+
+    def _within(self, left: np.ndarray, right: np.ndarray, length: int) -> tuple[np.ndarray, np.ndarray, int]:
+        """Both sides as far as a row has room for them, and the token before the row."""
+        right = right[: self.reads]
+        if self.window is None:
+            return left, right, BOUNDARY
+        if (room := self.window - length) < 2:
+            raise TooLongError(f"length {length}", f"the model reads {self.window} tokens", "a token on each side too")
+        right = right[: room // 2]
+        kept = left[max(0, len(left) - (room - len(right))) :]
+        return kept, right, int(left[-len(kept) - 1]) if len(kept) < len(left) else BOUNDARY
+
+
+# ---------------------------------------------------------------- token by token
+
+
+class ChainFiller:
+    """Predicts the tokens of a gap one after the other; what a token must not be is left out and the rest sums to one.
+
+    ``predict``: left (B, L), the gap so far (B, J), right (B, R), tokens hidden -> (B, V) nats.
+    """
+
+    def __init__(
+        self,
+        method: str,
+        predict: Callable[[np.ndarray, np.ndarray, np.ndarray, int], np.ndarray],
+        first: int,
+        reads: int | None = None,
+    ) -> None:
+        self.method, self.predict, self.first, self.reads = method, predict, first, reads
+
+    def fill(self, gaps: Gaps) -> Fills:
+        """All places at once; the best fill takes the likeliest token each time."""
+        places, length = gaps.middle.shape
+        log_probs, best_log_probs = np.empty((places, length)), np.zeros(places)
+        best = np.empty((places, 0), dtype=np.int64)
+        for position in range(length):
+            known = self._next(gaps.left, gaps.middle[:, :position], gaps.right, length - position)
+            log_probs[:, position] = known[np.arange(places), gaps.middle[:, position] - self.first]
+            guessed = self._next(gaps.left, best, gaps.right, length - position)
+            best = np.column_stack([best, guessed.argmax(1) + self.first])
+            best_log_probs += guessed.max(1)
+        return Fills(log_probs, best, best_log_probs)
+
+    def candidates(self, left: np.ndarray, right: np.ndarray, length: int, most: int) -> list[Candidate]:
+        """The likeliest fills that a beam of ten times as many finds."""
+        beams, costs = np.empty((1, 0), dtype=np.int64), np.zeros(1)
+        for position in range(length):
+            sides = (np.tile(side, (len(beams), 1)) for side in (left, right))
+            after = self._next(next(sides), beams, next(sides), length - position)
+            totals = (costs[:, None] + after).ravel()
+            likeliest = np.argsort(-totals, kind="stable")[: 10 * most]
+            rows, tokens = np.divmod(likeliest, after.shape[1])
+            beams, costs = np.column_stack([beams[rows], tokens + self.first]), totals[likeliest]
+        return [Candidate(tokens, float(cost)) for tokens, cost in zip(beams[:most], costs, strict=False)]
+
+    def _next(self, left: np.ndarray, filled: np.ndarray, right: np.ndarray, hidden: int) -> np.ndarray:
+        """(B, C) nats of the next token of the gap."""
+        log_probs = self.predict(left, filled, right, hidden)[:, self.first :].astype(np.float64)
+        return np.asarray(log_probs - np.logaddexp.reduce(log_probs, axis=1, keepdims=True))
+
+
+def left_only(model: LanguageModel, first: int) -> ChainFiller:
+    """A model from left to right, which does not read the right side."""
+
+    def predict(left: np.ndarray, filled: np.ndarray, right: np.ndarray, hidden: int) -> np.ndarray:
+        prefix = np.hstack([left, filled])
+        context = model.config.context
+        return model.next_log_probs(prefix if context is None else prefix[:, max(0, prefix.shape[1] - context) :])
+
+    return ChainFiller("left", predict, first, 0)
+
+
+def filler_of(model: LanguageModel, first: int, most_rows: int = MOST_ROWS) -> Filler | None:
+    """How a model fills gaps with both sides known; None for one that learns from what it scores."""
+    if isinstance(model, Infilling):
+        return ChainFiller("own", model.fill_log_probs, first)
+    if (automaton := automaton_of(model)) is not None:
+        return LatticeFiller(automaton, first)
+    return BayesFiller.of(model, first, most_rows) if model.config.category == "static" else None

@@ -1,0 +1,82 @@
+"""What the hidden middle of a row costs: nats per character by its length, both sides known and the left alone."""
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+
+from lmstages.figures.drawing import INK, canvas, label_ends, linear, look
+from lmstages.figures.rows import as_floats, counted, names_with_tokenizer, up_the_ladder, with_score
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+TITLE = "Filling a gap, nats per hidden character: {corpus}, {split}"
+TABLE = "infilling"
+BY = ("corpus", "split")
+A_LINE_A_ROW = True
+COLUMNS = (
+    *("tokenizer", "model", "title", "rank", "length", "side", "method", "places", "context"),
+    *("nats_per_character", "exact_match"),
+)
+DOTTED = (0, (1, 1.4))
+
+
+def draw(frame: pd.DataFrame) -> "Figure | None":
+    """A line a model for both sides, dotted for the left alone; None where no row has a number."""
+    rows = scored(frame)
+    if not len(rows):
+        return None
+    figure, axes = canvas(3.8, grid="both")
+    lengths = sorted({*as_floats(rows["length"])})
+    axes.set_xscale("log", base=2)
+    axes.set_xticks(lengths, [f"{length:g}" for length in lengths], minor=False)
+    axes.minorticks_off()
+    ends = []
+    for (name, side), line in rows.groupby(["name", "side"], sort=False):
+        x, y = as_floats(line["length"]), as_floats(line["nats_per_character"])
+        style = {"color": INK, "marker": "."} if line["model"].iloc[0] == "oracle" else look(int(line["rank"].iloc[0]))
+        if side == "left":
+            axes.plot(x, y, **{**style, "linestyle": DOTTED, "markerfacecolor": "none"}, markersize=3, alpha=0.6)
+            continue
+        axes.plot(x, y, **style, markersize=4)
+        ends.append((x[-1], y[-1], str(name), style["color"]))
+    linear(axes.yaxis, 0.0, float(rows["nats_per_character"].max()))
+    axes.set(xlabel="hidden characters (log scale)", ylabel="nats per hidden character")
+    label_ends(axes, ends)
+    return figure
+
+
+def scored(frame: pd.DataFrame) -> pd.DataFrame:
+    """Rows that have a number, up the ladder and by length, with a name."""
+    rows = up_the_ladder(with_score(frame, "nats_per_character"))
+    rows["name"] = names_with_tokenizer(rows)
+    return rows.sort_values(["rank", "name", "side", "length"], kind="stable").reset_index(drop=True)
+
+
+def best(rows: pd.DataFrame) -> pd.DataFrame:
+    """Of every length the model, and no oracle, that fills it from both sides at the lowest cost."""
+    models = rows[(rows["side"] == "both") & (rows["method"] != "oracle")]
+    return models.loc[models.groupby("length")["nats_per_character"].idxmin()].reset_index(drop=True)
+
+
+def caption(frame: pd.DataFrame) -> str:
+    """What a line says, who fills the shortest and the longest gap best, and where the oracle is."""
+    rows = scored(frame)
+    places, context = int(rows["places"].max()), int(rows["context"].max())
+    sentences = [
+        f"In {counted(places, 'row')} of {context:,} characters the middle was hidden and its length told.",
+        "A line is a model that knows both sides; it ends where the model can no longer try every fill.",
+    ]
+    if (rows["side"] == "left").any():
+        sentences.append("The dotted lines are the same models from the left alone.")
+    winners = best(rows)
+    ends = winners.iloc[[0, -1]] if len(winners) > 1 else winners
+    sentences += [
+        f"{row['name']} fills {counted(int(row['length']), 'character')} best, at {row['nats_per_character']:.2f}"
+        + ("." if np.isnan(row["exact_match"]) else f", and rightly {100 * row['exact_match']:.0f} times in 100.")
+        for _, row in ends.iterrows()
+    ]
+    if (rows["method"] == "oracle").any():
+        sentences.append("The grammar of the text, which reads the whole document, is the least on average.")
+    return " ".join(sentences)
