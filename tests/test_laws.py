@@ -17,6 +17,7 @@ SMALL = {
     "bigram": {},
     "ngram": {"order": 4},
     "kneser_ney": {"order": 4},
+    "infini_gram": {"shared_from": 4},
     "cache": {"window": 5},
     "ppm": {"order": 3},
     "context_mixing": {"order": 3},

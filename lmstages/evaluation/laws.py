@@ -27,6 +27,7 @@ from lmstages.core.errors import UserError, did_you_mean, shortened
 from lmstages.core.own_code import fault_of
 from lmstages.evaluation.sampling import sample
 from lmstages.models.base import LanguageModel, build
+from lmstages.models.counts.infini_gram import InfiniGramModel
 from lmstages.models.counts.sequential import SequentialModel
 
 V = 7
@@ -145,7 +146,7 @@ def is_limited(subject: Subject) -> bool:
 def is_unlimited(subject: Subject) -> bool:
     """A model that may use all earlier tokens, and has parts from which its score can be computed otherwise."""
     unlimited = subject.config.context is None
-    return unlimited and (subject.is_network or isinstance(subject.model, SequentialModel))
+    return unlimited and (subject.is_network or isinstance(subject.model, SequentialModel | InfiniGramModel))
 
 
 def agree(scores: Any, others: Any, condition: str, cause: str, remedy: str, tolerance: float = NATS) -> None:
@@ -340,6 +341,12 @@ def scores_behind(model: Any, before: np.ndarray, tokens: np.ndarray) -> np.ndar
     """(B,), (B, T) -> (B, T) from a model's own parts, which read ``before`` first and no boundary before that."""
     if isinstance(model, SequentialModel):
         return np.array([_in_turn(model.fork(), *pair) for pair in zip(before, tokens, strict=True)])
+    if isinstance(model, InfiniGramModel):
+        state, scores = model.state_after(before), []
+        for column in tokens.T:
+            scores.append(state.log_probs()[range(len(column)), column])
+            state.append(column)
+        return np.stack(scores, axis=1)
     import torch
 
     rows = torch.from_numpy(np.column_stack([before, tokens]))

@@ -224,6 +224,38 @@ class KneserNey(AnyOrder):
     padded: bool = Field(False, description="Put n - 1 boundary tokens before every document, not one.")
 
 
+class InfiniGram(Counts):
+    """Adds contexts of any length: as many tokens as the text has last in common with any place of train, found through
+    a suffix array. Every shorter context contributes too, as in Kneser-Ney, which it is at unlimited order.
+
+    The paper takes the relative frequencies after the longest context alone, which give most tokens probability 0.
+    Discounts are those of Chen & Goodman, of each length below ``shared_from`` and together for longer n-grams.
+    """
+
+    name, title, after = "infini_gram", "Infini-gram", "kneser_ney"
+    module, model = "lmstages.models.counts.infini_gram", "InfiniGramModel"
+    source = "Liu et al. 2024; Kneser & Ney 1995 and Chen & Goodman 1999 for the smoothing; Manber & Myers 1993"
+    formula = r"""
+        $$p(w \mid h) = \frac{\max(c(h, w) - D, 0)}{c(h)} + \gamma(h) \, p(w \mid h')$$
+        with $h$ as long as train contains it, $h'$ as $h$ without its oldest token, $c(h, w)$ the number of different
+        tokens that precede $h w$, $c(h) = \sum_w c(h, w)$, and $\gamma(h)$ all that was subtracted, divided by $c(h)$.
+    """
+    shared_from: Orders = Field(
+        [5, 7, 9, 11, 13],
+        description="Length from which all n-grams share their discounts; of a list, valid chooses one.",
+    )
+
+    @property
+    def lengths(self) -> tuple[int, ...]:
+        """The lengths to choose from."""
+        return as_tuple(self.shared_from)
+
+    @property
+    def context(self) -> None:
+        """None: no context is too long."""
+        return None
+
+
 class Cache(Counts):
     """Adds recency: a unigram model of the last ``window`` tokens of the text being scored, because texts repeat their
     own words. It learns nothing from train.
@@ -232,7 +264,7 @@ class Cache(Counts):
     memory of the text at hand.
     """
 
-    name, title, after = "cache", "Unigram cache", "kneser_ney"
+    name, title, after = "cache", "Unigram cache", "infini_gram"
     module, model = "lmstages.models.counts.cache", "CacheModel"
     source = "Kuhn & De Mori 1990; Grave et al. 2017"
     formula = r"""

@@ -137,7 +137,7 @@ def packed_keys(rows: Rows, order: int, base: int) -> np.ndarray:
     return keys
 
 
-def _digits_in_a_key(base: int) -> int:
+def digits_in_a_key(base: int) -> int:
     """How many digits fit into 64 bits."""
     digits = 1
     while base ** (digits + 1) <= LARGEST_KEY:
@@ -201,7 +201,7 @@ def ranked_groups(rows: Rows, order: int, base: int) -> Groups:
 
 def _ranks(rows: Rows, order: int, base: int) -> np.ndarray:
     """(M,) ranks of positions in reversed lexicographic order of at least their last ``order`` digits."""
-    length = min(order, _digits_in_a_key(base))
+    length = min(order, digits_in_a_key(base))
     keys = packed_keys(rows, length, base)
     while True:
         distinct, inverse = np.unique(keys, return_inverse=True)
@@ -229,7 +229,7 @@ def _digits(rows: Rows, depths: np.ndarray, positions: np.ndarray, back: int) ->
 def count(documents: Documents, order: int, vocab_size: int, adjusted: bool, padded: bool = False) -> list[Level]:
     """Levels 0 ... N; level 0 is the empty context. ``adjusted``: continuation counts below order N (Kneser & Ney)."""
     base = vocab_size + 1
-    if order <= _digits_in_a_key(base):
+    if order <= digits_in_a_key(base):
         keys, weights = distinct_keys(documents, order, base, padded)
         groups = packed_groups(keys, order, base)
     else:
@@ -323,7 +323,7 @@ def indices_of(levels: list[Level], rows: Rows, vocab_size: int) -> list[np.ndar
     Looked up in sorted order, which is several times faster: neighbours lie in the same memory pages.
     """
     order = len(levels) - 1
-    positions = np.argsort(packed_keys(rows, min(order, _digits_in_a_key(vocab_size + 1)), vocab_size + 1))
+    positions = np.argsort(packed_keys(rows, min(order, digits_in_a_key(vocab_size + 1)), vocab_size + 1))
     sorted_indices = rows.tokens[positions].astype(np.int32)
     indices = [rows.tokens.astype(np.int32)]
     for n in range(2, order + 1):

@@ -83,8 +83,12 @@ def closed_form(smoothing: str, counts: np.ndarray) -> np.ndarray:
     With n1 ... n4 n-grams that have count 1 ... 4 and Y = n1 / (n1 + 2 n2): D = Y (Ney, Essen & Kneser 1994), or
     modified D_k = k - (k + 1) Y n_(k+1) / n_k (Chen & Goodman 1999, equation 26).
     """
-    of_count = np.bincount(np.minimum(counts, 5), minlength=6).astype(np.float64)
-    _, n1, n2, n3, n4, _ = of_count
+    return discounts_of(smoothing, np.bincount(np.minimum(counts, 5), minlength=6))
+
+
+def discounts_of(smoothing: str, of_count: np.ndarray) -> np.ndarray:
+    """(6,) how many n-grams of one order have count 0 ... 4, and 5 or more -> their discounts, as ``closed_form``."""
+    _, n1, n2, n3, n4, _ = of_count.astype(np.float64)
     if smoothing != "modified_kneser_ney":
         return np.full(3, n1 / (n1 + 2 * n2)) if n1 and n2 else np.full(3, FALLBACK[0])
     if not (n1 and n2 and n3):
