@@ -125,7 +125,7 @@ def category(config: type[ModelConfig]) -> str:
 def context(config: type[ModelConfig]) -> str:
     """How many earlier tokens a prediction reads with the default keys."""
     if "base" in config.model_fields:
-        return "that of the LLaMA it is derived from"
+        return "that of the model it is derived from"
     tokens = defaults(config).context
     if tokens is None:
         return "all earlier tokens"

@@ -773,7 +773,7 @@ def derive(args: argparse.Namespace) -> None:
     """
     from lmstages.evaluation.derivation import derive as run
 
-    made = _made(args, args.section, [args.base, args.tokens / "train.npy"])
+    made = _made(args, args.section, [args.base, args.tokens / "train.npy", args.tokens / "valid.npy"])
     run(args.base, args.tokens, args.out, args.section, args.threads, made)
 
 

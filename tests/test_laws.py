@@ -36,6 +36,7 @@ SMALL = {
     "llama_cpp": {"base": WHOLE_BLOCKS},
     "block_diffusion": {**SMALL_ATTENTION, "block": 2},
     "masked_diffusion": SMALL_ATTENTION,
+    "knn": {"base": {"type": "gpt", **SMALL_ATTENTION}, "neighbours": 6},
     "bound": {"base": SMALL_ATTENTION, "samples": 2},
     "modern_gpt": {**SMALL_ATTENTION, "value_embeddings": True, "ngram_embeddings": [2, 3], "ngram_buckets": 50},
 }

@@ -47,7 +47,7 @@ def test_the_head_of_a_run_says_how_it_is_started_where_it_is_for_all(name):
 def test_counts_has_every_model_that_counts_and_no_network():
     types = {record.config.name for record in read("counts").models.values()}
     counting = {config.name for config in LADDER if config.family == "counts"}
-    assert types == counting - {"uniform", "unigram", "bigram"}
+    assert types == counting - {"uniform", "unigram", "bigram", "infini_gram"}
 
 
 @promise
@@ -56,6 +56,13 @@ def test_counts_has_every_smoothing_at_one_order():
     assert {(config["smoothing"], config["order"]) for config in ngrams} == {
         (smoothing, 6) for smoothing in ("jelinek_mercer", "witten_bell", "absolute", "kneser_ney")
     }
+
+
+@promise
+def test_retrieval_looks_up_train_by_tokens_and_by_states_of_its_network():
+    run = read("retrieval")
+    assert {"infini_gram", "knn", "gpt", "kneser_ney"} == {record.config.name for record in run.models.values()}
+    assert run.base_of("knn") == "gpt" and run.mixtures["infini_gpt"].of == ["gpt", "infini_gram"]
 
 
 @promise

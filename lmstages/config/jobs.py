@@ -174,6 +174,7 @@ class Run(Experiments):
         """What the report says about each model of the run: its type, rank, title, family, category and source."""
         facts = {name: _model_facts(record.config, self._rank(name)) for name, record in self.models.items()}
         facts |= {name: facts[name] | {"of": self.base_of(name)} for name in self.derived()}
+        facts |= {name: facts[name] | {"quantization_error": True} for name in self.derived_from_llama()}
         facts |= {name: _mixture_facts(self, name) for name in self.mixtures}
         facts |= {name: _pretrained_facts(self, name) for name in self.pretrained}
         return facts | {name: _reported_facts(self, name) for name in self.scores}

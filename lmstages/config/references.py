@@ -17,6 +17,7 @@ from lmstages.config.hyperparameters.attention import Llama
 from lmstages.config.hyperparameters.base import Derived, ModelConfig
 from lmstages.config.hyperparameters.diffusion import BlockDiffusion, Bound, MaskedDiffusion
 from lmstages.config.hyperparameters.quantized import LlamaCpp, LlamaQ4, LlamaQ8, QuantizedLlama
+from lmstages.config.hyperparameters.retrieval import WITH_STATES, NearestNeighbours
 from lmstages.config.sections import OWN, Model, chosen
 from lmstages.core.errors import did_you_mean
 from lmstages.core.system_errors import reason
@@ -27,8 +28,12 @@ MADE_OF: dict[type[ModelConfig], tuple[type[ModelConfig], ...]] = {
     LlamaQ4: (Llama,),
     LlamaCpp: (Llama, LlamaQ8, LlamaQ4),
     Bound: (BlockDiffusion, MaskedDiffusion),
+    NearestNeighbours: WITH_STATES,
 }
-LACKS: dict[type[ModelConfig], str] = {Bound: ", which has no bound"}  # what a model of another type lacks
+LACKS: dict[type[ModelConfig], str] = {
+    Bound: ", which has no bound",
+    NearestNeighbours: ", which has no states to compare",
+}  # what a model of another type lacks
 TRANSFORMERS = "the package transformers is not installed; pip install 'lmstages[transformers]'"
 ENGINE = "llama.cpp needs llama-cpp-python, which is not installed; pip install 'lmstages[llama-cpp]'"
 
@@ -43,7 +48,12 @@ def missing_tensorboard(wanted: object) -> list[str]:
 def with_bases(models: Mapping[str, Model | None], problems: list[str]) -> dict[str, Model | None]:
     """The models, derived ones completed; their mistakes are appended to ``problems``."""
     completed = dict(models)
-    for derived_type in (QuantizedLlama, LlamaCpp, Bound):  # quantized models first, since an engine may run them
+    for derived_type in (
+        QuantizedLlama,
+        LlamaCpp,
+        Bound,
+        NearestNeighbours,
+    ):  # quantized models first, since an engine may run them
         for name, model in models.items():
             if model is not None and isinstance(model.config, derived_type):
                 mistakes = list(_mistakes(name, model, completed))

@@ -11,7 +11,7 @@ from lmstages.core.errors import FitError, UserError
 from lmstages.core.progress import LOGGER
 from lmstages.evaluation.experiment import facts_of_fit, load_fitted
 from lmstages.models import storage as model_storage
-from lmstages.models.base import Derivable, build
+from lmstages.models.base import ChosenOnValid, Derivable, build
 from lmstages.models.fitting import describe
 from lmstages.tokenizers import streams
 
@@ -28,13 +28,15 @@ def derive(base: Path, tokens: Path, out: Path, section: Mapping[str, Any], thre
         model_storage.save_fit(out, None, {**section, "status": fit["status"]}, made)
         return
     fitted: Any = load_fitted(base, tokens)[0]
-    train, _ = streams.read_tokens(tokens, "train")
+    train, valid = (streams.read_tokens(tokens, split)[0] for split in ("train", "valid"))
     started = time.perf_counter()
     model: Any = build(config_of(section), fitted.vocab_size)
     if not isinstance(model, Derivable):
         raise UserError(f"model {model.config.name}", "is not derived from another model", "", "use the command fit")
     try:
         model.derive(fitted, train)
+        if isinstance(model, ChosenOnValid):
+            model.choose(valid)
     except FitError as error:
         LOGGER.error("lmstages: error: %s", error)
         model_storage.save_fit(out, None, {**section, "status": f"failed: {error}"}, made)

@@ -84,6 +84,14 @@ class Selective(Protocol):
 
 
 @runtime_checkable
+class ChosenOnValid(Protocol):
+    """A derived model with numbers that ``valid`` chooses."""
+
+    def choose(self, valid: Documents) -> None:
+        """Choose them, after ``derive``. Raises FitError."""
+
+
+@runtime_checkable
 class UpperBound(LanguageModel, Protocol):
     """Gives no probabilities of the next token, but an upper bound on the code length of the tokens that are wanted."""
 

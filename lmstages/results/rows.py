@@ -139,7 +139,7 @@ def _scored(
     row.made_of = facts.get("of")
     if mean.error is not None:
         row.bound_error = mean.error / math.log(2) / row.bytes if row.bytes else None
-    elif row.made_of is not None:
+    elif facts.get("quantization_error"):
         _set_quantization(row, folders)
     flag_impossible_tokens(row, mean)
     flag_worse(row, guessing)

@@ -10,6 +10,7 @@ rule derive:
         facts=base_facts,
         tokens=f"{ROOT}/{{corpus}}/{{tokenizer}}/tokens/tokenizer.json",
         train=token_files("train"),
+        valid=token_files("valid"),
     output:
         model=f"{ROOT}/{{corpus}}/{{tokenizer}}/{{model}}/seed{{seed}}/model.safetensors",
         facts=f"{ROOT}/{{corpus}}/{{tokenizer}}/{{model}}/seed{{seed}}/fit.json",
