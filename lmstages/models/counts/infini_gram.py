@@ -1,18 +1,19 @@
 """Infini-gram: an n-gram model without a longest n, over a suffix array of train.
 
-    p(w | h) = (c(h, w) - D(n, c)) / c(h) + gamma(h) p(w | h without its oldest token)         p(w | ) = as below, 1 / V
+    p(w | h) = (c(h, w) - D) / c(h) + gamma(h) p(w | h without its oldest token)
 
-for every context h of n tokens that train contains, the longest first: there are as many levels as the history has last
-tokens in common with some place of train. Liu et al. 2024 take the relative frequencies after the longest such context,
-which give most tokens the probability 0, and mix them with a network. Here every level subtracts a discount from its
-counts and gives what that leaves to the shorter context: with gamma(h) = the sum of D(n, c(h, w)) over w, divided by
-c(h), a level sums to one if the next one does, and the last, 1 / V, does. These are the counts and the smoothing of
-modified Kneser-Ney at an order above the length of any document, where all counts are continuation counts: c(h, w) is
-the number of different tokens that precede h w (Kneser & Ney 1995; Chen & Goodman 1999; as the limit of n, MacCartney
-2005 and Wood et al. 2009).
+for every context h that train contains, from the longest down to none, which leaves gamma to 1 / V: there are as many
+levels as the history has last tokens in common with some place of train. Liu et al. 2024 take the relative frequencies
+after the longest such context, which give most tokens the probability 0, and mix them with a network. Here every level
+subtracts a discount D from its counts and gives what that leaves to the shorter context: with gamma(h) = the sum of D
+over w, divided by c(h), a level sums to one if the next one does, and 1 / V does. These are the counts and the
+smoothing of modified Kneser-Ney at an order above the length of any document, where all counts are continuation counts:
+c(h, w) is the number of different tokens that precede h w (Kneser & Ney 1995; Chen & Goodman 1999; without a longest
+context, as a Bayesian model, Wood et al. 2009).
 
-D(n, c) is Chen & Goodman's closed form, for n-grams of up to ``shared_from`` - 1 tokens from the counts of their own
-length; longer ones share what those of all lengths give together. Of several such lengths valid chooses one.
+D depends on whether c(h, w) is 1, 2, or more, and on the length of h w: Chen & Goodman's closed form, for n-grams of
+less than ``shared_from`` tokens from the counts of their own length; longer ones share what the counts of all of them
+give together, up to the longest that occurs twice. Of several such lengths valid chooses one.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -30,6 +31,7 @@ from lmstages.models.counts.smoothing import OrderCounts
 from lmstages.models.counts.suffixes import Spans, Suffixes, index_of, joined
 
 SCORED_AT_ONCE = 1 << 18  # tokens; about 200 bytes of memory each
+CHOSEN_ON = 1 << 18  # tokens of valid; more do not change a choice of five
 SMOOTHING = "modified_kneser_ney"
 
 
@@ -74,8 +76,7 @@ class InfiniGramModel:
         self.index, counts = index_of(Rows.of_documents(train, padded=False), self.vocab_size)
         lengths = self.config.lengths
         candidates = {length: discounts_of(counts, length) for length in lengths}
-        several = list(candidates.values()) if len(lengths) > 1 else []
-        losses = dict(zip(lengths, self._losses(valid, several), strict=False))
+        losses = self._losses(valid, candidates) if len(lengths) > 1 else {}
 
         def take(length: int) -> None:
             self.discounts = candidates[length]
@@ -83,18 +84,12 @@ class InfiniGramModel:
         choose("shared_from", lengths, take, lambda: losses[len(self.discounts)], valid)
         return []
 
-    def _losses(self, documents: Documents, candidates: Sequence[np.ndarray]) -> np.ndarray:
-        """Mean -log p per token under several arrays of discounts; some documents at a time."""
-        sums, first = np.zeros(len(candidates)), 0
-        while first < len(documents.lengths):
-            begin = documents.starts[first]
-            after = max(first + 1, int(np.searchsorted(documents.starts, begin + SCORED_AT_ONCE, side="right")) - 1)
-            starts = documents.starts[first : after + 1]
-            piece = Documents(np.asarray(documents.tokens[begin : starts[-1]]), starts - begin)
-            rows = Rows.of_documents(piece, padded=False)
-            sums -= [np.log(p).sum() for p in self._read(rows, [], candidates)[0]]
-            first = after
-        return sums / max(1, len(documents))
+    def _losses(self, documents: Documents, candidates: Mapping[int, np.ndarray]) -> dict[int, float]:
+        """Mean -log p per token under each of several arrays of discounts, of the first tokens of ``documents``."""
+        starts, end = documents.starts[documents.starts < CHOSEN_ON], min(CHOSEN_ON, len(documents))
+        first = Documents(np.asarray(documents.tokens[:end]), np.append(starts[starts < end], end))
+        read = self._read(Rows.of_documents(first, padded=False), [], list(candidates.values()))[0] if end else []
+        return {length: -float(np.log(p).mean()) for length, p in zip(candidates, read, strict=False)}
 
     # ---------------------------------------------------------------- prediction
 
