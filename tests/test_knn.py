@@ -158,6 +158,15 @@ def test_a_text_is_decoded_as_it_is_predicted(name, networks):
         assert np.allclose(model.open_row().advance(x[0]), model.score(x[:1])[0], atol=1e-5)
 
 
+@pytest.mark.parametrize("name", NETWORKS)
+def test_tokens_that_are_wanted_score_as_when_all_are(name, networks):
+    model, draws = of(networks[name], weight=0.5, temperature=0.1), np.random.default_rng(6)
+    for length in (5, 8, 12):
+        x, wanted = draws.integers(0, V, (6, length)), draws.random((6, length)) < 0.4
+        expected, scores = model.score(x, x[:, 0]), model.score_wanted(x, x[:, 0], wanted)
+        assert np.allclose(scores[wanted], expected[wanted], atol=1e-5)
+
+
 def test_valid_chooses_temperature_and_weight(networks):
     """Better than what stands beside the choice, on the very text; here part of it is also in the entries."""
     several, rows = [0.01, 0.1, 1.0], VALID.tokens.reshape(-1, 7)

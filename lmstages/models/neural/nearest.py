@@ -22,7 +22,7 @@ from torch import nn
 from torch.nn import functional
 
 from lmstages.config.hyperparameters.retrieval import NearestNeighbours
-from lmstages.core.documents import Arrays, Curve, Documents
+from lmstages.core.documents import Arrays, Curve, Documents, history
 from lmstages.core.errors import FitError, UserError
 from lmstages.core.runtime import Runtime
 from lmstages.models.base import DecodingState, OpenRow, build, check_base
@@ -146,6 +146,16 @@ class ReadStates(nn.Module):
         return states
 
 
+def states_after(network: Any, inputs: torch.Tensor) -> torch.Tensor:
+    """(B, T) -> (B, T, D): what the output layer reads after each input."""
+    output, network.output = network.output, ReadStates()
+    try:
+        states: torch.Tensor = network(inputs)
+    finally:
+        network.output = output
+    return states
+
+
 def states_of(model: Any, documents: Documents, most: int, seed: int) -> States:
     """States of a fitted network after ``most`` positions of a text, or all, in windows drawn with a seed.
 
@@ -181,15 +191,10 @@ def _read(
     kept = torch.from_numpy((positions >= firsts[:, None]) & (positions < ends[:, None]))
     inside = torch.from_numpy(np.minimum(positions, len(tokens) - 2))
     stream = torch.from_numpy(np.asarray(tokens, dtype=np.int64))
-    network, output = model.network, output_of(model.network)
-    device, before = next(network.parameters()).device, network.output
-    network.output = ReadStates()
-    try:
-        states = network(stream[inside].to(device))[kept.to(device)]
-    finally:
-        network.output = before
+    device = next(model.network.parameters()).device
+    states = states_after(model.network, stream[inside].to(device))[kept.to(device)]
     targets = stream[inside + 1][kept].to(device)
-    log_probs = output(states).double().log_softmax(-1).gather(-1, targets[:, None])[:, 0]
+    log_probs = output_of(model.network)(states).double().log_softmax(-1).gather(-1, targets[:, None])[:, 0]
     return States(states, targets, log_probs)
 
 
@@ -275,6 +280,22 @@ class NearestModel:
     def score(self, tokens: np.ndarray, before: np.ndarray | None = None) -> np.ndarray:
         """(B, T), (B,) -> (B, T) nats."""
         scores: np.ndarray = self.base.score(tokens, before)
+        return scores
+
+    @torch.inference_mode()
+    def score_wanted(self, tokens: np.ndarray, before: np.ndarray | None, wanted: np.ndarray) -> np.ndarray:
+        """As ``score`` where ``wanted`` (B, T) is true, without a search elsewhere; other numbers there."""
+        if not self.weight or self.config.context is None or tokens.shape[1] > self.config.context:
+            return self.score(tokens, before)
+        scores, rows = np.zeros(tokens.shape), history(tokens, before, 1)
+        step = max(1, READ_AT_ONCE // tokens.shape[1])
+        for top in range(0, len(rows), step):
+            some, chosen = torch.from_numpy(rows[top : top + step]), torch.from_numpy(wanted[top : top + step])
+            some, chosen = some.to(self.entries.states.device), chosen.to(self.entries.states.device)
+            states = states_after(self.base.network, some[:, :-1])[chosen]
+            log_probs = self.base.network.output(states).log_softmax(-1)
+            nats = log_probs.gather(-1, some[:, 1:][chosen][:, None])[:, 0]
+            scores[top : top + step][wanted[top : top + step]] = nats.cpu().double().numpy()
         return scores
 
     def next_log_probs(self, prefix: np.ndarray) -> np.ndarray:
