@@ -649,7 +649,7 @@ def test_an_edit_of_a_corpus_property_changes_the_section(write, monkeypatch):
 @pytest.mark.parametrize("config", LADDER, ids=lambda config: config.name)
 def test_every_model_reads_its_own_section(write, config, monkeypatch):
     monkeypatch.setattr("lmstages.config.references.find_spec", lambda name: name)  # as if llama.cpp were installed
-    bases = {"llama": "{hidden: 352}", "masked_diffusion": ""}  # whole blocks of 32, as the quantized ones need
+    bases = {"llama": "{hidden: 352}", "masked_diffusion": "", "gpt": ""}  # whole blocks of 32, for the quantized ones
     models = ", ".join(f"{name}: {keys}" for name, keys in ({config.name: ""} | bases).items())
     run = read_run(write(models=f"{{{models}}}"))
     assert config_of(json.loads(run.fit_section(config.name))) == run.models[config.name].config

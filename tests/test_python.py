@@ -24,7 +24,7 @@ from lmstages.evaluation.python import rows_of
 from lmstages.evaluation.score_files import load_scores
 from lmstages.models.quantized.derived import DerivedModel
 
-DERIVED = ("llama_q8", "llama_q4", "llama_cpp")
+DERIVED = ("llama_q8", "llama_q4", "llama_cpp", "knn")
 WHOLE_BLOCKS = SMALL["llama_q8"]["base"]
 MODELS = {
     **{name: keys for name, keys in SMALL.items() if name not in DERIVED},
@@ -32,6 +32,7 @@ MODELS = {
     "llama": WHOLE_BLOCKS,
     "llama_q8": {"of": "llama"},
     "llama_q4": {"of": "llama"},
+    "knn": {"of": "gpt", "neighbours": 6},
 }
 CORPORA = {
     "names": {"source": "coined", "count": 120},

@@ -7,8 +7,8 @@ s(h) is what the network's output layer reads after h. Entries are the states at
 came next. All entries as near as the last neighbour are neighbours, so that equal states do not depend on their order.
 
 The mixture takes the place of the output layer, so that scoring, prediction and incremental decoding are those of the
-network. Search is exact, by matrix products: with 65,536 entries of 64 numbers some 1.5 ms a token on one busy core, so
-that an index library, whose gain is to approximate, is no dependency. The entries are stored with the model; the
+network. Search is exact, by matrix products: with 65,536 entries of 64 numbers about a millisecond a token on one core,
+so that an index library, whose gain is to approximate, is no dependency. The entries are stored with the model; the
 network that they are read from is not changed. ``E`` entries, ``D`` width of a state, ``Q`` queries.
 """
 
