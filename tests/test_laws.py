@@ -33,6 +33,7 @@ SMALL = {
     "llama_q8": {"base": WHOLE_BLOCKS},
     "llama_q4": {"base": WHOLE_BLOCKS},
     "llama_cpp": {"base": WHOLE_BLOCKS},
+    "fim": SMALL_ATTENTION,
     "block_diffusion": {**SMALL_ATTENTION, "block": 2},
     "masked_diffusion": SMALL_ATTENTION,
     "bound": {"base": SMALL_ATTENTION, "samples": 2},

@@ -132,19 +132,20 @@ class Block(nn.Module):
 
 
 class Network(nn.Module):
-    """(B, T) -> (B, T, V), T at most ``window``."""
+    """(B, T) -> (B, T, V), T at most ``window``; ``sentinels``: inputs from V on that are never predicted."""
 
     layer: type[Block] = Block
     cos_sin: torch.Tensor | None  # (2, window, D / H)
 
-    def __init__(self, config: ModernGPT, vocab_size: int) -> None:
+    def __init__(self, config: ModernGPT, vocab_size: int, sentinels: int = 0) -> None:
         super().__init__()
-        self.softcap, self.rms_norm = config.softcap, config.rms_norm
-        self.embedding = nn.Embedding(vocab_size, config.width)
-        self.ngrams = NgramEmbedding(config, vocab_size) if config.ngram_embeddings else None
+        self.softcap, self.rms_norm, self.outputs = config.softcap, config.rms_norm, vocab_size
+        inputs = vocab_size + sentinels
+        self.embedding = nn.Embedding(inputs, config.width)
+        self.ngrams = NgramEmbedding(config, inputs) if config.ngram_embeddings else None
         self.positions = None if config.rotary else nn.Parameter(torch.empty(config.window, config.width))
         self.dropout = nn.Dropout(config.dropout)
-        self.blocks = nn.ModuleList(self.layer(config, vocab_size) for _ in range(config.layers))
+        self.blocks = nn.ModuleList(self.layer(config, inputs) for _ in range(config.layers))
         self.norm = Norm(config)
         self.output = None if config.tied_output else nn.Linear(config.width, vocab_size, bias=False)
         cos_sin = rotary_cos_sin(config.window, config.width // config.heads, config.rope_base)
@@ -166,12 +167,16 @@ class Network(nn.Module):
 
     def forward(self, tokens: torch.Tensor) -> torch.Tensor:
         """Logits of the token after each input."""
+        return self.logits(self.states(tokens))
+
+    def states(self, tokens: torch.Tensor) -> torch.Tensor:
+        """(B, T) -> (B, T, D), what the last block makes of each input."""
         length = tokens.shape[1]
         x = self.dropout(self.embed(tokens, slice(0, length)))  # (B, T, D)
         cos_sin = None if self.cos_sin is None else self.cos_sin[:, :length]
         for block in self.blocks:
             x = block(x, cos_sin, tokens)
-        return self.logits(x)
+        return x
 
     def embed(self, tokens: torch.Tensor, positions: slice, before: torch.Tensor | None = None) -> torch.Tensor:
         """(B, T) tokens at ``positions`` -> (B, T, D); ``before``: the tokens in front, as in ``NgramEmbedding``."""
@@ -185,7 +190,8 @@ class Network(nn.Module):
     def logits(self, x: torch.Tensor) -> torch.Tensor:
         """(..., D) -> (..., V), soft-capped; a tied output multiplies by the embedding."""
         x = self.norm(x)
-        logits = functional.linear(x, self.embedding.weight) if self.output is None else self.output(x)
+        tied = self.embedding.weight[: self.outputs]
+        logits = functional.linear(x, tied) if self.output is None else self.output(x)
         return logits if self.softcap is None else self.softcap * torch.tanh(logits / self.softcap)
 
 
