@@ -42,6 +42,7 @@ MODEL_TYPES = {
     "gpt": {**ATTENTION, "dropout": 0.2, "keep": "last", "averaging": "mean", "average_share": 0.6},
     "modern_gpt": {**ATTENTION, "optimizer": "muon", "averaging": "ema"},
     "fim": {**ATTENTION, "dropout": 0.2},
+    "any_order": {**ATTENTION, "dropout": 0.2},
     "block_diffusion": {**ATTENTION, "block": 2},
     "masked_diffusion": {**ATTENTION, "row_length": 8, "dropout": 0.2},
 }

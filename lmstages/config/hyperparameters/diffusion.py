@@ -45,7 +45,7 @@ class BlockDiffusion(Diffusion):
     Its row is the exact code length from left to right; ``bound`` makes the row of a random order from the same fit.
     """
 
-    name, title, after = "block_diffusion", "Block diffusion", "fim"
+    name, title, after = "block_diffusion", "Block diffusion", "any_order"
     module, model = "lmstages.models.nonautoregressive.diffusion", "DiffusionModel"
     source = "Arriola et al. 2025, BD3-LM"
     formula = r"""

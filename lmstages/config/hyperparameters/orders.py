@@ -2,7 +2,7 @@
 
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from lmstages.config.hyperparameters.attention import ModernGPT
 
@@ -33,3 +33,33 @@ class FillInTheMiddle(ModernGPT):
     arrangement: Literal["psm", "spm"] = Field(
         "spm", description="Which side of a gap it reads first when it fills one: the left (psm) or the right (spm)."
     )
+
+
+class AnyOrder(ModernGPT):
+    """Gives up the fixed order: each position is told where the token stands that it predicts, so that one network
+    predicts the tokens of a row in any order, each from those that came before it in that order.
+
+    In training a row is read from left to right, with a middle last, or in random order. Its own row is the exact code
+    length from left to right; that of any other order fixed beforehand is as exact.
+    """
+
+    name, title, after = "any_order", "Any order", "fim"
+    module, model = "lmstages.models.nonautoregressive.any_order", "AnyOrderModel"
+    source = "Pannatier et al. 2024, sigma-GPT; Hoogeboom et al. 2022, ARDM"
+    formula = r"""
+        $$\ln p(x) = \sum_t \ln p(x_{\sigma(t)} \mid x_{\sigma(1)}, \dots, x_{\sigma(t - 1)}; \sigma)$$
+        with $\sigma$ the order: queries are rotated by the position of the token that they predict, keys by their own.
+    """
+    ngram_embeddings: list[int] = Field([], max_length=0, description="Not in this network: neighbours are not known.")
+    left_to_right: float = Field(
+        0.4, ge=0, le=1, description="Fraction of the rows in training that are predicted from left to right."
+    )
+    middle_last: float = Field(
+        0.3, ge=0, le=1, description="Fraction whose middle is predicted last, as in fim; the others in random order."
+    )
+
+    @model_validator(mode="after")
+    def _at_most_all_rows(self) -> "AnyOrder":
+        if (total := self.left_to_right + self.middle_last) > 1 + 1e-9:
+            raise ValueError(f"left_to_right and middle_last sum to {total:g}; allowed: at most 1, all rows")
+        return self

@@ -22,6 +22,7 @@ from lmstages.core.documents import BOUNDARY
 from lmstages.models.neural.attention import apply_rotary, attend, merge_heads, rms_norm, rotary_cos_sin
 from lmstages.models.neural.decoding import AttentionModel, ModernDecoder
 
+Positions = slice | torch.Tensor
 HASH = 1_000_003  # a prime far above any vocabulary size in use, so that similar n-grams spread over the buckets
 
 
@@ -169,16 +170,22 @@ class Network(nn.Module):
         """Logits of the token after each input."""
         return self.logits(self.states(tokens))
 
-    def states(self, tokens: torch.Tensor) -> torch.Tensor:
-        """(B, T) -> (B, T, D), what the last block makes of each input."""
-        length = tokens.shape[1]
-        x = self.dropout(self.embed(tokens, slice(0, length)))  # (B, T, D)
-        cos_sin = None if self.cos_sin is None else self.cos_sin[:, :length]
+    def states(self, tokens: torch.Tensor, places: torch.Tensor | None = None) -> torch.Tensor:
+        """(B, T) -> (B, T, D), what the last block makes of each input; ``places``: where they stand, else end to end.
+
+        What form ``places`` has is the matter of ``embed`` and ``rotary``.
+        """
+        positions = slice(0, tokens.shape[1]) if places is None else places
+        x, cos_sin = self.dropout(self.embed(tokens, positions)), self.rotary(positions)  # (B, T, D)
         for block in self.blocks:
             x = block(x, cos_sin, tokens)
         return x
 
-    def embed(self, tokens: torch.Tensor, positions: slice, before: torch.Tensor | None = None) -> torch.Tensor:
+    def rotary(self, positions: Positions) -> torch.Tensor | None:
+        """The rotations at ``positions``, as ``apply_rotary`` takes them."""
+        return None if self.cos_sin is None else self.cos_sin[:, positions]
+
+    def embed(self, tokens: torch.Tensor, positions: Positions, before: torch.Tensor | None = None) -> torch.Tensor:
         """(B, T) tokens at ``positions`` -> (B, T, D); ``before``: the tokens in front, as in ``NgramEmbedding``."""
         x = self.embedding(tokens)
         if self.ngrams is not None:
