@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from lmstages.config.ladder import MODEL_TYPES
+from lmstages.config.reading import read_run
 from lmstages.core.documents import Documents
 from lmstages.core.errors import UserError
 from lmstages.models.base import build
@@ -178,6 +179,61 @@ def test_processes_draw_what_one_process_draws_for_the_same_rows(models):
 def test_shares_of_more_than_all_rows_and_embeddings_of_neighbours_are_refused(keys, message):
     with pytest.raises(ValueError, match=message):
         MODEL_TYPES["any_order"].model_validate({**TINY, **keys})
+
+
+# The bound of random orders
+
+
+def bound_of(model, samples=4):
+    bound = build(MODEL_TYPES["bound"](of="any_order", base=model.config, samples=samples), V)
+    bound.derive(model, TEXT)
+    return bound
+
+
+def mean_over_orders(model, rows, first):
+    """(B,) nats of the tokens from ``first`` on, the others known, over every order of them."""
+    orders = [[*range(first), *order] for order in itertools.permutations(range(first, N))]
+    return -np.mean([model.order_score(rows, in_order(rows, order))[:, first:].sum(1) for order in orders], 0)
+
+
+@pytest.mark.parametrize("samples", [2, 8])
+@pytest.mark.parametrize("first", [0, 2])
+def test_the_bound_is_within_four_standard_errors_of_the_mean_over_all_orders(models, samples, first):
+    model, wanted = models["rotary"], np.tile(np.arange(N) >= first, (len(EVERY), 1))
+    estimate = bound_of(model, samples).halves(EVERY, None, wanted).sum(-1)
+    error = np.sqrt(((estimate[0] - estimate[1]) ** 2 / 4).sum())
+    exact = mean_over_orders(model, EVERY, first)
+    assert abs((estimate.mean(0) - exact).sum()) < 4 * error + 1e-6
+    assert (error > 0) == (first == 0 or samples == 2)  # two tokens have two orders, one the reverse of the other
+
+
+def test_the_bound_is_above_the_code_length_of_the_mixture_of_all_orders(models):
+    model, orders = models["rotary"], [*itertools.permutations(range(N))]
+    mixture = np.mean([np.exp(model.order_score(EVERY, in_order(EVERY, order)).sum(1)) for order in orders], 0)
+    assert (mean_over_orders(model, EVERY, 0) >= -np.log(mixture) - 1e-6).all()
+    assert mixture.sum() == pytest.approx(1, abs=1e-5)
+
+
+def test_the_bound_of_one_token_is_exact_and_rows_stand_for_themselves(models):
+    bound, wanted = bound_of(models["rotary"]), np.tile(np.arange(N) == 2, (len(EVERY), 1))
+    assert np.allclose(-bound.halves(EVERY, None, wanted)[0][:, 2], models["rotary"].score(EVERY)[:, 2], atol=1e-6)
+    scores = bound.score(EVERY)
+    assert (scores <= 0).all() and np.allclose(bound.score(EVERY[::-1])[::-1], scores, atol=1e-6)
+    behind = bound.halves(EVERY, None, np.tile(np.arange(N) < 2, (len(EVERY), 1)))[..., :2]
+    assert np.allclose(behind.mean(0), -bound.score(EVERY[:, :2]), atol=1e-6)
+
+
+def test_a_config_may_have_the_bound_of_any_order(models, tmp_path):
+    record = MODEL_TYPES["bound"](of="any_order", base=models["rotary"].config)
+    assert type(record).model_validate(record.model_dump(mode="json")) == record
+    text = "corpora: {coined: {source: coined, count: 50}}\ntokenizers: {char: {kind: char}}\n"
+    models_of = "models: {any_order: {steps: 30}, orders: {type: bound, of: any_order}, fim: {steps: 30}}\n"
+    (tmp_path / "config.yaml").write_text(text + models_of)
+    run = read_run(tmp_path / "config.yaml")
+    assert run.bounds() == ["orders"] and run.facts()["orders"]["of"] == "any_order"
+    (tmp_path / "config.yaml").write_text(text + models_of.replace("of: any_order", "of: fim"))
+    with pytest.raises(UserError, match=r"'fim' is of type fim, which has no bound; allowed: .*any_order"):
+        read_run(tmp_path / "config.yaml")
 
 
 # Faults
