@@ -576,9 +576,10 @@ def test_the_ladder_is_listed_in_lines_of_a_terminal(capsys):
     head, *lines = capsys.readouterr().out.splitlines()
     assert "ordered list" in head and "lmstages models NAME" in head and max(map(len, [head, *lines])) <= 80
     assert [line.split()[0] for line in lines] == [config.name for config in LADDER]
-    assert "gpt             GPT                      Adds attention" in lines
-    assert "cache           Unigram cache            Adds recency [online]" in lines
-    assert "kneser_ney      Kneser-Ney, modified     Adds absolute discounting with..." in lines
+    columns = {tuple(re.split(" {2,}", line)) for line in lines}
+    assert ("gpt", "GPT", "Adds attention") in columns
+    assert ("cache", "Unigram cache", "Adds recency [online]") in columns
+    assert any(row[:2] == ("kneser_ney", "Kneser-Ney, modified") and row[2].endswith("...") for row in columns)
 
 
 @pytest.mark.parametrize("name", [config.name for config in LADDER])

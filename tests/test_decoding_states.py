@@ -7,6 +7,7 @@ import torch
 from lmstages.config.hyperparameters.attention import GPT, Llama, ModernGPT
 from lmstages.config.hyperparameters.counts import Bigram, KneserNey, Ngram, Uniform
 from lmstages.config.hyperparameters.neural import GRU, LSTM, MLP, RNN, WaveNet
+from lmstages.config.hyperparameters.orders import AnyOrder, FillInTheMiddle
 from lmstages.core.documents import Documents
 from lmstages.evaluation.sampling import sample
 from lmstages.evaluation.scoring import score, windows_of
@@ -27,6 +28,8 @@ ATTENTION = {
     "modern": ModernGPT(**SHAPE),
     "modern with n-grams": ModernGPT(**SHAPE, ngram_embeddings=[2, 3], ngram_buckets=50, value_embeddings=True),
     "modern with positions": ModernGPT(**SHAPE, rotary=False),
+    "fim": FillInTheMiddle(**SHAPE, ngram_embeddings=[2], ngram_buckets=50, tied_output=True),
+    "any order": AnyOrder(**SHAPE, value_embeddings=True),
 }
 RECURRENT = {"rnn": RNN(embedding=5, hidden=8), "gru": GRU(embedding=5, hidden=8, layers=2), "lstm": LSTM(hidden=8)}
 OTHERS = {

@@ -34,6 +34,8 @@ SMALL = {
     "llama_q8": {"base": WHOLE_BLOCKS},
     "llama_q4": {"base": WHOLE_BLOCKS},
     "llama_cpp": {"base": WHOLE_BLOCKS},
+    "fim": SMALL_ATTENTION,
+    "any_order": {**SMALL_ATTENTION, "value_embeddings": True},
     "block_diffusion": {**SMALL_ATTENTION, "block": 2},
     "masked_diffusion": SMALL_ATTENTION,
     "knn": {"base": {"type": "gpt", **SMALL_ATTENTION}, "neighbours": 6},

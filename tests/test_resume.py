@@ -41,6 +41,8 @@ MODEL_TYPES = {
     "lstm": {"hidden": 8, "embedding": 4, "dropout": 0.2, "optimizer": "sgd"},
     "gpt": {**ATTENTION, "dropout": 0.2, "keep": "last", "averaging": "mean", "average_share": 0.6},
     "modern_gpt": {**ATTENTION, "optimizer": "muon", "averaging": "ema"},
+    "fim": {**ATTENTION, "dropout": 0.2},
+    "any_order": {**ATTENTION, "dropout": 0.2},
     "block_diffusion": {**ATTENTION, "block": 2},
     "masked_diffusion": {**ATTENTION, "row_length": 8, "dropout": 0.2},
 }

@@ -16,6 +16,7 @@ from lmstages.config.checkpoint_parts import missing_part
 from lmstages.config.hyperparameters.attention import Llama
 from lmstages.config.hyperparameters.base import Derived, ModelConfig
 from lmstages.config.hyperparameters.diffusion import BlockDiffusion, Bound, MaskedDiffusion
+from lmstages.config.hyperparameters.orders import AnyOrder
 from lmstages.config.hyperparameters.quantized import LlamaCpp, LlamaQ4, LlamaQ8, QuantizedLlama
 from lmstages.config.hyperparameters.retrieval import WITH_STATES, NearestNeighbours
 from lmstages.config.sections import OWN, Model, chosen
@@ -27,7 +28,7 @@ MADE_OF: dict[type[ModelConfig], tuple[type[ModelConfig], ...]] = {
     LlamaQ8: (Llama,),
     LlamaQ4: (Llama,),
     LlamaCpp: (Llama, LlamaQ8, LlamaQ4),
-    Bound: (BlockDiffusion, MaskedDiffusion),
+    Bound: (BlockDiffusion, MaskedDiffusion, AnyOrder),
     NearestNeighbours: WITH_STATES,
 }
 LACKS: dict[type[ModelConfig], str] = {

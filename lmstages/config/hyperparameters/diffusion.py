@@ -6,6 +6,7 @@ from pydantic import Field, model_validator
 
 from lmstages.config.hyperparameters.attention import ModernGPT
 from lmstages.config.hyperparameters.base import Category, Derived, Width
+from lmstages.config.hyperparameters.orders import AnyOrder
 
 ENUMERATED = 4  # tokens of a block up to which every choice of hidden places is scored: at most 2^4 - 1
 
@@ -45,7 +46,7 @@ class BlockDiffusion(Diffusion):
     Its row is the exact code length from left to right; ``bound`` makes the row of a random order from the same fit.
     """
 
-    name, title, after = "block_diffusion", "Block diffusion", "residual"
+    name, title, after = "block_diffusion", "Block diffusion", "any_order"
     module, model = "lmstages.models.nonautoregressive.diffusion", "DiffusionModel"
     source = "Arriola et al. 2025, BD3-LM"
     formula = r"""
@@ -88,7 +89,8 @@ class Bound(Derived):
     block in random order, as papers report it.
 
     Blocks of up to four tokens are scored in every order. For others ``samples`` sets of hidden places stand for all
-    of them, with as many different sizes; the row states the Monte Carlo error of that.
+    of them, with as many different sizes; the row states the Monte Carlo error of that. Of ``any_order`` it takes
+    ``samples`` random orders, every second one the reverse of the one before it.
     """
 
     name, title, after = "bound", "Bound of diffusion", "masked_diffusion"
@@ -100,15 +102,22 @@ class Bound(Derived):
         with $n$ tokens to score, $k$ uniform in $1 \dots n$, and $M$ a set of $k$ of them; of blocks, their sum.
     """
     of: str = Field("masked_diffusion", description="Name, in this config, of the fitted model whose bound it is.")
-    base: Annotated[MaskedDiffusion | BlockDiffusion, Field(union_mode="left_to_right")] | None = Field(
+    base: Annotated[MaskedDiffusion | BlockDiffusion | AnyOrder, Field(union_mode="left_to_right")] | None = Field(
         None, description="Record of that model; the config reader fills it in."
     )
-    samples: int = Field(8, le=1 << 20, description="Sets of hidden places that a text is scored with; an even number.")
+    samples: int = Field(
+        8, le=1 << 20, description="Sets of hidden places, or orders, that a text is scored with; an even number."
+    )
 
     @property
     def category(self) -> Category:
         """Bounds are ranked among themselves alone."""
         return "bound"
+
+    @property
+    def fitted_by(self) -> str:
+        """Random orders are scored otherwise than hidden places."""
+        return "OrderBoundModel" if isinstance(self.base, AnyOrder) else self.model
 
     @model_validator(mode="after")
     def _two_halves(self) -> "Bound":

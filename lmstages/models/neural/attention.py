@@ -54,7 +54,10 @@ def rotary_cos_sin(length: int, width: int, base: float) -> torch.Tensor:
 
 
 def apply_rotary(x: torch.Tensor, cos_sin: torch.Tensor) -> torch.Tensor:
-    """(B, H, T, W), (2, T, W) -> (B, H, T, W): each pair of numbers rotated by the angle of its position."""
+    """(B, H, T, W), (2, T, W) -> (B, H, T, W): each pair of numbers rotated by the angle of its position.
+
+    ``cos_sin`` may have more axes, as (2, B, 1, T, W) where every row has positions of its own.
+    """
     first, second = x.chunk(2, dim=-1)
     return x * cos_sin[0] + torch.cat([-second, first], dim=-1) * cos_sin[1]
 

@@ -191,8 +191,7 @@ class ModernDecoder(Decoder):
     def read(self, tokens: torch.Tensor) -> torch.Tensor:
         """(B, T) -> (B, V)."""
         positions = self._positions(tokens)
-        cos_sin = None if self.network.cos_sin is None else self.network.cos_sin[:, positions]
-        x = self.network.embed(tokens, positions, self.before)
+        x, cos_sin = self.network.embed(tokens, positions, self.before), self.network.rotary(positions)
         for block, cache in zip(self.network.blocks, self.caches, strict=True):
             value = None if block.values is None else block.values(tokens)
             queries, keys, values = block.attention.project(block.attention_norm(x), cos_sin, value)

@@ -22,6 +22,7 @@ from lmstages.core.documents import BOUNDARY
 from lmstages.models.neural.attention import apply_rotary, attend, merge_heads, rms_norm, rotary_cos_sin
 from lmstages.models.neural.decoding import AttentionModel, ModernDecoder
 
+Positions = slice | torch.Tensor
 HASH = 1_000_003  # a prime far above any vocabulary size in use, so that similar n-grams spread over the buckets
 
 
@@ -132,19 +133,20 @@ class Block(nn.Module):
 
 
 class Network(nn.Module):
-    """(B, T) -> (B, T, V), T at most ``window``."""
+    """(B, T) -> (B, T, V), T at most ``window``; ``sentinels``: inputs from V on that are never predicted."""
 
     layer: type[Block] = Block
     cos_sin: torch.Tensor | None  # (2, window, D / H)
 
-    def __init__(self, config: ModernGPT, vocab_size: int) -> None:
+    def __init__(self, config: ModernGPT, vocab_size: int, sentinels: int = 0) -> None:
         super().__init__()
-        self.softcap, self.rms_norm = config.softcap, config.rms_norm
-        self.embedding = nn.Embedding(vocab_size, config.width)
-        self.ngrams = NgramEmbedding(config, vocab_size) if config.ngram_embeddings else None
+        self.softcap, self.rms_norm, self.outputs = config.softcap, config.rms_norm, vocab_size
+        inputs = vocab_size + sentinels
+        self.embedding = nn.Embedding(inputs, config.width)
+        self.ngrams = NgramEmbedding(config, inputs) if config.ngram_embeddings else None
         self.positions = None if config.rotary else nn.Parameter(torch.empty(config.window, config.width))
         self.dropout = nn.Dropout(config.dropout)
-        self.blocks = nn.ModuleList(self.layer(config, vocab_size) for _ in range(config.layers))
+        self.blocks = nn.ModuleList(self.layer(config, inputs) for _ in range(config.layers))
         self.norm = Norm(config)
         self.output = None if config.tied_output else nn.Linear(config.width, vocab_size, bias=False)
         cos_sin = rotary_cos_sin(config.window, config.width // config.heads, config.rope_base)
@@ -166,14 +168,24 @@ class Network(nn.Module):
 
     def forward(self, tokens: torch.Tensor) -> torch.Tensor:
         """Logits of the token after each input."""
-        length = tokens.shape[1]
-        x = self.dropout(self.embed(tokens, slice(0, length)))  # (B, T, D)
-        cos_sin = None if self.cos_sin is None else self.cos_sin[:, :length]
+        return self.logits(self.states(tokens))
+
+    def states(self, tokens: torch.Tensor, places: torch.Tensor | None = None) -> torch.Tensor:
+        """(B, T) -> (B, T, D), what the last block makes of each input; ``places``: where they stand, else end to end.
+
+        What form ``places`` has is the matter of ``embed`` and ``rotary``.
+        """
+        positions = slice(0, tokens.shape[1]) if places is None else places
+        x, cos_sin = self.dropout(self.embed(tokens, positions)), self.rotary(positions)  # (B, T, D)
         for block in self.blocks:
             x = block(x, cos_sin, tokens)
-        return self.logits(x)
+        return x
 
-    def embed(self, tokens: torch.Tensor, positions: slice, before: torch.Tensor | None = None) -> torch.Tensor:
+    def rotary(self, positions: Positions) -> torch.Tensor | None:
+        """The rotations at ``positions``, as ``apply_rotary`` takes them."""
+        return None if self.cos_sin is None else self.cos_sin[:, positions]
+
+    def embed(self, tokens: torch.Tensor, positions: Positions, before: torch.Tensor | None = None) -> torch.Tensor:
         """(B, T) tokens at ``positions`` -> (B, T, D); ``before``: the tokens in front, as in ``NgramEmbedding``."""
         x = self.embedding(tokens)
         if self.ngrams is not None:
@@ -185,7 +197,8 @@ class Network(nn.Module):
     def logits(self, x: torch.Tensor) -> torch.Tensor:
         """(..., D) -> (..., V), soft-capped; a tied output multiplies by the embedding."""
         x = self.norm(x)
-        logits = functional.linear(x, self.embedding.weight) if self.output is None else self.output(x)
+        tied = self.embedding.weight[: self.outputs]
+        logits = functional.linear(x, tied) if self.output is None else self.output(x)
         return logits if self.softcap is None else self.softcap * torch.tanh(logits / self.softcap)
 
 

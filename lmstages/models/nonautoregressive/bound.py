@@ -5,7 +5,8 @@
 The sum over a text is the bound, in expectation over M; no score is above zero. Tokens before the wanted ones are
 known, those after them are hidden. Of blocks of up to ``ENUMERATED`` tokens every M is scored, without error. For
 others each half of the samples takes its sizes k from as many equal parts of 1 ... n, which varies less than
-independent sizes, and the difference of the halves tells the Monte Carlo error.
+independent sizes, and the difference of the halves tells the Monte Carlo error. A model of any order is scored in
+orders that are drawn (Hoogeboom et al. 2022): the mean of their code lengths is the same bound.
 
 All randomness of a row is a function of the row's own tokens: neither other rows nor their order change a score, and
 the noise of different windows is independent. ``B`` rows, ``T`` tokens, K blocks of L places.
@@ -13,6 +14,7 @@ the noise of different windows is independent. ``B`` rows, ``T`` tokens, K block
 
 import hashlib
 from collections.abc import Iterator, Mapping
+from typing import Any
 
 import numpy as np
 
@@ -21,6 +23,7 @@ from lmstages.core.documents import Arrays, Curve, Documents, history
 from lmstages.core.errors import UserError
 from lmstages.core.runtime import Runtime
 from lmstages.models.base import check_base
+from lmstages.models.nonautoregressive.any_order import AnyOrderModel
 from lmstages.models.nonautoregressive.diffusion import DiffusionModel
 from lmstages.models.nonautoregressive.hiding import Hidden, every_choice, hidden_at_random
 
@@ -30,12 +33,14 @@ HALVES = 2
 class BoundModel:
     """The arrays and parameters of the diffusion model that it is made from; only its score differs."""
 
+    made_of: type[Any] = DiffusionModel
+
     def __init__(self, config: Bound, vocab_size: int) -> None:
         if config.base is None:
             problem = "its section lacks base, the record of the model that it is a bound of"
             raise UserError(f"model {config.name}", problem)
         self.config, self.vocab_size = config, vocab_size
-        self.base = DiffusionModel(config.base, vocab_size)
+        self.base = self.made_of(config.base, vocab_size)
 
     @property
     def runtime(self) -> Runtime:
@@ -116,6 +121,35 @@ class BoundModel:
     def parameters(self) -> int:
         """Those of the model that it is made from."""
         return self.base.parameters()
+
+
+class OrderBoundModel(BoundModel):
+    """Of a model of any order: the mean code length over random orders of the wanted tokens, behind the known ones."""
+
+    made_of = AnyOrderModel
+
+    def _halves(self, row: np.ndarray, wanted: np.ndarray) -> np.ndarray:
+        """(B, 1 + T), (B, T), T at most the window -> (2, B, T)."""
+        samples, totals = self.config.samples // HALVES, np.zeros((HALVES, *wanted.shape))
+        for number, order in enumerate(self._orders(row, wanted)):
+            scores = self.base.order_score(row[:, 1:], order, row[:, 0])
+            totals[number // samples] -= np.where(wanted, scores, 0.0) / samples
+        return totals
+
+    def _orders(self, row: np.ndarray, wanted: np.ndarray) -> Iterator[np.ndarray]:
+        """(B, T) for each sample: known tokens from the left, wanted ones at random, then those that follow them.
+
+        Draws for a whole window, so that a row has the same draws in a batch of longer rows.
+        """
+        draws, (_, length) = [_generator(*pair) for pair in zip(row, wanted, strict=True)], wanted.shape
+        places, noise = np.arange(length), np.empty(wanted.shape)
+        first = wanted.argmax(1)[:, None]
+        for _ in range(HALVES):
+            for number in range(self.config.samples // HALVES):
+                if number % 2 == 0:
+                    noise = np.stack([draw.random(self.base.config.window)[:length] for draw in draws])
+                ranks = np.where(wanted, first + (1 - noise if number % 2 else noise), places + (places > first))
+                yield ranks.argsort(axis=1, kind="stable")
 
 
 def _generator(row: np.ndarray, wanted: np.ndarray) -> np.random.Generator:
