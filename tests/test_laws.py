@@ -36,6 +36,7 @@ SMALL = {
     "block_diffusion": {**SMALL_ATTENTION, "block": 2},
     "masked_diffusion": SMALL_ATTENTION,
     "bound": {"base": SMALL_ATTENTION, "samples": 2},
+    "uniform_diffusion": {**SMALL_ATTENTION, "samples": 2},
     "modern_gpt": {**SMALL_ATTENTION, "value_embeddings": True, "ngram_embeddings": [2, 3], "ngram_buckets": 50},
 }
 ONLINE = {  # the same models, evaluated online: each row is learned while it is scored
@@ -51,7 +52,8 @@ def config_of(name):
 
 
 UNLIMITED = [name for name in NAMES if config_of(name).context is None]
-LIMITED = [name for name in NAMES if name not in (*UNLIMITED, "bound")]
+BOUNDS = [name for name in NAMES if config_of(name).category == "bound"]
+LIMITED = [name for name in NAMES if name not in (*UNLIMITED, *BOUNDS)]
 
 
 def fitted(name, seed=0, tokens=None):

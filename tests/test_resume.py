@@ -43,6 +43,7 @@ MODEL_TYPES = {
     "modern_gpt": {**ATTENTION, "optimizer": "muon", "averaging": "ema"},
     "block_diffusion": {**ATTENTION, "block": 2},
     "masked_diffusion": {**ATTENTION, "row_length": 8, "dropout": 0.2},
+    "uniform_diffusion": {**ATTENTION, "row_length": 8, "dropout": 0.2},
 }
 
 
