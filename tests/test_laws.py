@@ -37,6 +37,7 @@ SMALL = {
     "masked_diffusion": SMALL_ATTENTION,
     "bound": {"base": SMALL_ATTENTION, "samples": 2},
     "uniform_diffusion": {**SMALL_ATTENTION, "samples": 2},
+    "sundae": {**SMALL_ATTENTION, "samples": 2},
     "modern_gpt": {**SMALL_ATTENTION, "value_embeddings": True, "ngram_embeddings": [2, 3], "ngram_buckets": 50},
 }
 ONLINE = {  # the same models, evaluated online: each row is learned while it is scored

@@ -44,6 +44,7 @@ MODEL_TYPES = {
     "block_diffusion": {**ATTENTION, "block": 2},
     "masked_diffusion": {**ATTENTION, "row_length": 8, "dropout": 0.2},
     "uniform_diffusion": {**ATTENTION, "row_length": 8, "dropout": 0.2},
+    "sundae": {**ATTENTION, "row_length": 8, "dropout": 0.2},
 }
 
 

@@ -157,3 +157,24 @@ class UniformDiffusion(UniformNoise):
     """
     weighting: Literal["flat", "bound"] = "flat"
     given_share: Annotated[float, Field(ge=0, le=1)] = 0.5
+
+
+class Sundae(UniformNoise):
+    """Gives up the process: trained to mend texts with random tokens, and then its own drafts, which are replaced at
+    once in every step of sampling. The network is not told how much is wrong.
+
+    Its row puts the network into the bound of uniform diffusion, for which it was not trained.
+    """
+
+    name, title, after = "sundae", "SUNDAE", "uniform_diffusion"
+    module, model = "lmstages.models.nonautoregressive.sundae", "SundaeModel"
+    source = "Savinov et al. 2022, step-unrolled denoising"
+    formula = r"""
+        $$L = \frac{1}{K} \sum_{k=1}^K \operatorname{E} \sum_i -\ln p(x_i \mid z^{(k)}), \quad
+            z^{(k+1)} \sim p(\cdot \mid z^{(k)})$$
+        where $z^{(1)}$ is the text $x$ with random tokens at a rate that is uniform in $0 \dots 1$, and $K$ the
+        ``unrolled`` steps, between which there is no gradient.
+    """
+    weighting: Literal["flat"] = Field("flat", description="In training every token of every draft counts the same.")
+    given_share: Annotated[float, Field(ge=0, le=1)] = 0.5
+    unrolled: int = Field(2, ge=1, le=16, description="Drafts of a text that a step of training mends.")

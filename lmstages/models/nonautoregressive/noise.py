@@ -60,3 +60,11 @@ def without_evidence(logits: torch.Tensor, noisy: torch.Tensor, times: torch.Ten
 
 def _log_evidence(logits: torch.Tensor, times: torch.Tensor) -> torch.Tensor:
     return torch.log1p(evidence(times, logits.shape[-1])).to(logits.dtype)[:, None]
+
+
+def drawn(logits: torch.Tensor, uniforms: torch.Tensor) -> torch.Tensor:
+    """Logits (N, V), uniform numbers (N,) -> (N,) tokens by inverse transform sampling in 64 bits, without gradient."""
+    cumulative = logits.detach().double().softmax(-1).cumsum(-1)
+    thresholds = uniforms.double() * cumulative[:, -1]
+    cumulative[:, -1] = torch.inf  # where rounding makes a threshold the whole sum, the last token exceeds it
+    return (cumulative > thresholds[:, None]).to(torch.uint8).argmax(-1)

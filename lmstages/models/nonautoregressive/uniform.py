@@ -169,18 +169,39 @@ class NoisyTokens:
         self, network: Network, batch: Batch, given: np.ndarray, draws: np.random.Generator, draw: Draw
     ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
         """Of all N open places of this process's rows: logits (N, V), true tokens, noisy tokens and times (N,)."""
-        shape = len(given), batch.targets.shape[1]
         times = stratified(draws, len(given))
+        rows = self.noisy_rows(batch, given, noise.kept(times), draws, draw)
+        when = torch.from_numpy(draw.local_rows(times)).to(rows.tokens.device)[:, None].expand(rows.tokens.shape)
+        is_open = rows.is_open
+        return rows.read_by(network), rows.tokens[is_open], rows.noisy[is_open], when[is_open]
+
+    def noisy_rows(
+        self, batch: Batch, given: np.ndarray, alpha: np.ndarray, draws: np.random.Generator, draw: Draw
+    ) -> "NoisyRows":
+        """Replaces tokens that are not given, each kept with the row's probability alpha; both (rows of all,)."""
+        shape = len(given), batch.targets.shape[1]
         is_open = np.arange(shape[1]) >= given[:, None]
-        alpha = np.where(is_open, noise.kept(times)[:, None], 1.0)
-        is_kept, random_tokens = draws.random(shape) < alpha, draws.integers(self.vocab_size, size=shape)
-        local = [torch.from_numpy(draw.local_rows(part)) for part in (is_open, is_kept, random_tokens, alpha, times)]
-        chosen, kept, random, levels, when = (part.to(batch.inputs.device) for part in local)
-        known = batch.targets.clamp_min(BOUNDARY)
-        noisy = torch.where(kept, known, random)
-        row = torch.cat([batch.inputs[:, :1], noisy], dim=1)
-        logits = network(row, functional.pad(levels.float(), (1, 0), value=1.0))[:, 1:].float()
-        return logits[chosen], known[chosen], noisy[chosen], when[:, None].expand(chosen.shape)[chosen]
+        levels = np.where(is_open, alpha[:, None], 1.0)
+        is_kept, random_tokens = draws.random(shape) < levels, draws.integers(self.vocab_size, size=shape)
+        local = [torch.from_numpy(draw.local_rows(part)) for part in (is_open, is_kept, random_tokens, levels)]
+        open_places, kept, random, known = (part.to(batch.inputs.device) for part in local)
+        tokens = batch.targets.clamp_min(BOUNDARY)
+        return NoisyRows(batch.inputs[:, :1], tokens, torch.where(kept, tokens, random), known.float(), open_places)
+
+
+class NoisyRows(NamedTuple):
+    """Rows of this process in training: the token before each (R, 1); true and noisy tokens, levels, which are open."""
+
+    before: torch.Tensor
+    tokens: torch.Tensor
+    noisy: torch.Tensor
+    levels: torch.Tensor
+    is_open: torch.Tensor
+
+    def read_by(self, network: Network) -> torch.Tensor:
+        """(N, V) logits of the open places."""
+        logits = network(torch.cat([self.before, self.noisy], dim=1), functional.pad(self.levels, (1, 0), value=1.0))
+        return logits[:, 1:].float()[self.is_open]
 
 
 def weighted(nats: torch.Tensor, given: np.ndarray, batch: Batch) -> torch.Tensor:
