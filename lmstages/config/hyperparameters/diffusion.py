@@ -178,3 +178,6 @@ class Sundae(UniformNoise):
     weighting: Literal["flat"] = Field("flat", description="In training every token of every draft counts the same.")
     given_share: Annotated[float, Field(ge=0, le=1)] = 0.5
     unrolled: int = Field(2, ge=1, le=16, description="Drafts of a text that a step of training mends.")
+    least_rate: float = Field(
+        0.1, gt=0, le=1, description="In the bound, the rate of random tokens that the network expects at least."
+    )

@@ -5,9 +5,8 @@
 Without a process in time it has no code length of its own: its row is the bound of uniform diffusion (``noise``) with
 this network for the prediction. The network has seen the noisy token whose true one it predicts, while the bound wants
 a prediction from the other tokens, so that the token's own evidence is divided out. What that was to the network
-depends on the rate of random tokens, of which it is told nothing: of k random tokens among n, at a rate that was
-uniform in training, it can infer (k + 1) / (n + 2) (Laplace's rule), which is taken. ``B`` rows, ``T`` tokens,
-``W`` window, ``V`` vocabulary.
+depends on the rate of random tokens, of which it is told nothing; where that is low it expects ``least_rate``. Any
+value gives a bound, and as it goes to 0 the bound becomes infinite. ``B`` rows, ``T`` tokens, ``V`` vocabulary.
 """
 
 import numpy as np
@@ -37,7 +36,7 @@ class SundaeModel(UniformModel):
         """As of uniform diffusion, by Bayes' rule from what the network says given all of the noisy row."""
         is_known = noisy.levels.astype(np.float32) == 1
         given_all = torch.from_numpy(super().log_probs(before, noisy._replace(levels=is_known))).flatten(0, 1)
-        times = inferred(torch.from_numpy(np.repeat(noisy.times, noisy.tokens.shape[1])), self.config.window)
+        times = expected(torch.from_numpy(np.repeat(noisy.times, noisy.tokens.shape[1])), self.config.least_rate)
         others = noise.without_evidence(given_all, torch.from_numpy(noisy.tokens).flatten(), times).log_softmax(-1)
         return np.asarray(others.numpy().reshape(*noisy.tokens.shape, -1))
 
@@ -52,7 +51,7 @@ class UnrolledDrafts(NoisyTokens):
 
     def __init__(self, config: Sundae, vocab_size: int) -> None:
         super().__init__(config, vocab_size)
-        self.unrolled = config.unrolled
+        self.unrolled, self.least_rate = config.unrolled, config.least_rate
 
     def __call__(self, network: Network, batch: Batch, draw: Draw) -> torch.Tensor:
         """Draws for all rows of the whole batch; the rates of random tokens are stratified over them."""
@@ -79,10 +78,10 @@ class UnrolledDrafts(NoisyTokens):
 
         given = np.zeros(len(batch.lengths), dtype=np.int64)
         logits, tokens, noisy, times = self.predicted(told, batch, given, draw.generator(), draw)
-        others = noise.without_evidence(logits, noisy, inferred(times, batch.targets.shape[1]))
+        others = noise.without_evidence(logits, noisy, expected(times, self.least_rate))
         return noise.bound(others, tokens, noisy, times).sum()
 
 
-def inferred(times: torch.Tensor, length: int) -> torch.Tensor:
-    """Times -> those at which the rate of random tokens is what a reader of so many tokens would infer on average."""
-    return ((1 + length * times**2) / (length + 2)).sqrt()
+def expected(times: torch.Tensor, least_rate: float) -> torch.Tensor:
+    """Times -> those at which the rate of random tokens, t^2, is what the network expects."""
+    return (least_rate + (1 - least_rate) * times**2).sqrt()
