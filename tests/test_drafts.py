@@ -12,10 +12,13 @@ from lmstages.config.reading import read_run
 from lmstages.core.documents import Documents
 from lmstages.core.errors import UserError
 from lmstages.evaluation.drafts import denoised, earlier, improved
+from lmstages.evaluation.opening import opened
 from lmstages.evaluation.sampling import sample
 from lmstages.models.base import build
 from lmstages.models.nonautoregressive import noise
 from lmstages.models.nonautoregressive.sundae import UnrolledDrafts
+from lmstages.models.storage import save_fit
+from lmstages.playground.answers import Playground
 from lmstages.training.batches import Rows
 from lmstages.training.distributed import Processes
 from lmstages.training.objectives import OBJECTIVE_DRAW, VALID_DRAW, Draw
@@ -205,3 +208,14 @@ def test_sampling_from_left_to_right_is_refused_in_one_line(uniform, sundae):
     for model in (uniform, sundae):
         with pytest.raises(UserError, match="a bound gives no probabilities of the next token"):
             sample(model, 2, 5, seed=0)
+
+
+def test_neither_is_opened_or_played_with(uniform, sundae, tmp_path):
+    for model in (uniform, sundae):
+        folder = tmp_path / f"run/text/char/{model.config.name}/seed0"
+        facts = {"status": "ok", "type": model.config.name, "parameters": 1, "tokens_seen": 1, "fit_seconds": 0}
+        save_fit(folder, model, {**facts, "device": "cpu", "threads": 1, "vocab_size": V}, {})
+        with pytest.raises(UserError, match=r"is a bound, which gives no .*; .* another category"):
+            opened(folder)
+    with pytest.raises(UserError, match="has no fitted model"):
+        Playground(tmp_path / "run")

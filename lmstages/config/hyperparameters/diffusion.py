@@ -181,3 +181,6 @@ class Sundae(UniformNoise):
     least_rate: float = Field(
         0.1, gt=0, le=1, description="In the bound, the rate of random tokens that the network expects at least."
     )
+
+
+WITHOUT_NEXT_TOKEN = (Bound.name, UniformDiffusion.name, Sundae.name)  # types whose only row is a bound
