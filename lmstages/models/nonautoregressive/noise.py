@@ -18,7 +18,7 @@ p(x | all of z) is proportional to p(x | others) c(x = z) by Bayes' rule. ``N`` 
 import numpy as np
 import torch
 
-LEAST_TIME = 1e-6  # below which rates exceed what 32 bits hold
+LEAST_TIME = 1e-6  # from 0 and from 1; nearer to them 32 bits do not tell alpha from 1 or 0
 
 
 def kept(times: np.ndarray) -> np.ndarray:
@@ -33,13 +33,13 @@ def replaced(tokens: np.ndarray, alpha: np.ndarray, uniforms: np.ndarray, noise:
 
 def evidence(times: torch.Tensor, vocab_size: int) -> torch.Tensor:
     """Times -> V alpha / (1 - alpha): how much likelier than any other the token is that is seen, less one."""
-    squares = times.double().clamp_min(LEAST_TIME).square()
+    squares = times.clamp(LEAST_TIME, 1 - LEAST_TIME).square()
     return vocab_size * (1 - squares) / squares
 
 
 def bound(logits: torch.Tensor, tokens: torch.Tensor, noisy: torch.Tensor, times: torch.Tensor) -> torch.Tensor:
     """Logits of each token given the others (N, V), true and noisy tokens, times (N,) -> (N,) nats; none below zero."""
-    vocab_size = logits.shape[-1]
+    vocab_size, times = logits.shape[-1], times.clamp(LEAST_TIME, 1 - LEAST_TIME)
     ratio = evidence(times, vocab_size).to(logits.dtype)[:, None]
     predicted = 1 + ratio * logits.softmax(-1)
     true = torch.ones_like(predicted).scatter_add(-1, tokens[:, None], ratio)
@@ -64,7 +64,8 @@ def _log_evidence(logits: torch.Tensor, times: torch.Tensor) -> torch.Tensor:
 
 def drawn(logits: torch.Tensor, uniforms: torch.Tensor) -> torch.Tensor:
     """Logits (N, V), uniform numbers (N,) -> (N,) tokens by inverse transform sampling in 64 bits, without gradient."""
-    cumulative = logits.detach().double().softmax(-1).cumsum(-1)
-    thresholds = uniforms.double() * cumulative[:, -1]
+    wide = logits.detach().cpu() if logits.device.type == "mps" else logits.detach()  # an Apple GPU has no 64 bits
+    cumulative = wide.double().softmax(-1).cumsum(-1)
+    thresholds = uniforms.to(cumulative) * cumulative[:, -1]
     cumulative[:, -1] = torch.inf  # where rounding makes a threshold the whole sum, the last token exceeds it
-    return (cumulative > thresholds[:, None]).to(torch.uint8).argmax(-1)
+    return (cumulative > thresholds[:, None]).to(torch.uint8).argmax(-1).to(logits.device)

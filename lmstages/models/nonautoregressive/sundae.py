@@ -64,9 +64,9 @@ class UnrolledDrafts(NoisyTokens):
             nats = functional.cross_entropy(logits, rows.tokens[rows.is_open], reduction="none")
             total = total + weighted(nats, draw.local_rows(given), batch) / self.unrolled
             if step + 1 < self.unrolled:
-                uniforms = torch.from_numpy(draw.local_rows(draws.random(shape))).to(rows.tokens.device)
+                uniforms = torch.from_numpy(draw.local_rows(draws.random(shape)))
                 draft = rows.noisy.clone()
-                draft[rows.is_open] = noise.drawn(logits, uniforms[rows.is_open])
+                draft[rows.is_open] = noise.drawn(logits, uniforms[rows.is_open.cpu()])
                 rows = rows._replace(noisy=draft)
         return total
 

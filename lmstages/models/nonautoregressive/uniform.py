@@ -55,8 +55,7 @@ class Window(NamedTuple):
 
 def continued(row: np.ndarray, wanted: np.ndarray, length: int) -> Window:
     """(B, 1 + T) tokens, the first of which stands before the row, and which are wanted (B, T) -> (B, length)."""
-    end = wanted.shape[1] - wanted[:, ::-1].argmax(1) if wanted.shape[1] else np.zeros(len(row), dtype=np.int64)
-    end = np.where(wanted.any(1), end, 0)[:, None]
+    end = np.where(wanted.any(1), wanted.shape[1] - wanted[:, ::-1].argmax(1), 0)[:, None]
     has_ended = (end > 0) & (np.take_along_axis(row, end, 1) == BOUNDARY)
     is_past = np.arange(length) >= end
     behind = (0, 0), (0, length - wanted.shape[1])
@@ -171,8 +170,8 @@ class NoisyTokens:
         """Of all N open places of this process's rows: logits (N, V), true tokens, noisy tokens and times (N,)."""
         times = stratified(draws, len(given))
         rows = self.noisy_rows(batch, given, noise.kept(times), draws, draw)
-        when = torch.from_numpy(draw.local_rows(times)).to(rows.tokens.device)[:, None].expand(rows.tokens.shape)
-        is_open = rows.is_open
+        when, is_open = torch.from_numpy(draw.local_rows(times).astype(np.float32)), rows.is_open
+        when = when.to(is_open.device)[:, None].expand(is_open.shape)
         return rows.read_by(network), rows.tokens[is_open], rows.noisy[is_open], when[is_open]
 
     def noisy_rows(
@@ -181,12 +180,12 @@ class NoisyTokens:
         """Replaces tokens that are not given, each kept with the row's probability alpha; both (rows of all,)."""
         shape = len(given), batch.targets.shape[1]
         is_open = np.arange(shape[1]) >= given[:, None]
-        levels = np.where(is_open, alpha[:, None], 1.0)
+        levels = np.where(is_open, alpha[:, None], 1.0).astype(np.float32)
         is_kept, random_tokens = draws.random(shape) < levels, draws.integers(self.vocab_size, size=shape)
         local = [torch.from_numpy(draw.local_rows(part)) for part in (is_open, is_kept, random_tokens, levels)]
         open_places, kept, random, known = (part.to(batch.inputs.device) for part in local)
         tokens = batch.targets.clamp_min(BOUNDARY)
-        return NoisyRows(batch.inputs[:, :1], tokens, torch.where(kept, tokens, random), known.float(), open_places)
+        return NoisyRows(batch.inputs[:, :1], tokens, torch.where(kept, tokens, random), known, open_places)
 
 
 class NoisyRows(NamedTuple):
@@ -208,4 +207,4 @@ def weighted(nats: torch.Tensor, given: np.ndarray, batch: Batch) -> torch.Tenso
     """Nats of open places (N,), the known first tokens of each row -> their sum; their mean stands for a whole row."""
     length = batch.targets.shape[1]
     weights = np.repeat(length / (length - given), length - given)
-    return (nats * torch.from_numpy(weights).to(nats)).sum()
+    return (nats * torch.from_numpy(weights).float().to(nats.device)).sum()
