@@ -40,6 +40,8 @@ SMALL = {
     "masked_diffusion": SMALL_ATTENTION,
     "knn": {"base": {"type": "gpt", **SMALL_ATTENTION}, "neighbours": 6},
     "bound": {"base": SMALL_ATTENTION, "samples": 2},
+    "uniform_diffusion": {**SMALL_ATTENTION, "samples": 2},
+    "sundae": {**SMALL_ATTENTION, "samples": 2},
     "modern_gpt": {**SMALL_ATTENTION, "value_embeddings": True, "ngram_embeddings": [2, 3], "ngram_buckets": 50},
 }
 ONLINE = {  # the same models, evaluated online: each row is learned while it is scored
@@ -55,7 +57,8 @@ def config_of(name):
 
 
 UNLIMITED = [name for name in NAMES if config_of(name).context is None]
-LIMITED = [name for name in NAMES if name not in (*UNLIMITED, "bound")]
+BOUNDS = [name for name in NAMES if config_of(name).category == "bound"]
+LIMITED = [name for name in NAMES if name not in (*UNLIMITED, *BOUNDS)]
 
 
 def fitted(name, seed=0, tokens=None):

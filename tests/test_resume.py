@@ -45,6 +45,8 @@ MODEL_TYPES = {
     "any_order": {**ATTENTION, "dropout": 0.2},
     "block_diffusion": {**ATTENTION, "block": 2},
     "masked_diffusion": {**ATTENTION, "row_length": 8, "dropout": 0.2},
+    "uniform_diffusion": {**ATTENTION, "row_length": 8, "dropout": 0.2},
+    "sundae": {**ATTENTION, "row_length": 8, "dropout": 0.2},
 }
 
 

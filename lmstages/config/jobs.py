@@ -139,7 +139,8 @@ class Run(Experiments):
     def inspect_section(self, corpus: str) -> str:
         """The networks fitted on a corpus, each with its first seed, and the split that the passage is taken from."""
         models = chosen(self.corpora[corpus].models, self.models)
-        fitted = [name for name in models if self.models[name].config.family == "neural" and name not in self.derived()]
+        left_out = {*self.derived(), *self.bounds()}
+        fitted = [name for name in models if self.models[name].config.family == "neural" and name not in left_out]
         experiments = [[name, self.seeds_of(name)[0]] for name in fitted]
         return to_json({"experiments": experiments, "split": self.corpora[corpus].evaluate[0]})
 

@@ -79,6 +79,7 @@ def _mistakes(name: str, model: Model, models: Mapping[str, Model | None]) -> It
         yield f"models.{name}.of: {config.of!r} is not defined under models{did_you_mean(config.of, models)}"
     elif below is not None and not isinstance(below.config, allowed):
         types, lacks = ", ".join(record.name for record in allowed), LACKS.get(type(config), "")
+        lacks = ", whose own row is a bound" if below.config.category == "bound" else lacks
         yield f"models.{name}.of: {config.of!r} is of type {below.config.name}{lacks}; allowed: {types}"
     elif below is not None and isinstance(config, QuantizedLlama):
         yield from _uneven_rows(name, config.of, below.config)

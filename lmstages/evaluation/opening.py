@@ -14,7 +14,7 @@ from typing import Any, Literal
 import numpy as np
 from pydantic import ValidationError
 
-from lmstages.config.hyperparameters.diffusion import Bound
+from lmstages.config.hyperparameters.diffusion import WITHOUT_NEXT_TOKEN, Bound
 from lmstages.config.job_sections import ResolvedScoring
 from lmstages.config.sections import Pretrained, Scoring
 from lmstages.core import artifacts
@@ -97,10 +97,9 @@ def _experiment(path: Path, device: str) -> OpenedModel:
         is_mixture = model_type == "mixture"
         remedy = "open one of the models that it mixes" if is_mixture else "open the checkpoint itself"
         raise UserError(path, problem, FORMS, remedy)
-    if load_fit(path).get("type") == Bound.name:
-        raise UserError(
-            path, "is a bound, which gives no probabilities of a token", FORMS, "open what it is a bound of"
-        )
+    if (model_type := load_fit(path).get("type")) in WITHOUT_NEXT_TOKEN:
+        remedy = "open what it is a bound of" if model_type == Bound.name else "open a model of another category"
+        raise UserError(path, "is a bound, which gives no probabilities of a token", FORMS, remedy)
     folder = path.absolute()
     tokens, text = folder.parents[1] / "tokens", folder.parents[2] / "text"
     status = facts_of_fit(path / MODEL, tokens)["status"]

@@ -86,7 +86,7 @@ class Result:
         float | None,
         column(
             "bits/byte",
-            "Of a bound the Monte Carlo standard error: how far another choice of hidden tokens would be, typically; 0 where every choice was scored.",
+            "Of a bound the Monte Carlo standard error: how far another choice of hidden or noisy tokens would be, typically; 0 where every choice was scored.",
         ),
     ] = None
     excess_bits_per_byte: Annotated[

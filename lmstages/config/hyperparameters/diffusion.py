@@ -1,8 +1,8 @@
-"""Hyperparameters of the diffusion models, which predict hidden tokens from both sides, and of their bound."""
+"""Hyperparameters of the diffusion models, which predict hidden or noisy tokens from both sides, and of their bound."""
 
 from typing import Annotated, Literal
 
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
 from lmstages.config.hyperparameters.attention import ModernGPT
 from lmstages.config.hyperparameters.base import Category, Derived, Width
@@ -11,19 +11,29 @@ from lmstages.config.hyperparameters.orders import AnyOrder
 ENUMERATED = 4  # tokens of a block up to which every choice of hidden places is scored: at most 2^4 - 1
 
 
+def _two_halves(samples: int) -> int:
+    if samples < 2 or samples % 2:
+        raise ValueError(f"samples is {samples}; allowed: 2, 4, 6 ..., two halves that tell the error")
+    return samples
+
+
+Samples = Annotated[int, Field(le=1 << 20), AfterValidator(_two_halves)]
+
+
 class Diffusion(ModernGPT):
     """A modern GPT that predicts the hidden tokens of a block from its other tokens and from all earlier blocks."""
 
     value_embeddings: Literal[False] = Field(False, description="Not in this network: a hidden token has no value.")
     ngram_embeddings: list[int] = Field([], max_length=0, description="Not in this network.")
     weighting: Literal["flat", "bound"] = Field(
-        "bound", description="In training every hidden token counts the same (flat), or as it does in the bound."
+        "bound",
+        description="In training every hidden or noisy token counts the same (flat), or as it does in the bound.",
     )
     given_share: float = Field(
         0.0,
         ge=0,
         le=1,
-        description="Fraction of blocks in training of which a random number of first tokens is never hidden.",
+        description="Fraction of blocks in training of which a random number of first tokens is known.",
     )
 
     @property
@@ -105,8 +115,8 @@ class Bound(Derived):
     base: Annotated[MaskedDiffusion | BlockDiffusion | AnyOrder, Field(union_mode="left_to_right")] | None = Field(
         None, description="Record of that model; the config reader fills it in."
     )
-    samples: int = Field(
-        8, le=1 << 20, description="Sets of hidden places, or orders, that a text is scored with; an even number."
+    samples: Samples = Field(
+        8, description="Sets of hidden places, or orders, that a text is scored with; an even number."
     )
 
     @property
@@ -119,8 +129,67 @@ class Bound(Derived):
         """Random orders are scored otherwise than hidden places."""
         return "OrderBoundModel" if isinstance(self.base, AnyOrder) else self.model
 
-    @model_validator(mode="after")
-    def _two_halves(self) -> "Bound":
-        if self.samples < 2 or self.samples % 2:
-            raise ValueError(f"samples is {self.samples}; allowed: 2, 4, 6 ..., two halves that tell the error")
-        return self
+
+class UniformNoise(Diffusion):
+    """A network that reads a window in which some tokens are replaced by random ones; its row is a bound."""
+
+    samples: Samples = Field(16, description="Noisy copies of a text that it is scored with; an even number.")
+
+    @property
+    def block_length(self) -> int:
+        """The window."""
+        return self.window
+
+    @property
+    def category(self) -> Category:
+        """Its own score is a bound."""
+        return "bound"
+
+
+class UniformDiffusion(UniformNoise):
+    """Gives up the mark of what is unknown: noise is a random token in place of a hidden one, so that any token may
+    change more than once. The network is told how much noise there is.
+
+    Its row is an upper bound in continuous time, with its Monte Carlo error; it has no exact order of prediction.
+    """
+
+    name, title, after = "uniform_diffusion", "Uniform diffusion", "bound"
+    module, model = "lmstages.models.nonautoregressive.uniform", "UniformModel"
+    source = "Austin et al. 2021, D3PM uniform; Schiff et al. 2025, UDLM"
+    formula = r"""
+        $$L = \sum_i \operatorname{E}_{t, z} \frac{-\alpha'_t}{V \alpha_t}
+            \sum_j \left( a_j \ln \frac{a_j}{b_j} - a_j + b_j \right)$$
+        $$a_j = \frac{c(j = x_i)}{c(z_i = x_i)}, \quad b_j = \frac{c(p_j)}{c(p_{z_i})}, \quad
+            c(p) = V \alpha_t p + 1 - \alpha_t$$
+        where $t$ is uniform in $0 \dots 1$, $\alpha_t = 1 - t^2$ the probability that a token is kept, $z$ the noisy
+        text, $p$ the network's prediction of $x_i$, and $V$ the size of the vocabulary.
+    """
+    weighting: Literal["flat", "bound"] = "flat"
+    given_share: Annotated[float, Field(ge=0, le=1)] = 0.5
+
+
+class Sundae(UniformNoise):
+    """Gives up the process: trained to mend texts with random tokens, and then its own drafts, which are replaced at
+    once in every step of sampling. The network is not told how much is wrong.
+
+    Its row puts the network into the bound of uniform diffusion, for which it was not trained.
+    """
+
+    name, title, after = "sundae", "SUNDAE", "uniform_diffusion"
+    module, model = "lmstages.models.nonautoregressive.sundae", "SundaeModel"
+    source = "Savinov et al. 2022, step-unrolled denoising"
+    formula = r"""
+        $$L = \frac{1}{K} \sum_{k=1}^K \operatorname{E} \sum_i -\ln p(x_i \mid z^{(k)}), \quad
+            z^{(k+1)} \sim p(\cdot \mid z^{(k)})$$
+        where $z^{(1)}$ is the text $x$ with random tokens at a rate that is uniform in $0 \dots 1$, and $K$ the
+        ``unrolled`` steps, between which there is no gradient.
+    """
+    weighting: Literal["flat"] = Field("flat", description="In training every token of every draft counts the same.")
+    given_share: Annotated[float, Field(ge=0, le=1)] = 0.5
+    unrolled: int = Field(2, ge=1, le=16, description="Drafts of a text that a step of training mends.")
+    least_rate: float = Field(
+        0.1, gt=0, le=1, description="In the bound, the rate of random tokens that the network expects at least."
+    )
+
+
+WITHOUT_NEXT_TOKEN = (Bound.name, UniformDiffusion.name, Sundae.name)  # types whose only row is a bound

@@ -18,6 +18,7 @@ from typing import Any
 
 import numpy as np
 
+from lmstages.config.hyperparameters.base import ModelConfig
 from lmstages.config.hyperparameters.diffusion import ENUMERATED, Bound
 from lmstages.core.documents import Arrays, Curve, Documents, history
 from lmstages.core.errors import UserError
@@ -30,7 +31,37 @@ from lmstages.models.nonautoregressive.hiding import Hidden, every_choice, hidde
 HALVES = 2
 
 
-class BoundModel:
+class BoundScores:
+    """What every bound shares: its score, and windows end to end."""
+
+    config: ModelConfig
+    longest: int  # row that is scored at once: the window
+    instead = "take a model of another category"
+
+    def score(self, tokens: np.ndarray, before: np.ndarray | None = None) -> np.ndarray:
+        """(B, T), (B,) -> (B, T) nats, none above zero, which sum to the bound of each row."""
+        return -self.halves(tokens, before, np.ones(tokens.shape, dtype=bool)).mean(0)
+
+    def next_log_probs(self, prefix: np.ndarray) -> np.ndarray:
+        """Raises UserError: a bound is none of a next token."""
+        problem = "a bound gives no probabilities of the next token"
+        raise UserError(f"model {self.config.name}", problem, "", self.instead)
+
+    def halves(self, tokens: np.ndarray, before: np.ndarray | None, wanted: np.ndarray) -> np.ndarray:
+        """As ``models.base.UpperBound``; a row that is longer than the window is cut into windows, end to end."""
+        row, window = history(tokens, before, 1), self.longest
+        parts = [
+            self._halves(row[:, left : left + window + 1], wanted[:, left : left + window])
+            for left in range(0, tokens.shape[1], window)
+        ]
+        return np.concatenate([np.empty((HALVES, len(tokens), 0)), *parts], axis=-1)
+
+    def _halves(self, row: np.ndarray, wanted: np.ndarray) -> np.ndarray:
+        """(B, 1 + T), (B, T), T at most the window -> (2, B, T)."""
+        raise NotImplementedError
+
+
+class BoundModel(BoundScores):
     """The arrays and parameters of the diffusion model that it is made from; only its score differs."""
 
     made_of: type[Any] = DiffusionModel
@@ -39,8 +70,11 @@ class BoundModel:
         if config.base is None:
             problem = "its section lacks base, the record of the model that it is a bound of"
             raise UserError(f"model {config.name}", problem)
-        self.config, self.vocab_size = config, vocab_size
+        self.config: Bound = config
+        self.vocab_size = vocab_size
         self.base = self.made_of(config.base, vocab_size)
+        self.longest = config.base.window
+        self.instead = f"take {config.of}, the model that it is a bound of"
 
     @property
     def runtime(self) -> Runtime:
@@ -59,24 +93,6 @@ class BoundModel:
         """Take over the arrays of the fitted ``base``."""
         check_base(self.base.config, base.config, self.config.of)
         self.restore(base.arrays())
-
-    def score(self, tokens: np.ndarray, before: np.ndarray | None = None) -> np.ndarray:
-        """(B, T), (B,) -> (B, T) nats, none above zero, which sum to the bound of each row."""
-        return -self.halves(tokens, before, np.ones(tokens.shape, dtype=bool)).mean(0)
-
-    def next_log_probs(self, prefix: np.ndarray) -> np.ndarray:
-        """Raises UserError: a bound is none of a next token."""
-        remedy = f"take {self.config.of}, the model that it is a bound of"
-        raise UserError(f"model {self.config.name}", "a bound gives no probabilities of the next token", "", remedy)
-
-    def halves(self, tokens: np.ndarray, before: np.ndarray | None, wanted: np.ndarray) -> np.ndarray:
-        """As ``models.base.UpperBound``; a row that is longer than the window is cut into windows, end to end."""
-        row, window = history(tokens, before, 1), self.base.config.window
-        parts = [
-            self._halves(row[:, left : left + window + 1], wanted[:, left : left + window])
-            for left in range(0, tokens.shape[1], window)
-        ]
-        return np.concatenate([np.empty((HALVES, len(tokens), 0)), *parts], axis=-1)
 
     def _halves(self, row: np.ndarray, wanted: np.ndarray) -> np.ndarray:
         """(B, 1 + T), (B, T), T at most the window -> (2, B, T)."""
@@ -103,7 +119,7 @@ class BoundModel:
         Draws for a whole window, so that a row has the same draws in a batch of longer rows.
         """
         samples, (_, blocks, block) = self.config.samples // HALVES, is_open.shape
-        draws, most = [_generator(*pair) for pair in zip(row, wanted, strict=True)], self.base.config.window // block
+        draws, most = [row_generator(*pair) for pair in zip(row, wanted, strict=True)], self.base.config.window // block
         for _ in range(HALVES):
             offsets = np.stack([draw.random(most)[:blocks] for draw in draws])  # (B, K)
             for part in range(samples):
@@ -141,7 +157,7 @@ class OrderBoundModel(BoundModel):
 
         Draws for a whole window, so that a row has the same draws in a batch of longer rows.
         """
-        draws, (_, length) = [_generator(*pair) for pair in zip(row, wanted, strict=True)], wanted.shape
+        draws, (_, length) = [row_generator(*pair) for pair in zip(row, wanted, strict=True)], wanted.shape
         places, noise = np.arange(length), np.empty(wanted.shape)
         first = wanted.argmax(1)[:, None]
         for _ in range(HALVES):
@@ -152,7 +168,7 @@ class OrderBoundModel(BoundModel):
                 yield ranks.argsort(axis=1, kind="stable")
 
 
-def _generator(row: np.ndarray, wanted: np.ndarray) -> np.random.Generator:
+def row_generator(row: np.ndarray, wanted: np.ndarray) -> np.random.Generator:
     """A generator whose seed is a hash of a row (1 + T) up to its last wanted token, and of which are wanted."""
     end = int(np.flatnonzero(wanted).max(initial=-1)) + 1
     content = row[: 1 + end].astype("<i8").tobytes() + np.packbits(wanted[:end]).tobytes()

@@ -20,6 +20,8 @@ from lmstages.core.documents import BOUNDARY
 from lmstages.models.neural.attention import attend_where, merge_heads, rms_norm
 from lmstages.models.neural.modern_gpt import Block, Network
 
+LEVELS = 16  # of noise, between which the embedding of a level is linear
+
 
 class DenoisingBlock(Block):
     """A block of the modern GPT whose attention goes where a mask says."""
@@ -96,6 +98,39 @@ class Denoiser(Network):
     def padding(self, length: int) -> int:
         """Places from the end of so many to the end of their block."""
         return -length % self.block
+
+
+class NoisyDenoiser(Network):
+    """Predicts what stood at every place of a window of which some tokens are noise; attention goes both ways.
+
+    A place's level says with which probability its token was kept: 1 is known, 0 is noise. It is an embedding, linear
+    between evenly spaced levels, added to the token's.
+    """
+
+    layer = DenoisingBlock
+
+    def __init__(self, config: Diffusion, vocab_size: int) -> None:
+        super().__init__(config.model_copy(update={"window": config.window + 1}), vocab_size)
+        self.levels = nn.Embedding(LEVELS + 1, config.width)
+        nn.init.zeros_(self.levels.weight)
+
+    def forward(self, tokens: torch.Tensor, levels: torch.Tensor | None = None) -> torch.Tensor:
+        """(B, T) tokens and their levels, 0 unless given -> (B, T, V) logits of the tokens at the same places."""
+        length = tokens.shape[1]
+        levels = torch.zeros_like(tokens, dtype=self.levels.weight.dtype) if levels is None else levels
+        x = self.embedding(tokens) + self.embed_levels(levels)
+        if self.positions is not None:
+            x = x + self.positions[:length]
+        x = self.dropout(rms_norm(x) if self.rms_norm else x)
+        cos_sin = None if self.cos_sin is None else self.cos_sin[:, :length]
+        for block in self.blocks:
+            x = block(x, cos_sin, None)
+        return self.logits(x)
+
+    def embed_levels(self, levels: torch.Tensor) -> torch.Tensor:
+        """(B, T) -> (B, T, D)."""
+        below = (levels * LEVELS).long().clamp_max(LEVELS - 1)
+        return torch.lerp(self.levels(below), self.levels(below + 1), (levels * LEVELS - below)[..., None])
 
 
 def _is_blocked(config: Diffusion) -> bool:

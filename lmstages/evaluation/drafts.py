@@ -1,0 +1,61 @@
+"""Samples of models that change a whole text at once, step by step, with every draft on the way.
+
+    uniform diffusion   each token's earlier value, given its later one and the prediction (Austin et al. 2021)
+    SUNDAE              some of the places are drawn anew from what the network would put there (Savinov et al. 2022)
+
+The first is the process with so many steps whose bound tends to the row's; the second has no likelihood. Both draw by
+inverse transform sampling in 64 bits. ``B`` rows, ``T`` tokens, at most a window, ``V`` vocabulary.
+"""
+
+import math
+
+import numpy as np
+
+from lmstages.core.documents import BOUNDARY
+from lmstages.evaluation.sampling import chosen, filter_logits
+from lmstages.models.nonautoregressive import noise
+from lmstages.models.nonautoregressive.sundae import SundaeModel
+from lmstages.models.nonautoregressive.uniform import Noisy, UniformModel
+
+
+def denoised(model: UniformModel, count: int, length: int, steps: int, seed: int) -> list[np.ndarray]:
+    """``steps`` + 1 drafts (count, length), of which the first is noise; a boundary is a token."""
+    assert length <= model.config.window, "a row is read at once"
+    draws = np.random.default_rng(seed)
+    drafts = [draws.integers(model.vocab_size, size=(count, length))]
+    for step in range(steps, 0, -1):
+        probabilities = earlier(model, drafts[-1], (step - 1) / steps, step / steps)
+        tokens = chosen(probabilities.reshape(-1, model.vocab_size), draws.random(count * length))
+        drafts.append(tokens.reshape(count, length))
+    return drafts
+
+
+def earlier(model: UniformModel, draft: np.ndarray, before: float, after: float) -> np.ndarray:
+    """(B, T) a draft at time ``after`` -> (B, T, V) probabilities of its tokens at the earlier time ``before``."""
+    alpha, later = (noise.kept(np.array(time)) for time in (before, after))
+    noisy = Noisy(np.full(len(draft), after), draft, np.full(draft.shape, later))
+    predicted = np.exp(model.log_probs(np.full(len(draft), BOUNDARY), noisy))
+    kept, size = later / alpha, model.vocab_size
+    joint = (alpha * predicted + (1 - alpha) / size) * (kept * np.eye(size)[draft] + (1 - kept) / size)
+    return np.asarray(joint / joint.sum(-1, keepdims=True))
+
+
+def improved(
+    model: SundaeModel,
+    count: int,
+    length: int,
+    steps: int,
+    seed: int,
+    temperature: float = 1.0,
+    updated_share: float = 1.0,
+) -> list[np.ndarray]:
+    """``steps`` + 1 drafts (count, length), of which the first is noise; a step draws a share of the places anew."""
+    assert length <= model.config.window, "a row is read at once"
+    draws = np.random.default_rng(seed)
+    drafts = [draws.integers(model.vocab_size, size=(count, length))]
+    for _ in range(steps):
+        log_probs = model.mended(drafts[-1]).reshape(-1, model.vocab_size)
+        tokens = chosen(filter_logits(log_probs, temperature, None, 1.0), draws.random(count * length))
+        is_updated = draws.random((count, length)).argsort(-1) < math.ceil(updated_share * length)
+        drafts.append(np.where(is_updated, tokens.reshape(count, length), drafts[-1]))
+    return drafts
