@@ -10,7 +10,7 @@ from lmstages.config.ladder import MODEL_TYPES
 from lmstages.config.reading import read_run
 from lmstages.core.documents import Documents
 from lmstages.core.errors import UserError
-from lmstages.models.base import build
+from lmstages.models.base import TooLongError, build
 from lmstages.models.nonautoregressive.any_order import AnyOrderNetwork, Orders, middle_last
 from lmstages.training.batches import Rows
 from lmstages.training.distributed import Processes
@@ -117,7 +117,7 @@ def test_the_length_of_a_gap_and_its_right_side_are_read(models):
 
 
 def test_a_gap_longer_than_the_window_is_refused(models):
-    with pytest.raises(UserError, match="a gap of 5 tokens: the model reads 4 tokens; hide fewer"):
+    with pytest.raises(TooLongError, match="a gap of 5 tokens: the model reads 4 tokens; hide fewer"):
         models["rotary"].fill_log_probs(LEFT, np.empty((1, 0), dtype=int), RIGHT, 5)
 
 

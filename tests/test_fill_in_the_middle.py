@@ -8,9 +8,8 @@ import torch
 
 from lmstages.config.ladder import MODEL_TYPES
 from lmstages.core.documents import Documents
-from lmstages.core.errors import UserError
 from lmstages.evaluation.laws import LAWS, Broken, Subject
-from lmstages.models.base import build
+from lmstages.models.base import TooLongError, build
 from lmstages.models.neural import modern_gpt
 from lmstages.models.neural.attention import attend_where
 from lmstages.models.nonautoregressive import fill_in_the_middle
@@ -111,7 +110,7 @@ def test_a_window_has_room_for_the_nearest_tokens_of_both_sides():
 
 
 def test_a_gap_longer_than_the_window_is_refused(model):
-    with pytest.raises(UserError, match="a gap of 6 tokens: the model reads 5 tokens; hide fewer"):
+    with pytest.raises(TooLongError, match="a gap of 6 tokens: the model reads 5 tokens; hide fewer"):
         model.fill_log_probs(LEFT, np.empty((1, 0), dtype=int), RIGHT, hidden=6)
 
 

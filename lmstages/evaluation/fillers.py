@@ -20,19 +20,14 @@ from typing import NamedTuple, Protocol
 import numpy as np
 
 from lmstages.core.documents import BOUNDARY
-from lmstages.core.errors import UserError
 from lmstages.models.automata import Automaton, automaton_of
-from lmstages.models.base import Infilling, LanguageModel
+from lmstages.models.base import Infilling, LanguageModel, TooLongError
 
 RIGHT = 32  # tokens of the right side that Bayes' rule reads, of a model whose context is no shorter
 MOST_ROWS = 20_000  # gaps that Bayes' rule enumerates at all places together, unless the caller allows more
 MANY_STATES = 1000  # from here on compiled code saves more time than it takes to load
 TOKENS_AT_ONCE = 1 << 16
 Score = Callable[[np.ndarray, np.ndarray | None], np.ndarray]  # rows (B, T), tokens before (B,) -> (B, T) nats
-
-
-class TooLongError(UserError):
-    """A gap that is too long to be filled exactly; shorter ones may not be."""
 
 
 class Gaps(NamedTuple):

@@ -23,8 +23,8 @@ from lmstages.corpora.grammar import Grammar
 from lmstages.corpora.splits import SplitText
 from lmstages.evaluation import scoring
 from lmstages.evaluation.experiment import facts_of_fit, load_fitted
-from lmstages.evaluation.fillers import Filler, Fills, Gaps, TooLongError, filler_of, left_only
-from lmstages.models.base import LanguageModel
+from lmstages.evaluation.fillers import Filler, Fills, Gaps, filler_of, left_only
+from lmstages.models.base import LanguageModel, TooLongError
 from lmstages.tokenizers import CharTokenizer, TextTokenizer, streams
 
 Section = Mapping[str, Any]

@@ -143,6 +143,10 @@ class Continuing(Protocol):
         """A row at its beginning, with the boundary before it."""
 
 
+class TooLongError(UserError):
+    """A gap that is too long for a model; shorter ones may not be."""
+
+
 @runtime_checkable
 class Infilling(Protocol):
     """Fills a gap by itself: predicts the hidden tokens one by one, knowing both sides and how many are hidden."""
@@ -151,6 +155,7 @@ class Infilling(Protocol):
         """(B, L), (B, J), (B, R) -> (B, V) nats of the token after ``filled``, the first J tokens of the gap.
 
         ``hidden`` >= 1 tokens of the gap are not known yet, the predicted one included; what they are must not matter.
+        Raises TooLongError.
         """
 
 

@@ -5,7 +5,7 @@ from typing import NamedTuple
 import numpy as np
 
 from lmstages.core.documents import BOUNDARY
-from lmstages.core.errors import UserError
+from lmstages.models.base import TooLongError
 
 
 class Sides(NamedTuple):
@@ -19,11 +19,11 @@ class Sides(NamedTuple):
 def sides_within(window: int, hidden: int, left: np.ndarray, right: np.ndarray) -> Sides:
     """The nearest tokens of both sides that fit into the window beside a gap of ``hidden`` tokens.
 
-    Each side has half of the room, and what the other leaves. Raises UserError for a gap longer than the window.
+    Each side has half of the room, and what the other leaves. Raises TooLongError for a gap longer than the window.
     """
     if (room := window - hidden) < 0:
         remedy = "hide fewer, or fit a model with a longer window"
-        raise UserError(f"a gap of {hidden} tokens", f"the model reads {window} tokens", "", remedy)
+        raise TooLongError(f"a gap of {hidden} tokens", f"the model reads {window} tokens", "", remedy)
     of_right = min(right.shape[1], max(room // 2, room - left.shape[1]))
     first = max(0, left.shape[1] - (room - of_right))
     before = left[:, first - 1] if first else np.full(len(left), BOUNDARY)
