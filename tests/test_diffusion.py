@@ -13,7 +13,7 @@ from lmstages.evaluation.parallel import most_certain_first, parallel_sample, pa
 from lmstages.models.base import build
 from lmstages.models.nonautoregressive import diffusion
 from lmstages.models.nonautoregressive.denoiser import Denoiser
-from lmstages.models.nonautoregressive.diffusion import DiffusionModel, HiddenTokens
+from lmstages.models.nonautoregressive.diffusion import DiffusionModel, HiddenTokens, MaskedDiffusionModel
 from lmstages.models.nonautoregressive.hiding import every_choice, hidden_at_random, open_places, stratified
 from lmstages.training.batches import Rows
 from lmstages.training.distributed import Processes
@@ -75,6 +75,21 @@ def test_what_stands_at_hidden_places_does_not_matter(models, label):
     log_probs = models[label].log_probs(rows[known], np.repeat(hidden, known.sum(), 0))
     first_block = slice(0, models[label].config.block_length)
     assert np.allclose(log_probs[:, first_block], log_probs[:1, first_block], atol=1e-6)
+
+
+def test_a_gap_is_filled_token_by_token_with_both_sides_known(models):
+    model, middles = models["masked"], np.array([*itertools.product(range(V), repeat=2)])
+    left, right = (np.full((len(middles), 1), token) for token in (2, 1))
+    first, second = (
+        model.fill_log_probs(left, middles[:, :0], right, 2),
+        model.fill_log_probs(left, middles[:, :1], right, 1),
+    )
+    each = np.arange(len(middles))
+    assert np.exp(first[each, middles[:, 0]] + second[each, middles[:, 1]]).sum() == pytest.approx(1, abs=1e-6)
+    rows = np.column_stack([np.zeros_like(left), left, middles, right])
+    hidden = np.tile([False, False, True, False], (len(rows), 1))
+    np.testing.assert_allclose(second, model.log_probs(rows, hidden)[:, 2], atol=1e-12)
+    assert not np.allclose(first, model.fill_log_probs(left, middles[:, :0], 1 - right, 2), atol=1e-2)  # it is read
 
 
 def test_a_block_reads_all_of_earlier_blocks_and_both_sides_of_its_own(models):
@@ -317,4 +332,5 @@ def test_blocks_that_do_not_fit_are_refused(name, keys, message):
 
 
 def test_the_model_is_the_one_that_the_record_names(models):
-    assert all(type(model) is DiffusionModel for model in models.values())
+    masked = {label for label, model in models.items() if type(model) is MaskedDiffusionModel}
+    assert masked == {"masked"} and all(isinstance(model, DiffusionModel) for model in models.values())

@@ -79,7 +79,7 @@ class MaskedDiffusion(Diffusion):
     """
 
     name, title, after = "masked_diffusion", "Masked diffusion", "block_diffusion"
-    module, model = "lmstages.models.nonautoregressive.diffusion", "DiffusionModel"
+    module, model = "lmstages.models.nonautoregressive.diffusion", "MaskedDiffusionModel"
     source = "Sahoo et al. 2024, MDLM; Shi et al. 2024, MD4; Nie et al. 2025, LLaDA"
     formula = r"""
         $$L = \operatorname{E}_{k, M} \frac{n}{k} \sum_{i \in M} -\ln p(x_i \mid x_{\setminus M})$$

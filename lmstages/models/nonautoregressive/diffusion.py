@@ -16,6 +16,7 @@ from lmstages.config.hyperparameters.diffusion import ENUMERATED, Diffusion
 from lmstages.core.documents import BOUNDARY, history
 from lmstages.models.neural.base import PIECE, NeuralModel, log_softmax, target_log_probs
 from lmstages.models.nonautoregressive.denoiser import Denoiser
+from lmstages.models.nonautoregressive.gaps import sides_within
 from lmstages.models.nonautoregressive.hiding import (
     Hidden,
     every_choice,
@@ -114,6 +115,19 @@ class DiffusionModel(NeuralModel):
     def _tokens_at_once(self) -> int:
         """Fewer rows than of other networks, since a short row is read with its whole block."""
         return max(1, min(PIECE, super()._tokens_at_once()) // 2)
+
+
+class MaskedDiffusionModel(DiffusionModel):
+    """The block is the window, so that both sides of a gap are known."""
+
+    def fill_log_probs(self, left: np.ndarray, filled: np.ndarray, right: np.ndarray, hidden: int) -> np.ndarray:
+        """(B, L), (B, J), (B, R) -> (B, V) nats of the token after the first J of a gap of J + ``hidden`` tokens."""
+        before, left, right = sides_within(self.config.window, filled.shape[1] + hidden, left, right)
+        known, unknown = left.shape[1] + filled.shape[1], np.full((len(left), hidden), BOUNDARY)
+        row = np.column_stack([before, left, filled, unknown, right]).astype(np.int64)
+        places = np.arange(row.shape[1] - 1)
+        is_hidden = (places >= known) & (places < known + hidden)
+        return self.log_probs(row, np.tile(is_hidden, (len(row), 1)))[:, known]
 
 
 class HiddenTokens:
