@@ -92,7 +92,7 @@ def test_mixtures_rank_after_models_of_ones_own(folder):
 
 def test_a_config_without_models_of_ones_own_starts_no_process_and_looks_at_no_package(folder, monkeypatch):
     monkeypatch.setattr(own_models.subprocess, "run", None)
-    monkeypatch.setattr(own_models.metadata, "entry_points", None)
+    monkeypatch.setattr("importlib.metadata.entry_points", None)
     assert list(run_of("  gpt_wide: {type: gpt, width: 256}\n").models) == ["bigram", "gpt_wide"]
 
 

@@ -66,6 +66,13 @@ def test_retrieval_looks_up_train_by_tokens_and_by_states_of_its_network():
 
 
 @promise
+def test_infilling_has_a_model_for_each_way_to_fill_a_gap_beside_the_grammar():
+    run = read("infilling")
+    assert {"kneser_ney", "gpt"} < {record.config.name for record in run.models.values()}  # by its states, by Bayes
+    assert run.infill is not None and all(corpus.embedded for corpus in run.corpora.values())
+
+
+@promise
 def test_exercises_change_one_hyperparameter_of_the_model_as_described():
     configs = records("exercises")
     described = configs.pop("as_described")
@@ -152,7 +159,7 @@ def test_diffusion_has_the_bound_of_every_diffusion_model_beside_networks_of_one
     configs = records("diffusion")
     bounds = {config["of"]: config for config in configs.values() if "of" in config}
     networks = {name: config for name, config in configs.items() if "width" in config}
-    assert set(bounds) == set(networks) - {"gpt"}
+    assert set(bounds) == set(networks) - {"gpt", "fim", "uniform_diffusion", "sundae"}  # the last are bounds
     keys = ("layers", "heads", "width", "window", "row_length", "batch_size")
     assert len({tuple(config[key] for key in keys) for config in networks.values()}) == 1
     assert configs["block_diffusion"]["block"] == 4  # up to which every set of hidden places is scored

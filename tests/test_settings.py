@@ -313,6 +313,7 @@ def test_two_texts_of_one_name_are_not_one_run(folder):
     planned(folder, *PREPARE, f"text={folder}/a/input.txt")  # the same text by another path
 
 
+@pytest.mark.slow
 def test_one_text_under_two_configs_is_not_one_run(folder):
     (folder / "my.txt").write_text(words(1))
     prepared(folder, "text=my.txt")
@@ -320,6 +321,7 @@ def test_one_text_under_two_configs_is_not_one_run(folder):
     assert refused.returncode == 1 and "holds the run of the text my.txt with small.yaml" in refused.stdout
 
 
+@pytest.mark.slow
 def test_two_configs_of_one_name_are_not_one_run(folder):
     (folder / "other").mkdir()
     (folder / "other" / "small.yaml").write_text(CORRECTED)
