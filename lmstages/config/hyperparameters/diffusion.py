@@ -103,7 +103,7 @@ class Bound(Derived):
     ``samples`` random orders, every second one the reverse of the one before it.
     """
 
-    name, title, after = "bound", "Bound of diffusion", "masked_diffusion"
+    name, title, after = "bound", "Upper bound", "masked_diffusion"
     module, model = "lmstages.models.nonautoregressive.bound", "BoundModel"
     protocol = "stride"
     source = "Sahoo et al. 2024; Shi et al. 2024; Ou et al. 2025 for exact counts"
