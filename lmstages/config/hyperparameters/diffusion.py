@@ -100,7 +100,8 @@ class Bound(Derived):
 
     Blocks of up to four tokens are scored in every order. For others ``samples`` sets of hidden places stand for all
     of them, with as many different sizes; the row states the Monte Carlo error of that. Of ``any_order`` it takes
-    ``samples`` random orders, every second one the reverse of the one before it.
+    ``samples`` random orders, every second one the reverse of the one before it. Where a text ends within its last
+    window is known and not charged, at most ln of the window in nats.
     """
 
     name, title, after = "bound", "Upper bound", "masked_diffusion"
