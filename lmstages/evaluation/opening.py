@@ -22,7 +22,7 @@ from lmstages.core.errors import UserError, did_you_mean
 from lmstages.core.shapes import Shape
 from lmstages.corpora import splits
 from lmstages.evaluation.experiment import facts_of_fit, load_fitted
-from lmstages.evaluation.facts import load_fit
+from lmstages.evaluation.facts import Fit, load_fit
 from lmstages.models import storage as model_storage
 from lmstages.models.base import LanguageModel
 from lmstages.tokenizers import TextTokenizer, streams
@@ -97,7 +97,7 @@ def _experiment(path: Path, device: str) -> OpenedModel:
         is_mixture = model_type == "mixture"
         remedy = "open one of the models that it mixes" if is_mixture else "open the checkpoint itself"
         raise UserError(path, problem, FORMS, remedy)
-    if (model_type := load_fit(path).get("type")) in WITHOUT_NEXT_TOKEN:
+    if (model_type := artifacts.load_json(path / "fit.json", Fit).get("type")) in WITHOUT_NEXT_TOKEN:
         remedy = "open what it is a bound of" if model_type == Bound.name else "open a model of another category"
         raise UserError(path, "is a bound, which gives no probabilities of a token", FORMS, remedy)
     folder = path.absolute()
