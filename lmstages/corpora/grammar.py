@@ -15,7 +15,7 @@ The notation is described at the top of ``fables.yaml``. Recursive rules are ref
 
 import math
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache, cached_property
 from importlib import resources
@@ -315,26 +315,14 @@ class Grammar:
     def score(self, document: str) -> np.ndarray:
         """n characters -> (n + 1,) nats: log p(character | prefix), log p(end); -inf from a refused character on."""
         scores = np.full(len(document) + 1, -np.inf)
-        hypotheses, mass_before = self._at_start(), 1.0
-        for position, character in enumerate([*document, ""]):
-            hypotheses = _advance(hypotheses, character, position)
-            if not hypotheses:
-                break
-            mass = _mass(hypotheses)
-            scores[position] = math.log(mass / mass_before)
-            hypotheses, mass_before = (hypotheses, mass) if mass > SMALL_MASS else (_scaled(hypotheses, mass), 1.0)
+        for position, (_, log_prob) in enumerate(self._after_each([*document, ""])):
+            scores[position] = log_prob
         return scores
 
     def log_mass(self, document: str, hidden: slice) -> float:
         """Nats of all documents that differ from this one in the ``hidden`` characters alone, itself included."""
-        hypotheses, log_mass, begin, end = self._at_start(), 0.0, *hidden.indices(len(document))[:2]
-        for position, character in enumerate([*document, ""]):
-            known = not begin <= position < end
-            hypotheses = _advance(hypotheses, character, position) if known else _advance_by_any(hypotheses, position)
-            if not (mass := _mass(hypotheses)):
-                return -math.inf
-            log_mass, hypotheses = log_mass + math.log(mass), _scaled(hypotheses, mass)
-        return log_mass
+        places = range(*hidden.indices(len(document)))
+        return sum(log_prob for _, log_prob in self._after_each([*document, ""], places))
 
     def next_log_probs(self, prefix: str) -> dict[str, float]:
         """Prefix -> {next character: log p in nats}; the end of the document is ``""``."""
@@ -400,16 +388,33 @@ class Grammar:
     def _read(self, characters: str | list[str]) -> Hypotheses:
         """Characters -> the hypotheses consistent with them; raises UserError where there is none."""
         hypotheses = self._at_start()
-        for position, character in enumerate(characters):
-            hypotheses = _advance(hypotheses, character, position)
-            if hypotheses and (mass := _mass(hypotheses)) <= SMALL_MASS:
-                hypotheses = _scaled(hypotheses, mass)
+        for position, (hypotheses, _) in enumerate(self._after_each(characters)):
             if not hypotheses:
+                character = characters[position]
                 unexpected = f"character {position} ({character!r})" if character else "the end"
                 raise UserError(
                     self.where, f"{unexpected} of the document cannot follow", "", "give a document of this grammar"
                 )
         return hypotheses
+
+    def _after_each(self, characters: Sequence[str], hidden: range = range(0)) -> Iterator[tuple[Hypotheses, float]]:
+        """After each character the hypotheses that are left, and log p(character | those before it), nats.
+
+        At a ``hidden`` position any character may stand. Ends with no hypotheses where a character cannot follow.
+        """
+        hypotheses, mass_before = self._at_start(), 1.0
+        for position, character in enumerate(characters):
+            is_hidden = position in hidden
+            hypotheses = (
+                _advance_by_any(hypotheses, position) if is_hidden else _advance(hypotheses, character, position)
+            )
+            if not hypotheses:
+                yield {}, -math.inf
+                return
+            mass = _mass(hypotheses)
+            log_prob = math.log(mass / mass_before)
+            hypotheses, mass_before = (hypotheses, mass) if mass > SMALL_MASS else (_scaled(hypotheses, mass), 1.0)
+            yield hypotheses, log_prob
 
 
 def uses_of(stack: Frame | None) -> VariableUse:
