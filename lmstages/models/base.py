@@ -10,11 +10,11 @@ Imports no text, no file format and no particular model.
 """
 
 from collections.abc import Mapping
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 
-from lmstages.config.hyperparameters.base import ModelConfig
+from lmstages.config.hyperparameters.base import Derived, ModelConfig
 from lmstages.core.documents import Arrays, Curve, Documents
 from lmstages.core.errors import UserError
 from lmstages.core.runtime import Runtime
@@ -185,6 +185,28 @@ class Recompute:
 def decoding_state(model: LanguageModel, prefix: np.ndarray) -> DecodingState:
     """(B, T) -> the model's own decoding state, or ``Recompute``."""
     return model.decoding_state(prefix) if isinstance(model, IncrementalModel) else Recompute(model, prefix)
+
+
+class MadeFromBase:
+    """What models share that are made from another, their ``base``: it says where and how long a fit runs."""
+
+    base: Any
+
+    @property
+    def runtime(self) -> Runtime:
+        """That of the model it is made from."""
+        return self.base.runtime
+
+    @runtime.setter
+    def runtime(self, runtime: Runtime) -> None:
+        self.base.runtime = runtime
+
+
+def record_of_base(config: Derived, what: str) -> ModelConfig:
+    """The record of the model that a derived one is made from; a UserError where its section lacks it."""
+    if config.base is None:
+        raise UserError(f"model {config.name}", f"its section lacks base, the record of {what}")
+    return config.base
 
 
 def check_base(config: ModelConfig, fitted: ModelConfig, of: str) -> None:

@@ -23,9 +23,8 @@ from torch.nn import functional
 
 from lmstages.config.hyperparameters.retrieval import NearestNeighbours
 from lmstages.core.documents import Arrays, Curve, Documents, history
-from lmstages.core.errors import FitError, UserError
-from lmstages.core.runtime import Runtime
-from lmstages.models.base import DecodingState, OpenRow, build, check_base
+from lmstages.core.errors import FitError
+from lmstages.models.base import DecodingState, MadeFromBase, OpenRow, build, check_base, record_of_base
 from lmstages.models.counts.counting import Rows
 from lmstages.training.devices import device_of
 
@@ -201,26 +200,15 @@ def _read(
 # ---------------------------------------------------------------- the model
 
 
-class NearestModel:
+class NearestModel(MadeFromBase):
     """The network's arrays, the entries, and two numbers; its parameters are all of them."""
 
     def __init__(self, config: NearestNeighbours, vocab_size: int) -> None:
-        if config.base is None:
-            raise UserError(f"model {config.name}", "its section lacks base, the record of the network it reads")
         self.config, self.vocab_size = config, vocab_size
-        self.base: Any = build(config.base, vocab_size)
+        self.base = build(record_of_base(config, "the network it reads"), vocab_size)
         self.weights: Arrays = {}  # of the network
         self.entries: Entries
         self.temperature, self.weight = 1.0, 0.0
-
-    @property
-    def runtime(self) -> Runtime:
-        """That of the network."""
-        return self.base.runtime
-
-    @runtime.setter
-    def runtime(self, runtime: Runtime) -> None:
-        self.base.runtime = runtime
 
     def fit(self, train: Documents, valid: Documents, seed: int) -> Curve:
         """Fit a network of its own; ``derive`` is the short cut where that is fitted already."""

@@ -22,8 +22,7 @@ from lmstages.config.hyperparameters.base import ModelConfig
 from lmstages.config.hyperparameters.diffusion import ENUMERATED, Bound
 from lmstages.core.documents import Arrays, Curve, Documents, history
 from lmstages.core.errors import UserError
-from lmstages.core.runtime import Runtime
-from lmstages.models.base import check_base
+from lmstages.models.base import MadeFromBase, check_base, record_of_base
 from lmstages.models.nonautoregressive.any_order import AnyOrderModel
 from lmstages.models.nonautoregressive.diffusion import DiffusionModel
 from lmstages.models.nonautoregressive.hiding import Hidden, every_choice, hidden_at_random
@@ -61,29 +60,18 @@ class BoundScores:
         raise NotImplementedError
 
 
-class BoundModel(BoundScores):
+class BoundModel(MadeFromBase, BoundScores):
     """The arrays and parameters of the diffusion model that it is made from; only its score differs."""
 
     made_of: type[Any] = DiffusionModel
 
     def __init__(self, config: Bound, vocab_size: int) -> None:
-        if config.base is None:
-            problem = "its section lacks base, the record of the model that it is a bound of"
-            raise UserError(f"model {config.name}", problem)
+        base = record_of_base(config, "the model that it is a bound of")
         self.config: Bound = config
         self.vocab_size = vocab_size
-        self.base = self.made_of(config.base, vocab_size)
-        self.longest = config.base.window
+        self.base = self.made_of(base, vocab_size)
+        self.longest = self.base.config.window
         self.instead = f"take {config.of}, the model that it is a bound of"
-
-    @property
-    def runtime(self) -> Runtime:
-        """That of the model it is made from."""
-        return self.base.runtime
-
-    @runtime.setter
-    def runtime(self, runtime: Runtime) -> None:
-        self.base.runtime = runtime
 
     def fit(self, train: Documents, valid: Documents, seed: int) -> Curve:
         """Fit a diffusion model of its own; ``derive`` is the short cut where that is fitted already."""

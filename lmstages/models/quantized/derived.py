@@ -9,7 +9,7 @@ from collections.abc import Mapping
 
 from lmstages.config.hyperparameters.quantized import DerivedLlama
 from lmstages.core.documents import Curve, Documents
-from lmstages.core.errors import UserError
+from lmstages.models.base import record_of_base
 from lmstages.models.neural.base import NeuralModel
 from lmstages.models.neural.llama import LlamaModel
 from lmstages.models.quantized.blocks import PackedTensor
@@ -21,9 +21,7 @@ class DerivedModel(NeuralModel):
     config: DerivedLlama  # type: ignore[assignment]
 
     def __init__(self, config: DerivedLlama, vocab_size: int) -> None:
-        if config.base is None:
-            problem = "its section lacks base, the record of the LLaMA that it is derived from"
-            raise UserError(f"model {config.name}", problem)
+        record_of_base(config, "the LLaMA that it is derived from")
         super().__init__(config, vocab_size)  # type: ignore[arg-type]
 
     def bottom(self) -> LlamaModel:
