@@ -24,6 +24,7 @@ from lmstages.core.errors import did_you_mean
 from lmstages.core.system_errors import reason
 
 BLOCK = 32  # numbers that share a scale; rows must be whole blocks
+# Derived models in the order in which they are completed: an engine may run a quantized one.
 MADE_OF: dict[type[ModelConfig], tuple[type[ModelConfig], ...]] = {
     LlamaQ8: (Llama,),
     LlamaQ4: (Llama,),
@@ -31,10 +32,10 @@ MADE_OF: dict[type[ModelConfig], tuple[type[ModelConfig], ...]] = {
     Bound: (BlockDiffusion, MaskedDiffusion, AnyOrder),
     NearestNeighbours: WITH_STATES,
 }
-LACKS: dict[type[ModelConfig], str] = {
+LACKS: dict[type[ModelConfig], str] = {  # what a model of another type lacks
     Bound: ", which has no bound",
     NearestNeighbours: ", which has no states to compare",
-}  # what a model of another type lacks
+}
 TRANSFORMERS = "the package transformers is not installed; pip install 'lmstages[transformers]'"
 ENGINE = "llama.cpp needs llama-cpp-python, which is not installed; pip install 'lmstages[llama-cpp]'"
 
@@ -49,14 +50,9 @@ def missing_tensorboard(wanted: object) -> list[str]:
 def with_bases(models: Mapping[str, Model | None], problems: list[str]) -> dict[str, Model | None]:
     """The models, derived ones completed; their mistakes are appended to ``problems``."""
     completed = dict(models)
-    for derived_type in (
-        QuantizedLlama,
-        LlamaCpp,
-        Bound,
-        NearestNeighbours,
-    ):  # quantized models first, since an engine may run them
+    for derived_type in MADE_OF:
         for name, model in models.items():
-            if model is not None and isinstance(model.config, derived_type):
+            if model is not None and type(model.config) is derived_type:
                 mistakes = list(_mistakes(name, model, completed))
                 problems.extend(mistakes)
                 completed[name] = None if mistakes else _completed(model, completed)
