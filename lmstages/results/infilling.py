@@ -127,14 +127,10 @@ def _than_left(side: _Side, left: _Side) -> dict[str, Any]:
     """What the right side buys the model; nothing where there are too few places."""
     if not _is_finite(left):
         return {}
-    return {
-        name: value
-        for pair in _pairs([side, left])
-        for name, value in (
-            *(("than_left", pair.difference), ("than_left_low", pair.low)),
-            *(("than_left_high", pair.high), ("than_left_p", pair.p)),
-        )
-    }
+    for pair in _pairs([side, left]):
+        ends = {"than_left_low": pair.low, "than_left_high": pair.high}
+        return {"than_left": pair.difference, **ends, "than_left_p": pair.p}
+    return {}
 
 
 def _against(best: _Side, sides: Sequence[_Side]) -> dict[tuple[str, str], dict[str, Any]]:
