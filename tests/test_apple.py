@@ -9,7 +9,6 @@ from apple import DEVICE, FLOAT64, MIXED, OnDevice, WithoutFloat64
 from test_devices import KNOWN_TO_FUSE, NETWORKS, OPTIMIZERS, TOKENS, V, trainer
 from test_laws import SMALL
 
-from lmstages.config.hyperparameters.diffusion import WITHOUT_NEXT_TOKEN
 from lmstages.config.ladder import MODEL_TYPES
 from lmstages.core.errors import UserError
 from lmstages.core.runtime import device_type
@@ -131,7 +130,7 @@ def test_a_step_of_a_network_without_values_keeps_to_float32(device, name):
     assert fit.state.step == 3
 
 
-@pytest.mark.parametrize("name", [name for name in FOLLOWED if name not in WITHOUT_NEXT_TOKEN])
+@pytest.mark.parametrize("name", [name for name in FOLLOWED if not MODEL_TYPES[name].is_bound])
 def test_scores_predictions_and_samples_are_those_of_the_cpu(device, name):
     model, tokens = build(MODEL_TYPES[name].model_validate(SMALL[name]), V), TOKENS.tokens[:24].reshape(2, 12)
     torch.manual_seed(0)

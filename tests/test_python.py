@@ -25,7 +25,7 @@ from lmstages.evaluation.score_files import load_scores
 from lmstages.models.quantized.derived import DerivedModel
 
 DERIVED = ("llama_q8", "llama_q4", "llama_cpp", "knn")
-BOUNDS = {name for name, kind in MODEL_TYPES.items() if kind(**SMALL[name]).category == "bound"}
+BOUNDS = {name for name, kind in MODEL_TYPES.items() if kind.is_bound}
 WHOLE_BLOCKS = SMALL["llama_q8"]["base"]
 MODELS = {
     **{name: keys for name, keys in SMALL.items() if name not in {*DERIVED, *BOUNDS}},

@@ -14,8 +14,9 @@ from typing import Any, Literal
 import numpy as np
 from pydantic import ValidationError
 
-from lmstages.config.hyperparameters.diffusion import WITHOUT_NEXT_TOKEN, Bound
+from lmstages.config.hyperparameters.base import Derived, ModelConfig
 from lmstages.config.job_sections import ResolvedScoring
+from lmstages.config.ladder import MODEL_TYPES
 from lmstages.config.sections import Pretrained, Scoring
 from lmstages.core import artifacts
 from lmstages.core.errors import UserError, did_you_mean
@@ -97,8 +98,9 @@ def _experiment(path: Path, device: str) -> OpenedModel:
         is_mixture = model_type == "mixture"
         remedy = "open one of the models that it mixes" if is_mixture else "open the checkpoint itself"
         raise UserError(path, problem, FORMS, remedy)
-    if (model_type := artifacts.load_json(path / "fit.json", Fit).get("type")) in WITHOUT_NEXT_TOKEN:
-        remedy = "open what it is a bound of" if model_type == Bound.name else "open a model of another category"
+    record = MODEL_TYPES.get(artifacts.load_json(path / "fit.json", Fit).get("type"), ModelConfig)
+    if record.is_bound:
+        remedy = "open what it is a bound of" if issubclass(record, Derived) else "open a model of another category"
         raise UserError(path, "is a bound, which gives no probabilities of a token", FORMS, remedy)
     folder = path.absolute()
     tokens, text = folder.parents[1] / "tokens", folder.parents[2] / "text"

@@ -15,7 +15,6 @@ from pydantic import Field
 
 from lmstages.analyses.inspection import spelled
 from lmstages.config.hyperparameters.base import Record
-from lmstages.config.hyperparameters.diffusion import WITHOUT_NEXT_TOKEN
 from lmstages.config.ladder import MODEL_TYPES
 from lmstages.config.own_models import is_own
 from lmstages.core import artifacts
@@ -118,7 +117,7 @@ def _experiments(folder: Path) -> dict[str, dict[str, Any]]:
             logging.getLogger("lmstages").warning("left out: %s", error)
             continue
         model_type = fit.get("type", "")
-        predicts = model_type not in WITHOUT_NEXT_TOKEN and (model_type in MODEL_TYPES or is_own(model_type))
+        predicts = not MODEL_TYPES[model_type].is_bound if model_type in MODEL_TYPES else is_own(model_type)
         if fit["status"] == "ok" and predicts:
             experiments["/".join(path.parent.parts[-4:])] = _description(path.parent, fit["type"])
     return experiments

@@ -86,6 +86,7 @@ class ModelConfig(Record):
     family: ClassVar[Literal["counts", "neural"]]
     content: ClassVar[str]
     protocol: ClassVar[Literal["stream", "stride"]] = "stream"  # the default; a config may choose another
+    is_bound: ClassVar[bool] = False  # its only row is an upper bound: it gives no probabilities of the next token
 
     @property
     def context(self) -> int | None:
@@ -95,7 +96,7 @@ class ModelConfig(Record):
     @property
     def category(self) -> Category:
         """The category of rows that this model is ranked within."""
-        return "static"
+        return "bound" if self.is_bound else "static"
 
     @property
     def fitted_by(self) -> str:

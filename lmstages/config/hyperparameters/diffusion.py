@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, Field, model_validator
 
 from lmstages.config.hyperparameters.attention import ModernGPT
-from lmstages.config.hyperparameters.base import Category, Derived, Width
+from lmstages.config.hyperparameters.base import Derived, Width
 from lmstages.config.hyperparameters.orders import AnyOrder
 
 ENUMERATED = 4  # tokens of a block up to which every choice of hidden places is scored: at most 2^4 - 1
@@ -106,7 +106,7 @@ class Bound(Derived):
 
     name, title, after = "bound", "Upper bound", "masked_diffusion"
     module, model = "lmstages.models.nonautoregressive.bound", "BoundModel"
-    protocol = "stride"
+    protocol, is_bound = "stride", True
     source = "Sahoo et al. 2024; Shi et al. 2024; Ou et al. 2025 for exact counts"
     formula = r"""
         $$-\ln p(x) \le \operatorname{E}_{k, M} \frac{n}{k} \sum_{i \in M} -\ln p(x_i \mid x_{\setminus M})$$
@@ -121,11 +121,6 @@ class Bound(Derived):
     )
 
     @property
-    def category(self) -> Category:
-        """Bounds are ranked among themselves alone."""
-        return "bound"
-
-    @property
     def fitted_by(self) -> str:
         """Random orders are scored otherwise than hidden places."""
         return "OrderBoundModel" if isinstance(self.base, AnyOrder) else self.model
@@ -134,17 +129,13 @@ class Bound(Derived):
 class UniformNoise(Diffusion):
     """A network that reads a window in which some tokens are replaced by random ones; its row is a bound."""
 
+    is_bound = True
     samples: Samples = Field(16, description="Noisy copies of a text that it is scored with; an even number.")
 
     @property
     def block_length(self) -> int:
         """The window."""
         return self.window
-
-    @property
-    def category(self) -> Category:
-        """Its own score is a bound."""
-        return "bound"
 
 
 class UniformDiffusion(UniformNoise):
@@ -191,6 +182,3 @@ class Sundae(UniformNoise):
     least_rate: float = Field(
         0.1, gt=0, le=1, description="In the bound, the rate of random tokens that the network expects at least."
     )
-
-
-WITHOUT_NEXT_TOKEN = (Bound.name, UniformDiffusion.name, Sundae.name)  # types whose only row is a bound
