@@ -650,9 +650,8 @@ def oracle(args: argparse.Namespace) -> None:
 
     splits = args.section["splits"]
     made = _made(args, args.section, [text_path(args.text, split) for split in splits])
-    if _is_copied(args, made, args.out / "oracle.json", args.out / "scores.safetensors"):
-        return
-    score_by_source(args.section["source"], args.text, args.out, splits, made)
+    if not _is_copied(args, made, args.out / "oracle.json", args.out / "scores.safetensors"):
+        score_by_source(args.section["source"], args.text, args.out, splits, made)
 
 
 @command(

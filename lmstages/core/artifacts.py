@@ -99,7 +99,7 @@ def copied(paths: Mapping[Path, Path], made: Made) -> bool:
     The same section, the same content of all inputs, the same code; each new file has a record of its own.
     """
     wanted = _depends_on(made)
-    if not paths or any(_depends_on(made_of(path)["made"]) != wanted for path in paths.values()):
+    if any(_depends_on(made_of(path)["made"]) != wanted for path in paths.values()):
         return False
     for new, path in paths.items():
         save_bytes(new, verified(path).read_bytes(), made)

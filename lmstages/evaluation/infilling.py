@@ -168,14 +168,14 @@ def infill_by_source(source: str, text: Path, out: Path, section: Section, made:
     except CannotFillError as error:
         return save(out, {"status": f"failed: {error}"}, {}, made)
     grammar, arrays, sides = Grammar.load(source, "allowed"), {}, []
-    scores = [grammar.score(documents[document]) for document in places.document.tolist()]
+    scores = {document: grammar.score(documents[document]) for document in set(places.document.tolist())}
     for length in section["lengths"]:
         for side in SIDES:
-            arrays[f"{side}.{length}"] = np.zeros((len(scores), 1))
+            arrays[f"{side}.{length}"] = np.zeros((len(places.document), 1))
             sides.append({"side": side, "length": length, "method": "oracle", "reads": None, "status": "ok"})
         for place, (document, offset) in enumerate(zip(places.document, places.offset, strict=True)):
             hidden = slice(offset + places.middle(length).start, offset + places.middle(length).stop)
-            arrays[f"left.{length}"][place] = scores[place][hidden].sum()
-            known = scores[place].sum() - grammar.log_mass(documents[document], hidden)
+            arrays[f"left.{length}"][place] = scores[document][hidden].sum()
+            known = scores[document].sum() - grammar.log_mass(documents[document], hidden)
             arrays[f"both.{length}"][place] = min(0.0, known)  # a fill that is certain is certain to the last digit
     save(out, {"status": "ok", "split": section["split"], **places.facts(), "sides": sides, "fills": []}, arrays, made)
