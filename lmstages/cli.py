@@ -378,8 +378,8 @@ def fill(args: argparse.Namespace) -> None:
     from lmstages.evaluation.opening import opened
 
     model = opened(args.model, args.device)
-    method, found = fills(model, args.left, args.right, args.length, args.top)
-    show(lines(method, found, args.left, args.right, args.length is not None))
+    method, gap_texts = fills(model, args.left, args.right, args.length, args.top)
+    show(lines(method, gap_texts, args.left, args.right, args.length is not None))
 
 
 def _play_options(parser: argparse.ArgumentParser) -> None:

@@ -42,8 +42,8 @@ def fills(model: OpenedModel, left: str, right: str, length: int | None, most: i
     sides = _encoded(model, "--left", left), _encoded(model, "--right", right)
     if length is None:
         return METHODS[filler.method], _of_any_length(model, filler, sides, most)
-    found = filler.candidates(sides[0], sides[1], length, most)
-    return METHODS[filler.method], [_text(model, fill.tokens, 0.0, fill.log_prob) for fill in found]
+    candidates = filler.candidates(sides[0], sides[1], length, most)
+    return METHODS[filler.method], [_text(model, fill.tokens, 0.0, fill.log_prob) for fill in candidates]
 
 
 def _encoded(model: OpenedModel, name: str, text: str) -> np.ndarray:
@@ -66,18 +66,18 @@ def _of_any_length(
     lengths = range(1, LONGEST + 1)
     evidence = np.array([filler.messages(*sides, length).evidence for length in lengths])
     posterior = evidence - np.logaddexp.reduce(evidence)
-    found = []
+    gap_texts = []
     for index in np.argsort(-posterior, kind="stable")[:most].tolist():
         [best] = filler.candidates(*sides, lengths[index], 1)
-        found.append(_text(model, best.tokens, float(posterior[index]), best.log_prob))
-    return found
+        gap_texts.append(_text(model, best.tokens, float(posterior[index]), best.log_prob))
+    return gap_texts
 
 
 def _text(model: OpenedModel, tokens: np.ndarray, length_log_prob: float, log_prob: float) -> GapText:
     return GapText(model.tokenizer.decode(tokens.tolist()), float(np.exp(length_log_prob)), float(np.exp(log_prob)))
 
 
-def lines(method: str, found: Sequence[GapText], left: str, right: str, length_told: bool) -> str:
+def lines(method: str, gap_texts: Sequence[GapText], left: str, right: str, length_told: bool) -> str:
     """Fills as a terminal shows them: the probability, that of the length where it was found, and the text."""
     end, begin = left[-SIDE:], right[:SIDE]
     head = ["probability", *([] if length_told else ["length", "of length"]), "text"]
@@ -87,7 +87,7 @@ def lines(method: str, found: Sequence[GapText], left: str, right: str, length_t
             *([] if length_told else [str(len(fill.text)), f"{fill.of_length:.4f}"]),
             f"{end}[{fill.text}]{begin}",
         ]
-        for fill in found
+        for fill in gap_texts
     ]
     widths = [max(len(row[column]) for row in [head, *rows]) for column in range(len(head) - 1)]
     numbers = [[cell.rjust(width) for cell, width in zip(row, widths, strict=False)] for row in [head, *rows]]

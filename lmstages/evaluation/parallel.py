@@ -23,7 +23,7 @@ from lmstages.models.nonautoregressive.diffusion import DiffusionModel
 def most_certain_first(model: DiffusionModel, tokens: np.ndarray, before: np.ndarray | None = None) -> np.ndarray:
     """(B, T), (B,) -> (B, T) log-probabilities, nats, each token predicted when its place is the most certain."""
     row, block = history(tokens, before, 1), model.config.block_length
-    scores, each = np.zeros(tokens.shape), np.arange(len(tokens))
+    scores, rows = np.zeros(tokens.shape), np.arange(len(tokens))
     for begin in range(0, tokens.shape[1], block):
         hidden = np.tile(np.arange(tokens.shape[1]) >= begin, (len(tokens), 1))
         for _ in range(min(block, tokens.shape[1] - begin)):
@@ -32,8 +32,8 @@ def most_certain_first(model: DiffusionModel, tokens: np.ndarray, before: np.nda
             entropy[~hidden] = np.inf
             entropy[:, begin + block :] = np.inf
             place = entropy.argmin(-1)
-            scores[each, place] = log_probs[each, place, tokens[each, place]]
-            hidden[each, place] = False
+            scores[rows, place] = log_probs[rows, place, tokens[rows, place]]
+            hidden[rows, place] = False
     return scores
 
 

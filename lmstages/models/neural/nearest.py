@@ -93,10 +93,10 @@ def _up_to(values: torch.Tensor, limits: torch.Tensor) -> tuple[torch.Tensor, to
     rows, columns = (values <= limits).nonzero(as_tuple=True)
     counts = rows.bincount(minlength=len(values))
     places = torch.arange(len(rows), device=rows.device) - (counts.cumsum(0) - counts)[rows]
-    found = values.new_full((len(values), int(counts.max())), torch.inf)
-    indices = torch.zeros(found.shape, dtype=torch.long, device=rows.device)
-    found[rows, places], indices[rows, places] = values[rows, columns], columns
-    return found, indices
+    smallest = values.new_full((len(values), int(counts.max())), torch.inf)
+    indices = torch.zeros(smallest.shape, dtype=torch.long, device=rows.device)
+    smallest[rows, places], indices[rows, places] = values[rows, columns], columns
+    return smallest, indices
 
 
 class MixedOutput(nn.Module):
@@ -110,10 +110,10 @@ class MixedOutput(nn.Module):
         """The logarithm of both shares added."""
         logits = self.output(states)
         network = logits.double().log_softmax(-1).flatten(0, -2) + np.log1p(-self.weight)
-        found = torch.zeros_like(network)
+        neighbours = torch.zeros_like(network)  # p of each token by the look-up
         for piece, distances, tokens in self.entries.nearest(states.flatten(0, -2)):
-            found[piece].scatter_add_(1, tokens, (-distances / self.temperature).softmax(-1))
-        mixed = torch.logaddexp(network, found.log() + np.log(self.weight))
+            neighbours[piece].scatter_add_(1, tokens, (-distances / self.temperature).softmax(-1))
+        mixed = torch.logaddexp(network, neighbours.log() + np.log(self.weight))
         return mixed.view_as(logits).to(logits.dtype)
 
 
@@ -241,15 +241,15 @@ class NearestModel(MadeFromBase):
             raise FitError(problem, "valid is empty", "a single value of both needs none")
         self._mix(temperatures[0], 0.0)
         read, scale = states_of(self.base, valid, CHOSEN_ON, seed=1), self.entries.mean_distance()
-        found = np.zeros((len(temperatures), len(read.tokens)))
+        neighbours = np.zeros((len(temperatures), len(read.tokens)))
         for piece, distances, tokens in self.entries.nearest(read.states):
             right = tokens == read.tokens[piece, None]
             for row, temperature in enumerate(temperatures):
                 shares = (-distances / (temperature * scale)).softmax(-1)
-                found[row, piece] = (shares * right).sum(-1).cpu().numpy()
+                neighbours[row, piece] = (shares * right).sum(-1).cpu().numpy()
         network = read.log_probs.exp().cpu().numpy()
-        weights = [best_weight(network, p) if fixed is None else fixed for p in found]
-        losses = [-np.log((1 - w) * network + w * p).mean() for w, p in zip(weights, found, strict=True)]
+        weights = [best_weight(network, p) if fixed is None else fixed for p in neighbours]
+        losses = [-np.log((1 - w) * network + w * p).mean() for w, p in zip(weights, neighbours, strict=True)]
         best = int(np.argmin(losses))
         self._mix(temperatures[best], weights[best])
 
