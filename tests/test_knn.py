@@ -11,7 +11,7 @@ from lmstages.config.reading import read_run
 from lmstages.core.documents import Documents
 from lmstages.core.errors import FitError, UserError
 from lmstages.models.base import build, decoding_state
-from lmstages.models.neural.nearest import Entries, MixedOutput, best_weight, output_of, states_of, windows_of
+from lmstages.models.neural.nearest import TIE, Entries, MixedOutput, best_weight, output_of, states_of, windows_of
 
 V = 7
 SHORT = {"steps": 30, "batch_size": 8, "row_length": 6, "warmup_steps": 0}
@@ -19,6 +19,7 @@ NETWORKS = {
     "gpt": {"layers": 1, "heads": 2, "width": 12, "window": 8, **SHORT},
     "gpt, untied": {"layers": 1, "heads": 2, "width": 12, "window": 8, "tied_output": False, **SHORT},
     "llama": {"layers": 1, "heads": 2, "key_value_heads": 1, "width": 12, "hidden": 16, "window": 8, **SHORT},
+    "modern_gpt": {"layers": 1, "heads": 2, "width": 12, "window": 8, "softcap": 2.0, **SHORT},
     "lstm": {"hidden": 12, "embedding": 6, **SHORT},
 }
 TRAIN, VALID = (
@@ -138,9 +139,8 @@ def test_it_is_its_definition(name, networks):
     p = np.zeros(len(read.tokens))
     for row, (state, token) in enumerate(zip(read.states.double(), read.tokens, strict=True)):
         distances = (model.entries.states.double() - state).square().sum(-1)
-        kernel = torch.exp(-distances / model.temperature) * (
-            distances <= distances.sort().values[4] * (1 + 1e-4) + 1e-6
-        )
+        tie = TIE * (state.square().sum() + model.entries.squares.max())
+        kernel = torch.exp(-distances / model.temperature) * (distances <= distances.sort().values[4] + tie)
         p[row] = (kernel * (model.entries.tokens == token)).sum() / kernel.sum()
     expected = np.log(0.6 * read.log_probs.exp().numpy() + 0.4 * p)
     scores = np.concatenate([model.score(np.array([[*row, 0]]))[0] for row in x.tolist()])
@@ -235,6 +235,7 @@ tokenizers: {char: {kind: char}}
 models:
   bigram:
   mlp: {steps: 2}
+  fim: {steps: 2, warmup_steps: 0}
   gpt: {steps: 2, warmup_steps: 0}
   found: {type: knn, KEYS}
 """
@@ -256,14 +257,18 @@ def test_it_is_made_of_the_fitted_network_without_a_quantization_error(tmp_path)
 @pytest.mark.parametrize(
     ("keys", "message"),
     [
-        ("of: bigram", "of: 'bigram' is of type bigram, which has no states to compare; allowed: gpt, llama, rnn, gru"),
-        ("of: mlp", "of: 'mlp' is of type mlp, which has no states to compare; allowed: gpt, llama, rnn, gru, lstm"),
+        (
+            "of: bigram",
+            "of: 'bigram' is of type bigram, which has no states to compare; allowed: gpt, llama, ",
+        ),
+        ("of: mlp", "of: 'mlp' is of type mlp, which has no states to compare; allowed: gpt, llama, "),
+        ("of: fim", "of: 'fim' is of type fim, which has no states to compare; allowed: gpt, llama, "),
         ("of: gtp", r"of: 'gtp' is not defined under models \(did you mean 'gpt'"),
         ("neighbours: 65, entries: 64", ": neighbours 65 exceeds entries 64; lower one or raise the other"),
         ("neighbours: 0", "neighbours: 0 found; input should be greater than or equal to 1"),
         ("weight: 1.0", "weight: 1.0 found; input should be less than 1"),
         ("temperature: 0", ": temperature 0 found; allowed: above 0"),
-        ("base: {type: mlp}", "base: 'mlp' is no network with states; allowed: gpt, llama"),
+        ("base: {type: mlp}", "base: 'mlp' is no network with states; allowed: gpt, llama, modern_gpt"),
         ("base: {type: gpt}", "base: is the record of the model under of; leave it out"),
         ("seeds: [1]", "seeds: are those of gpt; leave them out"),
     ],

@@ -73,7 +73,7 @@ def _mistakes(name: str, model: Model, models: Mapping[str, Model | None]) -> It
     allowed = MADE_OF[type(config)]
     if config.of not in models:
         yield f"models.{name}.of: {config.of!r} is not defined under models{did_you_mean(config.of, models)}"
-    elif below is not None and not isinstance(below.config, allowed):
+    elif below is not None and type(below.config) not in allowed:
         types, lacks = ", ".join(record.name for record in allowed), LACKS.get(type(config), "")
         lacks = ", whose own row is a bound" if below.config.category == "bound" else lacks
         yield f"models.{name}.of: {config.of!r} is of type {below.config.name}{lacks}; allowed: {types}"

@@ -4,12 +4,12 @@ from typing import Annotated, Any
 
 from pydantic import BeforeValidator, Field, PlainSerializer, model_validator
 
-from lmstages.config.hyperparameters.attention import GPT, Llama
+from lmstages.config.hyperparameters.attention import GPT, Llama, ModernGPT
 from lmstages.config.hyperparameters.base import Derived, as_tuple
 from lmstages.config.hyperparameters.counts import Constants
 from lmstages.config.hyperparameters.neural import GRU, LSTM, RNN, Neural
 
-WITH_STATES: tuple[type[Neural], ...] = (GPT, Llama, RNN, GRU, LSTM)  # whose output layer reads one vector a token
+WITH_STATES: tuple[type[Neural], ...] = (GPT, Llama, ModernGPT, RNN, GRU, LSTM)  # with one output layer over states
 
 
 def _record(value: Any) -> Any:

@@ -199,7 +199,12 @@ class Network(nn.Module):
         x = self.norm(x)
         tied = self.embedding.weight[: self.outputs]
         logits = functional.linear(x, tied) if self.output is None else self.output(x)
-        return logits if self.softcap is None else self.softcap * torch.tanh(logits / self.softcap)
+        return logits if self.softcap is None else soft_capped(logits, self.softcap)
+
+
+def soft_capped(logits: torch.Tensor, bound: float) -> torch.Tensor:
+    """Logits within -``bound`` and ``bound``, small ones nearly as they are."""
+    return bound * torch.tanh(logits / bound)
 
 
 class NgramEmbedding(nn.Module):

@@ -26,6 +26,7 @@ from lmstages.core.documents import Arrays, Curve, Documents, history
 from lmstages.core.errors import FitError
 from lmstages.models.base import DecodingState, MadeFromBase, OpenRow, build, check_base, record_of_base
 from lmstages.models.counts.counting import Rows
+from lmstages.models.neural.modern_gpt import soft_capped
 from lmstages.training.devices import device_of
 
 DISTANCES_AT_ONCE = 1 << 24  # numbers: 64 MB
@@ -129,9 +130,30 @@ class TiedOutput(nn.Module):
         return functional.linear(states, self.embedding.weight)
 
 
+class CappedOutput(nn.Module):
+    """The modern GPT's output layer with its soft-cap."""
+
+    def __init__(self, output: nn.Module, softcap: float) -> None:
+        super().__init__()
+        self.output, self.softcap = output, softcap
+
+    def forward(self, states: torch.Tensor) -> torch.Tensor:
+        """(..., D) -> (..., V) logits."""
+        return soft_capped(self.output(states), self.softcap)
+
+
 def output_of(network: Any) -> nn.Module:
-    """The output layer of a network of ``WITH_STATES``, as a module of its own."""
-    return network.output if network.output is not None else TiedOutput(network.embedding)
+    """The output layer of a network of ``WITH_STATES``, as a module of its own, its soft-cap included."""
+    output = network.output if network.output is not None else TiedOutput(network.embedding)
+    softcap = getattr(network, "softcap", None)
+    return output if softcap is None else CappedOutput(output, softcap)
+
+
+def put_output(network: Any, output: nn.Module) -> None:
+    """Put a module in place of the output layer and its soft-cap."""
+    network.output = output
+    if hasattr(network, "softcap"):
+        network.softcap = None
 
 
 # ---------------------------------------------------------------- reading
@@ -147,11 +169,14 @@ class ReadStates(nn.Module):
 
 def states_after(network: Any, inputs: torch.Tensor) -> torch.Tensor:
     """(B, T) -> (B, T, D): what the output layer reads after each input."""
-    output, network.output = network.output, ReadStates()
+    output, softcap = network.output, getattr(network, "softcap", None)
+    put_output(network, ReadStates())
     try:
         states: torch.Tensor = network(inputs)
     finally:
         network.output = output
+        if softcap is not None:
+            network.softcap = softcap
     return states
 
 
@@ -263,7 +288,7 @@ class NearestModel(MadeFromBase):
         self.base.restore(self.weights)
         if weight > 0:
             network = self.base.network
-            network.output = MixedOutput(output_of(network), self.entries, temperature, weight)
+            put_output(network, MixedOutput(output_of(network), self.entries, temperature, weight))
 
     def score(self, tokens: np.ndarray, before: np.ndarray | None = None) -> np.ndarray:
         """(B, T), (B,) -> (B, T) nats."""
