@@ -56,11 +56,14 @@ PATH_EXAMPLES = {
     "corpus": "results/default/fables",
     "results": "results/default",
 }
+ANCHORS = {"tokens": "tokenizer.json", "text": "corpus.json"}  # whose records say what the rest of a folder is
+OPTIONS_OF_FILES = ("seed", "threads", "device", "compile", "failure", "content", "layout")  # which its files depend on
+STORE = "data/store"
 HUB_KEYS = ("name", "config", "revision", "field", "split", "joined")
 NAME_WIDTH = 20  # of the list of commands
 GROUPS = {  # of the commands for people; one that no group names is listed with the last
     "to fit and compare:": ("init", "run", "check", "models", "laws"),
-    "to read what came out:": ("table", "explain", "verify", "diff", "play"),
+    "to read what came out:": ("table", "explain", "verify", "diff", "play", "clean"),
     "for scores, models and texts of others, and for the shell:": (),
 }
 
@@ -262,6 +265,25 @@ def verify(args: argparse.Namespace) -> None:
     from lmstages.results.verifying import verify as run
 
     for line in run(args.results):
+        show(line)
+
+
+def _clean_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("store", type=Path, nargs="?", default=Path(STORE), help=f"the store's folder ({STORE})")
+    parser.add_argument("--delete", action="store_true", help="remove them; by default they are listed")
+
+
+@command(options=_clean_options, for_people=True, is_stage=False, example="--delete")
+def clean(args: argparse.Namespace) -> None:
+    """List or remove kept files that no run points to.
+
+    Every stage's files are kept in data/store by what made them, so that another run, or the same after an edit was
+    taken back, does not make them again. On disks without hard links they are copies, and all of them are listed.
+    """
+    from lmstages.core.store import cleaned
+    from lmstages.core.terminal import show
+
+    for line in cleaned(args.store, args.delete):
         show(line)
 
 
@@ -573,7 +595,7 @@ def prepare(args: argparse.Namespace) -> None:
     from lmstages.corpora.preparation import prepare as run
 
     corpus = from_section(Corpus, args.section)
-    made = _made(args, args.section, [] if corpus.own() else args.raw)
+    made = _to_make(args, args.section, [] if corpus.own() else args.raw)
     run(corpus, args.raw, args.out, made, args.content)
 
 
@@ -616,7 +638,7 @@ def tokenize(args: argparse.Namespace) -> None:
     from lmstages.corpora.splits import NAMES, text_path
     from lmstages.tokenizers import streams
 
-    made = _made(args, args.section, [text_path(args.text, name) for name in NAMES])
+    made = _to_make(args, args.section, [text_path(args.text, name) for name in NAMES])
     section = from_section(Tokenizer, args.section)
     made |= {"content": args.content} if section.kind == "pretrained" else {}
     with _keeping_going(args, lambda error: streams.write_failure(args.out, str(error), made)):
@@ -649,7 +671,7 @@ def oracle(args: argparse.Namespace) -> None:
     from lmstages.evaluation.oracle import score_by_source
 
     splits = args.section["splits"]
-    made = _made(args, args.section, [text_path(args.text, split) for split in splits])
+    made = _to_make(args, args.section, [text_path(args.text, split) for split in splits])
     if not _is_copied(args, made, args.out / "oracle.json", args.out / "scores.safetensors"):
         score_by_source(args.section["source"], args.text, args.out, splits, made)
 
@@ -666,7 +688,7 @@ def compress(args: argparse.Namespace) -> None:
     from lmstages.evaluation.compressors import code_lengths
 
     splits = args.section["splits"]
-    made = _made(args, args.section, [text_path(args.text, split) for split in ("train", *splits)])
+    made = _to_make(args, args.section, [text_path(args.text, split) for split in ("train", *splits)])
     if not _is_copied(args, made, args.out):
         code_lengths(args.text, args.section["compressors"], splits, args.out, made)
 
@@ -678,7 +700,7 @@ def overlap(args: argparse.Namespace) -> None:
     from lmstages.corpora.splits import text_path
 
     splits = args.section["splits"]
-    made = _made(args, args.section, [text_path(args.text, split) for split in ("train", *splits)])
+    made = _to_make(args, args.section, [text_path(args.text, split) for split in ("train", *splits)])
     if not _is_copied(args, made, args.out / "overlap.json", args.out / "overlap.safetensors"):
         audit(args.text, splits, args.out, made)
 
@@ -694,7 +716,7 @@ def contrast(args: argparse.Namespace) -> None:
     from lmstages.corpora.splits import text_path
 
     splits = args.section["splits"]
-    made = _made(args, args.section, [text_path(args.text, split) for split in splits])
+    made = _to_make(args, args.section, [text_path(args.text, split) for split in splits])
     if not _is_copied(args, made, args.out):
         write(from_section(Corpus, args.section["corpus"]), args.text, splits, args.out, made)
 
@@ -746,7 +768,7 @@ def fit(args: argparse.Namespace) -> None:
     from lmstages.training.resume import Cadence, ResumePoints
 
     names = ("train.npy", "train.starts.npy", "valid.npy", "valid.starts.npy")
-    made = _made(args, args.section, [args.tokens / name for name in names])
+    made = _to_make(args, args.section, [args.tokens / name for name in names])
     if failure := streams.failure_of(args.tokens) or (f"failed: {args.failure}" if args.failure else None):
         logging.getLogger("lmstages").error("lmstages: error: %s", failure.removeprefix("failed: "))
         model_storage.save_fit(args.out, None, {**args.section, "status": failure}, made)
@@ -772,7 +794,7 @@ def derive(args: argparse.Namespace) -> None:
     """
     from lmstages.evaluation.derivation import derive as run
 
-    made = _made(args, args.section, [args.base, args.tokens / "train.npy", args.tokens / "valid.npy"])
+    made = _to_make(args, args.section, [args.base, args.tokens / "train.npy", args.tokens / "valid.npy"])
     run(args.base, args.tokens, args.out, args.section, args.threads, made)
 
 
@@ -857,7 +879,7 @@ def evaluate(args: argparse.Namespace) -> None:
     from lmstages.evaluation.experiment import evaluate as run
 
     inputs = [args.model, *(args.tokens / f"{split}.npy" for split in args.section["splits"])]
-    made = _made(args, args.section, inputs)
+    made = _to_make(args, args.section, inputs)
     run(args.model, args.tokens, args.text, args.out, args.section, made, args.device)
 
 
@@ -909,7 +931,7 @@ def probe(args: argparse.Namespace) -> None:
     """
     from lmstages.analyses.probing import probe as run
 
-    made = _made(args, args.section, [args.model, *args.contrasts])
+    made = _to_make(args, args.section, [args.model, *args.contrasts])
     run(args.model, args.tokens, next(iter(args.contrasts), None), args.out, args.section, made)
 
 
@@ -952,7 +974,7 @@ def infill(args: argparse.Namespace) -> None:
     """
     from lmstages.evaluation.infilling import infill as run
 
-    made = _made(args, args.section, [args.model, args.tokens / f"{args.section['split']}.npy"])
+    made = _to_make(args, args.section, [args.model, args.tokens / f"{args.section['split']}.npy"])
     run(args.model, args.tokens, args.out, args.section, made)
 
 
@@ -1037,6 +1059,32 @@ def _made(args: argparse.Namespace, section: Any, inputs: list[Path]) -> dict[st
     return _made_from(args, section, dict(zip(labels, inputs, strict=True)))
 
 
+def _to_make(args: argparse.Namespace, section: Any, inputs: list[Path]) -> dict[str, Any]:
+    """``_made`` of a stage that needs not run where the store (LMSTAGES_STORE, a folder) has its files.
+
+    Raises Taken then; else ``_run`` keeps them there when they are made. A stage of several processes has no store.
+    """
+    from lmstages.core.store import Taken, Work
+
+    made = _made(args, section, inputs)
+    if (folder := os.environ.get("LMSTAGES_STORE")) and os.environ.get("WORLD_SIZE", "1") == "1":
+        args.work = Work(Path(folder), args.out, made, _depends(args, made))
+        if args.work.take():
+            raise Taken
+    return made
+
+
+def _depends(args: argparse.Namespace, made: Mapping[str, Any]) -> dict[str, Any]:
+    """All that the files of a stage depend on: what its record says, its options, and the folders that it reads."""
+    from lmstages.core.artifacts import depends_on, made_of
+
+    options = {name: value for name, value in vars(args).items() if name in OPTIONS_OF_FILES}
+    anchors = {name: getattr(args, name) / file for name, file in ANCHORS.items() if hasattr(args, name)}
+    folders = {name: made_of(path)["sha256"] for name, path in anchors.items()}
+    before = {name: depends_on(made_of(path)["made"]) for name, path in anchors.items()}
+    return {**depends_on(made), "options": options, "folders": folders, "folders_made_of": before}
+
+
 def _made_from(args: argparse.Namespace, section: Any, inputs: Mapping[str, Path]) -> dict[str, Any]:
     """``_made`` of inputs that have names of their own; ``paths`` says where in the run each of them lay."""
     from lmstages.core.artifacts import made_of
@@ -1105,7 +1153,7 @@ def _add(subparsers: Any, entry: Command) -> None:
     subparser: argparse.ArgumentParser = subparsers.add_parser(
         function.__name__, description=text, epilog=_example(entry), formatter_class=raw
     )
-    subparser.set_defaults(command=function, log=None, threads=1, code="")
+    subparser.set_defaults(command=function, log=None, threads=1, code="", work=None)
     for path in entry.paths:
         subparser.add_argument(f"--{path}", type=Path, required=True, help=PATHS[path])
     if entry.section:
@@ -1176,12 +1224,17 @@ def _run(args: argparse.Namespace) -> int:
     from lmstages.core.errors import Interrupted, UserError
     from lmstages.core.progress import LOGGER, log_to
     from lmstages.core.runtime import rank
+    from lmstages.core.store import Taken
     from lmstages.core.system_errors import in_one_line
 
     try:
         job = getattr(args, "out", None)
         log_to(None if rank() else args.log, "" if job is None else str(job), quiet=rank() > 0)
         args.command(args)
+        if args.work is not None and rank() == 0:
+            args.work.keep()
+    except Taken:
+        LOGGER.info("taken from the store: the same command, section, inputs and code made these files before")
     except Interrupted as interruption:
         LOGGER.warning("%s", interruption)
         return TEMPORARY_FAILURE

@@ -24,7 +24,17 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save as safetensors_bytes
 
 from lmstages.core.errors import UserError
-from lmstages.core.files import atomic_write, flush, naming, partial_of, reading, sha256_of, sha256_of_open, sync_folder
+from lmstages.core.files import (
+    atomic_write,
+    flush,
+    linked_partial,
+    naming,
+    partial_of,
+    reading,
+    sha256_of,
+    sha256_of_open,
+    sync_folder,
+)
 from lmstages.core.shapes import problem_of
 from lmstages.core.workflow_files import STARTER
 
@@ -48,13 +58,24 @@ def saving(path: Path, made: Made) -> Iterator[BinaryIO]:
     with partial_of(path) as file:
         yield file
         flush(file)
-        record = {"sha256": sha256_of_open(file), "bytes": file.seek(0, os.SEEK_END), "made": made}
-        if "levels" in made:
-            record["path"] = path_in_run(path, made["levels"] + made.get("below", 0))
-        with partial_of(sidecar(path)) as record_file:
-            record_file.write(to_json({**record, SEAL: _seal(json.loads(to_json(record)))}))
-            flush(record_file)
-            _rename_both(file.name, path, record_file.name)
+        _take_its_name(file.name, path, sha256_of_open(file), made)
+
+
+def save_linked(path: Path, source: Path, made: Made) -> None:
+    """``source`` under the name ``path`` too, with a record: one file on the disk, or a copy where it has no links."""
+    with linked_partial(path, source) as partial:
+        _take_its_name(partial, path, sha256_of(source), made)
+
+
+def _take_its_name(partial: str, path: Path, sha256: str, made: Made) -> None:
+    """A finished file and its record get their names, the record first."""
+    record = {"sha256": sha256, "bytes": os.stat(partial).st_size, "made": made}
+    if "levels" in made:
+        record["path"] = path_in_run(path, made["levels"] + made.get("below", 0))
+    with partial_of(sidecar(path)) as record_file:
+        record_file.write(to_json({**record, SEAL: _seal(json.loads(to_json(record)))}))
+        flush(record_file)
+        _rename_both(partial, path, record_file.name)
 
 
 def _seal(record: Mapping[str, Any]) -> str:
@@ -98,15 +119,15 @@ def copied(paths: Mapping[Path, Path], made: Made) -> bool:
 
     The same section, the same content of all inputs, the same code; each new file has a record of its own.
     """
-    wanted = _depends_on(made)
-    if any(_depends_on(made_of(path)["made"]) != wanted for path in paths.values()):
+    wanted = depends_on(made)
+    if any(depends_on(made_of(path)["made"]) != wanted for path in paths.values()):
         return False
     for new, path in paths.items():
         save_bytes(new, verified(path).read_bytes(), made)
     return True
 
 
-def _depends_on(made: Made) -> dict[str, Any]:
+def depends_on(made: Made) -> dict[str, Any]:
     """All of what made a file but where it and its inputs lie."""
     return {key: value for key, value in made.items() if key not in ("paths", "below")}
 

@@ -9,6 +9,7 @@ import glob
 import hashlib
 import os
 import secrets
+import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -37,7 +38,7 @@ def atomic_write(path: Path) -> Iterator[BinaryIO]:
 @contextmanager
 def partial_of(path: Path) -> Iterator[BinaryIO]:
     """A new file beside ``path``, under a name that nobody can foresee, which is removed where it is not renamed."""
-    partial = path.with_name(f".{path.name}.{os.getpid()}.{secrets.token_hex(8)}.partial")
+    partial = _partial_name(path)
     try:
         with naming(path):
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -47,6 +48,32 @@ def partial_of(path: Path) -> Iterator[BinaryIO]:
     finally:
         with suppress(OSError):
             partial.unlink()
+
+
+@contextmanager
+def linked_partial(path: Path, source: Path) -> Iterator[str]:
+    """As ``partial_of`` -> the name of a file that is ``source`` itself, or a copy of it."""
+    partial = _partial_name(path)
+    try:
+        with naming(path):
+            link_or_copy(source, partial)
+        yield str(partial)
+    finally:
+        with suppress(OSError):
+            partial.unlink()
+
+
+def link_or_copy(source: Path, path: Path) -> None:
+    """A hard link, or a copy where the disk has none or ``path`` lies on another; missing folders are made."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        os.link(source, path)
+    except OSError:
+        shutil.copyfile(source, path)
+
+
+def _partial_name(path: Path) -> Path:
+    return path.with_name(f".{path.name}.{os.getpid()}.{secrets.token_hex(8)}.partial")
 
 
 @contextmanager

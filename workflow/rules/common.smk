@@ -183,6 +183,8 @@ if MAKES_FILES:
         remove_unfinished(Path(ROOT), Path("downloads"))
 os.environ["LMSTAGES_MIRROR"] = RUN.mirror or ""
 os.environ["LMSTAGES_TENSORBOARD"] = "yes" if RUN.tensorboard else ""
+# Where stages keep their files by what made them; an empty one keeps none. Jobs elsewhere see no folder of this machine.
+os.environ.setdefault("LMSTAGES_STORE", "" if workflow.storage_settings.default_storage_provider else "data/store")
 
 
 def stop_if_changed():
@@ -210,6 +212,7 @@ envvars:
     "LMSTAGES_MIRROR",
     "LMSTAGES_PYTHON",
     "LMSTAGES_RUN",
+    "LMSTAGES_STORE",
     "LMSTAGES_TENSORBOARD",
     "LMSTAGES_TIME_LIMIT",
     "LMSTAGES_TYPED",
