@@ -962,7 +962,7 @@ def inspect(args: argparse.Namespace) -> None:
 
 
 @command(
-    *("split", "documents", "lengths", "places", "context", "rows"),
+    *("split", "documents", "lengths", "places", "context", "rows", "reads"),
     paths=["model", "tokens"],
     levels=4,
     example="--out my/gpt",
@@ -976,6 +976,34 @@ def infill(args: argparse.Namespace) -> None:
 
     made = _to_make(args, args.section, [args.model, args.tokens / f"{args.section['split']}.npy"])
     run(args.model, args.tokens, args.out, args.section, made)
+
+
+def _infill_mixture_options(parser: argparse.ArgumentParser) -> None:
+    _mix_options(parser)
+    mixture = "fit.json of the mixture, which holds its weights"
+    parser.add_argument("--mixture", type=Path, required=True, help=mixture)
+
+
+@command(
+    *("split", "documents", "lengths", "places", "context", "rows", "reads", "of"),
+    paths=["tokens"],
+    options=_infill_mixture_options,
+    levels=4,
+    example="--components results/mine/fables/char/gpt/seed0 results/mine/fables/char/kneser_ney/seed0"
+    " --mixture results/mine/fables/char/mixture/seed0/fit.json --out my/mixture",
+)
+def infill_mixture(args: argparse.Namespace) -> None:
+    """Fill the same gaps by a mixture of models.
+
+    Every fill is tried, by Bayes' rule over the mixture's own probabilities.
+    """
+    from lmstages.evaluation.infilling import infill_mixture as run
+    from lmstages.evaluation.mixtures import folders_by_name
+
+    folders = folders_by_name(args.components, args.section)
+    inputs = {name: folder / "model.safetensors" for name, folder in folders.items()}
+    inputs |= {"fit.json": args.mixture, "tokens": args.tokens / f"{args.section['split']}.npy"}
+    run(folders, args.mixture, args.tokens, args.out, args.section, _made_from(args, args.section, inputs))
 
 
 @command("source", "split", "lengths", "places", "context", paths=["text"], levels=2, example="--out my/oracle")

@@ -681,7 +681,7 @@ STAGED = {
 }
 SCORING = '"scoring": {"protocol": "stream", "window": 4, "stride": 2, "skip": 0}'
 SAMPLING = '{"count": 1, "length": 5, "temperature": 1.0, "top_k": null, "top_p": 1.0, "prompt": "", "seed": 0}'
-GAPS = '"split": "test", "documents": true, "lengths": [1, 2], "places": 9, "context": 9, "rows": 9'
+GAPS = '"split": "test", "documents": true, "lengths": [1, 2], "places": 9, "context": 9, "rows": 9, "reads": 9'
 EVALUATED = f'"splits": ["test"], "documents": true, "sampling": {SAMPLING}'
 
 

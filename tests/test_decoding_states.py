@@ -12,7 +12,7 @@ from lmstages.core.documents import Documents
 from lmstages.evaluation.sampling import sample
 from lmstages.evaluation.scoring import score, windows_of
 from lmstages.models.base import IncrementalModel, Recompute, build, decoding_state
-from lmstages.models.neural import attention_maps, decoding
+from lmstages.models.neural import attention_maps, base, decoding
 from lmstages.models.quantized.gptq import quantize_layers
 
 V = 7
@@ -126,6 +126,20 @@ def test_rows_of_a_batch_are_decoded_as_each_row_alone(attention, band, monkeypa
         for row, state in zip(x, alone, strict=True):
             state.append(row[position : position + 1])
         assert np.allclose(together.log_probs(), np.concatenate([s.log_probs() for s in alone]), atol=1e-5)
+
+
+@pytest.mark.parametrize("band", [3, 1 << 12])
+@pytest.mark.parametrize("length", [1, 2, 5])
+def test_continuations_are_scored_as_whole_rows(attention, length, band, monkeypatch):
+    monkeypatch.setattr(base, "PIECE", band)
+    before, left, tails = np.array([3]), random_tokens(17, 2), random_tokens(18, 7, length)
+    if len(left) + length > attention.config.window:
+        left = left[:0]
+    if length > attention.config.window:
+        return
+    rows = np.hstack([np.tile(left, (7, 1)), tails])
+    wanted = attention.score(rows, np.repeat(before, 7))[:, len(left) :]
+    assert np.allclose(attention.score_continuations(np.append(before, left), tails), wanted, atol=1e-5)
 
 
 @pytest.mark.parametrize("name", [*RECURRENT, *OTHERS])

@@ -18,6 +18,7 @@ from lmstages.core.documents import Documents
 from lmstages.core.errors import UserError
 from lmstages.corpora.grammar import Grammar
 from lmstages.evaluation import fillers, infilling
+from lmstages.evaluation.continuations import MixedModels, OfModel, continuations_of
 from lmstages.evaluation.fillers import (
     BayesFiller,
     ChainFiller,
@@ -113,8 +114,8 @@ def test_short_sides_are_read_as_the_model_reads_them(name, left):
 
 def fillers_of(name, first):
     model = fitted(name)
-    yield BayesFiller.of(model, first)
-    yield left_only(model, first)
+    yield BayesFiller(OfModel(model), first)
+    yield left_only(OfModel(model), first)
     if (automaton := automaton_of(model)) is not None:
         yield LatticeFiller(automaton, first)
     yield ChainFiller("own", Copier().fill_log_probs, first)
@@ -140,7 +141,7 @@ def test_what_is_hidden_does_not_change_the_fill(name):
 
 def test_the_right_side_counts():
     model, some = fitted("kneser_ney"), some_gaps(2, count=40)
-    assert filler_of(model, 1).fill(some).log_probs.sum() > left_only(model, 1).fill(some).log_probs.sum()
+    assert filler_of(model, 1).fill(some).log_probs.sum() > left_only(OfModel(model), 1).fill(some).log_probs.sum()
 
 
 def test_a_token_between_two_by_hand():
@@ -183,11 +184,83 @@ def test_a_model_that_fills_by_itself_is_asked_token_by_token():
     assert best.tokens.tolist() == some.right[0, :3].tolist()
 
 
+# Mixtures
+
+
+def mixture(*names, weights=(0.3, 0.7)):
+    return MixedModels("mixed", {name: fitted(name) for name in names}, np.array(weights))
+
+
+class Mixed:
+    """The mixture as one model that scores rows, for brute force."""
+
+    def __init__(self, mixture):
+        self.mixture = mixture
+
+    def score(self, rows):
+        parts = zip(self.mixture.weights, self.mixture.models.values(), strict=True)
+        return np.log(sum(weight * np.exp(model.score(rows)) for weight, model in parts))
+
+
+@pytest.mark.parametrize("names", [("kneser_ney", "ppm"), ("bigram", "uniform"), ("padded", "ngram")])
+@pytest.mark.parametrize("length", [1, 2, 3])
+def test_a_mixture_fills_as_brute_force_over_its_own_probabilities(names, length):
+    mixed, some = mixture(*names), some_gaps(length)
+    filler = filler_of(mixed, 1)
+    fills = filler.fill(some)
+    assert filler.method == "bayes"
+    for index in range(len(some.middle)):
+        candidates, log_probs = brute_force(Mixed(mixed), one(some, index), 1)
+        truth = (candidates == some.middle[index]).all(1)
+        assert fills.log_probs[index].sum() == pytest.approx(log_probs[truth][0], abs=1e-9)
+        assert fills.best_log_probs[index] == pytest.approx(log_probs.max(), abs=1e-9)
+
+
+def test_a_mixture_fills_neither_as_its_models_do_nor_as_the_mean_of_their_fills():
+    mixed, some = mixture("kneser_ney", "ppm"), some_gaps(2, count=1)
+    nats = filler_of(mixed, 1).fill(some).log_probs.sum()
+    alone = [filler_of(model, 1).fill(some).log_probs.sum() for model in mixed.models.values()]
+    assert all(abs(nats - one) > 1e-3 for one in [*alone, np.log(mixed.weights @ np.exp(alone))])
+
+
+def test_the_left_alone_of_a_mixture_is_the_mean_of_its_models():
+    mixed, some = mixture("kneser_ney", "ppm"), some_gaps(1)
+    rows = np.hstack([some.left, some.middle])
+    wanted = Mixed(mixed).score(rows)[:, -1]
+    assert left_only(continuations_of(mixed), 0).fill(some).log_probs[:, 0] == pytest.approx(wanted)
+
+
+def test_a_mixture_of_what_learns_while_it_scores_fills_nothing():
+    online = build(MODEL_TYPES["ppm"](order=2, online=True), V)
+    mixed = MixedModels("mixed", {"online": online, "bigram": fitted("bigram")}, np.array([0.5, 0.5]))
+    with pytest.raises(CannotFillError, match=r"mixed: learns from the text that it scores"):
+        infilling.filler_for(mixed, CharTokenizer(list("\nabcd"), None), 1, 100)
+
+
+@pytest.mark.parametrize("name", ["bigram", "kneser_ney", "ppm"])
+def test_what_no_fill_reaches_is_scored_once_and_equal(name):
+    model, [left], tails = fitted(name), some_gaps(1, left=12).left[:1], every(2, 0)
+    tails = np.hstack([tails, np.tile(text(9, 1, 12).tokens[:12], (len(tails), 1))])
+    wanted = model.score(np.hstack([np.tile(left, (len(tails), 1)), tails]))[:, len(left) :]
+    assert OfModel(model).score(left, tails, 2) == pytest.approx(wanted, abs=1e-12)
+
+
+def test_fewer_characters_of_the_right_side_are_another_filler_that_sums_to_one():
+    model, gap, middles = fitted("ppm"), some_gaps(2, count=1), every(2, 1)
+    tiled = Gaps(*(np.tile(side, (len(middles), 1)) for side in gap))._replace(middle=middles)
+    filler, all_of_it = filler_of(model, 1, 10**6, 1), filler_of(model, 1, 10**6)
+    assert (filler.reads, all_of_it.reads) == (1, 8)
+    assert np.exp(filler.fill(tiled).log_probs.sum(1)).sum() == pytest.approx(1, abs=1e-9)
+    assert (filler.fill(tiled).log_probs != all_of_it.fill(tiled).log_probs).any()
+    shorter = tiled._replace(right=tiled.right[:, :1])
+    assert filler.fill(tiled).log_probs == pytest.approx(all_of_it.fill(shorter).log_probs, abs=1e-12)
+
+
 def test_bayes_refuses_too_many_rows():
     model = fitted("ppm")
     message = "length 3: Bayes' rule would score 192 rows; at most 100; shorter gaps, or fewer places"
     with pytest.raises(TooLongError, match=message):
-        BayesFiller.of(model, 1, 100).fill(some_gaps(3))
+        BayesFiller(OfModel(model), 1, 100).fill(some_gaps(3))
 
 
 def test_a_lattice_refuses_more_contexts_than_memory_holds(monkeypatch):
@@ -283,7 +356,8 @@ def test_no_model_fills_better_than_the_oracle_on_average():
 
 # The task
 
-SECTION = {"split": "test", "lengths": [1, 2, 3], "context": 9, "places": 10, "rows": 10_000, "documents": False}
+SECTION = {"split": "test", "lengths": [1, 2, 3], "context": 9, "places": 10, "rows": 10_000, "reads": 32}
+SECTION |= {"documents": False}
 
 
 def task(name="kneser_ney", **section):

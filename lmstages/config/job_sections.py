@@ -64,6 +64,7 @@ KEYS: dict[str, Any] = {
     "places": Positive,
     "context": Positive,
     "rows": Positive,
+    "reads": Positive,
 }
 OF_COMMAND: dict[str, dict[str, Any]] = {
     "summarize": SUMMARIZED | REPORTED | INFILLED,

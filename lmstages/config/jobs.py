@@ -117,6 +117,10 @@ class Run(Experiments):
         """The part whose gaps are filled, which gaps, and whether documents end."""
         return to_json({**self._gaps(corpus), "documents": self._documents_end(corpus)})
 
+    def infill_mixture_section(self, corpus: str, mixture: str) -> str:
+        """As ``infill_section``, and the models that are mixed."""
+        return to_json({**json.loads(self.infill_section(corpus)), "of": self.mixtures[mixture].of})
+
     def infill_oracle_section(self, corpus: str) -> str:
         """The grammar, the part whose gaps are filled, and which gaps."""
         return to_json({**self._gaps(corpus), "source": self.corpora[corpus].source})

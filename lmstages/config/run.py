@@ -132,13 +132,16 @@ class Experiments(Basics):
         ]
 
     def infilled(self) -> list[Experiment]:
-        """The experiments that fill gaps: the first seed of every fitted static model, where tokens are characters."""
-        online = {name for name, record in self.models.items() if record.config.category != "static"}
+        """The experiments that fill gaps, where tokens are characters: the first seed of every static model, or mixture
+        of such, that was fitted from scratch.
+        """
+        static = {name for name, record in self.models.items() if record.config.category == "static"}
+        static |= {name for name, mixture in self.mixtures.items() if static.issuperset(mixture.of)}
         return [
             (corpus, tokenizer, model, seed)
             for corpus, tokenizer, model, seed in self.experiments()
             if self.infill is not None
-            and model in self.models.keys() - online - {*self.derived()}
+            and model in static - {*self.derived()}
             and self.tokenizers[tokenizer].kind == "char"
             and seed == self.seeds_of(model)[0]
         ]

@@ -452,7 +452,7 @@ class Infill(Record):
     """What the middle of a row costs a model that knows both sides of it, on tokenizers of kind char.
 
     Rows that do not overlap are cut from the first part that is evaluated; documents shorter than a row are left out.
-    Every static model that is fitted takes part, by the exact method that it allows.
+    Every static model that is fitted takes part, by the exact method that it allows, and every mixture of such models.
     """
 
     lengths: Annotated[list[Gap], UNIQUE] = Field(
@@ -466,6 +466,9 @@ class Infill(Record):
         le=1 << 40,
         description="Rows that a model without states of its own may score for all places of a length, to try every"
         " fill by Bayes' rule; what needs more is left out.",
+    )
+    reads: int = Field(
+        32, ge=1, le=1 << 16, description="Characters of the right side that such a model reads to try a fill, at most."
     )
 
     @model_validator(mode="after")

@@ -32,6 +32,7 @@ SECONDS = {
     "evaluate": (0.4, 1.0),
     "probe": (1.0, 0.5),
     "infill": (15.0, 0.0),
+    "infill_mixture": (60.0, 0.0),
     "infill_oracle": (40.0, 0.0),
     "mix": (1.0, 0.5),
     "score_pretrained": (10.0, 20.0),

@@ -2,7 +2,8 @@
 
     lattice    a model with finitely many states: forward over the states that the gap can lead to, backward from the
                right side over the same, p(next) beta(after it) / beta(before it); the likeliest fill by Viterbi
-    bayes      any model from left to right: p(gap | both sides) ~ p(gap, right side | left side) over every gap
+    bayes      any model from left to right, or a mixture of such: p(gap | both sides) ~ p(gap, right side | left side)
+               over every gap
     own        a model that fills by itself (``Infilling``), token by token; the fill takes the likeliest each time
     left       any model from left to right, the right side hidden: what the right side is measured against
 
@@ -19,15 +20,12 @@ from typing import NamedTuple, Protocol
 
 import numpy as np
 
-from lmstages.core.documents import BOUNDARY
+from lmstages.evaluation.continuations import RIGHT, Continuations, MixedModels, continuations_of
 from lmstages.models.automata import Automaton, automaton_of
 from lmstages.models.base import Infilling, LanguageModel, TooLongError
 
-RIGHT = 32  # tokens of the right side that Bayes' rule reads, of a model whose context is no shorter
 MOST_ROWS = 20_000  # gaps that Bayes' rule enumerates at all places together, unless the caller allows more
 MANY_STATES = 1000  # from here on compiled code saves more time than it takes to load
-TOKENS_AT_ONCE = 1 << 16
-Score = Callable[[np.ndarray, np.ndarray | None], np.ndarray]  # rows (B, T), tokens before (B,) -> (B, T) nats
 
 
 class Gaps(NamedTuple):
@@ -199,7 +197,7 @@ class LatticeFiller:
 
 
 class BayesFiller:
-    """Every gap scored with the right side behind it; ``window``: the most tokens of a row, None where it has no limit.
+    """Every gap scored with the right side behind it, by a model from left to right or a mixture of such models.
 
     ``reads`` tokens of the right side are enough for a model of that context. Of one that reads further it makes a
     filler that knows less of the right side, whose probabilities sum to one as well.
@@ -207,16 +205,9 @@ class BayesFiller:
 
     method = "bayes"
 
-    def __init__(self, score: Score, tokens: range, reads: int, window: int | None, most_rows: int = MOST_ROWS) -> None:
-        self.score, self.tokens, self.window, self.most_rows = score, tokens, window, most_rows
-        self.reads: int | None = reads
-
-    @classmethod
-    def of(cls, model: LanguageModel, first: int, most_rows: int = MOST_ROWS) -> "BayesFiller":
-        """The filler of a model from left to right."""
-        context, moves = model.config.context, model.config.protocol == "stride"
-        reads = RIGHT if context is None else min(RIGHT, context)
-        return cls(model.score, range(first, model.vocab_size), reads, context if moves else None, most_rows)
+    def __init__(self, model: Continuations, first: int, most_rows: int = MOST_ROWS, reads: int = RIGHT) -> None:
+        self.model, self.tokens, self.most_rows = model, range(first, model.vocab_size), most_rows
+        self.reads: int | None = min(reads, model.reads)
 
     def fill(self, gaps: Gaps) -> Fills:
         """Place by place."""
@@ -261,24 +252,10 @@ class BayesFiller:
 
     def _posterior(self, every: np.ndarray, left: np.ndarray, right: np.ndarray) -> np.ndarray:
         """(C^k,) nats of every gap given both sides."""
-        left, right, before = self._within(left, right, every.shape[1])
-        rows = np.hstack([np.tile(left, (len(every), 1)), every, np.tile(right, (len(every), 1))])
-        step = max(1, TOKENS_AT_ONCE // rows.shape[1])
-        pieces = [rows[first : first + step] for first in range(0, len(rows), step)]
-        scored = [self.score(piece, np.full(len(piece), before)) for piece in pieces]
-        joint = np.concatenate([log_probs[:, len(left) :].astype(np.float64).sum(1) for log_probs in scored])
+        right = self.model.right_within(left, right[: self.reads], every.shape[1])
+        tails = np.hstack([every, np.tile(right, (len(every), 1))])
+        joint = self.model.score(left, tails, every.shape[1]).sum(1)
         return np.asarray(joint - np.logaddexp.reduce(joint))
-
-    def _within(self, left: np.ndarray, right: np.ndarray, length: int) -> tuple[np.ndarray, np.ndarray, int]:
-        """Both sides as far as a row has room for them, and the token before the row."""
-        right = right[: self.reads]
-        if self.window is None:
-            return left, right, BOUNDARY
-        if (room := self.window - length) < 2:
-            raise TooLongError(f"length {length}", f"the model reads {self.window} tokens", "a token on each side too")
-        right = right[: room // 2]
-        kept = left[max(0, len(left) - (room - len(right))) :]
-        return kept, right, int(left[-len(kept) - 1]) if len(kept) < len(left) else BOUNDARY
 
 
 # ---------------------------------------------------------------- token by token
@@ -330,21 +307,25 @@ class ChainFiller:
         return np.asarray(log_probs - np.logaddexp.reduce(log_probs, axis=1, keepdims=True))
 
 
-def left_only(model: LanguageModel, first: int) -> ChainFiller:
+def left_only(model: Continuations, first: int) -> ChainFiller:
     """A model from left to right, which does not read the right side."""
 
     def predict(left: np.ndarray, filled: np.ndarray, right: np.ndarray, hidden: int) -> np.ndarray:
-        prefix = np.hstack([left, filled])
-        context = model.config.context
-        return model.next_log_probs(prefix if context is None else prefix[:, max(0, prefix.shape[1] - context) :])
+        return model.next_log_probs(np.hstack([left, filled]))
 
     return ChainFiller("left", predict, first, 0)
 
 
-def filler_of(model: LanguageModel, first: int, most_rows: int = MOST_ROWS) -> Filler | None:
+def filler_of(
+    model: LanguageModel | MixedModels, first: int, most_rows: int = MOST_ROWS, reads: int = RIGHT
+) -> Filler | None:
     """How a model fills gaps with both sides known; None for one that learns from what it scores."""
-    if isinstance(model, Infilling):
-        return ChainFiller("own", model.fill_log_probs, first)
-    if (automaton := automaton_of(model)) is not None:
-        return LatticeFiller(automaton, first)
-    return BayesFiller.of(model, first, most_rows) if model.config.category == "static" else None
+    if not isinstance(model, MixedModels):
+        if isinstance(model, Infilling):
+            return ChainFiller("own", model.fill_log_probs, first)
+        if (automaton := automaton_of(model)) is not None:
+            return LatticeFiller(automaton, first)
+    parts = model.models.values() if isinstance(model, MixedModels) else [model]
+    if any(part.config.category != "static" for part in parts):
+        return None
+    return BayesFiller(continuations_of(model), first, most_rows, reads)

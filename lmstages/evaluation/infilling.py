@@ -22,7 +22,9 @@ from lmstages.core.progress import LOGGER
 from lmstages.corpora.grammar import Grammar
 from lmstages.corpora.splits import SplitText
 from lmstages.evaluation import scoring
+from lmstages.evaluation.continuations import RIGHT, MixedModels, continuations_of
 from lmstages.evaluation.experiment import facts_of_fit, load_fitted
+from lmstages.evaluation.facts import Fit
 from lmstages.evaluation.fillers import Filler, Fills, Gaps, filler_of, left_only
 from lmstages.models.base import LanguageModel, TooLongError
 from lmstages.tokenizers import CharTokenizer, TextTokenizer, streams
@@ -89,12 +91,41 @@ def infill(model: Path, tokens: Path, out: Path, section: Section, made: artifac
     if (status := facts_of_fit(model, tokens)["status"]) != "ok":
         return save(out, {"status": status}, {}, made)
     fitted, tokenizer = load_fitted(model, tokens)
+    _save_measured(fitted, tokenizer, tokens, out, section, made)
+
+
+def _save_measured(
+    model: LanguageModel | MixedModels,
+    tokenizer: TextTokenizer,
+    tokens: Path,
+    out: Path,
+    section: Section,
+    made: artifacts.Made,
+) -> None:
     try:
-        facts, arrays = measured(fitted, tokenizer, streams.read_tokens(tokens, section["split"]), section)
+        facts, arrays = measured(model, tokenizer, streams.read_tokens(tokens, section["split"]), section)
     except CannotFillError as error:
         LOGGER.error("lmstages: error: %s", error)
         facts, arrays = {"status": f"failed: {error}"}, {}
     save(out, facts, arrays, made)
+
+
+def infill_mixture(
+    folders: Mapping[str, Path], mixture: Path, tokens: Path, out: Path, section: Section, made: artifacts.Made
+) -> None:
+    """As ``infill``, by the mixture of the models in ``folders``, with the weights of ``mixture``, its ``fit.json``."""
+    facts = artifacts.load_json(mixture, Fit, ["status"])
+    if facts["status"] != "ok":
+        return save(out, {"status": facts["status"]}, {}, made)
+    if list(facts["mixture"]) != list(folders):
+        problem = f"is a mixture of {', '.join(facts['mixture'])}, not of {', '.join(folders)}"
+        raise UserError(mixture, problem, "", artifacts.make_again(mixture))
+    models = {}
+    for name, folder in folders.items():
+        facts_of_fit(folder / "model.safetensors", tokens)
+        models[name], tokenizer = load_fitted(folder / "model.safetensors", tokens)
+    mixed = MixedModels(mixture.absolute().parts[-3], models, np.array(list(facts["mixture"].values())))
+    _save_measured(mixed, tokenizer, tokens, out, section, made)
 
 
 def save(out: Path, facts: Facts, arrays: Mapping[str, np.ndarray], made: artifacts.Made) -> None:
@@ -104,11 +135,15 @@ def save(out: Path, facts: Facts, arrays: Mapping[str, np.ndarray], made: artifa
 
 
 def measured(
-    model: LanguageModel, tokenizer: TextTokenizer, split_tokens: tuple[Documents, np.ndarray], section: Section
+    model: LanguageModel | MixedModels,
+    tokenizer: TextTokenizer,
+    split_tokens: tuple[Documents, np.ndarray],
+    section: Section,
 ) -> tuple[Facts, dict[str, np.ndarray]]:
     """The facts of ``infill.json``, and by side and length the nats (P, k) and whether the best fill was right (P,)."""
     (documents, sizes), first = split_tokens, int(section["documents"])
-    fillers = {"both": filler_for(model, tokenizer, first, section["rows"]), "left": left_only(model, first)}
+    both = filler_for(model, tokenizer, first, section["rows"], section["reads"])
+    fillers: dict[str, Filler] = {"both": both, "left": left_only(continuations_of(model), first)}
     places = Places.of(documents.lengths - first, section["context"], section["places"])
     index = (documents.starts[places.document] + places.offset)[:, None] + np.arange(places.context)
     rows, sizes = np.asarray(documents.tokens)[index].astype(np.int64), np.asarray(sizes)[index]
@@ -129,13 +164,15 @@ def measured(
     return {"status": "ok", "split": section["split"], **places.facts(), "sides": sides, "fills": fills}, arrays
 
 
-def filler_for(model: LanguageModel, tokenizer: TextTokenizer, first: int, rows: int) -> Filler:
+def filler_for(
+    model: LanguageModel | MixedModels, tokenizer: TextTokenizer, first: int, rows: int, reads: int = RIGHT
+) -> Filler:
     """How a model fills gaps of characters; raises CannotFillError."""
-    name = model.config.name
+    name = model.name if isinstance(model, MixedModels) else model.config.name
     if not isinstance(tokenizer, CharTokenizer):
         raise CannotFillError(name, "its tokens are no characters, so that a gap has no length in tokens", "kind: char")
-    if (filler := filler_of(model, first, rows)) is None:
-        able = "models that fill a gap are static: n-grams, networks, and those that fill by themselves"
+    if (filler := filler_of(model, first, rows, reads)) is None:
+        able = "models that fill a gap are static: n-grams, networks, mixtures, and those that fill by themselves"
         raise CannotFillError(name, "learns from the text that it scores, and a gap has none yet", able)
     return filler
 

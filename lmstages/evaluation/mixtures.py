@@ -65,12 +65,17 @@ def gain_of_each(log_probs: np.ndarray, weights: np.ndarray) -> list[float]:
     return gains
 
 
-def inputs_of(folders: Sequence[Path], section: Mapping[str, Any]) -> dict[str, Path]:
-    """Every score file by the name of its model."""
+def folders_by_name(folders: Sequence[Path], section: Mapping[str, Any]) -> dict[str, Path]:
+    """Every experiment's folder by the name of its model."""
     if len(folders) != len(section["of"]):
         problem = f"{len(folders)} folders for the {len(section['of'])} models of the section"
         raise UserError("--components", problem, "one folder for each model, in the same order")
-    return {name: folder / "scores.safetensors" for name, folder in zip(section["of"], folders, strict=True)}
+    return dict(zip(section["of"], folders, strict=True))
+
+
+def inputs_of(folders: Sequence[Path], section: Mapping[str, Any]) -> dict[str, Path]:
+    """Every score file by the name of its model."""
+    return {name: folder / "scores.safetensors" for name, folder in folders_by_name(folders, section).items()}
 
 
 def mix(folders: Sequence[Path], text: Path, out: Path, section: Mapping[str, Any], made: artifacts.Made) -> None:

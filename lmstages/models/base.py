@@ -121,6 +121,17 @@ class IncrementalModel(Protocol):
 
 
 @runtime_checkable
+class SharedPrefix(Protocol):
+    """Scores many texts that begin alike, and reads the beginning once."""
+
+    def score_continuations(self, prefix: np.ndarray, tails: np.ndarray) -> np.ndarray:
+        """(P,), P > 0, (B, T) -> (B, T) nats; ``prefix`` begins with the token before the row.
+
+        P + T is at most the context + 1.
+        """
+
+
+@runtime_checkable
 class LargeState(Protocol):
     """Has a large decoding state; ``max_parallel_states`` caps the sampling batch."""
 

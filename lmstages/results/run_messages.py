@@ -30,6 +30,7 @@ NOUNS = {  # what a rule makes: one, several
     "evaluate": ("evaluation", "evaluations"),
     "probe": ("probe", "probes"),
     "infill": ("experiment to infill", "experiments to infill"),
+    "infill_mixture": ("mixture to infill", "mixtures to infill"),
 }
 Row = Mapping[str, str]  # of results.csv
 

@@ -397,6 +397,16 @@ def component_folders(wildcards):
     return [f"{ROOT}/{wildcards.corpus}/{wildcards.tokenizer}/{model}/seed{seed}" for model, seed in components]
 
 
+def component_models(wildcards):
+    files = ("fit.json", "model.safetensors")
+    return [f"{folder}/{file}" for folder in component_folders(wildcards) for file in files]
+
+
+def mixture_code(wildcards):
+    """The hash of the code that fills gaps by the models of the mixture."""
+    return hash_of_code("infill_mixture", *RUN.mixtures[wildcards.mixture].of)
+
+
 def component_files(wildcards):
     files = ("fit.json", "scores.safetensors", "evaluation.json")
     return [f"{folder}/{file}" for folder in component_folders(wildcards) for file in files]

@@ -26,6 +26,33 @@ rule infill:
         " 2>&1 | tee -i {log:q} >&2"
 
 
+rule infill_mixture:
+    input:
+        components=component_models,
+        mixture=f"{ROOT}/{{corpus}}/{{tokenizer}}/{{mixture}}/seed{{seed}}/fit.json",
+        tokens=f"{ROOT}/{{corpus}}/{{tokenizer}}/tokens/tokenizer.json",
+        held_out=hidden_tokens,
+    output:
+        facts=f"{ROOT}/{{corpus}}/{{tokenizer}}/{{mixture}}/seed{{seed}}/infill.json",
+        nats=f"{ROOT}/{{corpus}}/{{tokenizer}}/{{mixture}}/seed{{seed}}/infill.safetensors",
+    log:
+        f"logs/{RUN.name}/{{corpus}}/{{tokenizer}}/{{mixture}}/seed{{seed}}/infill_mixture.log",
+    benchmark:
+        f"logs/{RUN.name}/{{corpus}}/{{tokenizer}}/{{mixture}}/seed{{seed}}/infill_mixture.benchmark.tsv"
+    threads: 1
+    params:
+        section=section("infill_mixture"),
+        components=component_folders,
+        tokens=subpath(input.tokens, parent=True),
+        out=subpath(output.facts, parent=True),
+        code=mixture_code,
+    shell:
+        '"${{LMSTAGES_PYTHON:-python}}" -m lmstages infill_mixture --components {params.components:q} --mixture {input.mixture:q}'
+        " --tokens {params.tokens:q} --out {params.out:q} --section {params.section:q} --threads {threads}"
+        " --code {params.code:q}"
+        " 2>&1 | tee -i {log:q} >&2"
+
+
 rule infill_oracle:
     input:
         text=f"{ROOT}/{{corpus}}/text/corpus.json",

@@ -112,7 +112,11 @@ class TheirTokensDecoder(LlamaDecoder):
 
     def read(self, tokens: torch.Tensor) -> torch.Tensor:
         """(B, T) -> (B, V)."""
-        return super().read(self.numbering.inputs[tokens])[..., self.numbering.theirs]
+        return super().logits(self.numbering.inputs[tokens])[:, -1][..., self.numbering.theirs]
+
+    def logits(self, tokens: torch.Tensor) -> torch.Tensor:
+        """(B, T) -> (B, T, V)."""
+        return super().logits(self.numbering.inputs[tokens])[..., self.numbering.theirs]
 
 
 def renumbered(vocab_size: int, end: int) -> torch.Tensor:

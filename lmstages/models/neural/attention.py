@@ -23,11 +23,15 @@ def attend(
 ) -> torch.Tensor:
     """Queries (B, H, T, W), keys and values (B, H or a divisor, T, W) -> (B, H, T, W).
 
-    Each position attends to itself and to earlier positions. A single query is the newest one and attends to all keys.
+    Each position attends to itself and to earlier positions. Where there are more keys than queries, the queries are
+    the newest positions: a single one attends to all keys.
     """
-    causal, grouped = queries.shape[2] > 1, keys.shape[1] < queries.shape[1]
+    count, earlier, grouped = queries.shape[2], keys.shape[2] - queries.shape[2], keys.shape[1] < queries.shape[1]
+    mask, causal = None, count > 1
+    if causal and earlier:
+        mask, causal = queries.new_ones(count, count + earlier, dtype=torch.bool).tril(earlier), False
     return functional.scaled_dot_product_attention(
-        queries, keys, values, dropout_p=dropout, is_causal=causal, scale=scale, enable_gqa=grouped
+        queries, keys, values, attn_mask=mask, dropout_p=dropout, is_causal=causal, scale=scale, enable_gqa=grouped
     )
 
 

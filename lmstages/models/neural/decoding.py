@@ -27,7 +27,7 @@ from torch.nn import functional
 from lmstages.config.hyperparameters.attention import GPT, Llama, ModernGPT
 from lmstages.core.documents import BOUNDARY, history
 from lmstages.models.neural.attention import attend, merge_heads
-from lmstages.models.neural.base import NeuralModel, log_softmax
+from lmstages.models.neural.base import NeuralModel, log_softmax, target_log_probs
 
 BAND = 1 << 10  # tokens prefilled together; activations of more do not fit a processor's caches
 
@@ -45,6 +45,23 @@ class AttentionModel(NeuralModel):
         """(B, T), T may be 0 -> the decoding state after the prefix, of which it reads the last ``window`` tokens."""
         tokens = history(np.asarray(prefix, dtype=np.int64), None, 1)[:, -self.config.window :]
         return CachedDecodingState(self.decoder(self._network, len(tokens), self.config.window), tokens)
+
+    def score_continuations(self, prefix: np.ndarray, tails: np.ndarray) -> np.ndarray:
+        """(P,), (B, T), P + T at most the window + 1 -> (B, T) nats; the network reads the prefix once for all rows."""
+        with torch.inference_mode():
+            decoder = self.decoder(self._network, 1, self.config.window)
+            first = log_softmax(decoder.prefill(self._on_device(prefix[None])))[0]  # (V,)
+            decoder.share_prefix()
+            bands = self._bands(*tails.shape)
+            return np.concatenate([self._score_tails(decoder, first, tails[top:end]) for top, end in bands])
+
+    def _score_tails(self, decoder: "Decoder", first: torch.Tensor, tails: np.ndarray) -> np.ndarray:
+        tokens = self._on_device(tails)
+        log_probs = first.to(tokens.device)[tokens[:, :1]]
+        if tokens.shape[1] > 1:
+            later = target_log_probs(decoder.logits(tokens[:, :-1]), tokens[:, 1:])
+            log_probs = torch.cat([log_probs, later], 1)
+        return log_probs.cpu().double().numpy()
 
 
 class CachedDecodingState:
@@ -112,6 +129,19 @@ class LayerCache:
         return self.stored
 
 
+class PrefixCache:
+    """Keys and values of one text, behind which many rows are read, each in one piece; none of them is kept."""
+
+    def __init__(self, cache: LayerCache) -> None:
+        self.length = cache.length
+        self.keys, self.values = cache.stored[: cache.length].permute(2, 1, 3, 0, 4)  # (1, H, length, W) each
+
+    def append(self, keys: torch.Tensor, values: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """(B, H, T, W) each -> those of the text and of the rows, (B, H, length + T, W)."""
+        prefix = (known.expand(len(keys), -1, -1, -1) for known in (self.keys, self.values))
+        return torch.cat([next(prefix), keys], dim=2), torch.cat([next(prefix), values], dim=2)
+
+
 class Decoder:
     """A network with one cache per layer; a subclass writes how its network reads tokens behind the cached ones."""
 
@@ -119,7 +149,7 @@ class Decoder:
 
     def __init__(self, network: nn.Module, rows: int, window: int) -> None:
         self.network, self.window = network, window
-        self.caches = [LayerCache(rows, window) for _ in self.network.blocks]
+        self.caches: list[Any] = [LayerCache(rows, window) for _ in self.network.blocks]
 
     @property
     def length(self) -> int:
@@ -139,8 +169,16 @@ class Decoder:
         """(B,) one more token per row -> (B, V) logits after it."""
         return self.read(tokens[:, None])
 
+    def share_prefix(self) -> None:
+        """What was prefilled is one text, behind which ``logits`` reads any number of rows."""
+        self.caches = [PrefixCache(cache) for cache in self.caches]
+
     def read(self, tokens: torch.Tensor) -> torch.Tensor:
         """(B, T) tokens behind the cached ones, for the rows of the band -> (B, V) logits after the last."""
+        return self.logits(tokens)[:, -1]
+
+    def logits(self, tokens: torch.Tensor) -> torch.Tensor:
+        """(B, T) tokens behind the cached ones -> (B, T, V) logits after each."""
         raise NotImplementedError
 
     def _select(self, band: slice, length: int) -> None:
@@ -156,15 +194,15 @@ class Decoder:
 class LlamaDecoder(Decoder):
     """Decodes a ``llama.Network`` by its modules, which may carry hooks or read their matrix from a file."""
 
-    def read(self, tokens: torch.Tensor) -> torch.Tensor:
-        """(B, T) -> (B, V)."""
+    def logits(self, tokens: torch.Tensor) -> torch.Tensor:
+        """(B, T) -> (B, T, V)."""
         cos_sin, x = self.network.cos_sin[:, self._positions(tokens)], self.network.embedding(tokens)
         for block, cache in zip(self.network.blocks, self.caches, strict=True):
             queries, keys, values = block.attention.project(block.attention_norm(x), cos_sin)
             mixed = attend(queries, *cache.append(keys, values))  # (B, H, T, W)
             x = x + block.attention.output(merge_heads(mixed))
             x = x + block.feedforward(block.feedforward_norm(x))
-        return self.network.logits(x)[:, -1]
+        return self.network.logits(x)
 
 
 class ModernDecoder(Decoder):
@@ -188,17 +226,18 @@ class ModernDecoder(Decoder):
             self.before = torch.cat([self.before[:, 1:], tokens[:, None]], dim=1)
         return logits
 
-    def read(self, tokens: torch.Tensor) -> torch.Tensor:
-        """(B, T) -> (B, V)."""
+    def logits(self, tokens: torch.Tensor) -> torch.Tensor:
+        """(B, T) -> (B, T, V)."""
         positions = self._positions(tokens)
-        x, cos_sin = self.network.embed(tokens, positions, self.before), self.network.rotary(positions)
+        before = None if self.before is None else self.before.expand(len(tokens), -1)
+        x, cos_sin = self.network.embed(tokens, positions, before), self.network.rotary(positions)
         for block, cache in zip(self.network.blocks, self.caches, strict=True):
             value = None if block.values is None else block.values(tokens)
             queries, keys, values = block.attention.project(block.attention_norm(x), cos_sin, value)
             mixed = attend(queries, *cache.append(keys, values))  # (B, H, T, W)
             x = x + block.attention.output(merge_heads(mixed))
             x = x + block.feedforward(block.feedforward_norm(x))
-        return self.network.logits(x)[:, -1]
+        return self.network.logits(x)
 
 
 class GPTDecoder(Decoder):
@@ -206,15 +245,23 @@ class GPTDecoder(Decoder):
 
     def read(self, tokens: torch.Tensor) -> torch.Tensor:
         """(B, T) from position 0 -> (B, V); the last block computes the last position alone."""
-        x, final = self.network.embed(tokens), len(self.network.blocks) - 1
+        return self.network.logits(self._states(tokens, slice(-1, None))[:, -1])
+
+    def logits(self, tokens: torch.Tensor) -> torch.Tensor:
+        """(B, T) -> (B, T, V)."""
+        return self.network.logits(self._states(tokens, slice(None)))
+
+    def _states(self, tokens: torch.Tensor, wanted: slice) -> torch.Tensor:
+        """(B, T) -> (B, T or fewer, D): what the last block makes of the wanted positions."""
+        x, final = self.network.embed(tokens, self.length), len(self.network.blocks) - 1
         for depth, (block, cache) in enumerate(zip(self.network.blocks, self.caches, strict=True)):
             queries, keys, values = block.attention.project(block.attention_norm(x))
             keys, values = cache.append(keys, values)
             if depth == final:
-                queries, x = queries[:, :, -1:], x[:, -1:]
+                queries, x = queries[:, :, wanted], x[:, wanted]
             mixed = attend(queries, keys, values)  # (B, H, T, W)
             x = block.transform(block.add(x, block.attention.output(merge_heads(mixed))))
-        return self.network.logits(x[:, -1])
+        return x
 
     def step(self, tokens: torch.Tensor) -> torch.Tensor:
         """(B,) -> (B, V)."""

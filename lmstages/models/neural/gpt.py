@@ -125,9 +125,9 @@ class Transformer(nn.Module):
             x = block(x)
         return self.logits(x)
 
-    def embed(self, tokens: torch.Tensor) -> torch.Tensor:
-        """(B, T) -> (B, T, D): token embedding plus position embedding."""
-        return self.embedding(tokens) + self.positions[: tokens.shape[1]]
+    def embed(self, tokens: torch.Tensor, first: int = 0) -> torch.Tensor:
+        """(B, T) tokens from position ``first`` on -> (B, T, D): token embedding plus position embedding."""
+        return self.embedding(tokens) + self.positions[first : first + tokens.shape[1]]
 
     def logits(self, x: torch.Tensor) -> torch.Tensor:
         """(..., D) -> (..., V); a tied output multiplies by the embedding."""
