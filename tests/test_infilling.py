@@ -514,6 +514,82 @@ def test_gaps_are_shown_side_by_side_with_what_was_hidden(tables):
     )
 
 
+# Whole words and sentences
+
+
+LINE = "It is so. The old fox's den, said she, was deep and cold! Is it far"
+
+
+@pytest.mark.parametrize(
+    ("length", "hidden"), [("word", "she"), ("sentence", "The old fox's den, said she, was deep and cold!")]
+)
+def test_the_whole_word_or_sentence_nearest_to_the_middle_is_hidden(length, hidden):
+    [span] = Places.of(np.array([len(LINE)]), len(LINE), 1).spans([LINE], length)
+    assert LINE[span] == hidden
+
+
+def test_words_have_apostrophes_and_a_character_on_each_side():
+    places = Places.of(np.array([9]), 9, 1)
+    assert places.spans(["a fox's b", "abcdefghi", "one twoxx", "  .  ?! ,"], "word") == [slice(2, 7), None, None, None]
+    assert places.spans(["Oh. No. x", "Oh. No, x"], "sentence") == [slice(4, 7), None]
+
+
+def spoken(length=60, **section):
+    """The task over letters with spaces, in which c stands for a space; b and d are letters."""
+    letters = CharTokenizer(["\n", "a", "b", " ", "d"], None)
+    documents = Documents.single(np.concatenate([text(seed).tokens for seed in range(length)]))
+    settings = SECTION | {"lengths": ["word"], "context": 11, "places": 200} | section
+    return lambda name: infilling.measured(
+        fitted(name), letters, (documents, np.ones(len(documents), dtype=np.int64)), settings
+    )
+
+
+def test_a_word_costs_what_a_gap_of_its_length_at_its_place_costs():
+    facts, arrays = spoken()("kneser_ney")
+    shown = [fill for fill in facts["fills"] if fill["side"] == "both"]
+    assert all(fill["gap"] == "word" and " " not in fill["middle"] for fill in shown)
+    first, letters = shown[0], {letter: token for token, letter in enumerate("\nab d")}
+    left, middle, right = (np.array([[letters[c] for c in first[side]]]) for side in Gaps._fields)
+    alone = filler_of(fitted("kneser_ney"), 0).fill(Gaps(left, middle, right))
+    assert sum(first["nats"]) == pytest.approx(-alone.log_probs.sum())
+    there = np.flatnonzero(arrays["word.hidden"])
+    assert arrays["both.word"][there[0], 0] == pytest.approx(alone.log_probs.sum())
+    assert (np.isnan(arrays["both.word"][:, 0]) == (arrays["word.hidden"] == 0)).all()
+
+
+def test_words_that_are_too_long_for_bayes_are_left_out_and_counted():
+    facts, arrays = spoken(rows=1000)("ppm")
+    filled = ~np.isnan(arrays["both.word"][:, 0])
+    hidden = arrays["word.hidden"]
+    assert facts["sides"][0]["status"] == "ok" and 0 < filled.sum() < (hidden > 0).sum()
+    assert hidden[filled].max() < hidden.max() and (~np.isnan(arrays["left.word"][:, 0]) == (hidden > 0)).all()
+
+
+def test_rows_of_the_table_count_what_was_left_out_and_compare_the_same_places(tmp_path):
+    section, task = {"models": {}, "infilled": [], "infilled_by_source": []}, spoken(rows=1000)
+    for name, (family, rank) in MODELS.items():
+        infilling.save(tmp_path / "my" / "char" / name / "seed0", *task(name), MADE)
+        section["models"][name] = {"title": name.title(), "rank": rank, "family": family}
+        section["infilled"].append(["my", "char", name, 0])
+    rows = {(row.model, row.side): row for row in Infilled.of(tmp_path, section).infilling}
+    exact, ppm = rows["kneser_ney", "both"], rows["ppm", "both"]
+    assert (exact.gap, exact.skipped) == ("word", 0) and ppm.skipped > 0
+    assert exact.places == ppm.places + ppm.skipped and exact.lacking == ppm.lacking
+    ours, theirs = [task(name)[1]["both.word"][:, 0] for name in ("ppm", "kneser_ney")]
+    same, hidden = ~np.isnan(ours), task("ppm")[1]["word.hidden"]
+    wanted = (theirs - ours)[same].sum() / hidden[same].sum()
+    assert ppm.than_ngram == pytest.approx(wanted) and ppm.ngram == "kneser_ney"
+    assert ppm.length == pytest.approx(hidden[same].mean()) and rows["bigram", "both"].than_ngram is not None
+
+
+def test_a_text_without_sentences_has_rows_that_lack_them_and_no_figure(tmp_path):
+    infilling.save(tmp_path / "my/char/x/seed0", *spoken(lengths=["sentence"])("bigram"), MADE)
+    section = {"models": {"x": {"title": "X", "rank": 1, "family": "counts"}}, "infilled": [["my", "char", "x", 0]]}
+    rows = Infilled.of(tmp_path, section).infilling
+    assert len(rows) == 2 and all(row.nats_per_character is None for row in rows)
+    assert rows[0].status == "failed: infill.lengths: no row has a whole sentence with a character on each side"
+
+
 # The command
 
 

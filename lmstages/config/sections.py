@@ -445,7 +445,7 @@ class Sampling(Record):
 
 
 MEASURED = ("measured", "measured_tokens")
-Gap = Annotated[int, Field(ge=1, le=256)]
+Gap = Annotated[int, Field(ge=1, le=256)] | Literal["word", "sentence"]
 
 
 class Infill(Record):
@@ -456,7 +456,9 @@ class Infill(Record):
     """
 
     lengths: Annotated[list[Gap], UNIQUE] = Field(
-        [1, 2, 4, 8, 16], description="Hidden characters in the middle of a row; each is measured by itself."
+        [1, 2, 4, 8, 16],
+        description="Hidden characters in the middle of a row, each measured by itself; word or sentence: the whole one"
+        " that is nearest to the middle.",
     )
     places: int = Field(200, ge=1, le=100000, description="Rows that are drawn, the same for every model of a text.")
     context: int = Field(128, ge=3, le=1 << 16, description="Characters of a row, the hidden ones included.")
@@ -473,7 +475,8 @@ class Infill(Record):
 
     @model_validator(mode="after")
     def _both_sides(self) -> "Infill":
-        if (longest := max(self.lengths)) > self.context - 2:
+        longest = max((length for length in self.lengths if isinstance(length, int)), default=1)
+        if longest > self.context - 2:
             problem = f"lengths: a middle of {longest} has no character on each side in a row of {self.context}"
             raise ValueError(f"{problem}; raise context to {longest + 2}, or shorten it")
         return self

@@ -20,6 +20,7 @@ from pydantic import Field, model_validator
 from lmstages.core import artifacts
 from lmstages.core.shapes import Count, Fraction, NotNegative, Number, Shape, Split
 
+CHARACTERS = "characters"  # what a gap covers that is no whole word or sentence
 Status = Annotated[str, Field(pattern=r"^(ok$|failed: )")]
 
 
@@ -140,10 +141,13 @@ class CompressedSizes(Shape):
 
 
 class InfilledSide(WithStatus):
-    """How gaps of one length were filled: with both sides known, or the left alone; ``reads`` tokens of the right."""
+    """How gaps of one length were filled: with both sides known, or the left alone; ``reads`` tokens of the right.
+
+    ``length``: characters, or ``word`` or ``sentence``.
+    """
 
     side: Literal["both", "left"]
-    length: Count
+    length: Count | Literal["word", "sentence"]
     method: Literal["lattice", "bayes", "own", "left", "oracle"]
     reads: Count | None
 
@@ -152,6 +156,7 @@ class Fill(Shape):
     """A gap as the report shows it: its sides, what it holds, the best fill, nats of each hidden character."""
 
     place: Count
+    gap: Literal["characters", "word", "sentence"]
     length: Count
     left: str
     middle: str

@@ -57,6 +57,9 @@ class Filler(Protocol):
     method: str
     reads: int | None
 
+    def must_be_few(self, places: int, length: int) -> None:
+        """Raises TooLongError where so many gaps of a length would cost too much."""
+
     def fill(self, gaps: Gaps) -> Fills:
         """The probability of what each gap holds, and the best fill; raises TooLongError."""
 
@@ -91,6 +94,9 @@ class LatticeFiller:
     def __init__(self, automaton: Automaton, first: int) -> None:
         self.automaton, self.first = automaton, first
         self.reads: int | None = automaton.memory
+
+    def must_be_few(self, places: int, length: int) -> None:
+        """What a place costs hardly depends on its length."""
 
     def fill(self, gaps: Gaps) -> Fills:
         """Place by place."""
@@ -212,7 +218,7 @@ class BayesFiller:
     def fill(self, gaps: Gaps) -> Fills:
         """Place by place."""
         places, length = gaps.middle.shape
-        self._must_be_few(places, length)
+        self.must_be_few(places, length)
         every = self._every(length)
         filled = [self._fill(every, *gap) for gap in zip(*gaps, strict=True)]
         log_probs, best, best_log_probs = zip(*filled, strict=True)
@@ -220,13 +226,14 @@ class BayesFiller:
 
     def candidates(self, left: np.ndarray, right: np.ndarray, length: int, most: int) -> list[Candidate]:
         """The likeliest fills, exactly."""
-        self._must_be_few(1, length)
+        self.must_be_few(1, length)
         every = self._every(length)
         posterior = self._posterior(every, left, right)
         likeliest = np.argsort(-posterior, kind="stable")[:most]
         return [Candidate(every[index], float(posterior[index])) for index in likeliest]
 
-    def _must_be_few(self, places: int, length: int) -> None:
+    def must_be_few(self, places: int, length: int) -> None:
+        """So many rows are V^k for each place."""
         if (rows := places * len(self.tokens) ** length) > self.most_rows:
             problem = f"Bayes' rule would score {rows:,} rows"
             raise TooLongError(
@@ -275,6 +282,9 @@ class ChainFiller:
         reads: int | None = None,
     ) -> None:
         self.method, self.predict, self.first, self.reads = method, predict, first, reads
+
+    def must_be_few(self, places: int, length: int) -> None:
+        """A pass of the model for each hidden token."""
 
     def fill(self, gaps: Gaps) -> Fills:
         """All places at once; the best fill takes the likeliest token each time."""

@@ -1,13 +1,16 @@
 """Infilling as a task: what the middle of a row of held-out text costs a model that knows both sides and the length.
 
 Rows of ``context`` characters are cut from the documents, and ``places`` of them drawn, the same for every model of a
-text. Of each, the k characters in the middle are hidden, for every k of ``lengths``. Nats of the middle are those of
+text. Of each, the k characters in the middle are hidden, for every k of ``lengths``; or the whole word, or sentence,
+that is nearest to the middle and has a character on each side, where a row has one. Nats of the middle are those of
 ``fillers``; the same model with the right side hidden stands beside it. Tokens are characters here.
 
     infill.json, infill.safetensors    ``Infill`` of an experiment, and of the oracle of an embedded text
 """
 
-from collections.abc import Iterator, Mapping
+import re
+import string
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,7 +27,7 @@ from lmstages.corpora.splits import SplitText
 from lmstages.evaluation import scoring
 from lmstages.evaluation.continuations import RIGHT, MixedModels, continuations_of
 from lmstages.evaluation.experiment import facts_of_fit, load_fitted
-from lmstages.evaluation.facts import Fit
+from lmstages.evaluation.facts import CHARACTERS, Fit
 from lmstages.evaluation.fillers import Filler, Fills, Gaps, filler_of, left_only
 from lmstages.models.base import LanguageModel, TooLongError
 from lmstages.tokenizers import CharTokenizer, TextTokenizer, streams
@@ -33,10 +36,23 @@ Section = Mapping[str, Any]
 Facts = dict[str, Any]
 SHOWN = 3  # places whose fills the report shows
 SIDES = ("both", "left")
+Length = int | str  # so many characters, or one of WHOLE
+_LETTER = f"[^\\s{re.escape(string.punctuation)}]"
+WHOLE = {  # what a gap may cover that is no number of characters
+    "word": re.compile(f"{_LETTER}+(?:'{_LETTER}+)*"),
+    "sentence": re.compile(r"(?<=[.!?])[\"']?\s+([^\s.!?][^.!?]*[.!?])(?=[\"']?\s)"),
+}
+
+
+UNKNOWN = "\ufffd"  # in place of a character that the tokenizer does not know; it counts as a letter
 
 
 class CannotFillError(UserError):
     """A model, a text or a tokenizer that infilling is not defined for: its result is the reason."""
+
+
+class NoGapError(UserError):
+    """No row has what is to be hidden."""
 
 
 @dataclass(frozen=True)
@@ -69,15 +85,29 @@ class Places:
         begin = (self.context - length) // 2
         return slice(begin, begin + length)
 
-    def gaps(self, rows: np.ndarray, length: int) -> Gaps:
-        """(P, context) tokens of the rows -> what stands left of, in and right of the gaps."""
-        hidden = self.middle(length)
-        return Gaps(rows[:, : hidden.start], rows[:, hidden], rows[:, hidden.stop :])
+    def spans(self, texts: Sequence[str], length: Length) -> list[slice | None]:
+        """What is hidden of each row (P,), given its text; None where it has no whole word or sentence."""
+        if isinstance(length, int):
+            return [self.middle(length)] * len(texts)
+        return [_nearest(WHOLE[length], text) for text in texts]
 
     def facts(self) -> Facts:
         """What ``infill.json`` says of them."""
         names = ("context", "documents", "too_short")
         return {**{name: getattr(self, name) for name in names}, "places": len(self.offset)}
+
+
+def _nearest(pattern: re.Pattern[str], text: str) -> slice | None:
+    """The match that is nearest to the middle of a text, among those with a character on each side."""
+    group = pattern.groups  # where the pattern has a group, it is what is hidden
+    spans = [found.span(group) for found in pattern.finditer(text)]
+    inside = [(begin, end) for begin, end in spans if begin > 0 and end < len(text)]
+    return slice(*min(inside, key=lambda span: abs(sum(span) - len(text)))) if inside else None
+
+
+def cut(row: np.ndarray, hidden: slice) -> Gaps:
+    """(P, context) tokens of rows -> what stands left of, in and right of the gaps."""
+    return Gaps(row[:, : hidden.start], row[:, hidden], row[:, hidden.stop :])
 
 
 # ---------------------------------------------------------------- a fitted model
@@ -140,28 +170,98 @@ def measured(
     split_tokens: tuple[Documents, np.ndarray],
     section: Section,
 ) -> tuple[Facts, dict[str, np.ndarray]]:
-    """The facts of ``infill.json``, and by side and length the nats (P, k) and whether the best fill was right (P,)."""
+    """The facts of ``infill.json``, and by side and length the nats of the places and whether the best fill was right.
+
+    Nats are (P, k), or (P, 1) of whole words and sentences, NaN where there is none or it is too long for the model.
+    """
     (documents, sizes), first = split_tokens, int(section["documents"])
     both = filler_for(model, tokenizer, first, section["rows"], section["reads"])
     fillers: dict[str, Filler] = {"both": both, "left": left_only(continuations_of(model), first)}
     places = Places.of(documents.lengths - first, section["context"], section["places"])
     index = (documents.starts[places.document] + places.offset)[:, None] + np.arange(places.context)
     rows, sizes = np.asarray(documents.tokens)[index].astype(np.int64), np.asarray(sizes)[index]
-    sides, fills, arrays = [], [], {}
+    texts, sides, fills, arrays = _texts(rows, tokenizer), [], [], {}
     for length in section["lengths"]:
-        gaps, filled = places.gaps(rows, length), {}
+        gaps = HiddenRows(length, rows, sizes, places.spans(texts, length), tokenizer.escape)
+        filled = {}
         for side, filler in fillers.items():
             facts = {"side": side, "length": length, "method": filler.method, "reads": filler.reads}
             try:
-                filled[side] = _charged(filler.fill(gaps), gaps, sizes[:, places.middle(length)], tokenizer.escape)
-            except TooLongError as error:
+                filled[side] = gaps.filled(filler)
+            except (TooLongError, NoGapError) as error:
                 sides.append({**facts, "status": f"failed: {error}"})
                 continue
             sides.append({**facts, "status": "ok"})
-            arrays[f"{side}.{length}"] = filled[side].log_probs
-            arrays[f"{side}.{length}.exact"] = (filled[side].best == gaps.middle).all(1).astype(np.uint8)
+            arrays |= gaps.arrays(filled[side], side)
         fills += list(_shown(gaps, filled, tokenizer))
     return {"status": "ok", "split": section["split"], **places.facts(), "sides": sides, "fills": fills}, arrays
+
+
+def _texts(rows: np.ndarray, tokenizer: TextTokenizer) -> list[str]:
+    """(P, context) tokens -> a text of as many characters for each row."""
+    letters = [tokenizer.decode([token]) for token in range(tokenizer.vocab_size)]
+    single = [letter if len(letter) == 1 else UNKNOWN for letter in letters]
+    return ["".join(single[token] for token in row) for row in rows.tolist()]
+
+
+@dataclass(frozen=True)
+class HiddenRows:
+    """P rows of tokens and of the bytes that they cover (P, context), and the gap of one length in each."""
+
+    length: Length
+    rows: np.ndarray
+    sizes: np.ndarray
+    spans: list[slice | None]
+    escape: int | None
+
+    def alike(self) -> dict[tuple[int, int], list[int]]:
+        """The places whose gaps begin and end at the same character of their row, by the gap's length and beginning."""
+        groups: dict[tuple[int, int], list[int]] = {}
+        for place, span in enumerate(self.spans):
+            if span is not None:
+                groups.setdefault((span.stop - span.start, span.start), []).append(place)
+        return dict(sorted(groups.items()))
+
+    def filled(self, filler: Filler) -> dict[int, Fills]:
+        """Place -> its fill; those that are too long for the filler are left out. Raises TooLongError where all are."""
+        filled, refused, groups = {}, None, self.alike()
+        for (length, begin), places in groups.items():
+            try:
+                filler.must_be_few(sum(len(some) for (same, _), some in groups.items() if same == length), length)
+                fills = filler.fill(cut(self.rows[places], slice(begin, begin + length)))
+            except TooLongError as error:
+                refused = refused or error
+                continue
+            filled |= {place: Fills(*(part[index] for part in fills)) for index, place in enumerate(places)}
+        if not filled:
+            raise refused or NoGapError(
+                "infill.lengths", f"no row has a whole {self.length} with a character on each side"
+            )
+        return {place: self._charged(fill, place) for place, fill in filled.items()}
+
+    def _charged(self, fill: Fills, place: int) -> Fills:
+        """The bytes of a character that train lacks are charged where it is hidden."""
+        hidden = self.spans[place]
+        charged = scoring.charge_escapes(
+            fill.log_probs, self.rows[place, hidden], self.sizes[place, hidden], self.escape
+        )
+        return fill._replace(log_probs=charged)
+
+    def arrays(self, filled: Mapping[int, Fills], side: str) -> dict[str, np.ndarray]:
+        """What ``infill.safetensors`` holds of one side."""
+        name, count = f"{side}.{self.length}", len(self.spans)
+        exact, is_whole = np.zeros(count, dtype=np.uint8), isinstance(self.length, str)
+        log_probs = np.full((count, 1 if is_whole else self.length), np.nan)
+        for place, fill in filled.items():
+            log_probs[place] = fill.log_probs.sum() if is_whole else fill.log_probs
+            exact[place] = (fill.best == self.rows[place, self.spans[place]]).all()
+        held = {f"{self.length}.hidden": hidden_characters(self.spans)} if is_whole else {}
+        return {name: log_probs, f"{name}.exact": exact, **held}
+
+
+def hidden_characters(spans: Sequence[slice | None]) -> np.ndarray:
+    """(P,) the length of each gap, 0 where there is none."""
+    return np.array([0 if span is None else span.stop - span.start for span in spans], dtype=np.int64)
 
 
 def filler_for(
@@ -177,20 +277,21 @@ def filler_for(
     return filler
 
 
-def _charged(fills: Fills, gaps: Gaps, sizes: np.ndarray, escape: int | None) -> Fills:
-    """The bytes of a character that train lacks are charged where it is hidden."""
-    return fills._replace(log_probs=scoring.charge_escapes(fills.log_probs, gaps.middle, sizes, escape))
-
-
-def _shown(gaps: Gaps, filled: Mapping[str, Fills], tokenizer: TextTokenizer) -> Iterator[Facts]:
+def _shown(gaps: HiddenRows, filled: Mapping[str, Mapping[int, Fills]], tokenizer: TextTokenizer) -> Iterator[Facts]:
     """The first places of a length: both sides, what was hidden, and of each side of knowledge its fill and nats."""
-    for place in range(min(SHOWN, len(gaps.middle))):
-        texts = {name: tokenizer.decode(side[place].tolist()) for name, side in zip(gaps._fields, gaps, strict=True)}
+    there = [place for place, span in enumerate(gaps.spans) if span is not None]
+    for place in there[:SHOWN]:
+        span = gaps.spans[place]
+        assert span is not None
+        cuts = zip(Gaps._fields, cut(gaps.rows[[place]], span), strict=True)
+        texts = {name: tokenizer.decode(side[0].tolist()) for name, side in cuts}
+        gap = {"gap": gaps.length if isinstance(gaps.length, str) else CHARACTERS, "length": span.stop - span.start}
         for side, fills in filled.items():
-            nats = [finite_or_none(-value) for value in fills.log_probs[place].tolist()]
-            best = tokenizer.decode(fills.best[place].tolist())
-            facts = {"side": side, "fill": best, "probability": float(np.exp(fills.best_log_probs[place]))}
-            yield {"place": place, "length": gaps.middle.shape[1], **texts, **facts, "nats": nats}
+            if place in fills:
+                nats = [finite_or_none(-value) for value in fills[place].log_probs.tolist()]
+                best = tokenizer.decode(fills[place].best.tolist())
+                facts = {"side": side, "fill": best, "probability": float(np.exp(fills[place].best_log_probs))}
+                yield {"place": place, **gap, **texts, **facts, "nats": nats}
 
 
 # ---------------------------------------------------------------- the oracle
@@ -206,13 +307,17 @@ def infill_by_source(source: str, text: Path, out: Path, section: Section, made:
         return save(out, {"status": f"failed: {error}"}, {}, made)
     grammar, arrays, sides = Grammar.load(source, "allowed"), {}, []
     scores = {document: grammar.score(documents[document]) for document in set(places.document.tolist())}
+    begins = list(zip(places.document.tolist(), places.offset.tolist(), strict=True))
+    texts = [documents[document][offset : offset + places.context] for document, offset in begins]
     for length in section["lengths"]:
-        for side in SIDES:
-            arrays[f"{side}.{length}"] = np.zeros((len(places.document), 1))
-            sides.append({"side": side, "length": length, "method": "oracle", "reads": None, "status": "ok"})
-        for place, (document, offset) in enumerate(zip(places.document, places.offset, strict=True)):
-            hidden = slice(offset + places.middle(length).start, offset + places.middle(length).stop)
-            arrays[f"left.{length}"][place] = scores[document][hidden].sum()
-            known = scores[document].sum() - grammar.log_mass(documents[document], hidden)
-            arrays[f"both.{length}"][place] = min(0.0, known)  # a fill that is certain is certain to the last digit
+        spans = places.spans(texts, length)
+        known = {f"{side}.{length}": np.full((len(spans), 1), np.nan) for side in SIDES}
+        sides += [{"side": side, "length": length, "method": "oracle", "reads": None, "status": "ok"} for side in SIDES]
+        for place, (span, (document, offset)) in enumerate(zip(spans, begins, strict=True)):
+            if span is not None:
+                hidden = slice(offset + span.start, offset + span.stop)
+                known[f"left.{length}"][place] = scores[document][hidden].sum()
+                both = scores[document].sum() - grammar.log_mass(documents[document], hidden)
+                known[f"both.{length}"][place] = min(0.0, both)  # what is certain is certain to the last digit
+        arrays |= known | ({f"{length}.hidden": hidden_characters(spans)} if isinstance(length, str) else {})
     save(out, {"status": "ok", "split": section["split"], **places.facts(), "sides": sides, "fills": []}, arrays, made)

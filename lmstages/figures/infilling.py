@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
+from lmstages.evaluation.facts import CHARACTERS
 from lmstages.figures.drawing import INK, canvas, label_ends, linear, look
 from lmstages.figures.rows import as_floats, counted, names_with_tokenizer, up_the_ladder, with_score
 
@@ -16,7 +17,7 @@ TABLE = "infilling"
 BY = ("corpus", "split")
 A_LINE_A_ROW = True
 COLUMNS = (
-    *("tokenizer", "model", "title", "rank", "length", "side", "method", "places", "context"),
+    *("tokenizer", "model", "title", "rank", "gap", "length", "side", "method", "places", "context"),
     *("nats_per_character", "exact_match"),
 )
 DOTTED = (0, (1, 1.4))
@@ -28,22 +29,23 @@ def draw(frame: pd.DataFrame) -> "Figure | None":
     if not len(rows):
         return None
     figure, axes = canvas(3.8, grid="both")
-    lengths = sorted({*as_floats(rows["length"])})
+    ticks = dict(sorted(zip(as_floats(rows["at"]), rows["label"], strict=True)))
     axes.set_xscale("log", base=2)
-    axes.set_xticks(lengths, [f"{length:g}" for length in lengths], minor=False)
+    axes.set_xticks([*ticks], [*ticks.values()], minor=False)
     axes.minorticks_off()
-    ends = []
-    for (name, side), line in rows.groupby(["name", "side"], sort=False):
-        x, y = as_floats(line["length"]), as_floats(line["nats_per_character"])
+    ends = {}
+    for (name, side, gap), line in rows.groupby(["name", "side", "gap"], sort=False):
+        x, y = as_floats(line["at"]), as_floats(line["nats_per_character"])
         style = {"color": INK, "marker": "."} if line["model"].iloc[0] == "oracle" else look(int(line["rank"].iloc[0]))
         if side == "left":
             axes.plot(x, y, **{**style, "linestyle": DOTTED, "markerfacecolor": "none"}, markersize=3, alpha=0.6)
             continue
         axes.plot(x, y, **style, markersize=4)
-        ends.append((x[-1], y[-1], str(name), style["color"]))
+        if gap == CHARACTERS or name not in ends:
+            ends[name] = (x[-1], y[-1], str(name), style["color"])
     linear(axes.yaxis, 0.0, float(rows["nats_per_character"].max()))
     axes.set(xlabel="hidden characters (log scale)", ylabel="nats per hidden character")
-    label_ends(axes, ends)
+    label_ends(axes, [*ends.values()])
     return figure
 
 
@@ -51,12 +53,18 @@ def scored(frame: pd.DataFrame) -> pd.DataFrame:
     """Rows that have a number, up the ladder and by length, with a name."""
     rows = up_the_ladder(with_score(frame, "nats_per_character"))
     rows["name"] = names_with_tokenizer(rows)
-    return rows.sort_values(["rank", "name", "side", "length"], kind="stable").reset_index(drop=True)
+    rows = rows.sort_values(["rank", "name", "side", "gap", "length"], kind="stable").reset_index(drop=True)
+    is_counted = rows["gap"] == CHARACTERS
+    longest = float(rows.loc[is_counted, "length"].max()) if is_counted.any() else 1.0
+    beyond = {"word": 2 * longest, "sentence": 4 * longest}  # where whole ones stand, right of all lengths
+    rows["at"] = np.where(is_counted, rows["length"], rows["gap"].map(beyond))
+    rows["label"] = np.where(is_counted, rows["length"].map("{:g}".format), rows["gap"])
+    return rows
 
 
 def best(rows: pd.DataFrame) -> pd.DataFrame:
     """Of every length the model, and no oracle, that fills it from both sides at the lowest cost."""
-    models = rows[(rows["side"] == "both") & (rows["method"] != "oracle")]
+    models = rows[(rows["side"] == "both") & (rows["method"] != "oracle") & (rows["gap"] == CHARACTERS)]
     return models.loc[models.groupby("length")["nats_per_character"].idxmin()].reset_index(drop=True)
 
 
@@ -77,6 +85,8 @@ def caption(frame: pd.DataFrame) -> str:
         + ("." if np.isnan(row["exact_match"]) else f", and rightly {100 * row['exact_match']:.0f} times in 100.")
         for _, row in ends.iterrows()
     ]
+    if (rows["gap"] != CHARACTERS).any():
+        sentences.append("On the right a whole word or sentence was hidden, where it is not too long for a model.")
     if (rows["method"] == "oracle").any():
         sentences.append("The grammar of the text, which reads the whole document, is the least on average.")
     return " ".join(sentences)

@@ -1,7 +1,7 @@
 """Gaps in held-out text as the models filled them, side by side: what was hidden, coloured by what it cost each.
 
-Of every length in the middle of those that were measured; a gap's two lines of a model are with both sides known, and
-with the left alone. Knows the rows of the table of fills.
+Of the length in the middle of those that were measured, and of whole words and sentences. A gap's two lines of a model
+are with both sides known, and with the left alone. Knows the rows of the table of fills.
 """
 
 import json
@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from lmstages.core.visible import visible
+from lmstages.evaluation.facts import CHARACTERS
 from lmstages.report import passages
 from lmstages.results.frame import groups
 from lmstages.results.schema import Fill
@@ -50,9 +51,10 @@ class Gap:
 def gaps(fills: Sequence[Fill], corpus: str, names: Mapping[tuple[str, str], str]) -> list[Gap]:
     """The gaps of a corpus that are shown, of the models that have a name."""
     own = [fill for fill in fills if fill.corpus == corpus and (fill.tokenizer, fill.model) in names]
-    lengths = sorted({fill.length for fill in own})
-    shown = [fill for fill in own if fill.length == lengths[(len(lengths) - 1) // 2]]
-    return [_gap(same, names) for same in groups(shown, "place").values()]
+    lengths = sorted({fill.length for fill in own if fill.gap == CHARACTERS})
+    shown = [fill for fill in own if fill.gap == CHARACTERS and fill.length == lengths[(len(lengths) - 1) // 2]]
+    shown += [fill for gap in ("word", "sentence") for fill in own if fill.gap == gap]
+    return [_gap(same, names) for same in groups(shown, "gap", "place").values()]
 
 
 def _gap(fills: Sequence[Fill], names: Mapping[tuple[str, str], str]) -> Gap:

@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from lmstages.core.visible import visible
+from lmstages.evaluation.facts import CHARACTERS
 from lmstages.report.columns import Cell, percent
 from lmstages.report.embedded import EmbeddedFigure, Figures
 from lmstages.results.formatting import DASH, count, decimal, interval, significant
@@ -368,22 +369,27 @@ def pairs_grid(rows: Sequence[MinimalPairs], names: Names) -> Grid:
 
 def gaps_grid(rows: Sequence[Infilling], names: Names) -> Grid:
     """A line a model, a column a length: both sides known; below it the left alone, and the best fills that are so."""
-    lengths = sorted({row.length for row in rows})
+    gaps = list(dict.fromkeys(map(_gap_of, sorted(rows, key=lambda row: (row.gap, row.length)))))
     explanation = {column.name: column.text for column in columns(Infilling)}["nats_per_character"]
-    heads = [Head(f"{count(length)} hidden", "nats/character", explanation) for length in lengths]
+    heads = [Head(f"{gap} hidden", "nats/character", explanation) for gap in gaps]
     models = list(groups(rows, "tokenizer", "model").values())
     identity, leading = _identity([same[0] for same in models], names)
     lines = []
     for lead, same in zip(leading, models, strict=True):
-        sides = {(row.side, row.length): row for row in same}
-        lines.append([*lead, *(_gap_cell(sides, length) for length in lengths)])
-    some = rows[0]
+        sides = {(row.side, _gap_of(row)): row for row in same}
+        lines.append([*lead, *(_gap_cell(sides, gap) for gap in gaps)])
+    some = max(rows, key=lambda row: row.places)
     note = f"Length of a row: {count(some.context)} characters; Rows: {count(some.places)}"
     return Grid([*identity, *heads], lines, f"{note}; Documents too short for one: {count(some.too_short)}")
 
 
-def _gap_cell(sides: Mapping[tuple[str, int], Infilling], length: int) -> Cell:
-    both, left = (sides.get((side, length)) for side in ("both", "left"))
+def _gap_of(row: Infilling) -> str:
+    return count(int(row.length)) if row.gap == CHARACTERS else row.gap
+
+
+def _gap_cell(sides: Mapping[tuple[str, str], Infilling], gap: str) -> Cell:
+    both, left = (sides.get((side, gap)) for side in ("both", "left"))
     value, alone = (row.nats_per_character if row else None for row in (both, left))
     right = "" if both is None or both.exact_match is None else f", {percent(both.exact_match)} % right"
-    return Cell(value, decimal(value), f"left {decimal(alone)}{right}")
+    few = f", {count(both.places)} rows" if both is not None and both.skipped and value is not None else ""
+    return Cell(value, decimal(value), f"left {decimal(alone)}{right}{few}")

@@ -476,7 +476,11 @@ class Infilling:
     model: Model
     title: Title
     rank: Annotated[int, column("", "Position on the ladder; the oracle comes last.")]
-    length: Annotated[int, column("characters", "Hidden characters in the middle of a row.")]
+    gap: Annotated[str, column("", "What is hidden: so many characters, or a whole word or sentence.")]
+    length: Annotated[
+        float,
+        column("characters", "Hidden characters of a row; of words and sentences the mean of those that are filled."),
+    ]
     side: Annotated[str, column("", "What is known: both sides, or the left alone.")]
     method: Annotated[
         str,
@@ -489,7 +493,11 @@ class Infilling:
         int | None, column("characters", "The most characters of the right side that the method uses; empty for all.")
     ]
     status: Annotated[str, column("", "ok, or why there is no figure.")]
-    places: Annotated[int, column("places", "Rows whose middle was hidden, the same for all models.")]
+    places: Annotated[
+        int, column("places", "Rows whose middle was hidden, the same for all models; without those left out.")
+    ]
+    lacking: Annotated[int, column("places", "Rows left out since no whole word or sentence stands in them.")]
+    skipped: Annotated[int, column("places", "Rows left out since what is hidden is too long for the method.")]
     too_short: Annotated[int, column("documents", "Documents shorter than a row, left out.")]
     context: Annotated[int, column("characters", "Length of a row, the hidden characters included.")]
     nats_per_character: Annotated[float | None, column("nats/character", "- log p(middle) / length, mean of places.")]
@@ -525,6 +533,7 @@ class Fill:
     model: Model
     title: Title
     rank: Annotated[int, column("", "Position on the ladder.")]
+    gap: Annotated[str, column("", "What is hidden: so many characters, or a whole word or sentence.")]
     length: Annotated[int, column("characters", "Hidden characters.")]
     place: Annotated[int, column("", "Number of the gap, the same for all models and lengths.")]
     side: Annotated[str, column("", "What is known: both sides, or the left alone.")]
