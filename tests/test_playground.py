@@ -14,7 +14,8 @@ from test_cli import call, prepared
 
 from lmstages.core import artifacts
 from lmstages.core.errors import UserError
-from lmstages.evaluation import sampling
+from lmstages.evaluation import filling, sampling
+from lmstages.evaluation.opening import opened
 from lmstages.models import storage as model_storage
 from lmstages.playground import server as serving
 from lmstages.playground.answers import Playground, Question, encoded
@@ -114,6 +115,54 @@ def test_top_k_top_p_and_temperature_narrow(port):
 def test_another_seed_writes_something_else_and_the_same_one_the_same(port):
     first, again, other = (ask(port, "names/char/mlp/seed0", seed=seed, length=60)[1] for seed in (1, 1, 2))
     assert first == again and first["continuation"] != other["continuation"]
+
+
+# ---------------------------------------------------------------- gaps
+
+
+def fill(port, model=BIGRAM, **settings):
+    """Status and JSON of a model's fills."""
+    content = json.dumps({"model": model, **settings})
+    status, _, text = send(port, "POST", "/fill", content, Content_Type="application/json")
+    return status, json.loads(text)
+
+
+@pytest.mark.parametrize("model", [BIGRAM, "names/char/mlp/seed0"])
+def test_a_gap_is_filled_as_the_command_fills_it(port, results, model):
+    status, answer = fill(port, model, left="ab", right="a", length=1)
+    method, wanted = filling.fills(opened(results / model), "ab", "a", 1, 8)
+    assert status == 200 and answer["method"] == method and (answer["left"], answer["right"]) == ("ab", "a")
+    assert ["".join(text for text, _ in one["pieces"]) for one in answer["fills"]] == [one.text for one in wanted]
+    for found, one in zip(answer["fills"], wanted, strict=True):
+        assert found["probability"] == pytest.approx(one.probability) and found["of_length"] is None
+        assert sum(nats for _, nats in found["pieces"]) == pytest.approx(-np.log(one.probability), abs=1e-6)
+
+
+def test_a_length_that_is_not_given_is_found_by_an_ngram_model(port):
+    status, answer = fill(port, left="ab", right="a")
+    assert status == 200 and len({len(one["pieces"]) for one in answer["fills"]}) == 8
+    assert all(0 < one["of_length"] <= 1 for one in answer["fills"])
+
+
+@pytest.mark.parametrize(
+    ("model", "settings", "message"),
+    [
+        ("names/char/mlp/seed0", {}, "length: needed by this model, which cannot add up all fills of every length"),
+        ("names/char/mlp/seed0", {"length": 9}, "length 9: Bayes' rule would score"),
+        (BIGRAM, {"length": 17}, "length: 17 found; input should be less than or equal to 16"),
+        (BIGRAM, {"right": "日", "length": 1}, "right: character '日' is not in the model's vocabulary; leave it out"),
+        ("names/char/gpt/seed0", {}, "names/char/gpt/seed0: no such model here"),
+    ],
+)
+def test_a_gap_that_cannot_be_filled_is_said_so_in_one_line(port, model, settings, message, monkeypatch):
+    monkeypatch.setattr("lmstages.models.automata.MOST_HISTORIES", 1)  # so that the MLP has no states
+    status, answer = fill(port, model, **{"left": "ab", "right": "a"} | settings)
+    assert status == 422 and message in answer["error"] and "\n" not in answer["error"]
+
+
+def test_another_page_may_not_ask_for_fills(port):
+    content = json.dumps({"model": BIGRAM})
+    assert send(port, "POST", "/fill", content, Origin="null", Content_Type="application/json")[0] == 403
 
 
 # ---------------------------------------------------------------- what may be typed

@@ -15,7 +15,7 @@ pruned. ``P`` places, ``k`` hidden tokens, ``C`` = V - first tokens. Log-probabi
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from heapq import heappop, heappush
-from itertools import count
+from itertools import count, islice
 from typing import NamedTuple, Protocol
 
 import numpy as np
@@ -45,10 +45,11 @@ class Fills(NamedTuple):
 
 
 class Candidate(NamedTuple):
-    """A fill (k,) and its log-probability."""
+    """A fill (k,), its log-probability, and those of its tokens, each given the earlier ones (k,)."""
 
     tokens: np.ndarray
     log_prob: float
+    log_probs: np.ndarray
 
 
 class Filler(Protocol):
@@ -106,13 +107,13 @@ class LatticeFiller:
 
     def _fill(self, left: np.ndarray, middle: np.ndarray, right: np.ndarray) -> tuple[np.ndarray, np.ndarray, float]:
         messages = self.messages(left, right, len(middle))
-        best = next(self._paths(messages))
-        return self._log_probs(messages, middle), best.tokens, best.log_prob
+        return self._log_probs(messages, middle), *next(self._paths(messages))
 
     def candidates(self, left: np.ndarray, right: np.ndarray, length: int, most: int) -> list[Candidate]:
         """The likeliest fills, exactly: a search guided by the best completion of every state."""
-        paths = self._paths(self.messages(left, right, length))
-        return [path for path, _ in zip(paths, range(most), strict=False)]
+        messages = self.messages(left, right, length)
+        paths = islice(self._paths(messages), most)
+        return [Candidate(tokens, nats, self._log_probs(messages, tokens)) for tokens, nats in paths]
 
     def messages(self, left: np.ndarray, right: np.ndarray, length: int) -> Messages:
         """(L,), (R,) -> the backward messages of a gap of ``length`` tokens."""
@@ -183,14 +184,14 @@ class LatticeFiller:
             state = after
         return log_probs
 
-    def _paths(self, messages: Messages) -> Iterator[Candidate]:
+    def _paths(self, messages: Messages) -> Iterator[tuple[np.ndarray, float]]:
         """Every fill, the likeliest first: of all beginnings the one whose best completion is the likeliest goes on."""
         order, length = count(), len(messages.states) - 1
         queue: list[tuple[float, int, int, tuple[int, ...]]] = [(0.0, 0, int(messages.states[0][0]), ())]
         while queue:
             worse, _, state, tokens = heappop(queue)  # nats by which the best completion is less likely than the best
             if len(tokens) == length:
-                yield Candidate(np.array(tokens, dtype=np.int64), messages.best - messages.evidence - worse)
+                yield np.array(tokens, dtype=np.int64), messages.best - messages.evidence - worse
                 continue
             probabilities, following = (row[0, self.first :] for row in self.automaton.rows(np.array([state])))
             reached = probabilities * messages.paths[len(tokens) + 1][following]
@@ -230,7 +231,7 @@ class BayesFiller:
         every = self._every(length)
         posterior = self._posterior(every, left, right)
         likeliest = np.argsort(-posterior, kind="stable")[:most]
-        return [Candidate(every[index], float(posterior[index])) for index in likeliest]
+        return [Candidate(every[i], float(posterior[i]), self._of_tokens(posterior, every[i])) for i in likeliest]
 
     def must_be_few(self, places: int, length: int) -> None:
         """So many rows are V^k for each place."""
@@ -250,12 +251,16 @@ class BayesFiller:
     ) -> tuple[np.ndarray, np.ndarray, float]:
         posterior = self._posterior(every, left, right)
         best = int(posterior.argmax())
+        return self._of_tokens(posterior, middle), every[best], float(posterior[best])
+
+    def _of_tokens(self, posterior: np.ndarray, middle: np.ndarray) -> np.ndarray:
+        """(C^k,), (k,) -> (k,) nats of each token of a gap, given the earlier ones."""
         log_probs, given, before = np.empty(len(middle)), posterior, 0.0
         for position, token in enumerate(middle.tolist()):
             given = given.reshape(len(self.tokens), -1)[token - self.tokens.start]
             total = float(np.logaddexp.reduce(given))
             log_probs[position], before = total - before, total
-        return log_probs, every[best], float(posterior[best])
+        return log_probs
 
     def _posterior(self, every: np.ndarray, left: np.ndarray, right: np.ndarray) -> np.ndarray:
         """(C^k,) nats of every gap given both sides."""
@@ -301,7 +306,7 @@ class ChainFiller:
 
     def candidates(self, left: np.ndarray, right: np.ndarray, length: int, most: int) -> list[Candidate]:
         """The likeliest fills that a beam of ten times as many finds."""
-        beams, costs = np.empty((1, 0), dtype=np.int64), np.zeros(1)
+        beams, costs, each = np.empty((1, 0), dtype=np.int64), np.zeros(1), np.empty((1, 0))
         for position in range(length):
             sides = (np.tile(side, (len(beams), 1)) for side in (left, right))
             after = self._next(next(sides), beams, next(sides), length - position)
@@ -309,7 +314,9 @@ class ChainFiller:
             likeliest = np.argsort(-totals, kind="stable")[: 10 * most]
             rows, tokens = np.divmod(likeliest, after.shape[1])
             beams, costs = np.column_stack([beams[rows], tokens + self.first]), totals[likeliest]
-        return [Candidate(tokens, float(cost)) for tokens, cost in zip(beams[:most], costs, strict=False)]
+            each = np.column_stack([each[rows], after[rows, tokens]])
+        beams, costs, each = beams[:most], costs[:most], each[:most]
+        return [Candidate(tokens, float(cost), nats) for tokens, cost, nats in zip(beams, costs, each, strict=True)]
 
     def _next(self, left: np.ndarray, filled: np.ndarray, right: np.ndarray, hidden: int) -> np.ndarray:
         """(B, C) nats of the next token of the gap."""

@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 
 from lmstages.core.errors import UserError, shortened
-from lmstages.evaluation.fillers import MOST_ROWS, Filler, LatticeFiller
+from lmstages.evaluation.fillers import MOST_ROWS, Candidate, Filler, LatticeFiller
 from lmstages.evaluation.infilling import filler_for
 from lmstages.evaluation.opening import OpenedModel
 
@@ -26,24 +26,30 @@ METHODS = {
 
 
 class GapText(NamedTuple):
-    """A fill as text, with the probability of its length, 1 where that is told, and its own, given the length."""
+    """A fill as text, with the probability of its length, 1 where that is told, and its own, given the length.
+
+    ``nats`` of each of its tokens, given the earlier ones.
+    """
 
     text: str
     of_length: float
     probability: float
+    nats: list[float]
 
 
-def fills(model: OpenedModel, left: str, right: str, length: int | None, most: int) -> tuple[str, list[GapText]]:
-    """How the gap was filled, and its likeliest fills, best first; raises UserError.
+def fills(
+    model: OpenedModel, left: str, right: str, length: int | None, most: int, prefix: str = "--"
+) -> tuple[str, list[GapText]]:
+    """How the gap was filled, and its likeliest fills, best first; raises UserError, whose names begin with ``prefix``.
 
     With a length: the ``most`` likeliest fills of it. Without: the likeliest fill of each of the ``most`` likeliest.
     """
     filler = filler_for(model.model, model.tokenizer, int(model.layout.documents != "stream"), MOST_ROWS)
-    sides = _encoded(model, "--left", left), _encoded(model, "--right", right)
+    sides = _encoded(model, f"{prefix}left", left), _encoded(model, f"{prefix}right", right)
     if length is None:
-        return METHODS[filler.method], _of_any_length(model, filler, sides, most)
+        return METHODS[filler.method], _of_any_length(model, filler, sides, most, f"{prefix}length")
     candidates = filler.candidates(sides[0], sides[1], length, most)
-    return METHODS[filler.method], [_text(model, fill.tokens, 0.0, fill.log_prob) for fill in candidates]
+    return METHODS[filler.method], [_text(model, fill, 0.0) for fill in candidates]
 
 
 def _encoded(model: OpenedModel, name: str, text: str) -> np.ndarray:
@@ -56,25 +62,24 @@ def _encoded(model: OpenedModel, name: str, text: str) -> np.ndarray:
 
 
 def _of_any_length(
-    model: OpenedModel, filler: Filler, sides: tuple[np.ndarray, np.ndarray], most: int
+    model: OpenedModel, filler: Filler, sides: tuple[np.ndarray, np.ndarray], most: int, name: str
 ) -> list[GapText]:
     if not isinstance(filler, LatticeFiller):
         problem = "needed by this model, which cannot add up all fills of every length"
-        raise UserError(
-            "--length", problem, "n-gram models find the length themselves", "give the number of characters"
-        )
+        raise UserError(name, problem, "n-gram models find the length themselves", "give the number of characters")
     lengths = range(1, LONGEST + 1)
     evidence = np.array([filler.messages(*sides, length).evidence for length in lengths])
     posterior = evidence - np.logaddexp.reduce(evidence)
     gap_texts = []
     for index in np.argsort(-posterior, kind="stable")[:most].tolist():
         [best] = filler.candidates(*sides, lengths[index], 1)
-        gap_texts.append(_text(model, best.tokens, float(posterior[index]), best.log_prob))
+        gap_texts.append(_text(model, best, float(posterior[index])))
     return gap_texts
 
 
-def _text(model: OpenedModel, tokens: np.ndarray, length_log_prob: float, log_prob: float) -> GapText:
-    return GapText(model.tokenizer.decode(tokens.tolist()), float(np.exp(length_log_prob)), float(np.exp(log_prob)))
+def _text(model: OpenedModel, fill: Candidate, length_log_prob: float) -> GapText:
+    text = model.tokenizer.decode(fill.tokens.tolist())
+    return GapText(text, float(np.exp(length_log_prob)), float(np.exp(fill.log_prob)), (-fill.log_probs).tolist())
 
 
 def lines(method: str, gap_texts: Sequence[GapText], left: str, right: str, length_told: bool) -> str:

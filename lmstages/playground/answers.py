@@ -1,4 +1,5 @@
-"""The answer that the playground shows for one fitted model: the distribution of the next token, and a continuation.
+"""What the playground shows for one fitted model: the distribution of the next token and a continuation, or the fills
+of a gap.
 
 The continuation is sampled as in the report: with a temperature, then top-k, then top-p (nucleus sampling, Holtzman et
 al. 2020). Knows a model only as ``LanguageModel``, by the files of its experiment; never a request.
@@ -21,9 +22,11 @@ from lmstages.core import artifacts
 from lmstages.core.errors import UserError, did_you_mean
 from lmstages.core.visible import visible
 from lmstages.core.workflow_files import STARTER
-from lmstages.evaluation import sampling
+from lmstages.evaluation import filling, sampling
 from lmstages.evaluation.experiment import facts_of_fit, load_fitted
 from lmstages.evaluation.facts import load_fit
+from lmstages.evaluation.filling import LONGEST
+from lmstages.evaluation.opening import Layout, OpenedModel, automatic
 from lmstages.models.base import LanguageModel
 from lmstages.results.explaining import existing
 from lmstages.tokenizers import TextTokenizer
@@ -31,6 +34,7 @@ from lmstages.tokenizers import TextTokenizer
 MOST_CHARACTERS = 8192  # of a prompt, counted from its end, before it becomes tokens
 MOST_TOKENS = 1024  # of a prompt, counted from its end
 MOST_LIKELY = 12  # next tokens that are shown
+MOST_FILLS = 8  # of a gap
 LOADED = 16  # models kept in memory
 
 
@@ -46,6 +50,15 @@ class Question(Record):
     seed: Annotated[int, Field(ge=0, le=2**31)] = 0
 
 
+class GapQuestion(Record):
+    """A gap between two texts for one model; a length that is not given is found by models that can."""
+
+    model: str
+    left: str = ""
+    right: str = ""
+    length: Annotated[int, Field(ge=1, le=LONGEST)] | None = None
+
+
 class Playground:
     """The fitted models of a run's folder, loaded upon the first question; a UserError where the folder has none."""
 
@@ -59,10 +72,7 @@ class Playground:
 
     def answer(self, question: Question) -> dict[str, Any]:
         """The JSON answer that the page shows; a UserError where there is no such model, or its files are damaged."""
-        if question.model not in self.experiments:
-            hint = did_you_mean(question.model, self.experiments)
-            raise UserError(question.model, f"no such model here{hint}")
-        model, tokenizer, documents = self.loaded(question.model)
+        model, tokenizer, documents = self._model(question.model)
         tokens, notes = encoded(tokenizer, question.prompt)
         settings = (question.temperature, question.top_k, question.top_p)
         probabilities = sampling.filter_logits(model.next_log_probs(tokens[None]), *settings)[0]
@@ -73,6 +83,32 @@ class Playground:
             "ended": bool(documents and len(continuation) < question.length),
             "notes": notes,
         }
+
+    def fill(self, question: GapQuestion) -> dict[str, Any]:
+        """The likeliest fills of a gap, each with its probability and the nats of its characters; raises as ``answer``.
+
+        Of either side the ``MOST_TOKENS`` characters that are nearest to the gap are read.
+        """
+        model, tokenizer, documents = self._model(question.model)
+        layout = Layout(documents="lines" if documents else "stream")
+        opened = OpenedModel(question.model, model, tokenizer, automatic(model), layout)
+        sides = question.left[-MOST_TOKENS:], question.right[:MOST_TOKENS]
+        method, found = filling.fills(opened, *sides, question.length, MOST_FILLS, "")
+        fills = [
+            {
+                "pieces": [[visible(text), nats] for text, nats in zip(fill.text, fill.nats, strict=True)],
+                "probability": fill.probability,
+                "of_length": fill.of_length if question.length is None else None,
+            }
+            for fill in found
+        ]
+        left, right = visible(sides[0][-filling.SIDE :]), visible(sides[1][: filling.SIDE])
+        return {"fills": fills, "method": method, "left": left, "right": right}
+
+    def _model(self, name: str) -> tuple[LanguageModel, TextTokenizer, bool]:
+        if name not in self.experiments:
+            raise UserError(name, f"no such model here{did_you_mean(name, self.experiments)}")
+        return self.loaded(name)
 
     def _load(self, name: str) -> tuple[LanguageModel, TextTokenizer, bool]:
         """A model, its tokenizer, and whether its text is divided into documents."""

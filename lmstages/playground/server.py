@@ -11,6 +11,7 @@ import hashlib
 import json
 import logging
 import socket
+from collections.abc import Awaitable, Callable
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -30,11 +31,13 @@ from lmstages.config.sections import from_section
 from lmstages.core.errors import UserError
 from lmstages.core.terminal import show
 from lmstages.core.visible import visible
-from lmstages.playground.answers import MOST_TOKENS, Playground, Question
+from lmstages.evaluation.filling import LONGEST
+from lmstages.playground.answers import MOST_TOKENS, GapQuestion, Playground, Question
 
 LOOPBACK = "127.0.0.1"
 HOSTS = [LOOPBACK, "localhost"]
 MOST_BYTES = 1 << 20  # of a request
+Endpoint = Callable[[Request], Awaitable[Response]]
 PRESELECTED = ("bigram", "kneser_ney", "lstm", "gpt")  # when the page opens, where they were fitted
 
 
@@ -42,24 +45,30 @@ PRESELECTED = ("bigram", "kneser_ney", "lstm", "gpt")  # when the page opens, wh
 
 
 def application(playground: Playground) -> Starlette:
-    """``GET /`` is the page, ``POST /ask`` the answer of one model."""
+    """``GET /`` is the page, ``POST /ask`` the answer of one model, ``POST /fill`` its fills of a gap."""
     page, policy = _page(playground)
     one_at_a_time = asyncio.Lock()
 
     async def get_page(request: Request) -> Response:
         return HTMLResponse(page, headers=_headers(policy))
 
-    async def post_question(request: Request) -> Response:
-        try:
-            question = await _read(request)
-            async with one_at_a_time:
-                if await request.is_disconnected():  # the person has typed more
-                    return _json(499, error="the page has asked again since")
-                return _json(200, **await run_in_threadpool(playground.answer, question))
-        except Exception as error:
-            return _failure(error)
+    def answered(
+        record: type[Any], answer: Callable[[Any], dict[str, Any]]
+    ) -> Callable[[Request], Awaitable[Response]]:
+        async def post(request: Request) -> Response:
+            try:
+                question = await _read(request, record)
+                async with one_at_a_time:
+                    if await request.is_disconnected():  # the person has typed more
+                        return _json(499, error="the page has asked again since")
+                    return _json(200, **await run_in_threadpool(answer, question))
+            except Exception as error:
+                return _failure(error)
 
-    routes = [Route("/", get_page), Route("/ask", post_question, methods=["POST"])]
+        return post
+
+    ask, fill = answered(Question, playground.answer), answered(GapQuestion, playground.fill)
+    routes = [Route("/", get_page), Route("/ask", ask, methods=["POST"]), Route("/fill", fill, methods=["POST"])]
     return Starlette(routes=routes, middleware=[Middleware(TrustedHostMiddleware, allowed_hosts=HOSTS)])
 
 
@@ -81,7 +90,7 @@ def _failure(error: Exception) -> Response:
     return _json(500, error=visible(f"this model failed: {type(error).__name__}: {error}"))
 
 
-async def _read(request: Request) -> Question:
+async def _read(request: Request, record: type[Any]) -> Any:
     """The question of a request that this very page sent, and that is no longer than allowed; else _Refused."""
     if request.headers.get("origin", "") not in ("", f"http://{request.headers['host']}"):
         raise _Refused(403, "only the playground's own page may ask")
@@ -96,8 +105,7 @@ async def _read(request: Request) -> Question:
         section = json.loads(bytes(content))
     except (ValueError, RecursionError) as error:
         raise _Refused(400, f"a question is JSON: {error}") from error
-    question: Question = from_section(Question, section)
-    return question
+    return from_section(record, section)
 
 
 def _json(status: int, **content: Any) -> JSONResponse:
@@ -122,7 +130,7 @@ def _page(playground: Playground) -> tuple[str, str]:
     first = max(texts, key=lambda text: len(texts[text]))
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     values = {"run": visible(playground.folder.name), "texts": texts, "chosen": chosen, "first": first}
-    limits = {"tokens": MOST_TOKENS, "bytes": MOST_BYTES, "length": 400}
+    limits = {"tokens": MOST_TOKENS, "bytes": MOST_BYTES, "length": 400, "gap": LONGEST}
     template = environment.from_string(_template("page.html.jinja"))
     return template.render(**values, limits=limits, style=Markup(style), script=Markup(script)), policy  # noqa: S704
 

@@ -173,7 +173,7 @@ def _than_left(side: _Side, left: _Side) -> dict[str, Any]:
 
 
 def _against(best: _Side, sides: Sequence[_Side]) -> dict[tuple[str, str], dict[str, Any]]:
-    """(tokenizer, model) -> its difference from the best lattice, of all others; those with the same places together."""
+    """(tokenizer, model) -> its difference from the best lattice; rows that filled the same places together."""
     others, differences = [side for side in sides if side is not best], {}
     for same in _by_places(others):
         for pair in _pairs([best, *same]):
