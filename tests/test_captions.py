@@ -100,8 +100,8 @@ RUNS = {
         curves=curves(("mlp", 1, [3.0, 1.0]), ("gpt", 2, [2.0, 1.5])),
         minimal_pairs=[row("minimal_pairs", model=m, title=m.upper(), contrast="all", accuracy=a, pairs=40)
                        for m, a in (("mlp", 0.9), ("gpt", 0.4))],
-        infilling=[row("infilling", model=m, title=m.upper(), length=k, side="both", nats_per_character=n,
-                       exact_match=0.3)
+        infilling=[row("infilling", model=m, title=m.upper(), gap="characters", length=k, side="both",
+                       nats_per_character=n, exact_match=0.3)
                    for m, k, n in (("mlp", 1, 0.5), ("gpt", 1, 0.7), ("gpt", 2, 0.4), ("mlp", 2, None))],
         novelty=[row("novelty", model=m, title=m.upper(), copy_mean=c, copy_max=30.0, copy_mean_of_test=8.0)
                  for m, c in (("mlp", 20.0), ("gpt", 3.0))],

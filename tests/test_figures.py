@@ -135,13 +135,13 @@ def everything():
         "novelty": [row("novelty", copy_mean=9.0, copy_max=12.0, copy_mean_of_test=8.0, distinct_1=0.5)],
         "minimal_pairs": [row("minimal_pairs", contrast=name, accuracy=0.9, pairs=60) for name in ("name", "all")],
         "infilling": [
-            row("infilling", model=name, length=length, side=side, nats_per_character=nats / length, **shared)
+            row("infilling", model=name, gap=gap, length=length, side=side, nats_per_character=nats / length, **shared)
             for name, shared in (
                 ("gpt", {"exact_match": 0.5}),
                 ("oracle", {"title": "Oracle", "method": "oracle", "rank": 1000}),
             )
             for side, nats in (("both", 1.0), ("left", 2.0))
-            for length in (1, 4)
+            for gap, length in (("characters", 1), ("characters", 4), ("word", 4.4))
         ],
         "transfer": [row("transfer", gap_bits=0.5, gap_bits_low=0.1, gap_bits_high=0.9, reference_bits=2.0)],
         "induction": [row("induction", score=0.9, drop=2.0)],
