@@ -118,7 +118,7 @@ def _places_of(side: Mapping[str, Any], arrays: Mapping[str, np.ndarray], count:
     return _Places(np.nan_to_num(nats, nan=0.0, posinf=np.inf), np.where(np.isnan(nats), 0, hidden))
 
 
-def _figures(places: _Places, exact: np.ndarray | None) -> dict[str, float | None]:
+def _figures(places: _Places, exact: np.ndarray | None) -> dict[str, Any]:
     """Nats per hidden character with the interval, and how often the best fill is right, of what was filled."""
     filled = places.hidden > 0
     if not filled.any():
