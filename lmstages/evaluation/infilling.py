@@ -35,6 +35,7 @@ from lmstages.tokenizers import CharTokenizer, TextTokenizer, streams
 Section = Mapping[str, Any]
 Facts = dict[str, Any]
 SHOWN = 3  # places whose fills the report shows
+MOST_BY_SOURCE = 24  # characters of a whole word or sentence that the grammar fills; a sentence takes it minutes
 SIDES = ("both", "left")
 Length = int | str  # so many characters, or one of WHOLE
 _LETTER = f"[^\\s{re.escape(string.punctuation)}]"
@@ -180,7 +181,8 @@ def measured(
     places = Places.of(documents.lengths - first, section["context"], section["places"])
     index = (documents.starts[places.document] + places.offset)[:, None] + np.arange(places.context)
     rows, sizes = np.asarray(documents.tokens)[index].astype(np.int64), np.asarray(sizes)[index]
-    texts, sides, fills, arrays = _texts(rows, tokenizer), [], [], {}
+    texts, sides, fills = _texts(rows, tokenizer), list[Facts](), list[Facts]()
+    arrays: dict[str, np.ndarray] = {}
     for length in section["lengths"]:
         gaps = HiddenRows(length, rows, sizes, places.spans(texts, length), tokenizer.escape)
         filled = {}
@@ -224,7 +226,7 @@ class HiddenRows:
 
     def filled(self, filler: Filler) -> dict[int, Fills]:
         """Place -> its fill; those that are too long for the filler are left out. Raises TooLongError where all are."""
-        filled, refused, groups = {}, None, self.alike()
+        filled, refused, groups = dict[int, Fills](), None, self.alike()
         for (length, begin), places in groups.items():
             try:
                 filler.must_be_few(sum(len(some) for (same, _), some in groups.items() if same == length), length)
@@ -251,7 +253,7 @@ class HiddenRows:
         """What ``infill.safetensors`` holds of one side."""
         name, count = f"{side}.{self.length}", len(self.spans)
         exact, is_whole = np.zeros(count, dtype=np.uint8), isinstance(self.length, str)
-        log_probs = np.full((count, 1 if is_whole else self.length), np.nan)
+        log_probs = np.full((count, self.length if isinstance(self.length, int) else 1), np.nan)
         for place, fill in filled.items():
             log_probs[place] = fill.log_probs.sum() if is_whole else fill.log_probs
             exact[place] = (fill.best == self.rows[place, self.spans[place]]).all()
@@ -305,7 +307,7 @@ def infill_by_source(source: str, text: Path, out: Path, section: Section, made:
         places = Places.of(lengths, section["context"], section["places"])
     except CannotFillError as error:
         return save(out, {"status": f"failed: {error}"}, {}, made)
-    grammar, arrays, sides = Grammar.load(source, "allowed"), {}, []
+    grammar, arrays, sides = Grammar.load(source, "allowed"), dict[str, np.ndarray](), list[Facts]()
     scores = {document: grammar.score(documents[document]) for document in set(places.document.tolist())}
     begins = list(zip(places.document.tolist(), places.offset.tolist(), strict=True))
     texts = [documents[document][offset : offset + places.context] for document, offset in begins]
@@ -317,6 +319,8 @@ def infill_by_source(source: str, text: Path, out: Path, section: Section, made:
             if span is not None:
                 hidden = slice(offset + span.start, offset + span.stop)
                 known[f"left.{length}"][place] = scores[document][hidden].sum()
+                if isinstance(length, str) and span.stop - span.start > MOST_BY_SOURCE:
+                    continue
                 both = scores[document].sum() - grammar.log_mass(documents[document], hidden)
                 known[f"both.{length}"][place] = min(0.0, both)  # what is certain is certain to the last digit
         arrays |= known | ({f"{length}.hidden": hidden_characters(spans)} if isinstance(length, str) else {})
