@@ -196,13 +196,17 @@ WRONG = [
     ({"mirror": "3"}, "mirror: 3 found; input should be a valid string"),
     ({"infill": "{lengths: []}"}, "infill.lengths: names nothing; leave the key out for its default"),
     ({"infill": "{lengths: [2, 2]}"}, "infill.lengths: [2, 2] names something twice"),
-    ({"infill": "{lengths: [0]}"}, "infill.lengths.0: 0 found; input should be greater than or equal to 1"),
+    ({"infill": "{lengths: [0]}"}, "infill.lengths.0: 0 found; allowed: 1 to 256 characters, word, sentence"),
+    ({"infill": "{lengths: [words]}"}, "infill.lengths.0: 'words' found; allowed: 1 to 256 characters, word, sentence"),
     ({"infill": "{places: 0}"}, "infill.places: 0 found; input should be greater than or equal to 1"),
     (
         {"infill": "{context: 17}"},
         "infill: lengths: a middle of 16 has no character on each side in a row of 17; raise context to 18, or shorten",
     ),
     ({"infill": "5"}, "infill: 5 is not a mapping"),
+    ({"infill": "{models: [bigrm]}"}, "infill.models: 'bigrm' is not defined (did you mean 'bigram'?)"),
+    ({"infill": "{corpora: [none]}"}, "infill.corpora: 'none' is not defined"),
+    ({"infill": "{models: []}"}, "infill.models: names nothing; leave the key out for its default"),
     (
         {"infill": "{}", "tokenizers": "{byte: {kind: byte}}"},
         "infill: no tokenizer is of kind char, whose tokens are characters; add one, or leave infill out",

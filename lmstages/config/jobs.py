@@ -202,7 +202,7 @@ class Run(Experiments):
 
     def _gaps(self, corpus: str) -> Facts:
         assert self.infill is not None, "asked for by a run that infills"
-        return {**self.infill.model_dump(), "split": self.corpora[corpus].evaluate[0]}
+        return {**self.infill.gaps, "split": self.corpora[corpus].evaluate[0]}
 
     def _documents_end(self, corpus: str) -> bool:
         return self.layout(corpus) != "stream"

@@ -155,7 +155,7 @@ def _parse_run(name: str, raw: dict[str, Any], problems: list[str]) -> Run | Non
     published = _published(raw.get("published"), problems)
     sampling = parsed(Sampling, {} if raw.get("sampling") is None else raw["sampling"], "sampling", problems)
     infill = None if raw.get("infill") is None else parsed(Infill, raw["infill"], "infill", problems)
-    problems.extend(_without_characters(infill, sections["tokenizers"]))
+    problems.extend([*_without_characters(infill, sections["tokenizers"]), *_unknown_to_infill(infill, sections)])
     problems.extend([*_unknown_names(sections, published), *_unusable(sections, published)])
     problems.extend(_impossible(sections["models"]))
     problems.extend(_unmixable(sections, raw.get("seeds")))
@@ -315,6 +315,15 @@ def _without_characters(infill: Infill | None, tokenizers: Mapping[str, Tokenize
     """Infilling hides characters, which only tokenizers of kind char have as tokens."""
     if infill is not None and not any(record is None or record.kind == "char" for record in tokenizers.values()):
         yield "infill: no tokenizer is of kind char, whose tokens are characters; add one, or leave infill out"
+
+
+def _unknown_to_infill(infill: Infill | None, sections: Mapping[str, dict[str, Any]]) -> Iterator[str]:
+    """Texts, models and mixtures that are to fill gaps and are not defined."""
+    defined = {"corpora": sections["corpora"], "models": sections["models"] | sections["mixtures"]}
+    for key, names in defined.items():
+        for name in getattr(infill, key, None) or []:
+            if name not in names:
+                yield f"infill.{key}: {name!r} is not defined{did_you_mean(name, names)}"
 
 
 def _unusable(sections: Mapping[str, dict[str, Any]], published: list[Any]) -> Iterator[str]:

@@ -132,19 +132,24 @@ class Experiments(Basics):
         ]
 
     def infilled(self) -> list[Experiment]:
-        """The experiments that fill gaps, where tokens are characters: the first seed of every static model, or mixture
-        of such, that was fitted from scratch.
-        """
-        static = {name for name, record in self.models.items() if record.config.category == "static"}
-        static |= {name for name, mixture in self.mixtures.items() if static.issuperset(mixture.of)}
+        """The experiments that fill gaps, where tokens are characters: the first seed of the models that can."""
+        if self.infill is None:
+            return []
+        corpora, models = chosen(self.infill.corpora, self.corpora), self.can_fill(self.infill)
         return [
             (corpus, tokenizer, model, seed)
             for corpus, tokenizer, model, seed in self.experiments()
-            if self.infill is not None
-            and model in static - {*self.derived()}
+            if corpus in corpora
+            and model in models
             and self.tokenizers[tokenizer].kind == "char"
             and seed == self.seeds_of(model)[0]
         ]
+
+    def can_fill(self, infill: Infill) -> set[str]:
+        """Static models that were fitted from scratch and mixtures of such: those that are asked for, or all."""
+        static = {name for name, record in self.models.items() if record.config.category == "static"}
+        static |= {name for name, mixture in self.mixtures.items() if static.issuperset(mixture.of)}
+        return {*chosen(infill.models, static)} & static - {*self.derived()}
 
     def infilled_by_source(self) -> list[str]:
         """The corpora whose gaps are filled by the grammar that wrote them, too."""

@@ -12,6 +12,7 @@ from typing import Annotated, Any, Literal, get_args
 from pydantic import (
     AfterValidator,
     BaseModel,
+    BeforeValidator,
     ConfigDict,
     Field,
     TypeAdapter,
@@ -445,7 +446,15 @@ class Sampling(Record):
 
 
 MEASURED = ("measured", "measured_tokens")
-Gap = Annotated[int, Field(ge=1, le=256)] | Literal["word", "sentence"]
+
+
+def _gap(value: Any) -> Any:
+    if value not in ("word", "sentence") and not (type(value) is int and 1 <= value <= 256):
+        raise ValueError(f"{value!r} found; allowed: 1 to 256 characters, word, sentence")
+    return value
+
+
+Gap = Annotated[Annotated[int, Field(ge=1, le=256)] | Literal["word", "sentence"], BeforeValidator(_gap)]
 
 
 class Infill(Record):
@@ -472,6 +481,15 @@ class Infill(Record):
     reads: int = Field(
         32, ge=1, le=1 << 16, description="Characters of the right side that such a model reads to try a fill, at most."
     )
+    corpora: Annotated[list[str], UNIQUE] | None = Field(None, description="Texts that are filled; by default all.")
+    models: Annotated[list[str], UNIQUE] | None = Field(
+        None, description="Models and mixtures that take part; by default all that can."
+    )
+
+    @property
+    def gaps(self) -> dict[str, Any]:
+        """What the gaps of every text and model are."""
+        return self.model_dump(exclude={"corpora", "models"})
 
     @model_validator(mode="after")
     def _both_sides(self) -> "Infill":
