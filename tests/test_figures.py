@@ -145,6 +145,13 @@ def everything():
         ],
         "transfer": [row("transfer", gap_bits=0.5, gap_bits_low=0.1, gap_bits_high=0.9, reference_bits=2.0)],
         "induction": [row("induction", score=0.9, drop=2.0)],
+        "recalled": [row("recalled", model=name, title=name.upper(), facts=60) for name in ("gpt", "mlp")],
+        "restored": [
+            row("restored", model=name, title=name.upper(), layer=layer, part="state", position=at, recovered=share)
+            for name, share in (("gpt", 0.5), ("mlp", None))
+            for layer in (0, 1)
+            for at in ("last", "recall")
+        ],
         "frequencies": [row("frequencies", token=token, count=count) for token, count in (("␣", 9), ("e", 3))],
         "pairs": [row("pairs", model=name, first=a, second=b, count=3.0) for name in ("", "Nets") for a, b in fields],
         "cosines": [row("cosines", first=a, second=b, cosine=1.0 if a == b else -0.5, width=4) for a, b in fields],
