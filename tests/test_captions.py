@@ -495,6 +495,16 @@ def recall_nothing(case, names):
     assert case.listed(names) == {*held[held == 0].index}
 
 
+def further_rows(case, count):
+    names = {line.get_label() for line in case.sheet.axes[0].lines}
+    assert len({*case.rows["name"]} - names) == int(count)
+
+
+def gains(case, name, first, last):
+    own = case.rows[case.rows["name"] == name].sort_values("tenth")["gain"]
+    assert (f"{own.iloc[0]:.3f}", f"{own.iloc[-1]:.3f}") == (first, last)
+
+
 def left_alone(case):
     assert "left" in {*case.rows["side"]} and any(line.is_dashed() for line in case.sheet.axes[0].lines)
 
@@ -539,6 +549,9 @@ CLAIMS = {
     rf"Held-out stories recall {NUMBER} facts? that they said before; .+\.": traced_facts,
     r"Numbers are percent of the fact's worth that comes back: .+\.": anything,
     r"Not drawn, since not known to recall any fact: (.+)\.": recall_nothing,
+    rf"Not drawn: {NUMBER} further rows? of this text\.": further_rows,
+    r"Dotted is online evaluation; .+ with 95 % intervals\.": anything,
+    rf"(.+) gains {NUMBER} in the first tenth and {NUMBER} in the last\.": gains,
     rf"{NUMBER} couples? of the text may stand in train, {NUMBER} were withheld from it\.": couples,
     r"The gap is what a withheld couple costs more: near 0 .+\.": anything,
     r"The dotted line is a model that counts the couples and knows no rule\.": dotted_line,

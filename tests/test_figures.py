@@ -129,6 +129,15 @@ def everything():
         ],
         "curves": points(seed=0) + points(seed=1),
         "positions": bins,
+        "drift": [
+            row("drift", model=name, title=name.upper(), category=category, tenth=tenth, **gain)
+            for name, category, gain in (
+                ("ppm", "static", {}),
+                ("ppm_online", "online", {"twin": "ppm", "gain": 0.2, "gain_low": 0.1, "gain_high": 0.3}),
+                *((f"m{n}", "static", {}) for n in range(4)),
+            )
+            for tenth in (1, 2)
+        ],
         "sweeps": [sweep_point(8, 2.0), sweep_point(16, 1.9)],
         "scaling": sizes,
         "crossings": [row("crossings", sweep="fables", lower="char/mlp", upper="char/gpt", bytes=99.0)],

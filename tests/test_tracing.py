@@ -30,14 +30,19 @@ ANSWERS = np.array([3, 2])
 OF_MODEL = {"corpus": "fables", "tokenizer": "char", "model": "gpt", "title": "GPT", "rank": 1}
 
 
+def loud(name, hyperparameters):
+    """A network with random weights that are large enough to matter."""
+    built = build(config_of({"type": name, "hyperparameters": hyperparameters}), 6)
+    draws = np.random.default_rng(1)
+    arrays = {key: draws.normal(0, 0.5, array.shape).astype(np.float32) for key, array in built.initial(3).items()}
+    built.restore(arrays)
+    return built
+
+
 @pytest.fixture(scope="module", params=NETWORKS)
 def model(request):
-    """A network with random weights that are large enough to matter."""
-    built = build(config_of({"type": request.param, "hyperparameters": NETWORKS[request.param]}), 6)
-    arrays = built.initial(3)
-    draws = np.random.default_rng(1)
-    built.restore({name: draws.normal(0, 0.5, array.shape).astype(np.float32) for name, array in arrays.items()})
-    return built
+    """A network of every kind that is traced."""
+    return loud(request.param, NETWORKS[request.param])
 
 
 def restored(model, place, where, facts=(0, 1)):

@@ -17,7 +17,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -92,18 +92,24 @@ def _documents(documents: Documents) -> Iterator[np.ndarray]:
         yield tokens[tokens != BOUNDARY]
 
 
-_Row = tuple[np.ndarray, np.ndarray, int, int, int]
+class Asked(NamedTuple):
+    """Tokens of a story and of its other telling, where the fact stands, [start, end), and the index of the answer."""
+
+    clean: np.ndarray
+    other: np.ndarray
+    start: int
+    end: int
+    answer: int
 
 
-def _row(tokenizer: TextTokenizer, fact: Fact) -> _Row | None:
-    """Clean and corrupted row, answer, and where the fact stands; None where it does not fit into a row.
+def asked(tokenizer: TextTokenizer, fact: Fact) -> Asked | None:
+    """A fact in tokens; None where those of both stories do not correspond, or the vocabulary lacks a word.
 
-    That is also where tokens of both stories do not correspond, as subwords of other words need not, and where the
-    vocabulary lacks a word.
+    Subwords of two words need not correspond; an alphabet without an escape may lack a letter.
     """
     try:
         (clean, sizes), (other, other_sizes) = tokenizer.encode([fact.text, fact.other])
-    except UserError:  # an alphabet without an escape
+    except UserError:
         return None
     stops, other_stops = np.cumsum(sizes), np.cumsum(other_sizes)
     start, end = (int(np.searchsorted(stops, len(fact.text[:at].encode()), "right")) for at in (fact.start, fact.end))
@@ -111,14 +117,25 @@ def _row(tokenizer: TextTokenizer, fact: Fact) -> _Row | None:
     if end >= shorter or (stops[[start, end]] != other_stops[[start, end]]).any():
         return None
     different = end + np.flatnonzero(clean[end:shorter] != other[end:shorter])
-    first = int(different[0]) - ROW if len(different) else -1
-    if first < 0 or start < first or different[0] - end < LEAST_BETWEEN:
+    said = np.concatenate([clean[start:end], other[start:end], clean[different[:1]], other[different[:1]]])
+    if not len(different) or (tokenizer.escape is not None and (said == tokenizer.escape).any()):
         return None
-    span = slice(first, first + ROW)
-    said = np.concatenate([clean[start:end], other[start:end], clean[different[:1]]])
-    if tokenizer.escape is not None and (said == tokenizer.escape).any():
+    return Asked(clean, other, start, end, int(different[0]))
+
+
+_Row = tuple[np.ndarray, np.ndarray, int, int, int]
+
+
+def _row(tokenizer: TextTokenizer, fact: Fact) -> _Row | None:
+    """Clean and corrupted row, answer, and where the fact stands; None where it does not fit into a row."""
+    found = asked(tokenizer, fact)
+    if found is None:
         return None
-    return clean[span], other[span], int(clean[different[0]]), start - first, end - first
+    first = found.answer - ROW
+    if first < 0 or found.start < first or found.answer - found.end < LEAST_BETWEEN:
+        return None
+    span, answer = slice(first, found.answer), int(found.clean[found.answer])
+    return found.clean[span], found.other[span], answer, found.start - first, found.end - first
 
 
 def trace(model: Any, rows: Rows | None) -> tuple[Facts | None, Arrays]:

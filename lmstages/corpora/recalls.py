@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from random import Random
 from typing import NamedTuple
 
-from lmstages.corpora.grammar import Choose, Grammar, Item, Taken, Unseen, Word
+from lmstages.corpora.grammar import Choose, Grammar, Item, Recall, Taken, Unseen, Word
 
 TRIES = 100  # words that are drawn to find one that fits
 
@@ -53,6 +53,25 @@ class Told(NamedTuple):
                 word = next((word for word in tried if _is_alike(word, mentions[:count], mentions[count])), None)
                 if word is not None:
                     yield _fact(self.kinds[slot], self.steps, mentions, count, word)
+
+    def word_of(self, variable: str) -> str | None:
+        """The first form of the word that the document remembers as this variable, if it does."""
+        memory = self.steps[-1].memory
+        words = [memory[slot] for slot, kind in self.kinds.items() if kind == variable and memory[slot]]
+        return words[0].forms[""] if words else None
+
+    def otherwise(self, subject: str, about: str, word: Word) -> Fact | None:
+        """The document with another word for ``about``, to which the first mention of ``subject`` leads.
+
+        Its kind is the form of the word that is asked for first. None where no mention would differ.
+        """
+        mentions = {self.kinds[slot]: same for slot, (same, _) in _mentions(self.steps).items()}
+        different = [mention for mention in mentions.get(about, []) if mention.item.spelled(word) != mention.text]
+        if subject not in mentions or not different:
+            return None
+        first, item = mentions[subject][0], different[0].item
+        fact = _fact(item.form if isinstance(item, Recall) else "", self.steps, mentions[about], 1, word)
+        return fact._replace(start=first.start, end=first.start + len(first.text))
 
 
 def told(name: str, seed: int, unseen: Unseen) -> Iterator[Told]:
