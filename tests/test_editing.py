@@ -18,6 +18,7 @@ from lmstages.models.neural import editing
 QUESTIONS = editing.Questions(
     np.array([[0, 1, 2, 3, 4], [0, 5, 2, 3, 0]]), at=np.array([2, 2]), ends=np.array([4, 3]), wanted=np.array([5, 5])
 )
+AT_TWO = torch.eye(5)[2][None, :, None]  # both facts stand there
 TEXT = Documents.of([np.random.default_rng(0).integers(1, 6, 200).tolist()])
 DRAWS = torch.Generator().manual_seed(0)
 WEIGHT, KEY, VALUE = (torch.randn(*size, generator=DRAWS) for size in ((3, 4), (4,), (3,)))
@@ -50,7 +51,7 @@ def test_no_other_matrix_that_says_the_value_changes_the_text_less(monkeypatch):
 @pytest.mark.parametrize(
     ("config", "name"), [("gpt", "2.weight"), ("llama", "down.weight"), ("modern_gpt", "down.weight")]
 )
-def test_one_matrix_of_a_copy_changes_and_the_wanted_tokens_become_likelier(config, name):
+def test_one_matrix_of_a_copy_changes_and_says_the_wanted_value_at_the_mean_key(config, name):
     model = loud(config, SMALL[config] | {"layers": 2})
     before = {key: array.copy() for key, array in model.arrays().items()}
     changed = editing.edited(model, 1, QUESTIONS, editing.second_moment(model, 1, TEXT))
@@ -58,7 +59,18 @@ def test_one_matrix_of_a_copy_changes_and_the_wanted_tokens_become_likelier(conf
     assert different == [f"blocks.0.feedforward.{name}"]
     assert all((model.arrays()[key] == array).all() for key, array in before.items()), "the model is left as it was"
     with torch.inference_mode():
-        assert (editing.log_probs(changed, QUESTIONS) > editing.log_probs(model, QUESTIONS)).all()
+        said = editing.feedforward_matrix(changed, 1)(editing.keys(model, 1, QUESTIONS.rows)[[0, 1], [2, 2]].mean(0))
+    torch.testing.assert_close(said, editing.wanted_value(model, 1, QUESTIONS), atol=1e-3, rtol=1e-3)
+
+
+@pytest.mark.parametrize("config", ["gpt", "modern_gpt"])
+def test_the_wanted_tokens_are_likelier_where_the_wanted_value_is_said(config):
+    model = loud(config, SMALL[config])
+    matrix, value = editing.feedforward_matrix(model, 1), editing.wanted_value(model, 1, QUESTIONS)
+    with torch.inference_mode():
+        before = editing.log_probs(model, QUESTIONS).mean()
+        with editing._answering(matrix, lambda output: output.index_fill(1, torch.tensor(2), 0) + value * AT_TWO):
+            assert editing.log_probs(model, QUESTIONS).mean() > before
 
 
 def test_the_moment_is_the_mean_of_the_keys_of_whole_rows():
