@@ -15,7 +15,7 @@ The first three are the fraction of questions to which the network finds the edi
 import math
 from collections.abc import Iterable, Sequence
 from itertools import islice
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -141,7 +141,7 @@ def _fraction(model: NeuralModel, asked: _Asked) -> float:
     return float((wanted > other).double().mean())
 
 
-def _bits_per_byte(model: NeuralModel, tokenizer: TextTokenizer, stories: Sequence[Told]) -> float:
+def _bits_per_byte(model: Any, tokenizer: TextTokenizer, stories: Sequence[Told]) -> float:
     """Of stories that end, in windows of the model's context that begin half of one apart."""
     encoded = [with_boundaries(pair, 1) for pair in tokenizer.encode([story.text for story in stories])]
     documents = Documents.of([tokens.tolist() for tokens, _ in encoded])

@@ -61,10 +61,8 @@ def _draw_lines(axes: "Axes", rows: pd.DataFrame, column: str) -> None:
 def _ends(axes: "Axes") -> list[tuple[float, float, str, str]]:
     """Where the named lines of a panel end."""
     named = [line for line in axes.lines if not str(line.get_label()).startswith("_")]
-    return [
-        (float(line.get_xdata()[-1]), float(line.get_ydata()[-1]), str(line.get_label()), str(line.get_color()))  # type: ignore[index]
-        for line in named
-    ]
+    points = [np.asarray(line.get_xydata(), dtype=float)[-1].tolist() for line in named]
+    return [(x, y, str(line.get_label()), str(line.get_color())) for line, (x, y) in zip(named, points, strict=True)]
 
 
 def drawn(frame: pd.DataFrame) -> pd.DataFrame:
