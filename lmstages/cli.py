@@ -951,7 +951,7 @@ def analyse(args: argparse.Namespace) -> None:
 def inspect(args: argparse.Namespace) -> None:
     """Read the parameters of a corpus's models, for figures.
 
-    Embeddings before and after training, counts, attention.
+    Embeddings before and after training, counts, attention, facts.
     """
     from lmstages.analyses.inspection import inspect as run
 

@@ -486,6 +486,25 @@ def hidden_rows(case, places, context):
     assert {str(value) for value in case.rows["places"]} == {places} and {*case.rows["context"]} == {int(context)}
 
 
+def traced_facts(case, facts):
+    assert {str(value) for value in case.also["recalled"]["facts"]} == {facts}
+
+
+def recall_nothing(case, names):
+    held = case.rows.groupby("title")["recovered"].count()
+    assert case.listed(names) == {*held[held == 0].index}
+
+
+def further_rows(case, count):
+    names = {line.get_label() for line in case.sheet.axes[0].lines}
+    assert len({*case.rows["name"]} - names) == int(count)
+
+
+def gains(case, name, first, last):
+    own = case.rows[case.rows["name"] == name].sort_values("tenth")["gain"]
+    assert (f"{own.iloc[0]:.3f}", f"{own.iloc[-1]:.3f}") == (first, last)
+
+
 def left_alone(case):
     assert "left" in {*case.rows["side"]} and any(line.is_dashed() for line in case.sheet.axes[0].lines)
 
@@ -527,6 +546,12 @@ CLAIMS = {
     rf"In {NUMBER} rows? of {NUMBER} characters the middle was hidden and its length told\.": hidden_rows,
     r"The dotted lines are the same models from the left alone\.": left_alone,
     rf"(.+) fills {NUMBER} characters? best, at {NUMBER}, and rightly {NUMBER} times in 100\.": fills_best,
+    rf"Held-out stories recall {NUMBER} facts? that they said before; .+\.": traced_facts,
+    r"Numbers are percent of the fact's worth that comes back: .+\.": anything,
+    r"Not drawn, since not known to recall any fact: (.+)\.": recall_nothing,
+    rf"Not drawn: {NUMBER} further rows? of this text\.": further_rows,
+    r"Dotted is online evaluation; .+ with 95 % intervals\.": anything,
+    rf"(.+) gains {NUMBER} in the first tenth and {NUMBER} in the last\.": gains,
     rf"{NUMBER} couples? of the text may stand in train, {NUMBER} were withheld from it\.": couples,
     r"The gap is what a withheld couple costs more: near 0 .+\.": anything,
     r"The dotted line is a model that counts the couples and knows no rule\.": dotted_line,

@@ -129,6 +129,15 @@ def everything():
         ],
         "curves": points(seed=0) + points(seed=1),
         "positions": bins,
+        "drift": [
+            row("drift", model=name, title=name.upper(), category=category, tenth=tenth, **gain)
+            for name, category, gain in (
+                ("ppm", "static", {}),
+                ("ppm_online", "online", {"twin": "ppm", "gain": 0.2, "gain_low": 0.1, "gain_high": 0.3}),
+                *((f"m{n}", "static", {}) for n in range(4)),
+            )
+            for tenth in (1, 2)
+        ],
         "sweeps": [sweep_point(8, 2.0), sweep_point(16, 1.9)],
         "scaling": sizes,
         "crossings": [row("crossings", sweep="fables", lower="char/mlp", upper="char/gpt", bytes=99.0)],
@@ -145,6 +154,13 @@ def everything():
         ],
         "transfer": [row("transfer", gap_bits=0.5, gap_bits_low=0.1, gap_bits_high=0.9, reference_bits=2.0)],
         "induction": [row("induction", score=0.9, drop=2.0)],
+        "recalled": [row("recalled", model=name, title=name.upper(), facts=60) for name in ("gpt", "mlp")],
+        "restored": [
+            row("restored", model=name, title=name.upper(), layer=layer, part="state", position=at, recovered=share)
+            for name, share in (("gpt", 0.5), ("mlp", None))
+            for layer in (0, 1)
+            for at in ("last", "recall")
+        ],
         "frequencies": [row("frequencies", token=token, count=count) for token, count in (("␣", 9), ("e", 3))],
         "pairs": [row("pairs", model=name, first=a, second=b, count=3.0) for name in ("", "Nets") for a, b in fields],
         "cosines": [row("cosines", first=a, second=b, cosine=1.0 if a == b else -0.5, width=4) for a, b in fields],

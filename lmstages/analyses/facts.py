@@ -248,6 +248,13 @@ class Induction(Shape):
     drop: Number
 
 
+class Tracing(Shape):
+    """The kind of each traced fact, and the layer, part and position of each restored state."""
+
+    kinds: Annotated[list[str], Field(min_length=1)]
+    sites: Annotated[list[tuple[Count, str, str]], Field(min_length=1)]
+
+
 class Inspected(Shape):
     """One model; None for what it does not have."""
 
@@ -256,6 +263,7 @@ class Inspected(Shape):
     embedding: Embedding | None
     attention: Attention | None
     induction: Induction | None
+    tracing: Tracing | None
 
     @model_validator(mode="after")
     def _complete(self) -> Self:

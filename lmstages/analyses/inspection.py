@@ -1,8 +1,9 @@
-"""Inspects fitted models: bigram counts of train, embeddings before and after training, attention maps.
+"""Inspects fitted models: bigram counts of train, embeddings before and after training, attention maps, facts.
 
     expected    expected count of b after a if the network generated train: count(a) p(b | a), beside the actual count
     induction   on a repeated random sequence, each head's mean attention weight from a token of the repetition to the
                 token after its first occurrence; and the drop in nats at the repetition   (Olsson et al. 2022)
+    tracing     what facts of the stories of an embedded corpus are worth, and which states hold them: see ``tracing``
 
 Only the most frequent tokens are inspected, in the order of the vocabulary. Embeddings after training are compared
 with their initial values of the same seed. Uses a model only as ``LanguageModel``.
@@ -14,9 +15,10 @@ from typing import Any
 
 import numpy as np
 
-from lmstages.analyses import projections
+from lmstages.analyses import projections, tracing
 from lmstages.analyses.probing import EMBEDDINGS, token_categories
 from lmstages.config.hyperparameters.diffusion import Diffusion
+from lmstages.config.sections import Corpus, from_section
 from lmstages.core import artifacts
 from lmstages.core.documents import BOUNDARY, Arrays, Documents
 from lmstages.evaluation.experiment import facts_of_fit, load_fitted
@@ -36,7 +38,8 @@ LETTERS = ("vowels", "consonants")
 def inspect(tokens: Path, out: Path, section: Mapping[str, Any], made: artifacts.Made) -> None:
     """Write ``inspection.json``, the data of the figures, and ``inspection.safetensors``, the complete arrays.
 
-    ``section``: experiments [model, seed], whose folders are beside the folder of tokens, and the split of the passage.
+    ``section``: experiments [model, seed], whose folders are beside the folder of tokens, the split of the passage,
+    and of an embedded corpus its record.
     """
     if streams.failure_of(tokens):
         artifacts.save_arrays(out / "inspection.safetensors", {}, {}, made)
@@ -45,7 +48,9 @@ def inspect(tokens: Path, out: Path, section: Mapping[str, Any], made: artifacts
     tokenizer, train = streams.read_tokenizer(tokens), streams.read_tokens(tokens, "train")[0]
     frequent, arrays = Counts.of(train, tokenizer), Arrays()
     arrays["counts"] = frequent.pairs
-    passage = streams.read_tokens(tokens, section["split"])[0].tokens[:PASSAGE].astype(np.int64)
+    held_out = streams.read_tokens(tokens, section["split"])[0]
+    passage = held_out.tokens[:PASSAGE].astype(np.int64)
+    facts_asked = _facts_asked(tokenizer, held_out, section)
     categories, models = token_categories(tokenizer, None), {}
     for name, seed in section["experiments"]:
         folder = tokens.parent / name / f"seed{seed}"
@@ -53,10 +58,18 @@ def inspect(tokens: Path, out: Path, section: Mapping[str, Any], made: artifacts
             continue
         model, _ = load_fitted(folder / "model.safetensors", tokens)
         models[name], more = inspect_model(model, seed, frequent, categories, passage, tokenizer)
-        arrays |= {f"{name}.{key}": array for key, array in more.items()}
+        models[name]["tracing"], traced = tracing.trace(model, facts_asked)
+        arrays |= {f"{name}.{key}": array for key, array in (more | traced).items()}
     facts = {"labels": frequent.labels, "unigrams": frequent.single.tolist(), "bigrams": frequent.pairs.tolist()}
     artifacts.save_arrays(out / "inspection.safetensors", arrays, {}, made)
     artifacts.save_json(out / "inspection.json", {**facts, "models": models}, made)
+
+
+def _facts_asked(tokenizer: TextTokenizer, held_out: Documents, section: Mapping[str, Any]) -> tracing.Rows | None:
+    """Rows of held-out text that recall a fact, where a grammar knows of any."""
+    if section.get("corpus") is None:
+        return None
+    return tracing.rows_of(tokenizer, held_out, section["split"], from_section(Corpus, section["corpus"]))
 
 
 # ---------------------------------------------------------------- counts

@@ -74,7 +74,7 @@ OF_COMMAND: dict[str, dict[str, Any]] = {
     "audit_scores": {"split": SplitName, "scores": dict[str, Any]},
     "analyse": {**KEYS, "experiments": list[ScoredModel]},
     "infill_oracle": {**KEYS, "source": Literal[EMBEDDED]},
-    "inspect": {**KEYS, "experiments": list[tuple[str, Seed]]},
+    "inspect": {**KEYS, "experiments": list[tuple[str, Seed]], "corpus": dict[str, Any]},
 }
 SAMPLING = {"evaluate": DRAWN, "score_pretrained": DRAWN, "probe": ("length", "seed", *MEASURED)}
 

@@ -141,12 +141,14 @@ class Run(Experiments):
         return to_json({**settings, "experiments": experiments, "source": self._grammar(corpus)})
 
     def inspect_section(self, corpus: str) -> str:
-        """The networks fitted on a corpus, each with its first seed, and the split that the passage is taken from."""
+        """The networks fitted on a corpus, each with its first seed, the split that is read, and how it was drawn."""
         models = chosen(self.corpora[corpus].models, self.models)
         left_out = {*self.derived(), *self.bounds()}
         fitted = [name for name in models if self.models[name].config.family == "neural" and name not in left_out]
         experiments = [[name, self.seeds_of(name)[0]] for name in fitted]
-        return to_json({"experiments": experiments, "split": self.corpora[corpus].evaluate[0]})
+        record = self.corpora[corpus]
+        drawn = {"corpus": json.loads(self.prepare_section(corpus))} if record.embedded else {}
+        return to_json({"experiments": experiments, "split": record.evaluate[0], **drawn})
 
     def compress_section(self, corpus: str) -> str:
         """The compressors and the splits."""

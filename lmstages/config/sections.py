@@ -241,7 +241,7 @@ class Corpus(Record):
     models: Annotated[list[str], UNIQUE] | None = Field(
         None, description="Models that are run on it; by default all of the config."
     )
-    inspect: bool = Field(False, description="Draw what its models hold: embeddings, counts, attention.")
+    inspect: bool = Field(False, description="Draw what its models hold: embeddings, counts, attention, facts.")
 
     @model_validator(mode="after")
     def _documents_as_they_lie(self) -> "Corpus":

@@ -84,9 +84,14 @@ class Item:
     """A part of an alternative's body."""
 
     uses: VariableUse
+    slot: int | None = None  # the variable whose word it emits, where it emits one's
 
     def branches(self, memory: Memory, position: int, only: str | None) -> list[Branch]:
         """Every branch whose text may start with ``only``, each with its probability."""
+        raise NotImplementedError
+
+    def spelled(self, word: "Word") -> str:
+        """What it emits where the word of its variable is this one."""
         raise NotImplementedError
 
     def draw(self, random: Random, memory: Memory, position: int) -> Branch:
@@ -115,13 +120,18 @@ class Recall(Item):
     """Emits the word of a variable; the empty text where it is not bound."""
 
     def __init__(self, slot: int, form: str, capital: bool) -> None:
-        self.slot, self.form, self.capital = slot, form, capital
+        self.slot: int = slot
+        self.form, self.capital = form, capital
         self.uses = VariableUse(emit=frozenset([slot]))
 
     def branches(self, memory: Memory, position: int, only: str | None) -> list[Branch]:
         word = memory[self.slot]
-        text = word.text(self.form, self.capital) if word else ""
+        text = self.spelled(word) if word else ""
         return [(1.0, text, None, memory)] if _may_start(text, only) else []
+
+    def spelled(self, word: "Word") -> str:
+        """The word in the form that is recalled."""
+        return word.text(self.form, self.capital)
 
 
 class Choose(Item):
@@ -151,6 +161,10 @@ class Choose(Item):
         """One of its branches; only that one is worked out."""
         partner = self._first_word(memory)
         return self._branch(_drawn(random, self.options(partner, None), self.cumulative(partner)), memory, position)
+
+    def spelled(self, word: "Word") -> str:
+        """The word as it is emitted, which is not at all where it is only remembered."""
+        return self.emitted(word)
 
     def _first_word(self, memory: Memory) -> Word | None:
         return None if self.partner is None else memory[self.partner]
@@ -270,6 +284,15 @@ class GeneratedDocument(NamedTuple):
     words: dict[str, dict[str, str]]
 
 
+class Taken(NamedTuple):
+    """A step as it was taken: its item, the probability of its branch, the emitted text, and the memory afterwards."""
+
+    item: Item
+    probability: float
+    text: str
+    memory: Memory
+
+
 class Grammar:
     """A source of documents with exact probabilities; ``unseen``: whether withheld pairs are generated."""
 
@@ -303,13 +326,20 @@ class Grammar:
         words = {name: memory[slot].forms for name, slot in self.slots.items() if memory[slot]}
         return GeneratedDocument(text, list(memory[PAIRS]), words)
 
-    def _draw(self, random: Random) -> tuple[str, float, Memory]:
-        texts, log_probability, position, stack, memory = [], 0.0, 0, self.start, self.blank
+    def take(self, random: Random) -> Iterator[Taken]:
+        """Draw one document as ``sample`` does, step by step."""
+        position, stack, memory = 0, self.start, self.blank
         while stack:
-            probability, text, called, memory = stack.step.item.draw(random, memory, position)
-            stack = stack.after(called)
-            texts.append(text)
-            log_probability, position = log_probability + math.log(probability), position + len(text)
+            item = stack.step.item
+            probability, text, called, memory = item.draw(random, memory, position)
+            stack, position = stack.after(called), position + len(text)
+            yield Taken(item, probability, text, memory)
+
+    def _draw(self, random: Random) -> tuple[str, float, Memory]:
+        texts, log_probability, memory = [], 0.0, self.blank
+        for step in self.take(random):
+            texts.append(step.text)
+            log_probability, memory = log_probability + math.log(step.probability), step.memory
         return "".join(texts), log_probability, memory
 
     def score(self, document: str) -> np.ndarray:

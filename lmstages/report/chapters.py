@@ -20,7 +20,7 @@ COSTS = ("parameters", "compute", "fit_time")
 COUNTS = ("frequencies", "pairs")
 NOT_SHOWN = "differences"  # a figure for papers: the page has the same pairs as a square that answers
 PLACED = (
-    *(*LADDERS, *COSTS, NOT_SHOWN, "tokenizers", "positions", "learning", *COUNTS),
+    *(*LADDERS, *COSTS, NOT_SHOWN, "tokenizers", "positions", "drift", "learning", *COUNTS),
     *(name for subject in SUBJECTS for name in subject.figures),
 )  # figures with a place of their own; all others of a corpus close its chapter
 
@@ -45,6 +45,7 @@ class Split:
     ladder: Sequence[EmbeddedFigure]
     costs: Sequence[EmbeddedFigure]
     positions: Sequence[EmbeddedFigure]
+    drift: Sequence[EmbeddedFigure]
     tokenizers: Sequence[EmbeddedFigure]
     squares: Sequence[pairs.Square]
     steps: Sequence[pairs.Step]
@@ -112,6 +113,7 @@ def _split(compared: pairs.Compared, entries: Sequence[Entry], figures: Figures)
         figures.of(*LADDERS, corpus=corpus, split=name),
         figures.of(*COSTS, corpus=corpus, split=name),
         figures.of("positions", corpus=corpus, split=name),
+        figures.of("drift", corpus=corpus, split=name),
         figures.of("tokenizers", corpus=corpus, split=name),
         compared.squares(corpus, name),
         pairs.steps(entries, compared.rows),

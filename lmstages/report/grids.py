@@ -180,6 +180,21 @@ SUBJECTS = (
             Field("period", "Length of a copy", shared=True),
         ),
     ),
+    Subject(
+        "recalled",
+        "What holds a fact",
+        "Held-out stories say a fact, as a name, a thing or a number, and recall it later. Worth: what the answer "
+        "costs a network less than where the story said another word; near 0 it does not recall. The states that hold "
+        "the fact are those that bring its worth back when only they are restored.",
+        (
+            Field("worth", "Worth", ("worth_low", "worth_high")),
+            Field("clean", "As it is"),
+            Field("corrupted", "With another word"),
+            Field("facts", "Facts", shared=True, unit=""),
+        ),
+        ("tracing",),
+        says_something=lambda row: row.kind is None,
+    ),
 )
 PAIRS = (
     "Two texts that differ in one position, one of which the grammar refuses: how often a model finds the other "

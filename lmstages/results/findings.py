@@ -103,7 +103,7 @@ def transfer(row: Result, couples: Mapping[str, Any], sums: np.ndarray, referenc
     """(D, 2, 3) bits, bytes and number of couples by document -> gaps with their intervals."""
     figures = gaps(sums.sum(axis=0)[None], reference)
     resampled = gaps(statistics.resampled_sums(sums), reference)
-    bounds = {name: _interval(resampled[name], len(sums)) for name in TESTED}
+    bounds = {name: statistics.interval_where_finite(resampled[name], len(sums)) for name in TESTED}
     values: dict[str, Any] = {name: finite_or_none(float(figure[0])) for name, figure in figures.items()}
     if couples["sees"] < FEWEST_SEEN:
         values["gap_closed"], bounds["gap_closed"] = None, (None, None)
@@ -122,12 +122,3 @@ def gaps(sums: np.ndarray, reference: float | None) -> dict[str, np.ndarray]:
         closed = 1 - gap_bits / (reference if reference and reference > 0 else np.nan)
         gap = per_byte[:, 1] - per_byte[:, 0]
     return {"seen": per_byte[:, 0], "unseen": per_byte[:, 1], "gap": gap, "gap_bits": gap_bits, "gap_closed": closed}
-
-
-def _interval(values: np.ndarray, documents: int) -> tuple[float | None, float | None]:
-    """Of the resamples in which the figure exists."""
-    values = values[np.isfinite(values)]
-    if not len(values) or documents < statistics.FEWEST_BLOCKS:
-        return None, None
-    low, high = statistics.interval(values, documents).tolist()
-    return low, high

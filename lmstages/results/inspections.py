@@ -1,13 +1,16 @@
-"""What was inspected in the fitted models of a corpus, as tables: counts, embeddings, attention, induction."""
+"""What was inspected in the fitted models of a corpus, as tables: counts, embeddings, attention, induction, facts."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from lmstages.analyses.facts import Inspection
 from lmstages.core import artifacts
 from lmstages.core.errors import UserError
+from lmstages.results import tracing
 from lmstages.results.schema import (
     AttentionWeight,
     Cosine,
@@ -15,6 +18,8 @@ from lmstages.results.schema import (
     Frequency,
     Induction,
     Pair,
+    Recalled,
+    Restored,
 )
 
 Models = Mapping[str, Mapping[str, Any]]  # by name, what the ladder says of each: {title, rank, ...}
@@ -30,11 +35,14 @@ class Inspections:
     embeddings: list[EmbeddingPoint] = field(default_factory=list)
     attention: list[AttentionWeight] = field(default_factory=list)
     induction: list[Induction] = field(default_factory=list)
+    recalled: list[Recalled] = field(default_factory=list)
+    restored: list[Restored] = field(default_factory=list)
 
     def add(self, root: Path, corpus: str, tokenizer: str, models: Models) -> None:
-        """``inspection.json`` of one corpus under one tokenizer."""
-        path = root / corpus / tokenizer / "inspection.json"
+        """``inspection.json`` of one corpus under one tokenizer, and of the arrays beside it what facts are worth."""
+        path, beside = (root / corpus / tokenizer / f"inspection.{extension}" for extension in ("json", "safetensors"))
         content = artifacts.load_json(path, Inspection)
+        artifacts.must_be_of_one_call(path, beside)
         artifacts.must_be_current(path)
         if unknown := content["models"].keys() - models.keys():
             raise UserError(
@@ -55,6 +63,13 @@ class Inspections:
                 self.attention += _attention(of_model, **inspected["attention"])
                 score = {key: value for key, value in inspected["induction"].items() if key != "heads"}
                 self.induction.append(Induction(**of_model, rank=models[name]["rank"], **score))
+            if inspected["tracing"]:
+                nats = tracing.nats_of(beside, name, inspected["tracing"])
+                self._add_traced({**of_model, "rank": models[name]["rank"]}, inspected["tracing"], nats)
+
+    def _add_traced(self, of_model: Mapping[str, Any], traced: Mapping[str, Any], nats: np.ndarray) -> None:
+        self.recalled += tracing.recalled(of_model, traced["kinds"], nats)
+        self.restored += tracing.restored(of_model, traced["sites"], nats)
 
 
 def _pairs(where: Mapping[str, str], model: str, labels: list[str], counts: list[list[float]]) -> Iterator[Pair]:

@@ -281,6 +281,32 @@ class Position:
 
 
 @dataclass(kw_only=True)
+class Drift:
+    """A row's score in one tenth of the held-out text, and what online evaluation gains there."""
+
+    corpus: Corpus
+    split: Split
+    tokenizer: Tokenizer
+    model: Model
+    title: Title
+    rank: Annotated[int, column("", "Position on the ladder.")]
+    category: Annotated[str, column("", "static, online, bound, pretrained, reported or oracle.")]
+    tenth: Annotated[
+        int, column("", "Tenth of the text's bytes, from 1, in whole blocks: documents, where there are many.")
+    ]
+    bytes: Annotated[int, column("bytes", "Scored bytes of these blocks.")]
+    bits_per_byte: Annotated[float, column("bits/byte", "Code length of the tenth.")]
+    low: Annotated[float | None, column("bits/byte", "Lower end of its 95 % interval, bootstrap over blocks.")]
+    high: Annotated[float | None, column("bits/byte", "Upper end of it.")]
+    twin: Annotated[str | None, column("", "Of an online row the same model without online evaluation.")]
+    gain: Annotated[
+        float | None, column("bits/byte", "Its bits per byte less those of this row, over the same blocks.")
+    ]
+    gain_low: Annotated[float | None, column("bits/byte", "Lower end of its 95 % interval.")]
+    gain_high: Annotated[float | None, column("bits/byte", "Upper end of it.")]
+
+
+@dataclass(kw_only=True)
 class PublishedFigure:
     """A figure that somebody printed, beside ours."""
 
@@ -565,6 +591,56 @@ class Induction:
 
 
 @dataclass(kw_only=True)
+class Recalled:
+    """What a fact said earlier in a story is worth to a network where the story recalls it."""
+
+    corpus: Corpus
+    tokenizer: Tokenizer
+    model: Model
+    title: Title
+    rank: Annotated[int, column("", "Position on the ladder.")]
+    kind: Annotated[str | None, column("", "What the fact is: a variable of the grammar; empty for all together.")]
+    facts: Annotated[int, column("facts", "How many were asked for.")]
+    clean: Annotated[float, column("nats/answer", "- log p of the answer's first token after the story as it is.")]
+    corrupted: Annotated[float, column("nats/answer", "The same where the story said another word for the fact.")]
+    worth: Annotated[
+        float, column("nats/answer", "corrupted less clean: 0 for a network that does not recall the fact.")
+    ]
+    worth_low: Annotated[float | None, column("nats/answer", "Lower end of its 95 % interval, bootstrap over facts.")]
+    worth_high: Annotated[float | None, column("nats/answer", "Upper end of it.")]
+
+
+@dataclass(kw_only=True)
+class Restored:
+    """Causal tracing: how much of the facts' worth comes back when one state of the network is restored."""
+
+    corpus: Corpus
+    tokenizer: Tokenizer
+    model: Model
+    title: Title
+    rank: Annotated[int, column("", "Position on the ladder.")]
+    layer: Annotated[int, column("", "Layer after which the state stands; 0 for the embedding.")]
+    part: Annotated[str, column("", "state for all of it; of an LSTM also hidden or cell alone.")]
+    position: Annotated[
+        str,
+        column(
+            "",
+            "Where the state stands: first, middle or last token of the fact, the next token, halfway to the answer, or recall, where the answer is predicted.",
+        ),
+    ]
+    restored: Annotated[float, column("nats/answer", "- log p of the answer with the state restored, mean of facts.")]
+    recovered: Annotated[
+        float | None,
+        column(
+            "fraction",
+            "(corrupted - restored) / (corrupted - clean); empty where the network does not recall the facts for certain.",
+        ),
+    ]
+    recovered_low: Annotated[float | None, column("fraction", "Lower end of its 95 % interval, bootstrap over facts.")]
+    recovered_high: Annotated[float | None, column("fraction", "Upper end of it.")]
+
+
+@dataclass(kw_only=True)
 class Pair:
     """How often one frequent token follows another: counted in train, and as a network expects it."""
 
@@ -670,6 +746,7 @@ TABLES: dict[str, type[Any]] = {  # by the name of the file; ``results`` lies at
     "differences": Difference,
     "curves": CurvePoint,
     "positions": Position,
+    "drift": Drift,
     "published": PublishedFigure,
     "sweeps": SweepPoint,
     "scaling": ScalingPoint,
@@ -681,6 +758,8 @@ TABLES: dict[str, type[Any]] = {  # by the name of the file; ``results`` lies at
     "infilling": Infilling,
     "fills": Fill,
     "induction": Induction,
+    "recalled": Recalled,
+    "restored": Restored,
     "frequencies": Frequency,
     "pairs": Pair,
     "cosines": Cosine,

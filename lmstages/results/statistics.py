@@ -154,6 +154,15 @@ def interval(ratios: np.ndarray, blocks: int) -> np.ndarray:
     return np.quantile(ratios, [outer, 1 - outer], axis=0, overwrite_input=True)
 
 
+def interval_where_finite(figures: np.ndarray, blocks: int) -> tuple[float | None, float | None]:
+    """(R,) resampled figures -> the interval of those that exist; None where none does, or of too few blocks."""
+    finite = figures[np.isfinite(figures)]
+    if not len(finite) or blocks < FEWEST_BLOCKS:
+        return None, None
+    low, high = interval(finite, blocks).tolist()
+    return low, high
+
+
 def _outer(blocks: int) -> float:
     return float(ndtr(math.sqrt(blocks / (blocks - 1)) * stdtrit(blocks - 1, LEVEL / 2)))
 

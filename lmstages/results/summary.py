@@ -19,14 +19,24 @@ from lmstages.corpora.facts import CorpusFacts
 from lmstages.corpora.splits import text_path
 from lmstages.evaluation.facts import Oracle, load_fit
 from lmstages.evaluation.score_files import load_oracle
-from lmstages.results import frame, intervals, sweeps, warnings
+from lmstages.results import drift, frame, intervals, sweeps, warnings
 from lmstages.results.findings import Findings
 from lmstages.results.infilling import Infilled
 from lmstages.results.inspections import Inspections
 from lmstages.results.intervals import Key, Profile, Text, profile
 from lmstages.results.published import set_beside
 from lmstages.results.rows import Scored, compressor_rows, measures, model_rows, oracle_rows, reported_row
-from lmstages.results.schema import NOT_ON_THE_LADDER, TABLES, Columns, Corpora, CurvePoint, Difference, Result, Seed
+from lmstages.results.schema import (
+    NOT_ON_THE_LADDER,
+    TABLES,
+    Columns,
+    Corpora,
+    CurvePoint,
+    Difference,
+    Drift,
+    Result,
+    Seed,
+)
 
 Section = Mapping[str, Any]
 
@@ -78,6 +88,7 @@ def all_tables(root: Path, section: Section) -> dict[str, Sequence[Any]]:
         "results": rows,
         "corpora": corpora,
         "seeds": compared.seeds,
+        "drift": compared.drift,
         "differences": compared.differences,
         "curves": curves,
         "published": list(set_beside(rows, section["published"])),
@@ -147,6 +158,7 @@ class _Compared:
 
     rows: list[Result]
     seeds: list[Seed]
+    drift: list[Drift]
     differences: Columns[Difference]
 
     @classmethod
@@ -165,7 +177,7 @@ class _Compared:
                 profiles[row.key] = profile(scored.scores, texts[row.corpus, row.split], "/".join(row.key))
         _set_excess(rows, corpora)
         rows.sort(key=lambda row: _order(row, list(section["evaluate"])))
-        return cls(rows, seeds, intervals.attach(rows, profiles, texts))
+        return cls(rows, seeds, drift.drift(rows, profiles), intervals.attach(rows, profiles, texts))
 
 
 def _scored(root: Path, section: Section) -> Iterator[Scored]:
