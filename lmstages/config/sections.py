@@ -6,7 +6,7 @@ Knows the ladder's records; ``reading`` makes records of a file, ``run`` and ``j
 import json
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Annotated, Any, Literal, get_args
 
 from pydantic import (
@@ -688,8 +688,8 @@ def to_json(content: Any) -> str:
     return json.dumps(content, sort_keys=True)
 
 
-def chosen(names: list[str] | None, defined: Mapping[str, Any]) -> list[str]:
-    """The names a corpus lists, or all that are defined where it lists none."""
+def chosen(names: list[str] | None, defined: Iterable[str]) -> list[str]:
+    """The names that are listed, or all that are defined where none is."""
     return list(defined) if names is None else names
 
 
