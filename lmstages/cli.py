@@ -773,7 +773,7 @@ def fit(args: argparse.Namespace) -> None:
         logging.getLogger("lmstages").error("lmstages: error: %s", failure.removeprefix("failed: "))
         model_storage.save_fit(args.out, None, {**args.section, "status": failure}, made)
         return
-    train, valid = (streams.read_tokens(args.tokens, split)[0] for split in ("train", "valid"))
+    train, valid = (streams.read_documents(args.tokens, split) for split in ("train", "valid"))
     vocab_size, points = streams.read_tokenizer(args.tokens).vocab_size, None
     if args.resume is not None:
         fit_identity = identity(made, vocab_size, args.seed, args.threads)
