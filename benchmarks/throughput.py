@@ -78,7 +78,8 @@ def fit(folder: Path, kind: str, name: str, **keys: object) -> None:
     from lmstages.models.base import build
     from lmstages.tokenizers import streams
 
-    train = streams.read_tokens(folder / kind, "train")[0]
+    read = getattr(streams, "read_documents", lambda *names: streams.read_tokens(*names)[0])  # older ones read both
+    train = read(folder / kind, "train")
     vocab_size = streams.read_tokenizer(folder / kind).vocab_size
     build(getattr(counts, name)(**keys), vocab_size).fit(train, train, 0)
 

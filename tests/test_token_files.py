@@ -5,6 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from lmstages.config.sections import Tokenizer
 from lmstages.core import artifacts
 from lmstages.core.errors import UserError
 from lmstages.corpora import splits
@@ -81,7 +82,7 @@ def test_a_batch_gives_the_tokens_of_each_document(kind, layout, tmp_path):
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_characters_are_learnt_from_pieces_as_from_documents(layout, tmp_path, monkeypatch):
     monkeypatch.setattr(splits, "PIECE", 16)
-    pieces = streams._texts(streams.Tokenizer(kind="char"), written(tmp_path, layout))
+    pieces = streams._texts(Tokenizer(kind="char"), written(tmp_path, layout))
     texts = LAYOUTS[layout][0] if layout != "stream" else [*DOCUMENTS, "\n"]
     assert learnt("char", layout, pieces).alphabet == learnt("char", layout, texts).alphabet
 
@@ -145,6 +146,25 @@ SUBWORDS = {kind: learnt(kind, "stream", ["ab ba' abba.\nab é99 aa\n"] * 9) for
 def test_a_long_text_is_encoded_in_several_pieces(monkeypatch):
     monkeypatch.setattr(subwords, "AT_ONCE", 5)
     assert list(subwords.between_words("the cat sat on the mat")) == ["the cat", " sat on", " the mat"]
+
+
+@pytest.mark.parametrize("layout", ["lines", "stream"])
+def test_a_vocabulary_is_learnt_from_a_sample_of_a_text_above_a_size(layout, tmp_path, monkeypatch):
+    monkeypatch.setattr(splits, "PIECE", 8)
+    text = written(tmp_path, layout)
+    size, whole = text.path.stat().st_size, list(text.texts())
+    sample = list(text.texts(most=size // 2))
+    assert list(text.texts(most=size)) == whole and list(text.texts(most=size // 2)) == sample
+    assert 0 < len(sample) < len(whole) and set(sample) <= set(whole)
+
+
+def test_only_vocabularies_of_a_size_are_learnt_from_a_sample():
+    with pytest.raises(ValueError, match="learn_bytes belongs to kinds word, bpe and unigram"):
+        Tokenizer(kind="char", learn_bytes=1 << 20)
+    assert (
+        Tokenizer(kind="char").most_learnt() is None and Tokenizer(kind="bpe", vocab_size=300).most_learnt() == 1 << 32
+    )
+    assert Tokenizer(kind="word", vocab_size=300, learn_bytes=1 << 20).most_learnt() == 1 << 20
 
 
 # Lengths

@@ -21,6 +21,7 @@ from lmstages.core.errors import UserError
 NAMES = ("train", "valid", "test")
 PIECE = 1 << 22  # bytes of text handled at a time
 LONGEST_CHARACTER = 4  # bytes
+SAMPLE_SEED = 0
 
 
 class Piece(NamedTuple):
@@ -123,10 +124,15 @@ class SplitText:
         content = file.read(int(self.ends[last - 1]) - begin)
         return Part(content, self.ends[first:last] - begin, self.terminators[first:last])
 
-    def texts(self, whole_words: bool = False) -> Iterator[str]:
-        """The texts of all documents, without separators."""
+    def texts(self, whole_words: bool = False, most: int | None = None) -> Iterator[str]:
+        """The texts of all documents, without separators.
+
+        Where the text has more than ``most`` bytes, those of some pieces that a fixed seed draws: about ``most`` bytes.
+        """
+        size, draws = self.path.stat().st_size, np.random.default_rng(SAMPLE_SEED)
         for batch in self.batches(whole_words):
-            yield from (piece.text for piece in batch)
+            if most is None or size <= most or draws.random() * size < most:
+                yield from (piece.text for piece in batch)
 
 
 def _pieces_of(part: Part) -> list[Piece]:

@@ -51,7 +51,10 @@ def _texts(section: Tokenizer, split: SplitText) -> Iterator[str]:
     """What a tokenizer learns from: documents, or for characters, which none of them belong together, longer pieces."""
     if section.kind == "char":
         return map(text_of, split.parts())
-    return split.texts(whole_words=section.kind == "whitespace")
+    most, size = section.most_learnt(), split.path.stat().st_size
+    if most is not None and size > most:
+        LOGGER.info("learning from a sample of about %s of %s bytes", f"{most:,}", f"{size:,}")
+    return split.texts(section.kind == "whitespace", most)
 
 
 def write_tokens(folder: Path, name: str, text: SplitText, tokenizer: TextTokenizer, made: Made) -> int:

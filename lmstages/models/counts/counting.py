@@ -29,7 +29,7 @@ from lmstages.core.documents import BOUNDARY, Documents
 from lmstages.core.progress import Progress
 from lmstages.models.counts import wide_keys
 from lmstages.models.counts.merging import Runs
-from lmstages.models.counts.wide_keys import run_starts
+from lmstages.models.counts.wide_keys import run_starts, taken
 
 PIECE = 1 << 24  # words of keys packed and sorted at once; about 40 bytes of memory each
 Groups = Iterator[tuple[np.ndarray, np.ndarray]]
@@ -204,7 +204,7 @@ def distinct_keys(
     size = -(-PIECE // len(word_lengths(order, base)))
     for rows, mask in pieces(documents, order, padded, size):
         mask = counted(rows, mask, order)
-        runs.add(pack(rows, order, base)[:, mask])
+        runs.add(taken(pack(rows, order, base), mask))
         done += int(np.count_nonzero(mask))
         progress.at(done, done, "tokens")
     return runs.merged()
@@ -216,7 +216,7 @@ def packed_groups(words: np.ndarray, order: int, base: int) -> Groups:
     for length in reversed(word_lengths(order, base)):
         for _ in range(length):
             begins = run_starts(words)
-            words = words[:, begins]
+            words = taken(words, begins)
             shorter = words[-1] // words.dtype.type(base)
             yield begins, (words[-1] - shorter * words.dtype.type(base)).astype(np.int64)
             words[-1] = shorter

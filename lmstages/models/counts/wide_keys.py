@@ -13,11 +13,18 @@ Step = tuple[np.ndarray, int, np.ndarray | None]  # first words that occur, the 
 
 def run_starts(words: np.ndarray) -> np.ndarray:
     """(M,) or (W, M) -> indices at which sorted numbers take a new value, index 0 included."""
-    changed = np.zeros(words.shape[-1], dtype=bool)
+    first, *others = np.atleast_2d(words)
+    changed = np.empty(len(first), dtype=bool)
     changed[:1] = True
-    for word in np.atleast_2d(words):
+    np.not_equal(first[1:], first[:-1], out=changed[1:])
+    for word in others:
         changed[1:] |= word[1:] != word[:-1]
     return np.flatnonzero(changed)
+
+
+def taken(words: np.ndarray, which: np.ndarray) -> np.ndarray:
+    """(W, M), indices or a mask -> (W, U); word by word, which is several times faster than at once."""
+    return words[0][which][None] if len(words) == 1 else np.stack([word[which] for word in words])
 
 
 def sorted_runs(words: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -50,4 +57,4 @@ def restored(values: np.ndarray, steps: list[Step]) -> np.ndarray:
         last = values - ranks * np.uint64(base)
         words.append(last if occurring is None else occurring[last])
         values = first[ranks]
-    return np.stack([values, *reversed(words)])
+    return np.stack([values, *reversed(words)]) if words else values[None]
