@@ -773,7 +773,7 @@ def fit(args: argparse.Namespace) -> None:
         logging.getLogger("lmstages").error("lmstages: error: %s", failure.removeprefix("failed: "))
         model_storage.save_fit(args.out, None, {**args.section, "status": failure}, made)
         return
-    train, valid = (streams.read_tokens(args.tokens, split)[0] for split in ("train", "valid"))
+    train, valid = (streams.read_documents(args.tokens, split) for split in ("train", "valid"))
     vocab_size, points = streams.read_tokenizer(args.tokens).vocab_size, None
     if args.resume is not None:
         fit_identity = identity(made, vocab_size, args.seed, args.threads)
@@ -1287,6 +1287,7 @@ def _use_threads(threads: int) -> None:
     os.environ.setdefault("PYTORCH_ENABLE_MPS_FALLBACK", "1")  # what Apple's GPUs lack is done by the CPU
     for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "RAYON_NUM_THREADS"):
         os.environ[name] = str(threads)
+    os.environ["TOKENIZERS_PARALLELISM"] = "true" if threads > 1 else "false"
 
 
 def console() -> NoReturn:

@@ -11,7 +11,7 @@ from lmstages.config.hyperparameters.counts import KneserNey, Ngram
 from lmstages.core.documents import Documents
 from lmstages.core.errors import FitError
 from lmstages.models.base import build
-from lmstages.models.counts import counting, lookup, merging, smoothing
+from lmstages.models.counts import contexts, counting, lookup, merging, smoothing, wide_keys
 from lmstages.models.counts.ngram import development_split
 
 V = 6
@@ -168,13 +168,33 @@ def test_a_wide_vocabulary_is_counted_like_a_narrow_one(order, padded):
 
 
 @pytest.mark.parametrize("padded", [False, True])
-@pytest.mark.parametrize("order", [2, 6])
-def test_both_ways_of_sorting_find_the_same_n_grams(order, padded):
+@pytest.mark.parametrize("digits", [1, 2, 3])
+@pytest.mark.parametrize("piece", [7, 1 << 24])
+def test_keys_of_several_words_find_the_same_n_grams(padded, digits, piece, monkeypatch):
     documents = Documents.of(drawn(7))
-    keys, _ = counting.distinct_keys(documents, order, V + 1, padded)
-    ranked = counting.ranked_groups(counting.Rows.of_documents(documents, padded), order, V + 1)
-    for nth, (one, other) in enumerate(zip(counting.packed_groups(keys, order, V + 1), ranked, strict=True)):
-        assert np.array_equal(one[1], other[1]) and (nth == 0 or np.array_equal(one[0], other[0]))
+    short = counting.count(documents, 6, V, True, padded)
+    monkeypatch.setattr(wide_keys, "LARGEST_KEY", (V + 1) ** digits)
+    monkeypatch.setattr(counting, "PIECE", piece)
+    assert len(counting.word_lengths(6, V + 1)) == 6 // digits
+    assert same_levels(short, counting.count(documents, 6, V, True, padded))
+
+
+def same_levels(levels, others):
+    fields = ("keys", "counts", "totals", "type_counts")
+    return all(
+        np.array_equal(getattr(level, field), getattr(other, field))
+        for level, other in zip(levels, others, strict=True)
+        for field in fields
+    )
+
+
+@pytest.mark.parametrize("base", [3, 1 << 40])
+def test_long_numbers_are_sorted_and_counted_whatever_their_words_hold(base):
+    numbers = np.random.default_rng(1).integers(0, 3, (3, 200)).astype(np.uint64) * np.uint64(base)
+    expected = Counter(map(tuple, numbers.T.tolist()))
+    distinct, counts = wide_keys.sorted_runs(numbers.copy())
+    assert [tuple(number) for number in distinct.T.tolist()] == sorted(expected)
+    assert counts.tolist() == [expected[number] for number in sorted(expected)]
 
 
 @pytest.mark.parametrize("padded", [False, True])
@@ -187,21 +207,65 @@ def test_a_text_counted_in_pieces_is_counted_the_same(monkeypatch, padded, piece
     monkeypatch.setattr(counting, "PIECE", piece)
     monkeypatch.setattr(merging, "MERGED_AT_ONCE", 40)
     monkeypatch.setattr(merging, "SAMPLED", 3)
-    for one, other in zip(whole, counting.count(documents, 4, V, True, padded), strict=True):
-        assert all(
-            np.array_equal(getattr(one, f), getattr(other, f)) for f in ("keys", "counts", "totals", "type_counts")
-        )
+    assert same_levels(whole, counting.count(documents, 4, V, True, padded))
 
 
 def test_however_many_pieces_there_are_one_file_is_open():
     runs, before = merging.Runs(), len(os.listdir("/dev/fd"))
     for piece in range(300):
-        runs.add(np.array([piece % 7, 3, piece], dtype=np.uint64))
+        runs.add(np.array([[piece % 7, 3, piece]], dtype=np.uint64))
     assert len(os.listdir("/dev/fd")) == before + 1
-    keys, counts = runs.merged()
+    [numbers], counts = runs.merged()
     assert len(os.listdir("/dev/fd")) == before
     expected = Counter(key for piece in range(300) for key in (piece % 7, 3, piece))
-    assert dict(zip(keys.tolist(), counts.tolist(), strict=True)) == expected
+    assert dict(zip(numbers.tolist(), counts.tolist(), strict=True)) == expected
+
+
+def by_dictionary(rows, order, padded):
+    """Counts of the n-grams of one order, by the n-gram."""
+    histories = [[0] * (order - 1 if padded else 0) + row for row in rows]
+    return Counter(tuple(row[end - order : end]) for row in histories for end in range(order, len(row) + 1))
+
+
+def spelled(levels, grams):
+    """The n-grams (U,) of one order as tuples, from the contexts by length."""
+    if not levels:
+        return [(int(gram),) for gram in grams]
+    shorter = spelled(levels[:-1], levels[-1])
+    return [(*shorter[gram // V], int(gram % V)) for gram in grams.tolist()]
+
+
+@pytest.mark.parametrize("piece", [7, 1 << 20])
+@pytest.mark.parametrize("dense", [0, 1 << 22])
+@pytest.mark.parametrize("padded", [False, True])
+@pytest.mark.parametrize("order", [1, 2, 5])
+def test_n_grams_by_their_contexts_are_those_of_a_dictionary(order, padded, dense, piece, monkeypatch):
+    rows = drawn(24)
+    monkeypatch.setattr(contexts, "DENSE", dense)
+    monkeypatch.setattr(contexts, "PIECE", piece)
+    monkeypatch.setattr(counting, "PIECE", piece)
+    monkeypatch.setattr(wide_keys, "LARGEST_KEY", V**2 if dense == 0 else 1 << 64)
+    levels, grams, counts, totals = contexts.count(Documents.of(rows), order, V, padded)
+    expected = by_dictionary(rows, order, padded)
+    assert dict(zip(spelled(levels, grams), counts.tolist(), strict=True)) == expected
+    sums = Counter()
+    for gram, count in expected.items():
+        sums[gram[:-1]] += count
+    contexts_of = spelled(levels[:-1], levels[-1]) if levels else [()]
+    assert dict(zip(contexts_of, totals.tolist(), strict=True)) == sums
+
+
+def test_the_loss_that_chooses_is_the_mean_over_each_document_by_itself(monkeypatch):
+    model, held_out = fitted(drawn(25), add=0.5, order=4), drawn(26)
+    monkeypatch.setattr(contexts, "PIECE", 9)
+    assert model._nats(Documents.of(held_out)) == pytest.approx(nats(model, held_out), abs=1e-12)
+
+
+def test_constants_of_one_order_are_compared_on_one_count(monkeypatch):
+    counted, count = [], contexts.count
+    monkeypatch.setattr(contexts, "count", lambda *arguments: counted.append(arguments[1]) or count(*arguments))
+    fitted(drawn(27), add=[0.1, 1.0], order=[2, 3])
+    assert counted in ([2, 3], [2, 3, 2])
 
 
 @pytest.mark.parametrize("padded", [False, True])

@@ -142,7 +142,10 @@ def stored(folder, tokens=(1, 2, 3), lengths=(1, 1, 1), starts=(0, 3), alphabet=
     [
         ({"tokens": (1, 2, 9)}, "train.npy: token 9; tokenizer.json has 4 tokens; delete it"),
         ({"alphabet": ("", "a")}, "train.npy: token 3; tokenizer.json has 2 tokens"),
-        ({"lengths": (1, 1)}, "train.npy: 3 tokens, 2 lengths in train.bytes.npy; every token has its length in bytes"),
+        (
+            {"lengths": (1, 1)},
+            "train.bytes.npy: lengths of 2 tokens, not of 3 among the 3 of the split; every token has",
+        ),
         ({"starts": (0, 4)}, "train.npy: 3 tokens, not where the documents in train.starts.npy begin and end"),
         ({"starts": (0, 2, 1, 3)}, "train.npy: 3 tokens, not where the documents"),
         ({"starts": ()}, "train.npy: 3 tokens, not where the documents"),

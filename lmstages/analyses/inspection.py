@@ -45,10 +45,10 @@ def inspect(tokens: Path, out: Path, section: Mapping[str, Any], made: artifacts
         artifacts.save_arrays(out / "inspection.safetensors", {}, {}, made)
         artifacts.save_json(out / "inspection.json", {"labels": [], "unigrams": [], "bigrams": [], "models": {}}, made)
         return
-    tokenizer, train = streams.read_tokenizer(tokens), streams.read_tokens(tokens, "train")[0]
+    tokenizer, train = streams.read_tokenizer(tokens), streams.read_documents(tokens, "train")
     frequent, arrays = Counts.of(train, tokenizer), Arrays()
     arrays["counts"] = frequent.pairs
-    held_out = streams.read_tokens(tokens, section["split"])[0]
+    held_out = streams.read_documents(tokens, section["split"])
     passage = held_out.tokens[:PASSAGE].astype(np.int64)
     facts_asked = _facts_asked(tokenizer, held_out, section)
     categories, models = token_categories(tokenizer, None), {}

@@ -37,7 +37,7 @@ def probe(model: Path, tokens: Path, pairs: Path | None, out: Path, section: Sec
         return
     minimal_pairs = _minimal_pairs(pairs) if pairs else []  # first, so that nothing is written where they are damaged
     fitted, tokenizer = load_fitted(model, tokens)
-    drawn = samples(fitted, tokenizer, streams.read_tokens(tokens, "train")[0], section)
+    drawn = samples(fitted, tokenizer, streams.read_documents(tokens, "train"), section)
     artifacts.save_json(out / "samples.json", {"status": "ok", **drawn}, made)
     results = {
         "minimal_pairs": accuracies(fitted, tokenizer, minimal_pairs, section["scoring"]),

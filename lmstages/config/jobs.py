@@ -19,6 +19,7 @@ from lmstages.config.sweeps import listed
 
 OF_SOME_KINDS = (
     "closed",
+    "learn_bytes",
     "path",
     "tiktoken",
     "hub",

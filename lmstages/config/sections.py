@@ -313,6 +313,8 @@ class Corpus(Record):
 
 LEARNT_TO_SIZE = ("word", "bpe", "unigram")  # kinds of tokenizers
 LARGEST_LEARNT = 65536
+LEARNT_FROM = 1 << 32  # bytes; a vocabulary from more hardly differs
+SUBWORD_THREADS = 4
 ABOUT_SIZES = {"whitespace": 33_000, "pretrained": 50_257}  # tokens; of WikiText-2 and of GPT-2
 
 
@@ -335,6 +337,11 @@ class Tokenizer(Record):
     )
     alphabet: Literal["train", "corpus"] = Field(
         "train", description="Take the characters from train alone, or from all parts (corpus) as published work does."
+    )
+    learn_bytes: Annotated[int, Field(ge=1 << 20)] | None = Field(
+        None,
+        description="Of word, bpe and unigram: learn from about so many bytes where the text has more, in pieces drawn"
+        " by a fixed seed; by default from 4 GiB.",
     )
 
     path: OutsidePath | None = Field(
@@ -369,7 +376,17 @@ class Tokenizer(Record):
             raise ValueError(f"vocab_size {self.vocab_size:,} found; at most {LARGEST_LEARNT:,} of kind {self.kind}")
         if self.kind != "whitespace" and self.closed is not None:
             raise ValueError("closed belongs to kind whitespace")
+        if self.learn_bytes is not None and self.kind not in LEARNT_TO_SIZE:
+            raise ValueError("learn_bytes belongs to kinds word, bpe and unigram, which count pieces of text")
         return self
+
+    def most_learnt(self) -> int | None:
+        """The bytes of text that a vocabulary is learnt from at most; None where it takes all."""
+        return (self.learn_bytes or LEARNT_FROM) if self.kind in LEARNT_TO_SIZE else None
+
+    def threads(self) -> int:
+        """The threads that tokenizing can use: those of the library of subwords."""
+        return SUBWORD_THREADS if self.kind in ("bpe", "unigram") else 1
 
     def about_size(self) -> int:
         """About how many tokens it has, for what a fit needs of a machine; before any text is read."""

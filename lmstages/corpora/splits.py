@@ -8,6 +8,7 @@ Knows no token, and not the origin of the text.
 """
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -19,6 +20,8 @@ from lmstages.core.errors import UserError
 
 NAMES = ("train", "valid", "test")
 PIECE = 1 << 22  # bytes of text handled at a time
+LONGEST_CHARACTER = 4  # bytes
+SAMPLE_SEED = 0
 
 
 class Piece(NamedTuple):
@@ -26,6 +29,20 @@ class Piece(NamedTuple):
 
     text: str
     terminator: int | None
+
+
+class Part(NamedTuple):
+    """Bytes of a split, where in them the D documents end that end there, and how many of the last bytes separate.
+
+    It ends between two characters. Bytes after the last of the ``ends`` (D,) begin a document that another part ends.
+    """
+
+    content: bytes
+    ends: np.ndarray
+    terminators: np.ndarray
+
+
+NO_DOCUMENT = np.zeros(0, np.int64)
 
 
 @dataclass(frozen=True)
@@ -48,10 +65,8 @@ class SplitText:
 
         ``whole_words``: where a stream has no newline to be cut after, cut it before a space.
         """
-        try:
+        with self._as_utf8():
             yield from self._batches(whole_words)
-        except UnicodeDecodeError as error:
-            raise UserError(self.path, "is not UTF-8", "", artifacts.make_again(self.path)) from error
 
     def _batches(self, whole_words: bool) -> Iterator[list[Piece]]:
         with open(self.path, "rb") as file:
@@ -59,7 +74,41 @@ class SplitText:
                 yield from ([Piece(text, None)] for text in stream_pieces(file, whole_words))
                 return
             for first, last in self._groups():
+                yield _pieces_of(self._read(file, first, last))
+
+    def parts(self) -> Iterator[Part]:
+        """All bytes in order, at most about PIECE at a time; a longer document is cut between two characters."""
+        for part in self._parts():
+            if not part.content.isascii():
+                with self._as_utf8():
+                    part.content.decode()
+            yield part
+
+    def _parts(self) -> Iterator[Part]:
+        with open(self.path, "rb") as file:
+            if self.stream:
+                yield from (Part(content, NO_DOCUMENT, NO_DOCUMENT) for content in _stream_contents(file))
+                return
+            for first, last in self._groups():
+                yield from self._beginnings(file, first)
                 yield self._read(file, first, last)
+
+    @contextmanager
+    def _as_utf8(self) -> Iterator[None]:
+        try:
+            yield
+        except UnicodeDecodeError as error:
+            raise UserError(self.path, "is not UTF-8", "", artifacts.make_again(self.path)) from error
+
+    def _beginnings(self, file: Any, document: int) -> Iterator[Part]:
+        """All but the last PIECE bytes of a document's text, where it has more; the file is then read up to them."""
+        begin, stop = file.tell(), int(self.ends[document] - self.terminators[document])
+        while stop - begin > PIECE + LONGEST_CHARACTER:
+            content = file.read(PIECE + LONGEST_CHARACTER)
+            content = content[: _character_end(content)]
+            yield Part(content, NO_DOCUMENT, NO_DOCUMENT)
+            begin += len(content)
+            file.seek(begin)
 
     def _groups(self) -> Iterator[tuple[int, int]]:
         first = 0
@@ -69,34 +118,46 @@ class SplitText:
             yield first, last
             first = last
 
-    def _read(self, file: Any, first: int, last: int) -> list[Piece]:
-        begin = int(self.ends[first - 1]) if first else 0
-        file.seek(begin)
+    def _read(self, file: Any, first: int, last: int) -> Part:
+        """Documents first ... last - 1, from where the file stands; it may stand within the first of them."""
+        begin = file.tell()
         content = file.read(int(self.ends[last - 1]) - begin)
-        stops = (self.ends[first:last] - begin).tolist()
-        terminators = self.terminators[first:last].tolist()
-        starts = [0, *stops[:-1]]
-        return [
-            Piece(content[start : stop - terminator].decode(), terminator)
-            for start, stop, terminator in zip(starts, stops, terminators, strict=True)
-        ]
+        return Part(content, self.ends[first:last] - begin, self.terminators[first:last])
 
-    def texts(self, whole_words: bool = False) -> Iterator[str]:
-        """The texts of all documents, without separators."""
+    def texts(self, whole_words: bool = False, most: int | None = None) -> Iterator[str]:
+        """The texts of all documents, without separators.
+
+        Where the text has more than ``most`` bytes, those of some pieces that a fixed seed draws: about ``most`` bytes.
+        """
+        size, draws = self.path.stat().st_size, np.random.default_rng(SAMPLE_SEED)
         for batch in self.batches(whole_words):
-            yield from (piece.text for piece in batch)
+            if most is None or size <= most or draws.random() * size < most:
+                yield from (piece.text for piece in batch)
+
+
+def _pieces_of(part: Part) -> list[Piece]:
+    """The documents of a part that holds them whole."""
+    stops, terminators = part.ends.tolist(), part.terminators.tolist()
+    return [
+        Piece(part.content[start : stop - terminator].decode(), terminator)
+        for start, stop, terminator in zip([0, *stops[:-1]], stops, terminators, strict=True)
+    ]
 
 
 def stream_pieces(file: Any, whole_words: bool = False) -> Iterator[str]:
     """A stream in pieces that end after a newline where there is one, so that words stay whole; else before a space."""
+    return (content.decode() for content in _stream_contents(file, whole_words))
+
+
+def _stream_contents(file: Any, whole_words: bool = False) -> Iterator[bytes]:
     rest = b""
     while content := file.read(PIECE):
         content = rest + content
         cut = content.rfind(b"\n") + 1 or (whole_words and _words_end(content)) or _character_end(content)
         rest = content[cut:]
-        yield content[:cut].decode()
+        yield content[:cut]
     if rest:
-        yield rest.decode()
+        yield rest
 
 
 def _words_end(content: bytes) -> int:

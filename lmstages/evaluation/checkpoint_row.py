@@ -84,7 +84,7 @@ def _log_estimate(
     """Log the memory needed and the approximate time, which is the number of rows times the time of one."""
     rows = 0
     for split in splits:
-        starts = streams.read_tokens(tokens, split)[0].starts
+        starts = streams.read_documents(tokens, split).starts
         settings = (protocol["protocol"], protocol["window"], protocol["stride"], protocol["skip"])
         rows += len(scoring.windows_of(starts, *settings).begin)
     seconds = rows * seconds_a_row(model)

@@ -28,7 +28,7 @@ def derive(base: Path, tokens: Path, out: Path, section: Mapping[str, Any], thre
         model_storage.save_fit(out, None, {**section, "status": fit["status"]}, made)
         return
     fitted: Any = load_fitted(base, tokens)[0]
-    train, _ = streams.read_tokens(tokens, "train")
+    train = streams.read_documents(tokens, "train")
     started = time.perf_counter()
     model: Any = build(config_of(section), fitted.vocab_size)
     if not isinstance(model, Derivable):
@@ -36,7 +36,7 @@ def derive(base: Path, tokens: Path, out: Path, section: Mapping[str, Any], thre
     try:
         model.derive(fitted, train)
         if isinstance(model, ChosenOnValid):
-            model.choose(streams.read_tokens(tokens, "valid")[0])
+            model.choose(streams.read_documents(tokens, "valid"))
     except FitError as error:
         LOGGER.error("lmstages: error: %s", error)
         model_storage.save_fit(out, None, {**section, "status": f"failed: {error}"}, made)

@@ -290,7 +290,7 @@ def _fitted(
     with _without_folder(folder):
         prepare(corpus, [], text, made)
         streams.tokenize(tokenizer, text, tokens, corpus.layout, made)
-    train, valid = (streams.read_tokens(tokens, name)[0] for name in ("train", "valid"))
+    train, valid = (streams.read_documents(tokens, name) for name in ("train", "valid"))
     learnt = streams.read_tokenizer(tokens)
     with closing(Runtime(device)) as runtime:
         model, _ = fitted(section, learnt.vocab_size, train, valid, seed, runtime)

@@ -52,7 +52,7 @@ def _file_bytes(model: DerivedModel, tokens: Path) -> int:
 
 
 def _error(model: DerivedModel, base: NeuralModel, tokens: Path, split: str) -> dict[str, float]:
-    documents = _first_tokens(streams.read_tokens(tokens, split)[0])
+    documents = _first_tokens(streams.read_documents(tokens, split))
     window = model.config.context
     assert window is not None, "a LLaMA has a window"
     windows = scoring.windows_of(documents.starts, "stride", window, -(-window // 2), 0)

@@ -157,7 +157,7 @@ def _fit_ladder(run: Run, folder: Path, made: artifacts.Made) -> None:
 
 def _fit(run: Run, model: str, tokens: Path, out: Path, made: artifacts.Made) -> None:
     section = json.loads(run.fit_section(model))
-    documents = (streams.read_tokens(tokens, "train")[0], streams.read_tokens(tokens, "valid")[0])
+    documents = (streams.read_documents(tokens, "train"), streams.read_documents(tokens, "valid"))
     vocab_size = streams.read_tokenizer(tokens).vocab_size
     with closing(Runtime()) as runtime:
         fitted, facts = outcome(section, vocab_size, documents, 0, 1, runtime)

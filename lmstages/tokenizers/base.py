@@ -46,6 +46,22 @@ def after(tokenizer: TextTokenizer, text: str) -> TextTokenizer:
     return continued
 
 
+def lengths_of(tokenizer: TextTokenizer) -> np.ndarray:
+    """(V,) the bytes that each token covers wherever it stands, VARIES for others; (0,) where all may vary."""
+    return np.asarray(getattr(tokenizer, "lengths", []), dtype=np.int64)
+
+
+def encoded_together(tokenizer: TextTokenizer, texts: Sequence[str]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Texts (D,) -> their tokens end to end (n,), the bytes that each covers (n,), and where each text ends (D,)."""
+    if hasattr(tokenizer, "encode_together"):
+        tokens, ends = tokenizer.encode_together(texts)
+        return tokens, lengths_of(tokenizer)[tokens], ends
+    encoded = tokenizer.encode(texts)
+    ends = np.cumsum([len(tokens) for tokens, _ in encoded], dtype=np.int64)
+    tokens, lengths = (np.concatenate(parts) for parts in zip(*encoded, strict=True))
+    return tokens, lengths, ends
+
+
 def boundary_of(newline_ends: bool, stream: bool, has_newline: bool) -> str:
     """The text of token 0 in a vocabulary of characters or words: a newline, which then has no other token, or none."""
     return "\n" if newline_ends or (stream and has_newline) else ""

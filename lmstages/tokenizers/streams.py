@@ -1,10 +1,10 @@
 """Token streams on disk, written by tokenizing and read by models.
 
 A split is a ``.npy`` of 1, 2 or 4 bytes per token, read as a memory map, with the number of bytes each token covers
-and the first token of each document in files beside it.
+(``token_lengths``) and the first token of each document in files beside it. Written and read in pieces.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -14,20 +14,14 @@ import numpy as np
 from lmstages.config.sections import Tokenizer
 from lmstages.core import artifacts
 from lmstages.core.artifacts import Made
-from lmstages.core.documents import Documents
+from lmstages.core.documents import BOUNDARY, Documents
 from lmstages.core.errors import UserError
 from lmstages.core.progress import LOGGER, Progress
-from lmstages.corpora.splits import NAMES, Piece, SplitText
-from lmstages.tokenizers import (
-    ByteTokenizer,
-    TextTokenizer,
-    from_json,
-    learn,
-    smallest_type,
-    with_boundaries,
-)
-from lmstages.tokenizers.base import after, needs_whole_words
+from lmstages.corpora.splits import NAMES, NO_DOCUMENT, Piece, SplitText
+from lmstages.tokenizers import ByteTokenizer, TextTokenizer, from_json, learn, smallest_type, token_lengths
+from lmstages.tokenizers.base import after, encoded_together, lengths_of, needs_whole_words
 from lmstages.tokenizers.pretrained import made_elsewhere
+from lmstages.tokenizers.tables import ByTable, Tokens, is_by_table, text_of, tokens_of
 
 TOKENIZER = "tokenizer.json"
 
@@ -48,37 +42,79 @@ def tokenize(section: Tokenizer, text: Path, folder: Path, layout: str, made: Ma
 
 def _learnt(section: Tokenizer, parts: Mapping[str, SplitText], layout: str) -> TextTokenizer:
     closed = section.alphabet == "corpus"
-    names, whole_words = NAMES if closed else NAMES[:1], section.kind == "whitespace"
-    texts = (content for name in names for content in parts[name].texts(whole_words))
+    texts = (text for name in (NAMES if closed else NAMES[:1]) for text in _texts(section, parts[name]))
     stream = parts["train"].stream
     return learn(section.kind, section.vocab_size, texts, layout == "lines", stream, closed, not section.closed)
 
 
+def _texts(section: Tokenizer, split: SplitText) -> Iterator[str]:
+    """What a tokenizer learns from: documents, or for characters, which none of them belong together, longer pieces."""
+    if section.kind == "char":
+        return map(text_of, split.parts())
+    most, size = section.most_learnt(), split.path.stat().st_size
+    if most is not None and size > most:
+        LOGGER.info("learning from a sample of about %s of %s bytes", f"{most:,}", f"{size:,}")
+    return split.texts(section.kind == "whitespace", most)
+
+
 def write_tokens(folder: Path, name: str, text: SplitText, tokenizer: TextTokenizer, made: Made) -> int:
     """Tokenize a split and return its number of tokens; raises UserError if decoding changes the text."""
-    paths = _token_paths(folder, name)
-    starts, count = [0], 0
+    paths, vocabulary = _token_paths(folder, name), lengths_of(tokenizer)
     progress = Progress(text.path.stat().st_size, f"{name}: byte")
     with (
         artifacts.saving_array(paths[0], smallest_type(tokenizer.vocab_size - 1), made) as tokens,
-        artifacts.saving_array(paths[1], np.dtype(np.uint16), made) as lengths,
+        artifacts.saving_array(paths[1], np.dtype(np.uint8), made) as lengths,
+        artifacts.saving_array(paths[2], np.dtype(np.int64), made) as starts,
     ):
-        covered_bytes, reader = 0, tokenizer
-        for batch in text.batches(needs_whole_words(tokenizer)):
-            for piece, encoded in zip(batch, reader.encode([piece.text for piece in batch]), strict=True):
-                _check_round_trip(reader, piece, encoded[0])
-                terminated = encoded if piece.terminator is None else with_boundaries(encoded, piece.terminator)
-                tokens.append(terminated[0])
-                lengths.append(terminated[1])
-                count, covered_bytes = count + len(terminated[0]), covered_bytes + int(terminated[1].sum())
-                if piece.terminator is not None:
-                    starts.append(count)
-            reader = after(tokenizer, batch[-1].text) if text.stream else tokenizer
+        covered_bytes = 0
+        lengths.append(token_lengths.to_bytes(token_lengths.listed(vocabulary)))
+        starts.append(np.zeros(1))
+        for part, size in _by_table(tokenizer, text) if is_by_table(tokenizer) else _encoded(tokenizer, text):
+            starts.append(part.ends + tokens.length)
+            tokens.append(part.tokens)
+            lengths.append(token_lengths.to_bytes(part.varying))
+            covered_bytes += size
             progress.at(covered_bytes, covered_bytes, "bytes")
+        if text.stream and tokens.length:
+            starts.append(np.array([tokens.length]))
     assert covered_bytes == text.path.stat().st_size, "the tokens cover the text's bytes, no more and no fewer"
-    with artifacts.saving_array(paths[2], np.dtype(np.int64), made) as array:
-        array.append(np.array([0, count] if text.stream and count else starts))
-    return count
+    return tokens.length
+
+
+def _by_table(tokenizer: ByTable, text: SplitText) -> Iterator[tuple[Tokens, int]]:
+    """The tokens of a split part by part, and how many bytes each part has."""
+    return ((tokens_of(tokenizer, part), len(part.content)) for part in text.parts())
+
+
+def _encoded(tokenizer: TextTokenizer, text: SplitText) -> Iterator[tuple[Tokens, int]]:
+    """As ``_by_table``, by the tokenizer's own way of encoding; the bytes are those that the tokens cover."""
+    reader, vocabulary = tokenizer, lengths_of(tokenizer)
+    for batch in text.batches(needs_whole_words(tokenizer)):
+        tokens, lengths, ends = encoded_together(reader, [piece.text for piece in batch])
+        _check_round_trips(reader, batch, tokens, lengths, ends)
+        if not text.stream:
+            terminators = np.array([piece.terminator for piece in batch], dtype=np.int64)
+            tokens, lengths = np.insert(tokens, ends, BOUNDARY), np.insert(lengths, ends, terminators)
+            ends = ends + np.arange(1, len(ends) + 1)
+        alone = token_lengths.varying(vocabulary, tokens)
+        yield Tokens(tokens, NO_DOCUMENT if text.stream else ends, lengths[alone]), int(lengths.sum())
+        reader = after(tokenizer, batch[-1].text) if text.stream else tokenizer
+
+
+def _check_round_trips(
+    tokenizer: TextTokenizer, batch: Sequence[Piece], tokens: np.ndarray, lengths: np.ndarray, ends: np.ndarray
+) -> None:
+    """Raises UserError where decoding changes a text; tokens that spell bytes are compared all at once."""
+    spelling = getattr(tokenizer, "spelling", None)
+    if spelling is not None:
+        texts = [piece.text.encode() for piece in batch]
+        covered = np.diff(np.append(0, np.cumsum(lengths))[ends], prepend=0)
+        if b"".join(map(spelling.__getitem__, tokens.tolist())) == b"".join(texts) and covered.tolist() == [
+            *map(len, texts)
+        ]:
+            return
+    for piece, begin, end in zip(batch, np.append(0, ends), ends, strict=False):
+        _check_round_trip(tokenizer, piece, tokens[begin:end])
 
 
 def _check_round_trip(tokenizer: TextTokenizer, piece: Piece, tokens: np.ndarray) -> None:
@@ -97,22 +133,26 @@ def read_tokens(folder: Path, name: str) -> tuple[Documents, np.ndarray]:
 
     Raises UserError where the three files do not fit one another or, if it lies beside them, the tokenizer.
     """
-    paths = _token_paths(folder, name)
-    tokens, lengths, starts = (artifacts.load_array(path) for path in paths)
-    artifacts.must_be_of_one_call(*paths)
-    remedy = artifacts.make_again(paths[0])
-    if len(lengths) != len(tokens):
-        problem = f"{len(tokens):,} tokens, {len(lengths):,} lengths in {paths[1].name}"
-        raise UserError(paths[0], problem, "every token has its length in bytes", remedy)
+    documents, path = read_documents(folder, name), _token_paths(folder, name)[1]
+    artifacts.must_be_of_one_call(_token_paths(folder, name)[0], path)
+    return documents, token_lengths.lengths_of(path, documents.tokens)
+
+
+def read_documents(folder: Path, name: str) -> Documents:
+    """The same without the lengths of tokens, which no model reads."""
+    path, _, begins = _token_paths(folder, name)
+    tokens, starts = artifacts.load_array(path), artifacts.load_array(begins)
+    artifacts.must_be_of_one_call(path, begins)
+    remedy = artifacts.make_again(path)
     if not len(starts) or starts[0] != 0 or starts[-1] != len(tokens) or (np.diff(starts) < 0).any():
-        problem = f"{len(tokens):,} tokens, not where the documents in {paths[2].name} begin and end"
-        raise UserError(paths[0], problem, "", remedy)
+        problem = f"{len(tokens):,} tokens, not where the documents in {begins.name} begin and end"
+        raise UserError(path, problem, "", remedy)
     if (folder / TOKENIZER).is_file() and len(tokens):
-        artifacts.must_be_of_one_call(paths[0], folder / TOKENIZER)
+        artifacts.must_be_of_one_call(path, folder / TOKENIZER)
         size, largest = _vocab_size(folder / TOKENIZER), int(tokens.max())
         if largest >= size or tokens.min() < 0:
-            raise UserError(paths[0], f"token {largest:,}", f"{TOKENIZER} has {size:,} tokens", remedy)
-    return Documents(tokens, np.asarray(starts)), lengths
+            raise UserError(path, f"token {largest:,}", f"{TOKENIZER} has {size:,} tokens", remedy)
+    return Documents(tokens, np.asarray(starts))
 
 
 def _vocab_size(path: Path) -> int:

@@ -9,15 +9,30 @@ import io
 import json
 import re
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import chain
 from typing import Any, Self
 
 import numpy as np
 
 from lmstages.core.errors import UserError
 from lmstages.tokenizers.base import LONGEST_PIECE, Encoded, decode_bytes
+from lmstages.tokenizers.token_lengths import VARIES
 
 UNKNOWN = "\ue000"  # the trainer requires an unknown piece; it differs from the whole byte alphabet
+
+
+AT_ONCE = 1 << 16  # characters of a long text that one thread encodes at once
+BETWEEN_WORDS = re.compile("(?<=[A-Za-z])(?=[ \n][A-Za-z])")  # no word, and no run of white space, spans it
+
+
+def between_words(text: str) -> Iterator[str]:
+    """A long text in pieces that have, one after the other, the tokens of the whole."""
+    begin = 0
+    while len(text) - begin > AT_ONCE and (cut := BETWEEN_WORDS.search(text, begin + AT_ONCE)):
+        yield text[begin : cut.start()]
+        begin = cut.start()
+    yield text[begin:]
 
 
 class SubwordTokenizer:
@@ -33,7 +48,7 @@ class SubwordTokenizer:
         self._library = Tokenizer.from_str(definition)
         pieces = {token: piece for piece, token in self._library.get_vocab().items()}
         self.spelling = [b"", *(_bytes_of(pieces[token]) for token in range(len(pieces)))]
-        self._lengths = np.array([len(piece) for piece in self.spelling])
+        self.lengths = np.array([VARIES, *(len(piece) for piece in self.spelling[1:])])
         self.vocab_size = len(self.spelling)
 
     @classmethod
@@ -43,8 +58,18 @@ class SubwordTokenizer:
 
     def encode(self, texts: Sequence[str]) -> list[Encoded]:
         """Encode by the library; a token covers the bytes of its piece."""
-        arrays = [np.array(encoding.ids, dtype=np.int64) + 1 for encoding in self._library.encode_batch(list(texts))]
-        return [(tokens, self._lengths[tokens]) for tokens in arrays]
+        tokens, ends = self.encode_together(texts)
+        return [(part, self.lengths[part]) for part in np.split(tokens, ends)[: len(texts)]]
+
+    def encode_together(self, texts: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
+        """Texts (D,) -> their tokens end to end (n,), and where each text ends (D,); in the library's threads."""
+        pieces = [list(between_words(text)) for text in texts]
+        batch = self._library.encode_batch_fast([piece for parts in pieces for piece in parts])
+        counts = np.array([len(encoding) for encoding in batch], dtype=np.int64)
+        flat = chain.from_iterable(encoding.ids for encoding in batch)
+        tokens = np.fromiter(flat, dtype=np.int64, count=int(counts.sum())) + 1
+        lasts = np.cumsum([len(parts) for parts in pieces], dtype=np.int64)
+        return tokens, np.append(0, np.cumsum(counts))[lasts]
 
     def decode(self, tokens: Iterable[int]) -> str:
         """Invalid UTF-8 becomes U+FFFD."""

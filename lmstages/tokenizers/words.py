@@ -12,8 +12,10 @@ from typing import Any
 
 import numpy as np
 
+from lmstages.core.documents import BOUNDARY
 from lmstages.core.errors import UserError
 from lmstages.tokenizers.base import ESCAPE_TEXT, Encoded, boundary_of
+from lmstages.tokenizers.token_lengths import VARIES
 
 PIECE = re.compile(r" ?\w{1,255}| ?[^\w\s]{1,255}|\s")  # at most LONGEST_PIECE bytes; they partition every text
 
@@ -25,6 +27,8 @@ class WordTokenizer:
         self.vocabulary = list(vocabulary)
         self.vocab_size = len(self.vocabulary)
         self.escape: int | None = self.vocab_size - 1
+        self.lengths = np.array([len(word.encode()) for word in self.vocabulary])
+        self.lengths[[BOUNDARY, -1]] = VARIES
         self._token_of = {word: token for token, word in enumerate(self.vocabulary[:-1]) if word}
 
     @classmethod

@@ -344,6 +344,10 @@ def fit_threads(wildcards):
     return estimated(resources.cores, wildcards)
 
 
+def tokenize_threads(wildcards):
+    return RUN.tokenizers[wildcards.tokenizer].threads()
+
+
 def fit_gpus(wildcards):
     return estimated(resources.gpus, wildcards)
 

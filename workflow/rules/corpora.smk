@@ -66,6 +66,7 @@ rule tokenize:
         f"logs/{RUN.name}/{{corpus}}/{{tokenizer}}/tokenize.log",
     benchmark:
         f"logs/{RUN.name}/{{corpus}}/{{tokenizer}}/tokenize.benchmark.tsv"
+    threads: tokenize_threads
     params:
         section=section("tokenize"),
         content=content(tokenizer_files),

@@ -6,9 +6,8 @@ The N-gram that ends at a position, read backwards, is a number in base V + 1 wh
 
 In sorted order equal n-grams are adjacent for every n at once, since they share their first n digits: the groups of
 order n are those of order n + 1 without the last digit. The result is a tree in which an n-gram's children are the (n +
-1)-grams with one older token before it. Where N digits do not fit into 64 bits, positions are sorted by ranks whose
-length doubles (Manber & Myers 1993); the groups are the same. A text longer than memory is packed, sorted and counted
-in pieces that are merged; ranks need the whole text at once.
+1)-grams with one older token before it. Where N digits do not fit into 64 bits a key has several words (``wide_keys``).
+A text longer than memory is packed, sorted and counted in pieces that are merged (``merging``).
 
 A document's history is one boundary token, KenLM's ``<s>``, and nothing before it; or, with ``padded``, boundary tokens
 all the way, as in Chen & Goodman. The boundary that ends a document is predicted like any token (``</s>``); token 0
@@ -21,17 +20,18 @@ that begin with a boundary it is the plain count, as in KenLM (Heafield et al. 2
 Computes no probability. ``M`` positions: the N tokens of the text and, before each of its rows, one more.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
 
 from lmstages.core.documents import BOUNDARY, Documents
 from lmstages.core.progress import Progress
-from lmstages.models.counts.merging import Runs, run_starts
+from lmstages.models.counts import wide_keys
+from lmstages.models.counts.merging import Runs
+from lmstages.models.counts.wide_keys import run_starts, taken
 
-LARGEST_KEY = 1 << 64
-PIECE = 1 << 24  # tokens packed and sorted at once; about 40 bytes of memory each
+PIECE = 1 << 24  # words of keys packed and sorted at once; about 40 bytes of memory each
 Groups = Iterator[tuple[np.ndarray, np.ndarray]]
 
 
@@ -140,18 +140,38 @@ def packed_keys(rows: Rows, order: int, base: int) -> np.ndarray:
 def digits_in_a_key(base: int) -> int:
     """How many digits fit into 64 bits."""
     digits = 1
-    while base ** (digits + 1) <= LARGEST_KEY:
+    while base ** (digits + 1) <= wide_keys.LARGEST_KEY:
         digits += 1
     return digits
 
 
-def pieces(documents: Documents, order: int, padded: bool) -> Iterator[tuple[Rows, np.ndarray]]:
-    """PIECE tokens at a time: rows (M,), and a mask of the positions that are counted (M,).
+def word_lengths(order: int, base: int) -> list[int]:
+    """How many digits each word of a key has: as many as fit into 64 bits, the last word what is left."""
+    digits = digits_in_a_key(base)
+    return [min(digits, order - done) for done in range(0, order, digits)]
+
+
+def packed_words(rows: Rows, order: int, base: int) -> np.ndarray:
+    """(W, M) the reversed n-gram that ends at each position, as words of up to 64 bits."""
+    lengths = word_lengths(order, base)
+    words, done = [packed_keys(rows, lengths[0], base)], lengths[0]
+    for length in lengths[1:]:
+        padding = (base**length - 1) // (base - 1) if rows.padded else 0
+        word = np.full(len(rows.tokens), padding, dtype=np.uint64)
+        word[done:] = packed_keys(rows, length, base)[:-done]
+        word[rows.shorter_than(done)] = padding
+        words.append(word)
+        done += length
+    return np.stack(words) if len(words) > 1 else words[0][None]
+
+
+def pieces(documents: Documents, order: int, padded: bool, size: int) -> Iterator[tuple[Rows, np.ndarray]]:
+    """``size`` tokens at a time: rows (M,), and a mask of the positions that are counted (M,).
 
     A piece that begins within a document begins ``order`` tokens earlier, so that its first n-gram is complete.
     """
-    for left in range(0, max(1, len(documents)), PIECE):
-        right = min(left + PIECE, len(documents))
+    for left in range(0, max(1, len(documents)), size):
+        right = min(left + size, len(documents))
         first = int(np.searchsorted(documents.starts[:-1], left, side="right")) - 1
         begin = max(int(documents.starts[first]), left - order)
         inner = documents.starts[first + 1 : np.searchsorted(documents.starts, right)]
@@ -162,65 +182,45 @@ def pieces(documents: Documents, order: int, padded: bool) -> Iterator[tuple[Row
         yield rows, counted
 
 
-def distinct_keys(documents: Documents, order: int, base: int, padded: bool) -> tuple[np.ndarray, np.ndarray]:
-    """Keys of all distinct n-grams of one order (U,), sorted, and their frequencies (U,)."""
+def all_counted(rows: Rows, mask: np.ndarray, order: int) -> np.ndarray:
+    """(M,) the positions of which a piece says that they are counted."""
+    return mask
+
+
+def distinct_keys(
+    documents: Documents,
+    order: int,
+    base: int,
+    padded: bool,
+    pack: Callable[[Rows, int, int], np.ndarray] = packed_words,
+    counted: Callable[[Rows, np.ndarray, int], np.ndarray] = all_counted,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Keys of all distinct n-grams of one order (W, U), sorted, and their frequencies (U,).
+
+    ``pack``: rows, order, base -> the key of every position (W, M); ``counted``: rows, a mask (M,), order -> a mask.
+    """
     runs, done = Runs(), 0
     progress = Progress(len(documents), "counted token")
-    for rows, counted in pieces(documents, order, padded):
-        runs.add(packed_keys(rows, order, base)[counted])
-        done += int(np.count_nonzero(counted))
+    size = -(-PIECE // len(word_lengths(order, base)))
+    for rows, mask in pieces(documents, order, padded, size):
+        mask = counted(rows, mask, order)
+        runs.add(taken(pack(rows, order, base), mask))
+        done += int(np.count_nonzero(mask))
         progress.at(done, done, "tokens")
     return runs.merged()
 
 
-def packed_groups(keys: np.ndarray, order: int, base: int) -> Groups:
-    """For n = N ... 1: where each n-gram begins among those of order n + 1 (of order N: among ``keys``, which are
-    distinct and sorted), and its oldest digit."""
-    for _ in range(order):
-        begins = run_starts(keys)
-        keys = keys[begins]
-        shorter = keys // keys.dtype.type(base)
-        yield begins, (keys - shorter * keys.dtype.type(base)).astype(np.int64)
-        keys = shorter
-
-
-def ranked_groups(rows: Rows, order: int, base: int) -> Groups:
-    """As ``packed_groups``, but at order N among positions; for vocabularies whose keys exceed 64 bits."""
-    positions = np.flatnonzero(rows.counted())
-    positions = positions[np.argsort(_ranks(rows, order, base)[positions])]
-    depths = np.arange(len(rows.tokens)) - np.repeat(rows.begins, np.diff(rows.begins, append=len(rows.tokens)))
-    differs = np.full(len(positions), order)  # the first digit that differs from the position sorted before
-    for back in reversed(range(order)):
-        differs[run_starts(_digits(rows, depths, positions, back))] = back
-    differs[:1] = -1
-    for n in range(order, 0, -1):
-        begins = np.flatnonzero(differs < n)
-        positions, differs = positions[begins], differs[begins]
-        yield begins, _digits(rows, depths, positions, n - 1)
-
-
-def _ranks(rows: Rows, order: int, base: int) -> np.ndarray:
-    """(M,) ranks of positions in reversed lexicographic order of at least their last ``order`` digits."""
-    length = min(order, digits_in_a_key(base))
-    keys = packed_keys(rows, length, base)
-    while True:
-        distinct, inverse = np.unique(keys, return_inverse=True)
-        if length >= order:
-            return inverse
-        ranks = inverse.astype(np.uint64) + np.uint64(1)
-        older = np.zeros_like(ranks)
-        older[length:] = ranks[:-length]
-        older[rows.shorter_than(length)] = ranks[rows.begins[0]] if rows.padded else 0
-        keys = ranks * np.uint64(len(distinct) + 1) + older
-        length *= 2
-
-
-def _digits(rows: Rows, depths: np.ndarray, positions: np.ndarray, back: int) -> np.ndarray:
-    """Digits ``back`` tokens before each position; before the beginning of its row the boundary's, or 0."""
-    outside = BOUNDARY + 1 if rows.padded else 0
-    return np.where(
-        depths[positions] >= back, rows.tokens[np.maximum(positions - back, 0)].astype(np.int64) + 1, outside
-    )
+def packed_groups(words: np.ndarray, order: int, base: int) -> Groups:
+    """For n = N ... 1: where each n-gram begins among those of order n + 1 (of order N: among keys, which are distinct
+    and sorted), and its last digit, the oldest."""
+    for length in reversed(word_lengths(order, base)):
+        for _ in range(length):
+            begins = run_starts(words)
+            words = taken(words, begins)
+            shorter = words[-1] // words.dtype.type(base)
+            yield begins, (words[-1] - shorter * words.dtype.type(base)).astype(np.int64)
+            words[-1] = shorter
+        words = words[:-1]
 
 
 # ---------------------------------------------------------------- counting
@@ -229,13 +229,8 @@ def _digits(rows: Rows, depths: np.ndarray, positions: np.ndarray, back: int) ->
 def count(documents: Documents, order: int, vocab_size: int, adjusted: bool, padded: bool = False) -> list[Level]:
     """Levels 0 ... N; level 0 is the empty context. ``adjusted``: continuation counts below order N (Kneser & Ney)."""
     base = vocab_size + 1
-    if order <= digits_in_a_key(base):
-        keys, weights = distinct_keys(documents, order, base, padded)
-        groups = packed_groups(keys, order, base)
-    else:
-        rows = Rows.of_documents(documents, padded)
-        weights = np.ones(np.count_nonzero(rows.counted()), dtype=np.int64)
-        groups = ranked_groups(rows, order, base)
+    keys, weights = distinct_keys(documents, order, base, padded)
+    groups = packed_groups(keys, order, base)
     if padded:
         weights[:1] -= 1  # the context of boundaries only is the first in order
     levels = _levels(groups, weights, vocab_size, adjusted)

@@ -3,9 +3,9 @@
     p(w | h) = (c(h, w) + a) / (c(h) + a V)        h: the n - 1 tokens before w
     p(w | h) = alpha(h, w) + gamma(h) p(w | h without its oldest token)
 
-For the first, only contexts and n-grams that occur are stored, as sorted integers: the rank of a context among those
-that occur, times V, plus the next token. Order 1 is the relative frequencies; order 0 would be the uniform
-distribution. For the second see ``counting`` (what is stored) and ``smoothing`` (alpha and gamma). Imports no torch.
+For the first, only contexts and n-grams that occur are stored, as sorted integers (``contexts``). Order 1 is the
+relative frequencies; order 0 would be the uniform distribution. For the second see ``counting`` (what is stored) and
+``smoothing`` (alpha and gamma). Imports no torch.
 """
 
 import logging
@@ -18,10 +18,8 @@ import numpy as np
 from lmstages.config.hyperparameters.counts import DISCOUNTED, KneserNey, Ngram, Smoothed, Uniform
 from lmstages.core.documents import Arrays, Curve, Documents, history
 from lmstages.core.errors import FitError
-from lmstages.models.counts import counting, smoothing
+from lmstages.models.counts import contexts, counting, smoothing
 from lmstages.models.counts.lookup import AllOrders, values_at
-
-DENSE = 1 << 22  # possible keys; up to so many a table of all of them is faster than sorting
 
 
 class UniformModel:
@@ -64,6 +62,7 @@ class NgramModel:
         self.keys = np.empty(0, np.int64)
         self.counts = np.empty(0, np.int64)
         self.totals = np.empty(0, np.int64)
+        self.counted: int | None = None  # the order that is counted
 
     def fit(self, train: Documents, valid: Documents, seed: int) -> Curve:
         """Count the n-grams of ``train``; keep the order and constant with the lowest loss on ``valid``."""
@@ -72,35 +71,23 @@ class NgramModel:
         return []
 
     def _fit(self, train: Documents, order: int, add: float) -> None:
-        self.add = add
-        self._count(train, order)
-
-    def _count(self, train: Documents, order: int) -> None:
-        """Count all n-grams of one order, in O(N log N) for sorting."""
-        self.levels, self.order = [], order
-        positions, size = train.positions(), 1
-        counted = positions >= (0 if self.config.padded else self.order - 1)
-        contexts = np.zeros(np.count_nonzero(counted), dtype=np.int64)
-        for distance in range(self.order - 1, 0, -1):
-            extended = contexts * self.vocab_size + self._earlier(train.tokens, positions, distance)[counted]
-            level, contexts = _ranked(extended, size * self.vocab_size)
-            self.levels.append(level)
-            size = len(level)
-        keys = contexts * self.vocab_size + train.tokens[counted]
-        self.keys, self.counts = _counted(keys, size * self.vocab_size)
-        self.totals = np.bincount(self.keys // self.vocab_size, self.counts, size).astype(np.int64)
+        self.order, self.add = order, add
+        if order != self.counted:
+            self.levels, self.keys, self.counts, self.totals = contexts.count(
+                train, order, self.vocab_size, bool(self.config.padded)
+            )
+            self.counted = order
 
     def _nats(self, documents: Documents) -> float:
         """Mean -log p per token, each document with boundaries before it."""
-        rows = np.split(np.asarray(documents.tokens), documents.starts[1:-1])
-        return -sum(float(self.score(row[None]).sum()) for row in rows) / len(documents)
-
-    @staticmethod
-    def _earlier(tokens: np.ndarray, positions: np.ndarray, distance: int) -> np.ndarray:
-        """(N,) -> (N,) the token ``distance`` positions back, the boundary before the beginning of its document."""
-        earlier = np.zeros(len(tokens), dtype=np.int64)
-        earlier[distance:] = tokens[:-distance]
-        return np.where(positions >= distance, earlier, 0)
+        nats = 0.0
+        for rows, counted in contexts.pieces(documents, self.order):
+            indices = np.zeros(len(rows.tokens), dtype=np.int64)
+            for step, level in enumerate(self.levels):
+                earlier = contexts.earlier(rows, self.order - 1 - step)
+                indices = _rank_of(level, indices * self.vocab_size + earlier, indices)
+            nats -= float(self._log_probs(indices[counted], rows.tokens[counted]).sum())
+        return nats / len(documents)
 
     def score(self, tokens: np.ndarray, before: np.ndarray | None = None) -> np.ndarray:
         """(B, T) -> (B, T) nats."""
@@ -300,23 +287,6 @@ def choose(
     logging.getLogger("lmstages").info("%s %s, by nats per token of valid (%s)", name, best, comparison)
     if best != candidates[-1]:
         fit(best)
-
-
-def _ranked(keys: np.ndarray, bound: int) -> tuple[np.ndarray, np.ndarray]:
-    """(N,) keys below ``bound`` -> distinct keys, sorted (U,), and the rank of every key among them (N,)."""
-    if bound > DENSE:
-        return np.unique(keys, return_inverse=True)
-    present = np.bincount(keys, minlength=bound) > 0
-    return np.flatnonzero(present), (np.cumsum(present) - 1)[keys]
-
-
-def _counted(keys: np.ndarray, bound: int) -> tuple[np.ndarray, np.ndarray]:
-    """(N,) keys below ``bound`` -> distinct keys, sorted (U,), and their frequencies (U,)."""
-    if bound > DENSE:
-        return np.unique(keys, return_counts=True)
-    counts = np.bincount(keys, minlength=bound)
-    distinct = np.flatnonzero(counts)
-    return distinct, counts[distinct]
 
 
 def _rank_of(level: np.ndarray, keys: np.ndarray, parents: np.ndarray) -> np.ndarray:

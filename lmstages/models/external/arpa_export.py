@@ -44,7 +44,7 @@ def export_arpa(model: Path, tokens: Path, out: Path, made: Made, text: Path | N
     words = words_of(exported_tokenizer(model, fitted, tokens))
     arpa_file.write(out, *with_sentence_ends(words, tables_of(fitted, model)), made)
     if text is not None:
-        documents = streams.read_tokens(tokens, split)[0].tokens
+        documents = streams.read_documents(tokens, split).tokens
         with atomic_write(text) as file:
             for begin in range(0, len(documents), AT_ONCE):
                 file.write(_lines(documents[begin : begin + AT_ONCE], words).encode())
