@@ -166,6 +166,7 @@ class OverlapOfSplit(Fractions):
 
     measure: str
     window: Count
+    near_of_train: Fraction
 
 
 class Analyses(Shape):

@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 
 from lmstages.corpora.grammar import Grammar
-from lmstages.corpora.overlap import code_points
+from lmstages.corpora.splits import code_points
 
 MAX_TRAIN = 1 << 24  # characters of train that are searched for copies
 MAX_COPY = 1024  # characters; longer copies count as this

@@ -8,6 +8,7 @@ Knows no token, and not the origin of the text.
 """
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -26,6 +27,14 @@ class Piece(NamedTuple):
 
     text: str
     terminator: int | None
+
+
+class Points(NamedTuple):
+    """Code points (n,), and where documents begin and end among them, (D,) each, their separators left out."""
+
+    points: np.ndarray
+    starts: np.ndarray
+    stops: np.ndarray
 
 
 @dataclass(frozen=True)
@@ -48,10 +57,25 @@ class SplitText:
 
         ``whole_words``: where a stream has no newline to be cut after, cut it before a space.
         """
-        try:
+        with self._reading():
             yield from self._batches(whole_words)
+
+    @contextmanager
+    def _reading(self) -> Iterator[None]:
+        try:
+            yield
         except UnicodeDecodeError as error:
             raise UserError(self.path, "is not UTF-8", "", artifacts.make_again(self.path)) from error
+
+    def points(self) -> Iterator[Points]:
+        """All text in order as code points, about PIECE bytes at a time; each piece of a stream is one document."""
+        with self._reading(), open(self.path, "rb") as file:
+            if self.stream:
+                yield from (one_document(code_points(text)) for text in stream_pieces(file))
+                return
+            for first, last in self._groups():
+                content, ends = self._content(file, first, last)
+                yield points_of_documents(content, ends, self.terminators[first:last])
 
     def _batches(self, whole_words: bool) -> Iterator[list[Piece]]:
         with open(self.path, "rb") as file:
@@ -69,12 +93,15 @@ class SplitText:
             yield first, last
             first = last
 
-    def _read(self, file: Any, first: int, last: int) -> list[Piece]:
+    def _content(self, file: Any, first: int, last: int) -> tuple[bytes, np.ndarray]:
+        """The bytes of some documents, and where each ends among them."""
         begin = int(self.ends[first - 1]) if first else 0
         file.seek(begin)
-        content = file.read(int(self.ends[last - 1]) - begin)
-        stops = (self.ends[first:last] - begin).tolist()
-        terminators = self.terminators[first:last].tolist()
+        return file.read(int(self.ends[last - 1]) - begin), self.ends[first:last] - begin
+
+    def _read(self, file: Any, first: int, last: int) -> list[Piece]:
+        content, ends = self._content(file, first, last)
+        stops, terminators = ends.tolist(), self.terminators[first:last].tolist()
         starts = [0, *stops[:-1]]
         return [
             Piece(content[start : stop - terminator].decode(), terminator)
@@ -85,6 +112,40 @@ class SplitText:
         """The texts of all documents, without separators."""
         for batch in self.batches(whole_words):
             yield from (piece.text for piece in batch)
+
+
+def code_points(text: str) -> np.ndarray:
+    """Text -> (n,) code points."""
+    return np.frombuffer(text.encode("utf-32-le"), dtype=np.uint32)
+
+
+def one_document(points: np.ndarray) -> Points:
+    """(n,) code points as one document; read-only like all others, since compiled code tells the two apart."""
+    points.flags.writeable = False
+    return Points(points, np.array([0]), np.array([len(points)]))
+
+
+def points_of_documents(content: bytes, ends: np.ndarray, terminators: np.ndarray) -> Points:
+    """UTF-8 bytes, (D,) ends of documents and lengths of their separators in bytes -> the same in code points."""
+    points, stops = code_points(content.decode()), ends - terminators
+    if len(points) < len(content):
+        codes = np.frombuffer(content, dtype=np.uint8)
+        before = np.concatenate([[0], np.cumsum(codes & 0xC0 != 0x80)])  # characters before each byte
+        stops, ends = before[stops], before[ends]
+    return Points(points, np.concatenate([[0], ends[:-1]]).astype(np.int64), stops)
+
+
+def joined(part: SplitText) -> Points:
+    """All of a split at once; a stream is one document."""
+    pieces = list(part.points())
+    together = one_document(np.concatenate([np.zeros(0, dtype=np.uint32), *(piece.points for piece in pieces)]))
+    if part.stream:
+        return together
+    offsets = np.cumsum([0, *(len(piece.points) for piece in pieces)]).tolist()
+    starts = [piece.starts + offset for piece, offset in zip(pieces, offsets, strict=False)]
+    stops = [piece.stops + offset for piece, offset in zip(pieces, offsets, strict=False)]
+    none = np.zeros(0, dtype=np.int64)
+    return Points(together.points, np.concatenate([none, *starts]), np.concatenate([none, *stops]))
 
 
 def stream_pieces(file: Any, whole_words: bool = False) -> Iterator[str]:

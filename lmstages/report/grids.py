@@ -97,6 +97,7 @@ SUBJECTS = (
             Field("overlap_windows", "Same windows"),
             Field("overlap_window", "Length of a window", shared=True, needs="overlap_windows"),
             Field("overlap_measure", "Near copies are those of", shared=True, needs="overlap_near"),
+            Field("overlap_near_of_train", "Near copies were looked for in a sample of train's documents", shared=True),
         ),
         says_something=lambda row: row.overlap_documents is not None or row.overlap_near is not None,
     ),

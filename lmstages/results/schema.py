@@ -207,6 +207,10 @@ class Corpora:
     ] = None
     overlap_window: Annotated[int | None, column("characters", "Length of these windows.")] = None
     overlap_measure: Annotated[str | None, column("", "What counts as nearly the same.")] = None
+    overlap_near_of_train: Annotated[
+        float | None,
+        column("fraction", "Train's documents among which near copies were looked for; empty where all were."),
+    ] = None
 
 
 @dataclass(kw_only=True)
