@@ -66,14 +66,20 @@ def hash_windows(points: np.ndarray, starts: np.ndarray, stops: np.ndarray, leng
 
 
 @compiled
+def ended(value, length):  # type: ignore[no-untyped-def]
+    """The hash of a text, from the polynomial of its characters and their number."""
+    return mixed(value + ODD * np.uint64(length))
+
+
+@compiled
 def hash_documents(points: np.ndarray, starts: np.ndarray, stops: np.ndarray) -> np.ndarray:
     """(n,) code points, (D,) documents -> (D,) hashes."""
     hashes = np.empty(len(starts), np.uint64)
     for number in range(len(starts)):
-        value = np.uint64(stops[number] - starts[number])
+        value = np.uint64(0)
         for position in range(starts[number], stops[number]):
             value = value * ODD + np.uint64(points[position])
-        hashes[number] = mixed(value)
+        hashes[number] = ended(value, stops[number] - starts[number])
     return hashes
 
 
@@ -186,3 +192,22 @@ def mark(hashes: np.ndarray, index: Index, seen: np.ndarray) -> None:
         position = position_of(value, index)
         if position >= 0:
             seen[position] = True
+
+
+@compiled
+def mark_beginnings(
+    points: np.ndarray, starts: np.ndarray, stops: np.ndarray, lengths: np.ndarray, index: Index, seen: np.ndarray
+) -> None:
+    """Set ``seen`` (K,) of the keys that are hashes of a text with which a document begins.
+
+    ``lengths`` (longest + 1,): whether some of these texts has so many characters.
+    """
+    for number in range(len(starts)):
+        value, longest = np.uint64(0), min(stops[number] - starts[number], len(lengths) - 1)
+        for length in range(longest + 1):
+            if length:
+                value = value * ODD + np.uint64(points[starts[number] + length - 1])
+            if lengths[length]:
+                position = position_of(ended(value, length), index)
+                if position >= 0:
+                    seen[position] = True

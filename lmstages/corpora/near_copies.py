@@ -94,12 +94,12 @@ def signatures(shingles: Shingles) -> np.ndarray:
 
 
 class Buckets(NamedTuple):
-    """Documents by the key of a band: those with ``index.keys[k]`` are ``numbers[begins[k] : ends[k]]``.
+    """Documents by the key of a band: those with ``keys.keys[k]`` are ``numbers[begins[k] : ends[k]]``.
 
     A document that has its near copy is taken out where it is met, so that ``ends`` falls and none is compared again.
     """
 
-    index: Index
+    keys: Index
     begins: np.ndarray
     ends: np.ndarray
     numbers: np.ndarray
@@ -131,7 +131,7 @@ def mark_near(shingles: Shingles, keys: np.ndarray, buckets: Buckets, sets: Shin
     for number in range(len(keys)):
         own = shingles.hashes[:0]
         for band in range(BANDS):
-            bucket = position_of(keys[number, band], buckets.index)
+            bucket = position_of(keys[number, band], buckets.keys)
             position = buckets.begins[bucket] if bucket >= 0 else 0
             while bucket >= 0 and position < buckets.ends[bucket]:
                 other = buckets.numbers[position]

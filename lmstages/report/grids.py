@@ -129,6 +129,7 @@ SUBJECTS = (
             Field("ended", "Ended by themselves", shared=True),
             Field("samples", "Samples", shared=True),
             Field("unit", "Pairs are of", shared=True),
+            Field("searched", "Copies were looked for in a part of train", shared=True),
         ),
         ("novelty", "samples_novelty"),
     ),

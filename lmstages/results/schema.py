@@ -382,6 +382,9 @@ class Novelty:
     distinct_1_of_test: Annotated[float | None, column("fraction", "The same of held-out text.")]
     distinct_2_of_test: Annotated[float | None, column("fraction", "The same of as much held-out text.")]
     distinct_3_of_test: Annotated[float | None, column("fraction", "The same of held-out text.")]
+    searched: Annotated[
+        float | None, column("fraction", "Train's text that was searched for copies; empty where all was.")
+    ] = None
     copy_mean: Annotated[
         float | None, column("characters", "Mean over samples of the longest piece copied from train.")
     ]
