@@ -497,7 +497,12 @@ READ_BY = {
     "derive": ("coined/char/llama/seed0/model.safetensors", "coined/char/llama/seed0/fit.json"),
     "quantization_error": ("coined/char/llama_q8/seed0/model.safetensors", "coined/char/llama/seed0/model.safetensors"),
     "evaluate mlp": (*FIT, *STREAM, *TEXT, "coined/char/tokens/tokenizer.json", "coined/char/tokens/train.npy"),
-    "probe mlp": (*FIT, "coined/char/tokens/train.npy", "coined/char/tokens/tokenizer.json", "coined/contrasts.json"),
+    "probe mlp": (
+        *FIT,
+        "coined/char/tokens/train.starts.npy",
+        "coined/char/tokens/tokenizer.json",
+        "coined/contrasts.json",
+    ),
     "mix": (f"{MLP}/fit.json", *SCORED, TEXT[0]),
     "analyse": (
         *(*SCORED, f"{MLP}/samples.json", f"{MLP}/probe.json", "coined/overlap.json", "coined/overlap.safetensors"),

@@ -15,8 +15,6 @@ from test_intervals import row, scored, tabled
 from test_report import Page
 
 from lmstages.config.reading import read_run
-from lmstages.corpora.overlap import HeldOut, TrainPiece
-from lmstages.corpora.splits import SplitText
 from lmstages.figures import differences, files, sweeps
 from lmstages.report import tables
 from lmstages.results import frame, statistics
@@ -285,18 +283,3 @@ def test_rules_whose_section_names_every_experiment_pass_it_through_stdin(comman
     lines = [line for path in RULES.glob("*.smk") for line in path.read_text().splitlines()]
     [shell] = [line.strip() for line in lines if f"lmstages {command} " in line]
     assert shell.startswith("'printf %s {params.section:q} | ") and shell.endswith(" --section -'")
-
-
-def test_documents_that_are_nearly_the_same_are_compared_until_one_is_found(tmp_path, monkeypatch):
-    """As many comparisons as documents, and not as many as pairs."""
-    from lmstages.corpora import overlap
-
-    lines = [f"the quick brown fox jumps over the lazy dog, number {number}" for number in range(400)]
-    calls, compared = [], overlap.jaccard
-    monkeypatch.setattr(overlap, "jaccard", lambda *sets: calls.append(1) or compared(*sets))
-    text = "".join(f"{line}\n" for line in lines[:200]).encode()
-    (tmp_path / "test.txt").write_bytes(text)
-    ends = np.cumsum([len(line) + 1 for line in lines[:200]])
-    held_out = HeldOut(SplitText(tmp_path / "test.txt", ends, np.ones(200, dtype=np.int64), False))
-    held_out.compare(TrainPiece(lines[200:], stream=False))
-    assert held_out.near.all() and len(calls) < 10 * len(lines)

@@ -883,6 +883,14 @@ def test_overlap_is_a_table_in_percent_with_its_measure_below(page: Render) -> N
     assert "Length of a window: 50 characters; Near copies are those of: Jaccard &gt;= 0.8." in windows
 
 
+def test_near_copies_of_a_sample_of_train_are_said_to_be_of_a_sample(page: Render) -> None:
+    train, test = described("fables")
+    measured = replace(test, overlap_near=0.25, overlap_measure="Jaccard >= 0.8", overlap_near_of_train=0.125)
+    sentence = "Near copies were looked for in a sample of train&#39;s documents: 12.5 %."
+    assert sentence in page(corpora=[train, measured])
+    assert "a sample of train" not in page(corpora=[train, replace(measured, overlap_near_of_train=None)])
+
+
 TRANSFER = {"couples": 493, "withheld": 107, "sees": 1.0, "seen": 0.8415, "unseen": 0.854, "reference_bits": 2.441}
 
 

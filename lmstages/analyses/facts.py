@@ -121,6 +121,7 @@ class Novelty(Shape):
     in_test: Fraction | None
     new: Fraction | None
     found: Fraction | None
+    searched: Fraction  # of train, for copies
     unit: str
     distinct_1: Fraction | None
     distinct_2: Fraction | None
@@ -166,6 +167,7 @@ class OverlapOfSplit(Fractions):
 
     measure: str
     window: Count
+    near_of_train: Fraction
 
 
 class Analyses(Shape):

@@ -8,7 +8,8 @@
     accepted            fraction of samples that the grammar can generate; of truncated ones, as a prefix
     code_length         bits per character under the grammar, up to the first refused character
 
-Each measure is also computed for held-out text: as many documents, truncated to the same length.
+Each measure is also computed for held-out text: as many documents, truncated to the same length. Of a long train only
+a part, ``searched``, is searched for copies, and in a stream for whole samples: see ``copies``.
 Knows texts and grammars; no model and no token.
 """
 
@@ -19,85 +20,60 @@ from typing import Any
 
 import numpy as np
 
+from lmstages.analyses.copies import MAX_TRAIN, Train, occurrences
 from lmstages.corpora.grammar import Grammar
-from lmstages.corpora.overlap import code_points
 
-MAX_TRAIN = 1 << 24  # characters of train that are searched for copies
 MAX_COPY = 1024  # characters; longer copies count as this
 QUANTILES = (0.0, 0.25, 0.5, 0.75, 1.0)
 ORDERS = (1, 2, 3)
 GRAMMATICAL = 6000  # characters of samples that the grammar scores, which is slow
 
 
-class Suffixes:
-    """Suffix array of a text, built by doubling the length of ranked prefixes (Manber & Myers 1993)."""
-
-    def __init__(self, text: str) -> None:
-        self.text = text
-        ranks = np.unique(code_points(text), return_inverse=True)[1].astype(np.int64)
-        order, width = np.argsort(ranks, kind="stable"), 1
-        while width < MAX_COPY and len(text) and ranks[order[-1]] < len(text) - 1:
-            after = np.zeros(len(text), dtype=np.int64)
-            after[: max(len(text) - width, 0)] = ranks[width:] + 1
-            keys = ranks * (len(text) + 1) + after
-            order = np.argsort(keys, kind="stable")
-            ranks = np.empty(len(text), dtype=np.int64)
-            ranks[order] = np.concatenate([[0], np.cumsum(np.diff(keys[order]) != 0)])
-            width *= 2
-        self.order: list[int] = order.tolist()
-
-    def longest_copy(self, text: str) -> int:
-        """Length of the longest substring of ``text`` that occurs here, at most ``MAX_COPY``."""
-        longest = 0
-        for start in range(len(text)):
-            if len(text) - start <= longest:
-                break
-            piece = text[start : start + MAX_COPY]
-            rank = bisect_left(self.order, piece, key=lambda start: self.text[start : start + MAX_COPY])
-            for neighbour in self.order[max(rank - 1, 0) : rank + 1]:
-                longest = max(longest, shared_prefix(piece, self.text[neighbour : neighbour + MAX_COPY]))
-        return longest
-
-
-def shared_prefix(first: str, second: str) -> int:
-    """Length of the common prefix of two texts, by binary search."""
-    low, high = 0, min(len(first), len(second))
-    while low < high:
-        middle = (low + high + 1) // 2
-        low, high = (middle, high) if first[:middle] == second[:middle] else (low, middle - 1)
-    return low
+Sample = tuple[Sequence[str], Sequence[bool]]  # texts, and whether each ended before the length limit
 
 
 class Reference:
-    """The text with which samples are compared: train, and as many held-out documents as there are samples."""
+    """The texts with which samples are compared: train, and as many held-out documents as there are samples.
 
-    def __init__(self, train: Sequence[str], test: Sequence[str], source: str | None, stream: bool) -> None:
-        self.stream, self.train, self.test = stream, list(train), list(test)
-        self.indexes = {"train": TextIndex(self.train, stream), "test": TextIndex(self.test, stream)}
-        self.suffixes = Suffixes("\n".join(self.train)[:MAX_TRAIN])
-        self.grammar = Grammar.load(source) if source else None
-        self.unseen = set() if stream else set(self.test) - set(self.train)
+    Train is searched once, for all ``samples`` that are measured later.
+    """
+
+    def __init__(
+        self, train: Train, test: Sequence[str], source: str | None, samples: Sequence[Sample], most: int = MAX_TRAIN
+    ) -> None:
+        self.stream, self.test = train.stream, list(test)
+        self.index, self.grammar = TextIndex(self.test, self.stream), Grammar.load(source) if source else None
         self.figures: dict[tuple[int, int], dict[str, Any]] = {}
+        pairs = [pair for texts, ended in samples for pair in zip(texts, ended, strict=True)]
+        held_out = [text for key in {_key(*sample) for sample in samples} for text in self._held_out(*key)]
+        whole = [] if self.stream else [*self.test, *(text for text, complete in pairs if complete)]
+        begun = [] if self.stream else [text for text, complete in pairs if not complete]
+        self.train = occurrences(train, whole, begun, [*held_out, *(text for text, _ in pairs)], most)
+        self.unseen = set() if self.stream else set(self.test) - self.train.documents
+
+    def is_in_train(self, text: str, ended: bool) -> bool:
+        """Whether it is a document or, not ``ended``, begins one; in a stream, whether it occurs anywhere."""
+        if self.stream:
+            return self.train.longest[text] == len(text)
+        return text in (self.train.documents if ended else self.train.beginnings)
 
     def measure(self, texts: Sequence[str], ended: Sequence[bool]) -> dict[str, Any]:
         """Samples, and whether each ended before the length limit -> the measures of the module."""
-        unfinished = [len(text) for text, complete in zip(texts, ended, strict=True) if not complete]
-        cut = sorted(unfinished)[len(unfinished) // 2] if unfinished else None
         samples = list(zip(texts, ended, strict=True))
-        contained = {
-            name: [index.contains(text, complete) for text, complete in samples] for name, index in self.indexes.items()
-        }
-        new = [not (train or test) for train, test in zip(contained["train"], contained["test"], strict=True)]
-        held_out = self._of_held_out(len(texts), cut)
+        in_train = [self.is_in_train(text, complete) for text, complete in samples]
+        in_test = [self.index.contains(text, complete) for text, complete in samples]
+        new = [not (train or test) for train, test in zip(in_train, in_test, strict=True)]
+        held_out = self._of_held_out(*_key(texts, ended))
         generated = self.unseen.intersection(text for text, complete in samples if complete)
         return {
             "samples": len(texts),
             "characters": sum(map(len, texts)),
             "ended": _mean(ended),
-            "in_train": _mean(contained["train"]),
-            "in_test": _mean(contained["test"]),
+            "in_train": _mean(in_train),
+            "in_test": _mean(in_test),
             "new": _mean(new),
             "found": len(generated) / len(self.unseen) if self.unseen else None,
+            "searched": self.train.searched,
             **self._figures(texts),
             **{f"{name}_of_test": value for name, value in held_out.items()},
             **self._grammatical(texts, ended),
@@ -105,7 +81,7 @@ class Reference:
 
     def _figures(self, texts: Sequence[str]) -> dict[str, Any]:
         """The measures of both samples and held-out text."""
-        copies = [self.suffixes.longest_copy(text) for text in texts]
+        copies = [min(self.train.longest[text], MAX_COPY) for text in texts]
         lengths = np.quantile([len(text) for text in texts], QUANTILES).tolist() if texts else None
         copied = {"mean": _mean(copies), "max": max(copies, default=None)}
         return {**distinct(texts, self.unit), "longest_copy": copied, "length": lengths}
@@ -140,6 +116,12 @@ class Reference:
         bits = sum(bits for _, _, bits in results) / characters if characters else None
         values = (_mean([complete for complete, _, _ in results]), _mean([count for _, count, _ in results]), bits)
         return dict(zip(names, values, strict=True))
+
+
+def _key(texts: Sequence[str], ended: Sequence[bool]) -> tuple[int, int | None]:
+    """How many samples there are, and the median length of the truncated ones, to which held-out text is cut."""
+    unfinished = [len(text) for text, complete in zip(texts, ended, strict=True) if not complete]
+    return len(texts), sorted(unfinished)[len(unfinished) // 2] if unfinished else None
 
 
 class TextIndex:

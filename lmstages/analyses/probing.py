@@ -37,7 +37,7 @@ def probe(model: Path, tokens: Path, pairs: Path | None, out: Path, section: Sec
         return
     minimal_pairs = _minimal_pairs(pairs) if pairs else []  # first, so that nothing is written where they are damaged
     fitted, tokenizer = load_fitted(model, tokens)
-    drawn = samples(fitted, tokenizer, streams.read_documents(tokens, "train"), section)
+    drawn = samples(fitted, tokenizer, streams.read_starts(tokens, "train"), section)
     artifacts.save_json(out / "samples.json", {"status": "ok", **drawn}, made)
     results = {
         "minimal_pairs": accuracies(fitted, tokenizer, minimal_pairs, section["scoring"]),
@@ -56,12 +56,15 @@ def _minimal_pairs(path: Path) -> list[dict[str, str]]:
 # ---------------------------------------------------------------- samples
 
 
-def samples(model: LanguageModel, tokenizer: TextTokenizer, train: Documents, section: Section) -> dict[str, Any]:
-    """{texts, ended, length}: as many as the section sets, limited by its number of tokens."""
+def samples(model: LanguageModel, tokenizer: TextTokenizer, starts: np.ndarray, section: Section) -> dict[str, Any]:
+    """{texts, ended, length}: as many as the section sets, limited by its number of tokens.
+
+    ``starts`` (D + 1,) are those of the documents of train, by whose mean length the tokens are counted.
+    """
     settings, documents = section["sampling"], section["documents"]
     length = settings["length"]
-    mean_length = min(length, float(train.lengths.mean())) if documents else length
-    count = max(1, min(settings["measured"], int(settings["measured_tokens"] / mean_length)))
+    mean_length = min(length, float(np.diff(starts).mean())) if documents else length
+    count = min(settings["measured"], max(1, int(settings["measured_tokens"] / mean_length)))
     most, rows = max(1, MAX_PROBABILITIES // model.vocab_size), []
     for first in range(0, count, most):
         wanted = min(most, count - first)

@@ -16,13 +16,14 @@ from typing import Any
 import numpy as np
 
 from lmstages.analyses import transfer
+from lmstages.analyses.copies import Train
 from lmstages.analyses.facts import Probe, Samples
-from lmstages.analyses.novelty import Reference
+from lmstages.analyses.novelty import Reference, Sample
 from lmstages.core import artifacts
 from lmstages.core.errors import UserError
 from lmstages.corpora.facts import Contrasts, OverlapFacts
 from lmstages.corpora.overlap import facts_of
-from lmstages.corpora.splits import SplitText
+from lmstages.corpora.splits import SplitText, text_path
 from lmstages.evaluation.score_files import Scores, load_experiment, load_oracle, mean_of, must_hold
 
 Facts = dict[str, Any]
@@ -33,11 +34,11 @@ def analyse(root: Path, section: Mapping[str, Any], out: Path, made: artifacts.M
     """All experiments of the corpus in ``root`` -> ``analyses.json``, beside it ``transfer.safetensors``."""
     overlap, masks = _overlap(root, section["splits"])
     contrasts = _contrasts(root / "contrasts.json", section["splits"]) if section["source"] else None
-    reference = _reference(root / "text", section)
     rows: list[Facts] = []
     couples = transfer.Costs()
-    for experiment in [*([ORACLE] if section["source"] else []), *section["experiments"]]:
-        probed = _probed(root, experiment, reference)
+    experiments = [*([ORACLE] if section["source"] else []), *section["experiments"]]
+    of_probes = _measured([_probe(root, experiment) for experiment in experiments], root / "text", section)
+    for experiment, probed in zip(experiments, of_probes, strict=True):
         for split, scores in _mean_scores(root, experiment, section["splits"]):
             where = {"tokenizer": experiment["tokenizer"], "model": experiment["model"], "split": split}
             measured: Facts = {"unseen": unseen(scores, masks[f"{split}.seen"], masks[f"{split}.characters"])}
@@ -74,26 +75,39 @@ def _contrasts(path: Path, splits: Sequence[str]) -> Any:
     return content
 
 
-def _reference(text: Path, section: Mapping[str, Any]) -> Reference:
-    held_out = next((split for split in ("test", "valid") if split in section["splits"]), section["splits"][0])
-    train, test = (SplitText.open(text, split) for split in ("train", held_out))
-    return Reference(list(train.texts()), list(test.texts()), section["source"], test.stream)
+Probed = tuple[Any, Any] | None  # the samples and the probe of an experiment; None where it has none
 
 
-def _probed(root: Path, experiment: Mapping[str, Any], reference: Reference) -> Facts:
+def _probe(root: Path, experiment: Mapping[str, Any]) -> Probed:
     """What probing the first seed gave."""
-    nothing = dict.fromkeys(["novelty", "minimal_pairs", "neighbours"])
     if not experiment["fitted"]:
-        return nothing
+        return None
     folder = root / experiment["tokenizer"] / experiment["model"] / f"seed{experiment['seeds'][0]}"
     paths = [folder / name for name in ("samples.json", "probe.json")]
     samples, probed = (artifacts.load_json(*pair) for pair in zip(paths, (Samples, Probe), strict=True))
     artifacts.must_be_made_together(*paths)
     artifacts.must_be_current(paths[0])
-    if samples["status"] != "ok":
-        return nothing
-    novelty = reference.measure(samples["texts"], samples["ended"])
-    return {"novelty": novelty, "minimal_pairs": probed["minimal_pairs"], "neighbours": probed["neighbours"]}
+    return (samples, probed) if samples["status"] == "ok" else None
+
+
+def _measured(probes: Sequence[Probed], text: Path, section: Mapping[str, Any]) -> Iterator[Facts]:
+    """For every probe its columns; train is read once for the samples of all, and not at all where there are none."""
+    samples = [(probe[0]["texts"], probe[0]["ended"]) for probe in probes if probe and probe[0]["texts"]]
+    reference = _reference(text, section, samples) if samples else None
+    for probe in probes:
+        facts: Facts = dict.fromkeys(["novelty", "minimal_pairs", "neighbours"])
+        if probe:
+            facts |= {name: probe[1][name] for name in ("minimal_pairs", "neighbours")}
+        if probe and reference and probe[0]["texts"]:
+            facts["novelty"] = reference.measure(probe[0]["texts"], probe[0]["ended"])
+        yield facts
+
+
+def _reference(text: Path, section: Mapping[str, Any], samples: Sequence[Sample]) -> Reference:
+    held_out = next((split for split in ("test", "valid") if split in section["splits"]), section["splits"][0])
+    train, test = (SplitText.open(text, split) for split in ("train", held_out))
+    pieces = Train(train.points(), text_path(text, "train").stat().st_size, train.stream)
+    return Reference(pieces, list(test.texts()), section["source"], samples)
 
 
 def _mean_scores(root: Path, experiment: Mapping[str, Any], splits: Sequence[str]) -> Iterator[tuple[str, Scores]]:

@@ -456,7 +456,9 @@ class Sampling(Record):
     )
     prompt: str = Field("", description="Text that every sample continues.")
     seed: Seed = Field(0, description="Seed of the draws, the same for every model.")
-    measured: int = Field(500, ge=1, le=1000000, description="Further samples that are measured and not shown.")
+    measured: int = Field(
+        500, ge=0, le=1000000, description="Further samples that are measured and not shown; 0 measures none."
+    )
     measured_tokens: int = Field(
         8000, ge=1, le=1 << 40, description="About so many tokens are measured in all, so that long samples are fewer."
     )

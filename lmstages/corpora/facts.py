@@ -52,6 +52,7 @@ class OverlapFacts(Shape):
     splits: Annotated[dict[Split, Fractions], Field(min_length=1)]
     measure: str
     window: Count
+    near_of_train: Fraction  # of train's documents, among which near copies were looked for
 
 
 class MinimalPair(Shape):

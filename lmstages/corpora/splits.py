@@ -42,6 +42,14 @@ class Part(NamedTuple):
     terminators: np.ndarray
 
 
+class Points(NamedTuple):
+    """Code points (n,), and where documents begin and end among them, (D,) each, their separators left out."""
+
+    points: np.ndarray
+    starts: np.ndarray
+    stops: np.ndarray
+
+
 NO_DOCUMENT = np.zeros(0, np.int64)
 
 
@@ -67,6 +75,15 @@ class SplitText:
         """
         with self._as_utf8():
             yield from self._batches(whole_words)
+
+    def points(self) -> Iterator[Points]:
+        """All text in order as code points, about PIECE bytes at a time; each piece of a stream is one document."""
+        with self._as_utf8(), open(self.path, "rb") as file:
+            if self.stream:
+                yield from (one_document(code_points(text)) for text in stream_pieces(file))
+                return
+            for first, last in self._groups():
+                yield points_of_documents(self._read(file, first, last))
 
     def _batches(self, whole_words: bool) -> Iterator[list[Piece]]:
         with open(self.path, "rb") as file:
@@ -142,6 +159,41 @@ def _pieces_of(part: Part) -> list[Piece]:
         Piece(part.content[start : stop - terminator].decode(), terminator)
         for start, stop, terminator in zip([0, *stops[:-1]], stops, terminators, strict=True)
     ]
+
+
+def code_points(text: str) -> np.ndarray:
+    """Text -> (n,) code points."""
+    return np.frombuffer(text.encode("utf-32-le"), dtype=np.uint32)
+
+
+def one_document(points: np.ndarray) -> Points:
+    """(n,) code points as one document; read-only like all others, since compiled code tells the two apart."""
+    points.flags.writeable = False
+    return Points(points, np.array([0]), np.array([len(points)]))
+
+
+def points_of_documents(part: Part) -> Points:
+    """Whole documents in bytes -> the same in code points."""
+    content, ends = part.content, part.ends
+    points, stops = code_points(content.decode()), ends - part.terminators
+    if len(points) < len(content):
+        codes = np.frombuffer(content, dtype=np.uint8)
+        before = np.concatenate([[0], np.cumsum(codes & 0xC0 != 0x80)])  # characters before each byte
+        stops, ends = before[stops], before[ends]
+    return Points(points, np.concatenate([[0], ends[:-1]]).astype(np.int64), stops)
+
+
+def joined(part: SplitText) -> Points:
+    """All of a split at once; a stream is one document."""
+    pieces = list(part.points())
+    together = one_document(np.concatenate([np.zeros(0, dtype=np.uint32), *(piece.points for piece in pieces)]))
+    if part.stream:
+        return together
+    offsets = np.cumsum([0, *(len(piece.points) for piece in pieces)]).tolist()
+    starts = [piece.starts + offset for piece, offset in zip(pieces, offsets, strict=False)]
+    stops = [piece.stops + offset for piece, offset in zip(pieces, offsets, strict=False)]
+    none = np.zeros(0, dtype=np.int64)
+    return Points(together.points, np.concatenate([none, *starts]), np.concatenate([none, *stops]))
 
 
 def stream_pieces(file: Any, whole_words: bool = False) -> Iterator[str]:

@@ -88,6 +88,7 @@ def _flat(novelty: Mapping[str, Any]) -> dict[str, Any]:
     """Nested measurements as columns."""
     plain = dict(novelty)
     plain["recalled"] = plain.pop("found")
+    plain["searched"] = plain["searched"] if plain["searched"] < 1 else None
     length, _ = plain.pop("length"), plain.pop("length_of_test")
     quantiles = length or [None] * 5
     copies = {"": plain.pop("longest_copy"), "_of_test": plain.pop("longest_copy_of_test")}

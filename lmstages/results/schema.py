@@ -207,6 +207,10 @@ class Corpora:
     ] = None
     overlap_window: Annotated[int | None, column("characters", "Length of these windows.")] = None
     overlap_measure: Annotated[str | None, column("", "What counts as nearly the same.")] = None
+    overlap_near_of_train: Annotated[
+        float | None,
+        column("fraction", "Train's documents among which near copies were looked for; empty where all were."),
+    ] = None
 
 
 @dataclass(kw_only=True)
@@ -404,6 +408,9 @@ class Novelty:
     distinct_1_of_test: Annotated[float | None, column("fraction", "The same of held-out text.")]
     distinct_2_of_test: Annotated[float | None, column("fraction", "The same of as much held-out text.")]
     distinct_3_of_test: Annotated[float | None, column("fraction", "The same of held-out text.")]
+    searched: Annotated[
+        float | None, column("fraction", "Train's text that was searched for copies; empty where all was.")
+    ] = None
     copy_mean: Annotated[
         float | None, column("characters", "Mean over samples of the longest piece copied from train.")
     ]

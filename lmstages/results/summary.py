@@ -146,7 +146,9 @@ def _oracle(folder: Path, splits: Sequence[str], facts: Mapping[str, Any]) -> di
 
 def _overlap(facts: Mapping[str, Any] | None) -> dict[str, Any]:
     names = ("documents", "near", "windows", "window", "measure")
-    return {f"overlap_{name}": facts.get(name) if facts else None for name in names}
+    columns = {f"overlap_{name}": facts.get(name) if facts else None for name in names}
+    sampled = facts is not None and facts["near"] is not None and facts["near_of_train"] < 1
+    return {**columns, "overlap_near_of_train": facts["near_of_train"] if facts and sampled else None}
 
 
 # ---------------------------------------------------------------- rows

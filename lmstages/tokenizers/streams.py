@@ -155,6 +155,16 @@ def read_documents(folder: Path, name: str) -> Documents:
     return Documents(tokens, np.asarray(starts))
 
 
+def read_starts(folder: Path, name: str) -> np.ndarray:
+    """(D + 1,) where the documents of a split begin, the last being its number of tokens; its tokens are not read."""
+    tokens, _, path = _token_paths(folder, name)
+    starts = artifacts.load_array(path)
+    artifacts.must_be_of_one_call(path, tokens)
+    if not len(starts) or starts[0] != 0 or (np.diff(starts) < 0).any():
+        raise UserError(path, "not where documents begin and end", "", artifacts.make_again(path))
+    return np.asarray(starts)
+
+
 def _vocab_size(path: Path) -> int:
     """The number of tokens of a saved tokenizer, without the time that its tables take."""
     saved = artifacts.load_json(path)
