@@ -30,6 +30,7 @@ NOUNS = {  # what a rule makes: one, several
     "evaluate": ("evaluation", "evaluations"),
     "probe": ("probe", "probes"),
     "infill": ("experiment to infill", "experiments to infill"),
+    "generate": ("experiment to draw from", "experiments to draw from"),
 }
 Row = Mapping[str, str]  # of results.csv
 
