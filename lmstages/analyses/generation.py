@@ -7,7 +7,7 @@ of a stream, for rows of it that do not overlap. A row is read with the token be
     code length    nats of a row, exact, or an estimate of an upper bound; nothing for a sampler without one
     distinct_n     distinct n-grams / all n-grams; new_n: n-grams that train lacks / all; as ``novelty`` counts them
     accepted ...   by the grammar of an embedded text, as in ``novelty``
-    seconds        to draw all texts at once, on one thread, the first use of the sampler left out
+    seconds        of a processor to draw all texts at once, on one thread, the first use of the sampler left out
 
 Held-out rows are measured as the texts are. Writes ``generation.json`` (``Generated``) and ``generation.safetensors``:
 the nats (R,) of each row by sampler, and its bytes (R,).
@@ -139,11 +139,11 @@ def rows_of(documents: Documents, sizes: np.ndarray, length: int, most: int, doc
 
 
 def timed(sampler: Sampler, tokenizer: TextTokenizer, section: Section) -> tuple[Texts, float]:
-    """The texts of a sampler, and the seconds that it took."""
+    """The texts of a sampler, and the seconds of a processor that it took."""
     sampler.draw(1, 1, section["seed"])  # loads what is loaded at first use
-    started = time.perf_counter()
+    started = time.process_time()  # what other programs take of the machine does not count
     rows = sampler.draw(section["texts"], section["length"], section["seed"])
-    seconds = time.perf_counter() - started
+    seconds = time.process_time() - started
     return as_texts(rows, tokenizer, section), seconds
 
 

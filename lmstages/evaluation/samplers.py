@@ -148,7 +148,7 @@ def samplers_of(model: LanguageModel, steps: Sequence[int], length: int, documen
     if isinstance(config, Diffusion) and (tokens := min(config.block_length, length)) > 1:
         counts = [count for count in counts if count <= tokens]
         found += [InSteps(model, "random", count, "exact") for count in counts]
-        found += [InSteps(model, "certain", count, "exact") for count in counts]
+        found += [InSteps(model, "certain", count, "exact") for count in counts if count > 1]  # one step has no order
     return found
 
 

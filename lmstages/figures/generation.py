@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from lmstages.figures.drawing import INK, fine_grid, legend_below, look, sample_of, sheet
+from lmstages.figures.drawing import INK, fine_grid, legend_below, linear, logarithmic_between, look, sample_of, sheet
 from lmstages.figures.rows import as_floats, counted, listed, names, up_the_ladder
 
 if TYPE_CHECKING:
@@ -20,7 +20,7 @@ COLUMNS = (
     *("model", "title", "rank", "sampler", "steps", "measure", "texts", "length"),
     *("bits_per_byte", "seconds", "is_best", "than_next", "accepted"),
 )
-LINES = {"random": "-", "certain": "--", "denoising": "-", "mending": "-", "next token": "none"}
+LINES = {"next token": "none", "random": "-", "certain": "--", "denoising": "-", "mending": "-"}
 PANELS = {"bits_per_byte": "bits per byte of held-out rows", "accepted": "grammatical texts, %"}
 
 
@@ -33,11 +33,11 @@ def draw(frame: pd.DataFrame) -> "Figure | None":
     handles = _key(rows)
     figure = sheet(3.5 + 0.17 * -(-len(handles) // 2))
     for axes, name in zip(np.atleast_1d(figure.subplots(1, len(panels))), panels, strict=True):
+        shown = rows[np.isfinite(as_floats(rows[name]))]
         fine_grid(axes, "both")
-        axes.set_xscale("log")
-        axes.set(xlabel="seconds for 1,000 characters (log scale)", ylabel=PANELS[name])
-        for _, line in rows.groupby(["name", "sampler"], sort=False):
-            _draw_line(axes, line[np.isfinite(as_floats(line[name]))], name)
+        _set_limits(axes, as_floats(shown["seconds"]), as_floats(shown[name]), name)
+        for _, line in shown.groupby(["name", "sampler"], sort=False):
+            _draw_line(axes, line, name)
     legend_below(figure, handles, columns=2)
     return figure
 
@@ -51,9 +51,15 @@ def timed(frame: pd.DataFrame) -> pd.DataFrame:
     return rows.sort_values(["rank", "name", "order", "steps"], kind="stable").reset_index(drop=True)
 
 
+def _set_limits(axes: "Axes", seconds: np.ndarray, values: np.ndarray, name: str) -> None:
+    """Fractions in percent from 0 on."""
+    logarithmic_between(axes.xaxis, float(seconds.min()), float(seconds.max()), 0.1)
+    low, high = (0.0, max(1.0, 100 * values.max())) if name == "accepted" else (values.min(), values.max())
+    linear(axes.yaxis, float(low), float(high))
+    axes.set(xlabel="seconds for 1,000 characters\n(log scale)", ylabel=PANELS[name])
+
+
 def _draw_line(axes: "Axes", line: pd.DataFrame, name: str) -> None:
-    if not len(line):
-        return
     x, y = as_floats(line["seconds"]), as_floats(line[name]) * (100 if name == "accepted" else 1)
     sampler = line["sampler"].iloc[0]
     style = {**look(int(line["rank"].iloc[0])), "linestyle": LINES[sampler]}

@@ -574,7 +574,7 @@ class Generated:
     than_next_low: Annotated[float | None, column("bits/byte", "Lower end of its 95 % interval.")]
     than_next_high: Annotated[float | None, column("bits/byte", "Upper end of it.")]
     seconds: Annotated[
-        float | None, column("s", "Seconds for 1,000 characters on one thread, all texts drawn at once.")
+        float | None, column("s", "Seconds of one thread for 1,000 characters, all texts drawn at once.")
     ]
     is_best: Annotated[
         bool, column("", "No sampler of the text with an exact code length is as fast and as good, and better in one.")
