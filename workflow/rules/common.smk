@@ -545,7 +545,16 @@ def intermediate_files():
     """Every file of the run that others are made from."""
     files = [
         file
-        for rule_files in (experiment_files, analyses, inspections, infillings, generations, oracles, compressed, reported)
+        for rule_files in (
+            experiment_files,
+            analyses,
+            inspections,
+            infillings,
+            generations,
+            oracles,
+            compressed,
+            reported,
+        )
         for file in rule_files(None)
     ]
     files += [*table_files(), f"{ROOT}/run.json", f"{ROOT}/figures/index.json"]
