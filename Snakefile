@@ -25,6 +25,7 @@ include: "workflow/rules/mixtures.smk"
 include: "workflow/rules/analyses.smk"
 include: "workflow/rules/inspection.smk"
 include: "workflow/rules/infilling.smk"
+include: "workflow/rules/generation.smk"
 include: "workflow/rules/snakemake_report.smk"
 include: "workflow/rules/results.smk"
 

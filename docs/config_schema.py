@@ -16,6 +16,7 @@ from lmstages.config.sections import (
     NAME,
     Basics,
     Corpus,
+    Generation,
     Infill,
     Mixture,
     OwnSeeds,
@@ -51,6 +52,7 @@ RECORDS: dict[str, type[Record]] = {
     "scores": ReportedScores,
     "sampling": Sampling,
     "infill": Infill,
+    "generation": Generation,
     "published": Published,
 }
 SWEPT = ("split", "files", "scoring", "tokenizer", "pretrained")  # records whose keys may be swept, as models' may
@@ -162,6 +164,7 @@ def schema() -> Schema:
         "scores": named(ref("scores"), "scores"),
         "sampling": {"description": _meaning(Experiments, "sampling"), "anyOf": [NULL, ref("sampling")]},
         "infill": {"description": _meaning(Experiments, "infill"), "anyOf": [NULL, ref("infill")]},
+        "generation": {"description": _meaning(Experiments, "generation"), "anyOf": [NULL, ref("generation")]},
         "published": {"description": _meaning(Experiments, "published"), "type": "array", "items": ref("published")},
     }
     head = {"$schema": "http://json-schema.org/draft-07/schema#", "title": "lmstages config"}

@@ -24,7 +24,7 @@ LAYERS = [  # from the top: folders, what they hold, what they know nothing of
     (("results",), "typed rows, every interval and test, published figures, differences of two runs", "models"),
     (
         ("evaluation", "analyses"),
-        "scores, checks, samples, mixtures, compressors, oracle, infilling; probes",
+        "scores, checks, samples, mixtures, compressors, oracle, infilling, samplers; probes",
         "the results table",
     ),
     (("models",), "the contract in `base.py`; counts, networks, quantized ones, formats of others", "texts"),

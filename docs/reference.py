@@ -22,6 +22,7 @@ from lmstages.config.run import Experiments
 from lmstages.config.sections import (
     Basics,
     Corpus,
+    Generation,
     Infill,
     Mixture,
     OwnSeeds,
@@ -155,6 +156,10 @@ SECTIONS: dict[str, tuple[type[Record], str]] = {
     "scores": (ReportedScores, "An entry, `scores: {NAME: {...}}`, see the [tutorial](tutorials/judge.md)."),
     "sampling": (Sampling, "`sampling: {...}`, once a run."),
     "infill": (Infill, "`infill: {...}`, once a run; off unless given, `infill: {}` takes the defaults."),
+    "generation": (
+        Generation,
+        "`generation: {...}`, once a run; off unless given, `generation: {}` takes the defaults.",
+    ),
     "published": (Published, "A list, `published: [{...}, ...]`; a figure with all its keys, or a `claim`."),
 }
 TYPE = "The model, where the entry's name is another; or a [class of your own](tutorials/own-model.md)."

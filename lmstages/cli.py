@@ -1019,6 +1019,24 @@ def infill_oracle(args: argparse.Namespace) -> None:
     run(args.section["source"], args.text, args.out, args.section, made)
 
 
+@command(
+    *("steps", "texts", "length", "drafts", "seed", "split", "documents", "source"),
+    paths=["model", "tokens", "text"],
+    levels=4,
+    example="--out my/gpt",
+)
+def generate(args: argparse.Namespace) -> None:
+    """Draw texts by every sampler of a model, and measure them.
+
+    The code length of held-out text under each sampler, what its texts are, and its seconds.
+    """
+    from lmstages.analyses.generation import generate as run
+    from lmstages.corpora.splits import text_path
+
+    streams = [args.tokens / f"{args.section['split']}.npy", text_path(args.text, "train")]
+    run(args.model, args.tokens, args.text, args.out, args.section, _made(args, args.section, [args.model, *streams]))
+
+
 # ---------------------------------------------------------------- runs
 
 

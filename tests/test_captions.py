@@ -103,6 +103,8 @@ RUNS = {
         infilling=[row("infilling", model=m, title=m.upper(), gap="characters", length=k, side="both",
                        nats_per_character=n, exact_match=0.3)
                    for m, k, n in (("mlp", 1, 0.5), ("gpt", 1, 0.7), ("gpt", 2, 0.4), ("mlp", 2, None))],
+        generated=[row("generated", model="sundae", title="NOISE", sampler=s, steps=4, measure=s, seconds=1.0,
+                       bits_per_byte=b, accepted=0.5) for s, b in (("mending", None), ("denoising", 2.0))],
         novelty=[row("novelty", model=m, title=m.upper(), copy_mean=c, copy_max=30.0, copy_mean_of_test=8.0)
                  for m, c in (("mlp", 20.0), ("gpt", 3.0))],
         transfer=[row("transfer", sees=1.0, gap_bits=0.1, gap_bits_low=-0.1, gap_bits_high=0.3, reference_bits=2.0),
@@ -516,6 +518,24 @@ def fills_best(case, name, length, nats, right):
     assert f"{100 * best['exact_match']:.0f}" == right
 
 
+def drawn_texts(case, texts, tokens):
+    assert ({*case.rows["texts"]}, {*case.rows["length"]}) == ({int(texts)}, {int(tokens)})
+
+
+def bounds_beside(case):
+    assert (case.rows["sampler"] == "denoising").any()
+
+
+def ringed(case, samplers):
+    assert len(samplers.split("; ")) == case.rows["is_best"].sum()
+
+
+def dearest(case, sampler, cost):
+    rows = case.rows[case.rows["than_next"].notna()]
+    found = rows.loc[rows["than_next"].astype(float).idxmax()]
+    assert f"({found['sampler']} in {found['steps']})" in sampler and f"{found['than_next']:.2f}" == cost
+
+
 CLAIMS = {
     rf"Of {NUMBER} static rows (.+) needs the fewest, {NUMBER}, and (.+) needs the most, {NUMBER}\.": fewest_and_most,
     rf"The dashed line at {NUMBER} is .+\.": dashed_line,
@@ -552,6 +572,10 @@ CLAIMS = {
     rf"Not drawn: {NUMBER} further rows? of this text\.": further_rows,
     r"Dotted is online evaluation; .+ with 95 % intervals\.": anything,
     rf"(.+) gains {NUMBER} in the first tenth and {NUMBER} in the last\.": gains,
+    rf"Every sampler drew {NUMBER} texts? of up to {NUMBER} tokens at once, on one thread; .+\.": drawn_texts,
+    r"Code lengths are exact, but those of denoising are upper bounds\.": bounds_beside,
+    r"Ringed, since none is as fast and as good: (.+)\.": ringed,
+    rf"Of a model's samplers (.+) costs most beside token by token: \+{NUMBER} bits per byte\.": dearest,
     rf"{NUMBER} couples? of the text may stand in train, {NUMBER} were withheld from it\.": couples,
     r"The gap is what a withheld couple costs more: near 0 .+\.": anything,
     r"The dotted line is a model that counts the couples and knows no rule\.": dotted_line,

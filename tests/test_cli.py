@@ -674,6 +674,7 @@ STAGED = {
     "inspect": ("--tokens", "t"),
     "mix": ("--text", "x", "--components", "a", "b"),
     "infill": ("--model", "m", "--tokens", "t"),
+    "generate": ("--model", "m", "--tokens", "t", "--text", "x"),
     "oracle": ("--text", "x"),
     "compress": ("--text", "x"),
     "overlap": ("--text", "x"),
@@ -682,6 +683,8 @@ STAGED = {
 SCORING = '"scoring": {"protocol": "stream", "window": 4, "stride": 2, "skip": 0}'
 SAMPLING = '{"count": 1, "length": 5, "temperature": 1.0, "top_k": null, "top_p": 1.0, "prompt": "", "seed": 0}'
 GAPS = '"split": "test", "documents": true, "lengths": [1, 2], "places": 9, "context": 9, "rows": 9, "reads": 9'
+DRAWN = '"split": "test", "documents": true, "source": null, "steps": [1, 2], "texts": 9, "length": 9, "drafts": 1'
+DRAWN += ', "seed": 0'
 EVALUATED = f'"splits": ["test"], "documents": true, "sampling": {SAMPLING}'
 
 
@@ -705,6 +708,8 @@ EVALUATED = f'"splits": ["test"], "documents": true, "sampling": {SAMPLING}'
             "lengths.0: 0 found; input should be greater than",
         ),
         ("infill", f"{{{GAPS}}}".replace('"places": 9, ', ""), "lacks places"),
+        ("generate", f"{{{DRAWN}}}".replace("[1, 2]", "[2, 0]"), "steps.1: 0 found; input should be greater than"),
+        ("generate", f"{{{DRAWN}}}".replace('"texts": 9, ', ""), "lacks texts"),
         ("oracle", '{"source": null, "splits": ["test"]}', "source: None found"),
         ("compress", '{"compressors": ["rar"], "splits": ["test"]}', "compressors.0: the text 'rar' found"),
         ("overlap", '{"splits": []}', "splits: names nothing"),

@@ -107,6 +107,7 @@ TYPOS = [
     ({"models": "{gpt: {scoring: {windw: 3}}}"}, "models.gpt.scoring: unknown key 'windw'", "'window'"),
     ({"tokenizers": "{bpe: {kind: bpe, vocab: 300}}"}, "tokenizers.bpe: unknown key 'vocab'", "'vocab_size'"),
     ({"infill": "{length: [1]}"}, "infill: unknown key 'length'", "'lengths'"),
+    ({"generation": "{step: [1]}"}, "generation: unknown key 'step'", "'steps'"),
     ({"sampling": "{temprature: 1}"}, "sampling: unknown key 'temprature'", "'temperature'"),
     ({"published": "[{corpus: coined, tolerence: 1}]"}, "published[0]: unknown key 'tolerence'", "'tolerance'"),
 ]
@@ -210,6 +211,14 @@ WRONG = [
     (
         {"infill": "{}", "tokenizers": "{byte: {kind: byte}}"},
         "infill: no tokenizer is of kind char, whose tokens are characters; add one, or leave infill out",
+    ),
+    ({"generation": "{steps: []}"}, "generation.steps: names nothing; leave the key out for its default"),
+    ({"generation": "{steps: [4, 0]}"}, "generation.steps.1: 0 found; input should be greater than or equal to 1"),
+    ({"generation": "{texts: 0}"}, "generation.texts: 0 found; input should be greater than or equal to 1"),
+    ({"generation": "[1]"}, "generation: [1] is not a mapping"),
+    (
+        {"generation": "{length: 20}", "models": "{gpt: {window: 16, row_length: 16}, llama: {window: 18}}"},
+        "generation: length 20 exceeds the window of gpt, 16 tokens; lower length to that, or raise the window",
     ),
     ({"sampling": "{top_p: 0}"}, "sampling.top_p: 0 found; input should be greater than 0"),
     ({"sampling": "{temperature: 0}"}, "sampling.temperature: 0 found; input should be greater than 0"),

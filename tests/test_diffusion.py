@@ -2,6 +2,7 @@
 
 import itertools
 import math
+from functools import partial
 
 import numpy as np
 import pytest
@@ -9,9 +10,11 @@ import torch
 
 from lmstages.config.ladder import MODEL_TYPES
 from lmstages.core.documents import Documents
-from lmstages.evaluation.parallel import most_certain_first, parallel_sample, parallel_score, steps_of
-from lmstages.models.base import build
+from lmstages.evaluation import scoring
+from lmstages.evaluation.parallel import Steps, parallel_drafts, parallel_sample, parallel_score
+from lmstages.models.base import Recompute, build, decoding_state
 from lmstages.models.nonautoregressive import diffusion
+from lmstages.models.nonautoregressive.clean_blocks import BlockDecodingState
 from lmstages.models.nonautoregressive.denoiser import Denoiser
 from lmstages.models.nonautoregressive.diffusion import DiffusionModel, HiddenTokens, MaskedDiffusionModel
 from lmstages.models.nonautoregressive.hiding import every_choice, hidden_at_random, open_places, stratified
@@ -54,10 +57,10 @@ def disturbed(model):
 
 ORDERS = {
     "left to right": lambda model, rows: model.score(rows),
-    "most certain first": most_certain_first,
-    "one step": lambda model, rows: parallel_score(model, rows, 1, seed=3),
-    "two steps": lambda model, rows: parallel_score(model, rows, 2, seed=3),
-    "one token at a time": lambda model, rows: parallel_score(model, rows, N, seed=3),
+    **{
+        f"{steps} steps, {order}": partial(parallel_score, steps=Steps(steps, order, 3))
+        for steps, order in itertools.product((1, 2, N), ("left", "random", "certain"))
+    },
 }
 
 
@@ -121,24 +124,77 @@ def test_most_certain_first_takes_the_order_that_the_entropies_say(models):
         order.append(int(np.argmin(entropies)))
         nats += log_probs[order[-1], row[0, order[-1]]]
         hidden[0, order[-1]] = False
-    assert sorted(order) == [*range(N)] and most_certain_first(model, row).sum() == pytest.approx(nats, abs=1e-6)
+    scored = parallel_score(model, row, Steps(N, "certain")).sum()
+    assert sorted(order) == [*range(N)] and scored == pytest.approx(nats, abs=1e-6)
 
 
-def test_every_place_is_in_one_step_and_blocks_follow_from_left_to_right():
-    steps = [*steps_of(10, 4, 3, seed=1)]
-    assert sorted(np.concatenate(steps)) == [*range(10)] and [len(step) for step in steps] == [2, 1, 1] * 2 + [1, 1]
-    blocks = [place // 4 for step in steps for place in step]
-    assert blocks == sorted(blocks)
+@pytest.mark.parametrize("label", ["masked", "block 2", "block 1"])
+def test_from_left_to_right_with_a_step_for_each_token_the_row_is_the_models_own(models, label):
+    before = np.arange(len(EVERY)) % V
+    np.testing.assert_allclose(
+        parallel_score(models[label], EVERY, Steps(N, "left"), before), models[label].score(EVERY, before), atol=1e-6
+    )
+
+
+@pytest.mark.parametrize("order", ["left", "random", "certain"])
+def test_every_place_is_in_one_step_and_blocks_follow_from_left_to_right(models, order):
+    hidden = [hidden for _, hidden in parallel_drafts(models["block 2"], 5, 3, Steps(2, order, 1), seed=1)]
+    assert [step.sum(1).tolist() for step in hidden] == [[2] * 5, [1] * 5, [0] * 5]
+    assert hidden[1][:, 2].all() and (Steps(3, "left").sizes(4), Steps(9, "left").sizes(2)) == ([2, 1, 1], [1, 1])
 
 
 @pytest.mark.parametrize("label", ["masked", "block 2"])
-def test_samples_of_the_parallel_sampler_have_the_probabilities_of_its_score(models, label):
-    count = 20_000
-    rows = parallel_sample(models[label], count, 2, 1, seed=5)
-    cells = np.array([*itertools.product(range(V), repeat=2)])
-    expected = np.exp(parallel_score(models[label], cells, 1, seed=5).sum(1))
+@pytest.mark.parametrize("order", ["random", "certain"])
+def test_samples_of_the_parallel_sampler_have_the_probabilities_of_its_score(models, label, order):
+    count, steps = 20_000, Steps(2, order, 5)
+    rows = parallel_sample(models[label], count, 3, steps, seed=5)
+    cells = np.array([*itertools.product(range(V), repeat=3)])
+    expected = np.exp(parallel_score(models[label], cells, steps).sum(1))
     seen = np.array([(rows == cell).all(1).mean() for cell in cells])
-    assert (np.abs(seen - expected) < 4 * np.sqrt(expected / count)).all()
+    assert expected.sum() == pytest.approx(1, abs=1e-6)
+    assert (np.abs(seen - expected) < 4.5 * np.sqrt(expected / count)).all()
+
+
+# Decoding from a cache
+
+
+@pytest.mark.parametrize("label", ["block 2", "block 1"])
+def test_a_block_read_behind_cached_ones_is_predicted_as_in_the_whole_row(models, label):
+    model, hidden = models[label], np.random.default_rng(1).random(EVERY.shape) < 0.5
+    row, block, before = np.column_stack([np.ones(len(EVERY), int), EVERY]), model.config.block_length, np.ones(81, int)
+    whole, blocks = model.log_probs(row, hidden), model.open_blocks(before)
+    for begin in range(0, N, block):
+        places = slice(begin, begin + block)
+        cached = blocks.log_probs(EVERY[:, places], hidden[:, places])
+        np.testing.assert_allclose(cached, whole[:, places], atol=1e-5)
+        blocks.append(EVERY[:, places])
+
+
+@pytest.mark.parametrize("label", ["block 2", "block 1"])
+def test_decoding_from_a_cache_is_the_next_token_of_every_prefix(models, label):
+    model, draws = models[label], np.random.default_rng(2).integers(V, size=(6, 2 * N))
+    for begin in range(2 * N):
+        state = decoding_state(model, draws[:, :begin])
+        assert isinstance(state, BlockDecodingState)
+        for length in range(begin, max(begin + 1, N)):
+            np.testing.assert_allclose(state.log_probs(), model.next_log_probs(draws[:, :length]), atol=1e-5)
+            state.append(draws[:, length])
+
+
+def test_past_the_window_decoding_reads_what_scoring_by_strides_does(models):
+    model, stream = models["block 2"], np.random.default_rng(3).integers(V, size=11)
+    documents = Documents.single(stream)
+    scores = scoring.score(model, documents, scoring.windows_of(documents.starts, "stride", N, N // 2, 0))
+    state, decoded = decoding_state(model, np.zeros((1, 0), dtype=int)), []
+    for token in stream:
+        decoded.append(state.log_probs()[0, token])
+        state.append(np.array([token]))
+    np.testing.assert_allclose(decoded, scores, atol=1e-5)
+
+
+def test_a_block_as_long_as_the_window_is_decoded_without_a_cache():
+    model = fitted("block_diffusion", block=N)
+    assert isinstance(decoding_state(model, EVERY), Recompute)
 
 
 # What is hidden, and what it counts

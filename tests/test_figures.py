@@ -152,6 +152,26 @@ def everything():
             for side, nats in (("both", 1.0), ("left", 2.0))
             for gap, length in (("characters", 1), ("characters", 4), ("word", 4.4))
         ],
+        "generated": [
+            row(
+                "generated",
+                model="gpt",
+                sampler=sampler,
+                steps=steps,
+                measure="exact",
+                bits_per_byte=bits,
+                seconds=seconds,
+                is_best=is_best,
+                accepted=0.5,
+                than_next=cost,
+            )
+            for sampler, steps, bits, seconds, is_best, cost in (
+                ("next token", None, 2.0, 0.4, True, None),
+                ("random", 1, 3.0, 0.1, True, 1.0),
+                ("random", 4, 2.5, 0.4, False, 0.5),
+                ("certain", 1, 3.0, 0.2, False, 1.0),
+            )
+        ],
         "transfer": [row("transfer", gap_bits=0.5, gap_bits_low=0.1, gap_bits_high=0.9, reference_bits=2.0)],
         "induction": [row("induction", score=0.9, drop=2.0)],
         "recalled": [row("recalled", model=name, title=name.upper(), facts=60) for name in ("gpt", "mlp")],

@@ -32,6 +32,7 @@ from lmstages.config.reading import SECTIONS, read_run
 from lmstages.config.sections import (
     Basics,
     Corpus,
+    Generation,
     Infill,
     Mixture,
     Pretrained,
@@ -208,6 +209,7 @@ def every_key(folder):
         },
         "sampling": Sampling().model_dump() | {"top_k": 5},
         "infill": Infill().model_dump(),
+        "generation": Generation(length=8).model_dump(),
         "published": [
             figure
             | {"corpus": "coined", "model": "gpt", "split": "test", "measure": "perplexity", "value": 2.0}
@@ -283,6 +285,7 @@ def test_the_config_to_begin_with_names_every_key(fuzz):
         assert {key for entry in content[section].values() for key in entry} == set(record.model_fields)
     assert set(content["corpora"]["coined"]["split"]) == set(Split.model_fields)
     assert set(content["infill"]) == set(Infill.model_fields)
+    assert set(content["generation"]) == set(Generation.model_fields)
     assert set(content["sampling"]) == set(Sampling.model_fields) and set(Basics.model_fields) - {"name"} < set(content)
     for name, entry in content["models"].items():
         missing = set(MODEL_TYPES[name].model_fields) - set(entry)

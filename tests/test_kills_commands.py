@@ -58,6 +58,7 @@ models:
 mixtures: {both: {of: [bigram, mlp]}}
 sampling: {count: 1, length: 5, measured: 2}
 infill: {lengths: [1], places: 5, context: 5}
+generation: {steps: [1], texts: 5, length: 5}
 """
 PRETRAINED = "pretrained: {exported: {path: checkpoint, corpora: [coined]}}\n"
 SCORES = "scores: {written: {path: scores.jsonl, corpus: coined, unit: nats}}\n"

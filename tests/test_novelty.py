@@ -52,7 +52,7 @@ def test_a_copy_may_cross_two_documents_with_a_newline_between_them():
     for separator, size in ends.items():
         content = f"anna{separator}ben{separator}".encode()
         stops = np.array([4 + size, 7 + 2 * size])
-        piece = splits.points_of_documents(content, stops, np.array([size, size]))
+        piece = splits.points_of_documents(splits.Part(content, stops, np.array([size, size])))
         found = occurrences(Train([piece], len(content), False), [], [], ["na\nbe", "ben\n"])
         assert found.longest == {"na\nbe": 5, "ben\n": 3}  # no newline ends the text
 

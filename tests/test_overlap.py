@@ -61,7 +61,9 @@ def test_a_stream_has_windows_and_no_documents(tmp_path):
 
 def points_of(texts):
     ends = np.cumsum([len(f"{text}\n".encode()) for text in texts])
-    return splits.points_of_documents("".join(f"{text}\n" for text in texts).encode(), ends, np.ones(len(texts), int))
+    return splits.points_of_documents(
+        splits.Part("".join(f"{text}\n" for text in texts).encode(), ends, np.ones(len(texts), int))
+    )
 
 
 def sets_of(texts):

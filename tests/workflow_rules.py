@@ -36,6 +36,7 @@ HEAD, *RULES = (
         "analyses",
         "inspection",
         "infilling",
+        "generation",
     ),
     *("snakemake_report", "results"),
 )

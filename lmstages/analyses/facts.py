@@ -1,12 +1,13 @@
 """What the JSON files of the analyses hold, as shapes.
 
 samples.json, probe.json    Samples, Probe, of an experiment
+generation.json             Generated, of an experiment
 analyses.json               Analyses, of a corpus
 inspection.json             Inspection, of a corpus under one tokenizer
 """
 
 from collections.abc import Sequence
-from typing import Annotated, Any, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -75,6 +76,62 @@ class Probe(WithStatus):
     @model_validator(mode="after")
     def _complete(self) -> Self:
         self.must_have("minimal_pairs", "neighbours")
+        return self
+
+
+class OfTexts(Shape):
+    """Measures of texts; None where there is nothing to measure, or no grammar."""
+
+    distinct_1: Fraction | None
+    distinct_2: Fraction | None
+    distinct_3: Fraction | None
+    new_1: Fraction | None
+    new_3: Fraction | None
+    unit: Literal["words", "characters"]
+    accepted: Fraction | None
+    accepted_characters: NotNegative | None
+    code_length: NotNegative | None
+
+
+class OfSampler(Shape):
+    """How a model draws texts, what they are, and how long it took; ``steps`` None where each token has its own."""
+
+    sampler: Literal["next token", "random", "certain", "denoising", "mending"]
+    steps: Count | None
+    passes: Count
+    measure: Literal["exact", "bound", "none"]
+    seconds: NotNegative
+    characters: Count
+    ended: Fraction
+    text: str
+    measures: OfTexts
+
+
+class DraftOfText(Shape):
+    """A text after a step: pieces (text, known since an earlier draft, new in this one, or hidden still)."""
+
+    sampler: Literal["random", "certain", "denoising", "mending"]
+    steps: Count
+    number: Count
+    step: Count
+    pieces: list[tuple[str, Literal["kept", "new", "hidden"]]]
+
+
+class Generated(WithStatus):
+    """What every sampler of a model drew, beside held-out text; and some texts, draft by draft."""
+
+    split: Split = "test"
+    length: Count = 0
+    texts: Count = 0
+    documents: Count = 0
+    too_short: Count = 0
+    held_out: OfTexts | None = None
+    samplers: list[OfSampler] = []
+    drafts: list[DraftOfText] = []
+
+    @model_validator(mode="after")
+    def _complete(self) -> Self:
+        self.must_have("split", "length", "texts", "documents", "too_short", "held_out", "samplers", "drafts")
         return self
 
 

@@ -15,7 +15,7 @@ Knows texts and grammars; no model and no token.
 
 import math
 from bisect import bisect_left
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -76,7 +76,7 @@ class Reference:
             "searched": self.train.searched,
             **self._figures(texts),
             **{f"{name}_of_test": value for name, value in held_out.items()},
-            **self._grammatical(texts, ended),
+            **grammatical(self.grammar, texts, ended),
         }
 
     def _figures(self, texts: Sequence[str]) -> dict[str, Any]:
@@ -104,19 +104,6 @@ class Reference:
         text, width = "".join(self.test), cut or 1
         return [text[start : start + width] for start in range(0, min(count * width, len(text)), width)]
 
-    def _grammatical(self, texts: Sequence[str], ended: Sequence[bool]) -> dict[str, Any]:
-        """accepted, accepted_characters (mean number before a refused one) and code_length; None without a grammar."""
-        names = ("accepted", "accepted_characters", "code_length")
-        if self.grammar is None:
-            return dict.fromkeys(names)
-        limit = max(1, int(np.searchsorted(np.cumsum([len(text) for text in texts]), GRAMMATICAL)))
-        samples = list(zip(texts, ended, strict=True))[:limit]
-        results = [accepted(self.grammar, text, complete) for text, complete in samples]
-        characters = sum(count for _, count, _ in results)
-        bits = sum(bits for _, _, bits in results) / characters if characters else None
-        values = (_mean([complete for complete, _, _ in results]), _mean([count for _, count, _ in results]), bits)
-        return dict(zip(names, values, strict=True))
-
 
 def _key(texts: Sequence[str], ended: Sequence[bool]) -> tuple[int, int | None]:
     """How many samples there are, and the median length of the truncated ones, to which held-out text is cut."""
@@ -143,12 +130,32 @@ class TextIndex:
 
 def distinct(texts: Sequence[str], unit: str) -> dict[str, Any]:
     """{distinct_n: distinct n-grams / n-grams} over all texts, and the unit; None where there are no n-grams."""
-    sequences: list[Sequence[str]] = [text.split() if unit == "words" else text for text in texts]
     fractions: dict[str, Any] = {}
     for order in ORDERS:
-        grams = [tuple(row[start : start + order]) for row in sequences for start in range(len(row) - order + 1)]
+        grams = [*ngrams(texts, unit, order)]
         fractions[f"distinct_{order}"] = len(set(grams)) / len(grams) if grams else None
     return {**fractions, "unit": unit}
+
+
+def ngrams(texts: Iterable[str], unit: str, order: int) -> Iterator[tuple[str, ...]]:
+    """The n-grams of each text, of words or characters; none across two texts."""
+    for text in texts:
+        row: Sequence[str] = text.split() if unit == "words" else text
+        yield from zip(*(row[start:] for start in range(order)), strict=False)
+
+
+def grammatical(grammar: Grammar | None, texts: Sequence[str], ended: Sequence[bool]) -> dict[str, Any]:
+    """accepted, accepted_characters (mean number before a refused one) and code_length; None without a grammar."""
+    names = ("accepted", "accepted_characters", "code_length")
+    if grammar is None:
+        return dict.fromkeys(names)
+    limit = max(1, int(np.searchsorted(np.cumsum([len(text) for text in texts]), GRAMMATICAL)))
+    samples = list(zip(texts, ended, strict=True))[:limit]
+    results = [accepted(grammar, text, complete) for text, complete in samples]
+    characters = sum(count for _, count, _ in results)
+    bits = sum(bits for _, _, bits in results) / characters if characters else None
+    values = (_mean([complete for complete, _, _ in results]), _mean([count for _, count, _ in results]), bits)
+    return dict(zip(names, values, strict=True))
 
 
 def accepted(grammar: Grammar, text: str, ended: bool) -> tuple[bool, int, float]:

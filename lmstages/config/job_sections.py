@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 
 from lmstages.config.hyperparameters.base import Positive, Seed, Width
-from lmstages.config.sections import EMBEDDED, MEASURED, UNIQUE, Gap, Record, Sampling, SplitName, mistake
+from lmstages.config.sections import EMBEDDED, MEASURED, UNIQUE, Gap, Record, Sampling, SplitName, StepCount, mistake
 
 STRICT = ConfigDict(strict=True)
 Splits = Annotated[list[SplitName], UNIQUE]
@@ -48,6 +48,7 @@ SUMMARIZED = {
     "sweeps": list[dict[str, Any]],
 }
 INFILLED = {"infilled": list[tuple[str, str, str, Seed]], "infilled_by_source": list[str]}  # of a run with infill
+GENERATED = {"generated": list[tuple[str, str, str, Seed]]}  # of a run with generation
 REPORTED = {"reported": list[tuple[str, str, SplitName]]}  # of a run with scores made elsewhere
 KEYS: dict[str, Any] = {
     "splits": Splits,
@@ -67,7 +68,7 @@ KEYS: dict[str, Any] = {
     "reads": Positive,
 }
 OF_COMMAND: dict[str, dict[str, Any]] = {
-    "summarize": SUMMARIZED | REPORTED | INFILLED,
+    "summarize": SUMMARIZED | REPORTED | INFILLED | GENERATED,
     "download": {key: str for key in ("name", "revision", "field", "split")} | {"config": str | None, "joined": bool},
     "prepare": {"source": str | None, "split": dict[str, Any], "documents": str | None},
     "oracle": {**KEYS, "source": Literal[EMBEDDED]},
@@ -75,6 +76,13 @@ OF_COMMAND: dict[str, dict[str, Any]] = {
     "analyse": {**KEYS, "experiments": list[ScoredModel]},
     "infill_oracle": {**KEYS, "source": Literal[EMBEDDED]},
     "inspect": {**KEYS, "experiments": list[tuple[str, Seed]], "corpus": dict[str, Any]},
+    "generate": {
+        **KEYS,
+        "steps": Annotated[list[StepCount], UNIQUE],
+        **dict.fromkeys(("texts", "length"), Positive),
+        "drafts": Annotated[int, Field(ge=0)],
+        "seed": Seed,
+    },
 }
 SAMPLING = {"evaluate": DRAWN, "score_pretrained": DRAWN, "probe": ("length", "seed", *MEASURED)}
 

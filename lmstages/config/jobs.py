@@ -126,6 +126,12 @@ class Run(Experiments):
         """The grammar, the part whose gaps are filled, and which gaps."""
         return to_json({**self._gaps(corpus), "source": self.corpora[corpus].source})
 
+    def generate_section(self, corpus: str) -> str:
+        """How much text is drawn in how many steps, the held-out part, whether documents end, and the grammar."""
+        assert self.generation is not None, "asked for by a run with generation"
+        settings = {"split": self.corpora[corpus].evaluate[0], "documents": self._documents_end(corpus)}
+        return to_json({**self.generation.model_dump(), **settings, "source": self._grammar(corpus)})
+
     def analyse_section(self, corpus: str) -> str:
         """Every experiment on a corpus with its seeds and the context of its model, the splits and the grammar."""
         seeds: dict[tuple[str, str], list[int]] = {}
@@ -176,6 +182,8 @@ class Run(Experiments):
         settings |= {"reported": reported} if reported else {}
         if self.infill is not None:
             settings |= {"infilled": [*map(list, self.infilled())], "infilled_by_source": self.infilled_by_source()}
+        if self.generation is not None:
+            settings |= {"generated": [*map(list, self.generated())]}
         return to_json(settings)
 
     def facts(self) -> dict[str, Facts]:

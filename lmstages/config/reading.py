@@ -35,6 +35,7 @@ from lmstages.config.sections import (
     NAME,
     Basics,
     Corpus,
+    Generation,
     Infill,
     Mixture,
     Model,
@@ -156,6 +157,10 @@ def _parse_run(name: str, raw: dict[str, Any], problems: list[str]) -> Run | Non
     sampling = parsed(Sampling, {} if raw.get("sampling") is None else raw["sampling"], "sampling", problems)
     infill = None if raw.get("infill") is None else parsed(Infill, raw["infill"], "infill", problems)
     problems.extend([*_without_characters(infill, sections["tokenizers"]), *_unknown_to_infill(infill, sections)])
+    generation = None
+    if raw.get("generation") is not None:
+        generation = parsed(Generation, raw["generation"], "generation", problems)
+    problems.extend(_beyond_windows(generation, sections["models"]))
     problems.extend([*_unknown_names(sections, published), *_unusable(sections, published)])
     problems.extend(_impossible(sections["models"]))
     problems.extend(_unmixable(sections, raw.get("seeds")))
@@ -167,7 +172,16 @@ def _parse_run(name: str, raw: dict[str, Any], problems: list[str]) -> Run | Non
     parsed(Basics, {"name": name, **rest}, "", problems)
     if problems:
         return None
-    return Run(name=name, **rest, **sections, published=published, sampling=sampling, infill=infill, sweeps=sweeps)
+    return Run(
+        name=name,
+        **rest,
+        **sections,
+        published=published,
+        sampling=sampling,
+        infill=infill,
+        generation=generation,
+        sweeps=sweeps,
+    )
 
 
 LONGEST_NAME = 64
@@ -309,6 +323,20 @@ def _unknown_names(sections: Mapping[str, dict[str, Any]], published: list[Any])
             name = getattr(figure, key, None)
             if name is not None and name not in defined:
                 yield f"published[{index}].{key}: {name!r} is not defined{did_you_mean(name, defined)}"
+
+
+def _beyond_windows(generation: Generation | None, models: Mapping[str, Model | None]) -> Iterator[str]:
+    """A text is read at once by models that attend to a window."""
+    windows = {
+        name: record.config.context
+        for name, record in models.items()
+        if record is not None and record.config.protocol == "stride" and record.config.context is not None
+    }
+    short = {name: window for name, window in windows.items() if generation is not None and window < generation.length}
+    if generation is not None and short:
+        name = min(short, key=lambda name: short[name])
+        problem = f"generation: length {generation.length} exceeds the window of {name}, {short[name]} tokens"
+        yield f"{problem}; lower length to that, or raise the window"
 
 
 def _without_characters(infill: Infill | None, tokenizers: Mapping[str, Tokenizer | None]) -> Iterator[str]:

@@ -12,6 +12,7 @@ from lmstages.config.sections import (
     Basics,
     Corpus,
     DocumentLayout,
+    Generation,
     Infill,
     Mixture,
     Model,
@@ -39,6 +40,9 @@ class Experiments(Basics):
     scores: dict[str, ReportedScores] = Field({}, description="Log-probabilities made elsewhere, by name.")
     sampling: Sampling = Field(Sampling(), description="How text is drawn from every model.")
     infill: Infill | None = Field(None, description="Infilling: gaps in held-out text, filled from both sides.")
+    generation: Generation | None = Field(
+        None, description="Samplers of every model, and what their steps cost in quality and in time."
+    )
     published: list[Published] = Field([], description="Figures printed elsewhere, compared with ours.")
     sweeps: dict[str, Swept] = Field({}, description="Swept entries and their values, from the sweeps of the config.")
 
@@ -155,6 +159,17 @@ class Experiments(Basics):
         """The corpora whose gaps are filled by the grammar that wrote them, too."""
         corpora = dict.fromkeys(corpus for corpus, *_ in self.infilled())
         return [corpus for corpus in corpora if self.corpora[corpus].embedded]
+
+    def generated(self) -> list[Experiment]:
+        """The experiments whose samplers are measured: the first seed of every fitted model but online ones."""
+        online = {name for name, record in self.models.items() if record.config.category == "online"}
+        return [
+            (corpus, tokenizer, model, seed)
+            for corpus, tokenizer, model, seed in self.experiments()
+            if self.generation is not None
+            and model in self.models.keys() - online - {*self.derived()}
+            and seed == self.seeds_of(model)[0]
+        ]
 
     def layout(self, corpus: str) -> DocumentLayout:
         """How models read a corpus: as documents that end, or as one stream."""

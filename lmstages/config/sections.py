@@ -519,6 +519,30 @@ class Infill(Record):
         return self
 
 
+StepCount = Annotated[int, Field(ge=1, le=1 << 16)]
+
+
+class Generation(Record):
+    """What each way of drawing text costs in quality and in time, for every model that is fitted and does not learn
+    from the text that it scores.
+
+    A sampler draws texts, and is charged for as many beginnings of held-out documents; shorter documents are left out.
+    """
+
+    steps: Annotated[list[StepCount], UNIQUE] = Field(
+        [1, 2, 4, 8, 16, 32, 64],
+        description="Steps in which diffusion models predict a block, at most its tokens, or change a whole text.",
+    )
+    texts: int = Field(
+        64, ge=1, le=100000, description="Texts that each sampler draws, and held-out rows that it is charged for."
+    )
+    length: int = Field(
+        64, ge=1, le=100000, description="Tokens of a text, and of a row; at most the window of every model."
+    )
+    drafts: int = Field(2, ge=0, le=100, description="Texts that the report shows draft by draft.")
+    seed: Seed = Field(0, description="Seed of the draws, the same for every sampler.")
+
+
 Measure = Literal["perplexity", "nats_per_token", "nats_per_character", "bits_per_byte", "parameters"]
 FIGURE_KEYS = ("corpus", "model", "split", "measure", "value", "tolerance")
 

@@ -34,6 +34,7 @@ SECONDS = {
     "infill": (15.0, 0.0),
     "infill_mixture": (60.0, 0.0),
     "infill_oracle": (40.0, 0.0),
+    "generate": (15.0, 1.0),
     "mix": (1.0, 0.5),
     "score_pretrained": (10.0, 20.0),
     "audit_scores": (0.7, 1.0),

@@ -3,8 +3,9 @@
     uniform diffusion   each token's earlier value, given its later one and the prediction (Austin et al. 2021)
     SUNDAE              some of the places are drawn anew from what the network would put there (Savinov et al. 2022)
 
-The first is the process with so many steps whose bound tends to the row's; the second has no likelihood. Both draw by
-inverse transform sampling in 64 bits. ``B`` rows, ``T`` tokens, at most a window, ``V`` vocabulary.
+The first is the process with so many steps, whose bound (``step_bound``) tends to the row's as they become many; the
+second has no likelihood. Both draw by inverse transform sampling in 64 bits. ``B`` rows, ``T`` tokens, at most a
+window, ``V`` vocabulary.
 """
 
 import math
@@ -30,14 +31,44 @@ def denoised(model: UniformModel, count: int, length: int, steps: int, seed: int
     return drafts
 
 
-def earlier(model: UniformModel, draft: np.ndarray, before: float, after: float) -> np.ndarray:
-    """(B, T) a draft at time ``after`` -> (B, T, V) probabilities of its tokens at the earlier time ``before``."""
+def earlier(
+    model: UniformModel, draft: np.ndarray, before: float, after: float, token_before: np.ndarray | None = None
+) -> np.ndarray:
+    """(B, T) a draft at time ``after`` -> (B, T, V) probabilities of its tokens at the earlier time ``before``.
+
+    ``token_before`` (B,) stands before the row in place of a boundary.
+    """
+    levels = np.full(draft.shape, noise.kept(np.array(after)))
+    first = np.full(len(draft), BOUNDARY) if token_before is None else token_before
+    predicted = np.exp(model.log_probs(first, Noisy(np.full(len(draft), after), draft, levels)))
+    return _posterior(predicted, draft, before, after)
+
+
+def _posterior(predicted: np.ndarray, draft: np.ndarray, before: float, after: float) -> np.ndarray:
+    """(B, T, V) probabilities of the true tokens, (B, T) -> those of the tokens at the earlier time, by Bayes' rule."""
     alpha, later = (noise.kept(np.array(time)) for time in (before, after))
-    noisy = Noisy(np.full(len(draft), after), draft, np.full(draft.shape, later))
-    predicted = np.exp(model.log_probs(np.full(len(draft), BOUNDARY), noisy))
-    kept, size = later / alpha, model.vocab_size
+    kept, size = later / alpha, predicted.shape[-1]
     joint = (alpha * predicted + (1 - alpha) / size) * (kept * np.eye(size)[draft] + (1 - kept) / size)
     return np.asarray(joint / joint.sum(-1, keepdims=True))
+
+
+def step_bound(
+    model: UniformModel, tokens: np.ndarray, steps: int, seed: int, before: np.ndarray | None = None
+) -> np.ndarray:
+    """(B, T), (B,) -> (B, T) nats: one sample of the upper bound on the code length of ``denoised`` in so many steps.
+
+    Of every step the divergence of the model's probabilities from those of the noise, given the true tokens, at a
+    noisy copy that is drawn for it (Austin et al. 2021, equation 1; at time 1 nothing of the text is left).
+    """
+    draws, nats, true = np.random.default_rng(seed), np.zeros(tokens.shape), np.eye(model.vocab_size)[tokens]
+    for step in range(steps, 0, -1):
+        times = (step - 1) / steps, step / steps
+        random_tokens = draws.integers(model.vocab_size, size=tokens.shape)
+        alpha = np.full(tokens.shape, noise.kept(np.array(times[1])))
+        draft = noise.replaced(tokens, alpha, draws.random(tokens.shape), random_tokens)
+        expected, given = _posterior(true, draft, *times), earlier(model, draft, *times, before)
+        nats += np.where(expected > 0, expected * np.log(np.where(expected > 0, expected, 1.0) / given), 0.0).sum(-1)
+    return nats
 
 
 def improved(

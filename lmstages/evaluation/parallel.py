@@ -1,17 +1,22 @@
 """Orders of prediction other than left to right, and many tokens at once, each with its exact code length.
 
-    most certain first     next comes the place of the block whose distribution has the least entropy
-    S steps                the places of a block are divided once into S sets, by a seed; a set is predicted at once
+The places of a block are divided into as many sets as there are steps; a set is predicted at once. Of ``order``
 
-Both are normalised distributions over texts: the order is fixed beforehand or follows from what is already known
-(DUEL, arXiv 2603.01367), and the tokens of a set are independent given those of earlier sets. Blocks follow from left
-to right. Samples are drawn by inverse transform sampling in 64 bits: Gumbel noise in 32 bits would lower the
-temperature without saying so (Zheng et al. 2024).
+    left      the next places come next; one at a time this is the row of every next-token model
+    random    places come in an order that a seed draws once for each block, the same for all rows
+    certain   those places come next whose distributions have the least entropy
 
-Uses a model only by ``log_probs`` of hidden tokens. ``B`` rows, ``T`` tokens, at most the window, ``V`` vocabulary.
+All are normalised distributions over texts: the order is fixed beforehand or follows from what is already known (DUEL,
+arXiv 2603.01367), and the tokens of a set are independent given those of earlier sets. Blocks follow from left to
+right. Samples are drawn by inverse transform sampling in 64 bits: Gumbel noise in 32 bits would lower the temperature
+without saying so (Zheng et al. 2024).
+
+``B`` rows, ``T`` tokens, at most the window, ``n`` of them in a block, ``V`` vocabulary.
 """
 
 from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 
@@ -20,52 +25,73 @@ from lmstages.evaluation.sampling import chosen
 from lmstages.models.nonautoregressive.diffusion import DiffusionModel
 
 
-def most_certain_first(model: DiffusionModel, tokens: np.ndarray, before: np.ndarray | None = None) -> np.ndarray:
-    """(B, T), (B,) -> (B, T) log-probabilities, nats, each token predicted when its place is the most certain."""
-    row, block = history(tokens, before, 1), model.config.block_length
-    scores, rows = np.zeros(tokens.shape), np.arange(len(tokens))
-    for begin in range(0, tokens.shape[1], block):
-        hidden = np.tile(np.arange(tokens.shape[1]) >= begin, (len(tokens), 1))
-        for _ in range(min(block, tokens.shape[1] - begin)):
-            log_probs = model.log_probs(row, hidden)
-            entropy = -(np.exp(log_probs) * log_probs).sum(-1)  # (B, T)
-            entropy[~hidden] = np.inf
-            entropy[:, begin + block :] = np.inf
-            place = entropy.argmin(-1)
-            scores[rows, place] = log_probs[rows, place, tokens[rows, place]]
-            hidden[rows, place] = False
-    return scores
+@dataclass(frozen=True)
+class Steps:
+    """How a block is predicted: in ``count`` steps, fewer in a shorter block, and in which order."""
 
+    count: int
+    order: Literal["left", "random", "certain"]
+    seed: int = 0
 
-def steps_of(length: int, block: int, steps: int, seed: int) -> Iterator[np.ndarray]:
-    """The sets of places that are predicted at once, block by block; ``steps`` a block, fewer in a shorter one."""
-    draws = np.random.default_rng(seed)
-    for begin in range(0, length, block):
-        places = begin + draws.permutation(min(block, length - begin))
-        yield from np.array_split(places, min(steps, len(places)))
+    def sizes(self, length: int) -> list[int]:
+        """How many tokens of a block each step predicts."""
+        return [len(places) for places in np.array_split(np.arange(length), min(self.count, length))]
+
+    def next_places(self, log_probs: np.ndarray, hidden: np.ndarray, block: int, size: int) -> np.ndarray:
+        """(B, n, V) nats, (B, n) which places are hidden -> (B, n), true at the ``size`` places that come next."""
+        ranks = np.where(hidden, self._ranks(log_probs, block), np.inf)
+        return np.asarray(ranks.argsort(-1, kind="stable").argsort(-1, kind="stable") < size)
+
+    def _ranks(self, log_probs: np.ndarray, block: int) -> np.ndarray:
+        """Of each place of the block of that number, (n,) or (B, n); those with the least come first."""
+        if self.order == "certain":
+            return np.asarray(-(np.exp(log_probs) * log_probs).sum(-1))
+        places = np.arange(log_probs.shape[1])
+        return places if self.order == "left" else np.random.default_rng([self.seed, block]).permutation(places)
 
 
 def parallel_score(
-    model: DiffusionModel, tokens: np.ndarray, steps: int, seed: int, before: np.ndarray | None = None
+    model: DiffusionModel, tokens: np.ndarray, steps: Steps, before: np.ndarray | None = None
 ) -> np.ndarray:
-    """(B, T), (B,) -> (B, T) log-probabilities, nats, of the sampler with so many steps a block."""
-    row, scores = history(tokens, before, 1), np.zeros(tokens.shape)
-    hidden = np.ones(tokens.shape, dtype=bool)
-    for places in steps_of(tokens.shape[1], model.config.block_length, steps, seed):
-        log_probs = model.log_probs(row, hidden)[:, places]  # (B, places, V)
-        scores[:, places] = np.take_along_axis(log_probs, tokens[:, places, None], -1)[..., 0]
-        hidden[:, places] = False
+    """(B, T), (B,) -> (B, T) log-probabilities, nats. Every pass is a step of all blocks, given the clean ones."""
+    row, length = history(tokens, before, 1), model.config.block_length
+    scores, hidden = np.zeros(tokens.shape), np.ones(tokens.shape, dtype=bool)
+    for step in range(min(steps.count, length)):
+        log_probs = model.log_probs(row, hidden)
+        of_tokens = np.take_along_axis(log_probs, tokens[..., None], -1)[..., 0]
+        for block, begin in enumerate(range(0, tokens.shape[1], length)):
+            places = slice(begin, begin + length)
+            sizes = steps.sizes(hidden[:, places].shape[1])
+            if step < len(sizes):
+                following = steps.next_places(log_probs[:, places], hidden[:, places], block, sizes[step])
+                scores[:, places][following] = of_tokens[:, places][following]
+                hidden[:, places] &= ~following
     return scores
 
 
-def parallel_sample(model: DiffusionModel, count: int, length: int, steps: int, seed: int) -> np.ndarray:
-    """(count, length) tokens, at most a window of them, drawn in ``steps`` steps a block; a boundary is a token."""
+def parallel_drafts(
+    model: DiffusionModel, count: int, length: int, steps: Steps, seed: int
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """(count, length) tokens, at most a window of them, and which are hidden still, after each step of each block.
+
+    A boundary is a token. Finished blocks are read once, into a cache.
+    """
     assert length <= model.config.window, "a row is read at once"
-    draws, row = np.random.default_rng(seed), np.full((count, 1 + length), BOUNDARY)
-    hidden = np.ones((count, length), dtype=bool)
-    for places in steps_of(length, model.config.block_length, steps, seed):
-        probabilities = np.exp(model.log_probs(row, hidden)[:, places])
-        drawn = chosen(probabilities.reshape(-1, model.vocab_size), draws.random(count * len(places)))
-        row[:, 1 + places] = drawn.reshape(count, -1)
-        hidden[:, places] = False
-    return row[:, 1:]
+    draws, rows = np.random.default_rng(seed), np.full((count, length), BOUNDARY)
+    hidden, blocks = np.ones(rows.shape, dtype=bool), model.open_blocks(np.full(count, BOUNDARY))
+    for block, begin in enumerate(range(0, length, model.config.block_length)):
+        places = slice(begin, begin + model.config.block_length)
+        if begin:
+            blocks.append(rows[:, begin - model.config.block_length : begin])
+        for size in steps.sizes(rows[:, places].shape[1]):
+            log_probs = blocks.log_probs(rows[:, places], hidden[:, places])
+            following = steps.next_places(log_probs, hidden[:, places], block, size)
+            rows[:, places][following] = chosen(np.exp(log_probs[following]), draws.random(count * size))
+            hidden[:, places] &= ~following
+            yield rows.copy(), hidden.copy()
+
+
+def parallel_sample(model: DiffusionModel, count: int, length: int, steps: Steps, seed: int) -> np.ndarray:
+    """(count, length) tokens, the last of ``parallel_drafts``."""
+    *_, (rows, _) = parallel_drafts(model, count, length, steps, seed)
+    return rows

@@ -60,7 +60,7 @@ def sample(
     step = model.max_parallel_states() if isinstance(model, LargeState) else count
     for top in range(0, count, step):
         _continue(model, rows[top : top + step], len(start), draws, (temperature, top_k, top_p), ending)
-    return [_until_boundary(row, len(start)) if stop_at_boundary else row for row in rows]
+    return [until_boundary(row, len(start)) if stop_at_boundary else row for row in rows]
 
 
 def _continue(
@@ -91,7 +91,7 @@ def chosen(probabilities: np.ndarray, thresholds: np.ndarray) -> np.ndarray:
     return (cumulative > thresholds[:, None]).argmax(-1)
 
 
-def _until_boundary(row: np.ndarray, prompt: int) -> np.ndarray:
+def until_boundary(row: np.ndarray, prompt: int = 0) -> np.ndarray:
     """The prompt and the tokens after it before the first boundary."""
     ends = np.flatnonzero(row[prompt:] == BOUNDARY)
     return row[: prompt + ends[0]] if len(ends) else row

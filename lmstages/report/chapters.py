@@ -6,7 +6,7 @@ from typing import Any
 
 from lmstages.core.visible import all_visible
 from lmstages.corpora.splits import NAMES
-from lmstages.report import gaps, pairs, passages
+from lmstages.report import drafts, gaps, pairs, passages
 from lmstages.report.embedded import EmbeddedFigure, Figures
 from lmstages.report.entries import Entry, best_static
 from lmstages.report.grids import SUBJECTS, Topic, measured, topics
@@ -63,6 +63,7 @@ class Chapter:
     counts: Sequence[EmbeddedFigure]
     topics: Sequence[Topic]
     gaps: Sequence[gaps.Gap]
+    drafts: Sequence[drafts.Drafts]
     others: Sequence[EmbeddedFigure]
 
 
@@ -101,6 +102,7 @@ def _chapter(
         [figure for figure in figures.of(*COUNTS, corpus=corpus) if "model" not in figure.group],
         topics(tables, corpus, names, figures, limit),
         gaps.gaps(tables["fills"], corpus, names),
+        drafts.drafts(tables["drafts"], corpus, names),
         others,
     )
 

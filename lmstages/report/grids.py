@@ -137,6 +137,31 @@ SUBJECTS = (
     Subject("minimal_pairs", "Minimal pairs", "", (), ("minimal_pairs",)),
     Subject("infilling", "Filling a gap", "", (), ("infilling",)),
     Subject(
+        "generated",
+        "Drawing text in few steps",
+        "Every way to draw text from a model: what held-out rows cost under it, each read by itself, and how long it "
+        "takes. Of the samplers of one model those with fewer steps predict more tokens at once, as if each knew "
+        "nothing of the others; what that costs is the difference from drawing token by token.",
+        (
+            Field("sampler", "Sampler"),
+            Field("steps", "Steps"),
+            Field("passes", "Passes"),
+            Field("bits_per_byte", "Code length", ("low", "high")),
+            Field("measure", "Which is", needs="bits_per_byte"),
+            Field("than_next", "Than token by token", ("than_next_low", "than_next_high")),
+            Field("seconds", "1,000 characters"),
+            Field("accepted", "Grammatical"),
+            Field("new_1", "New words", beside="new_1_of_test"),
+            Field("new_3", "New triples", beside="new_3_of_test"),
+            Field("distinct_2", "Different pairs", beside="distinct_2_of_test"),
+            Field("ended", "Ended by themselves", shared=True),
+            Field("texts", "Texts", shared=True, unit=""),
+            Field("length", "Length", shared=True),
+            Field("unit", "Triples and pairs are of", shared=True),
+        ),
+        ("generation",),
+    ),
+    Subject(
         "neighbours",
         "Nearest neighbours in the embedding",
         "How often the token whose embedding is nearest by cosine is of the same category: vowel, consonant, sign ...",
@@ -223,7 +248,7 @@ Names = Mapping[tuple[str, str], str]  # tokenizer, model -> what pages call it
 
 def measured(results: Results) -> dict[str, list[Any]]:
     """The rows of every table that a grid is made from."""
-    names = ["fills", *(subject.table for subject in SUBJECTS)]
+    names = ["fills", "drafts", *(subject.table for subject in SUBJECTS)]
     return {name: results.rows if name == "results" else results.records(name) for name in names}
 
 

@@ -27,6 +27,7 @@ from lmstages.training.flops import FORMULA
 FILES = (
     *("model.safetensors", "fit.json", "reported.json", "scores.safetensors"),
     *("evaluation.json", "samples.json", "probe.json", "infill.json", "infill.safetensors"),
+    *("generation.json", "generation.safetensors"),
 )
 PARTS = {  # of the path of a row's folder, by the file with its facts
     "fit.json": ("run", "corpus", "tokenizer", "model", "seed"),

@@ -31,6 +31,7 @@ NOUNS = {  # what a rule makes: one, several
     "probe": ("probe", "probes"),
     "infill": ("experiment to infill", "experiments to infill"),
     "infill_mixture": ("mixture to infill", "mixtures to infill"),
+    "generate": ("experiment to draw from", "experiments to draw from"),
 }
 Row = Mapping[str, str]  # of results.csv
 

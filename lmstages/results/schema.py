@@ -579,6 +579,93 @@ class Fill:
 
 
 @dataclass(kw_only=True)
+class Generated:
+    """What one way of drawing text from a model costs in quality and in time."""
+
+    corpus: Corpus
+    split: Split
+    tokenizer: Tokenizer
+    model: Model
+    title: Title
+    rank: Annotated[int, column("", "Position on the ladder.")]
+    sampler: Annotated[
+        str,
+        column(
+            "",
+            "next token (from left to right), random or certain (places of a block at once, in a random order or the most certain first), denoising (uniform noise taken back), or mending (a whole text drawn anew).",
+        ),
+    ]
+    steps: Annotated[
+        int | None, column("", "Steps of a block, or of a whole text; empty where each token has its own.")
+    ]
+    passes: Annotated[int, column("", "Predictions that follow on each other in a text.")]
+    length: Annotated[int, column("tokens", "Longest text, and held-out rows that are scored.")]
+    texts: Annotated[int, column("texts", "Texts that were drawn, all at once, and rows that were scored.")]
+    too_short: Annotated[int, column("documents", "Held-out documents shorter than a row, left out.")]
+    measure: Annotated[
+        str, column("", "exact: bits_per_byte is the code length under the sampler; bound: at most so; none.")
+    ]
+    bits_per_byte: Annotated[
+        float | None, column("bits/byte", "Code length of the rows under the sampler, each read by itself.")
+    ]
+    low: Annotated[float | None, column("bits/byte", "Lower end of its 95 % interval, bootstrap over rows.")]
+    high: Annotated[float | None, column("bits/byte", "Upper end of it.")]
+    than_next: Annotated[
+        float | None, column("bits/byte", "Less the same model token by token: what its parallel steps cost.")
+    ]
+    than_next_low: Annotated[float | None, column("bits/byte", "Lower end of its 95 % interval.")]
+    than_next_high: Annotated[float | None, column("bits/byte", "Upper end of it.")]
+    seconds: Annotated[
+        float | None, column("s", "Seconds of one thread for 1,000 characters, all texts drawn at once.")
+    ]
+    is_best: Annotated[
+        bool, column("", "No sampler of the text with an exact code length is as fast and as good, and better in one.")
+    ]
+    ended: Annotated[float, column("fraction", "Texts that ended before the longest length.")]
+    unit: Annotated[str, column("", "What n-grams are of: words or characters.")]
+    distinct_1: Annotated[float | None, column("fraction", "Different ones of all words or characters.")]
+    distinct_2: Annotated[float | None, column("fraction", "Different ones of all pairs.")]
+    distinct_3: Annotated[float | None, column("fraction", "Different ones of all triples.")]
+    distinct_1_of_test: Annotated[float | None, column("fraction", "The same of the held-out rows.")]
+    distinct_2_of_test: Annotated[float | None, column("fraction", "The same of the held-out rows.")]
+    distinct_3_of_test: Annotated[float | None, column("fraction", "The same of the held-out rows.")]
+    new_1: Annotated[float | None, column("fraction", "Words or characters that train lacks.")]
+    new_3: Annotated[float | None, column("fraction", "Triples that train lacks.")]
+    new_1_of_test: Annotated[float | None, column("fraction", "The same of the held-out rows.")]
+    new_3_of_test: Annotated[float | None, column("fraction", "The same of the held-out rows.")]
+    accepted: Annotated[float | None, column("fraction", "Texts that the corpus's grammar may write, or begin with.")]
+    accepted_characters: Annotated[
+        float | None, column("characters", "For how many characters a text is grammatical, mean.")
+    ]
+    code_length: Annotated[
+        float | None, column("bits/character", "Code length under the grammar, as far as it accepts.")
+    ]
+    text: Annotated[str, column("", "The first text.")]
+
+
+@dataclass(kw_only=True)
+class Draft:
+    """A text on the way: what a sampler has after some of its steps."""
+
+    corpus: Corpus
+    split: Split
+    tokenizer: Tokenizer
+    model: Model
+    title: Title
+    rank: Annotated[int, column("", "Position on the ladder.")]
+    sampler: Annotated[str, column("", "As in the table of what is generated.")]
+    steps: Annotated[int, column("", "Steps of a block, or of a whole text.")]
+    number: Annotated[int, column("", "Number of the text.")]
+    step: Annotated[int, column("", "Predictions that it has behind it.")]
+    pieces: Annotated[
+        str,
+        column(
+            "JSON", "Pieces [text, state]: kept since the earlier draft that is shown, new since then, or hidden still."
+        ),
+    ]
+
+
+@dataclass(kw_only=True)
 class Induction:
     """Random tokens said twice: whether an attention head looks up what came after the token the first time."""
 
@@ -764,6 +851,8 @@ TABLES: dict[str, type[Any]] = {  # by the name of the file; ``results`` lies at
     "transfer": Transfer,
     "infilling": Infilling,
     "fills": Fill,
+    "generated": Generated,
+    "drafts": Draft,
     "induction": Induction,
     "recalled": Recalled,
     "restored": Restored,

@@ -21,6 +21,7 @@ from lmstages.evaluation.facts import Oracle, load_fit
 from lmstages.evaluation.score_files import load_oracle
 from lmstages.results import drift, frame, intervals, sweeps, warnings
 from lmstages.results.findings import Findings
+from lmstages.results.generation import AllGenerated
 from lmstages.results.infilling import Infilled
 from lmstages.results.inspections import Inspections
 from lmstages.results.intervals import Key, Profile, Text, profile
@@ -62,6 +63,8 @@ def contents(root: Path, section: Section) -> str:
     infilled = [root.joinpath(*where, f"seed{seed}") for *where, seed in section.get("infilled", ())]
     infilled += [root / corpus / "oracle" for corpus in section.get("infilled_by_source", ())]
     paths += [folder / name for folder in infilled for name in ("infill.json", "infill.safetensors")]
+    generated = [root.joinpath(*where, f"seed{seed}") for *where, seed in section.get("generated", ())]
+    paths += [folder / name for folder in generated for name in ("generation.json", "generation.safetensors")]
     reported = [root / corpus / "reported" / name for corpus, name, _ in section.get("reported", ())]
     paths += [folder / name for folder in reported for name in ("reported.json", "scores.safetensors")]
     hashes = "".join(f"{path.relative_to(root)} {artifacts.made_of(path)['sha256']}\n" for path in paths)
@@ -82,7 +85,7 @@ def all_tables(root: Path, section: Section) -> dict[str, Sequence[Any]]:
     inspections = Inspections()
     for corpus, tokenizer in section["inspected"]:
         inspections.add(root, corpus, tokenizer, section["models"])
-    infilled = Infilled.of(root, section)
+    infilled, generated = Infilled.of(root, section), AllGenerated.of(root, section)
     points = [point for sweep in section["sweeps"] for point in sweeps.scaling_points(sweep, rows, corpora)]
     return {
         "results": rows,
@@ -98,6 +101,7 @@ def all_tables(root: Path, section: Section) -> dict[str, Sequence[Any]]:
         **vars(findings),
         **vars(inspections),
         **vars(infilled),
+        **vars(generated),
     }
 
 

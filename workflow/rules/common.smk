@@ -499,7 +499,7 @@ def inspections(wildcards):
 
 
 def hidden_tokens(wildcards):
-    """The part of a corpus whose gaps are filled."""
+    """The part of a corpus whose gaps are filled, or whose rows every sampler is charged for."""
     return [path.format(**wildcards) for path in token_files(RUN.corpora[wildcards.corpus].evaluate[0])]
 
 
@@ -508,6 +508,12 @@ def infillings(wildcards):
     folders = [f"{ROOT}/{c}/{t}/{m}/seed{s}" for c, t, m, s in RUN.infilled()]
     folders += [f"{ROOT}/{corpus}/oracle" for corpus in RUN.infilled_by_source()]
     return [f"{folder}/{file}" for folder in folders for file in ("infill.json", "infill.safetensors")]
+
+
+def generations(wildcards):
+    """What the summary reads of every model whose samplers are measured, where the run asks for it."""
+    files = ("generation.json", "generation.safetensors")
+    return [f"{ROOT}/{c}/{t}/{m}/seed{s}/{file}" for c, t, m, s in RUN.generated() for file in files]
 
 
 def contrasts(wildcards):
@@ -553,7 +559,16 @@ def intermediate_files():
     """Every file of the run that others are made from."""
     files = [
         file
-        for rule_files in (experiment_files, analyses, inspections, infillings, oracles, compressed, reported)
+        for rule_files in (
+            experiment_files,
+            analyses,
+            inspections,
+            infillings,
+            generations,
+            oracles,
+            compressed,
+            reported,
+        )
         for file in rule_files(None)
     ]
     files += [*table_files(), f"{ROOT}/run.json", f"{ROOT}/figures/index.json"]

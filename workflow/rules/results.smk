@@ -54,6 +54,7 @@ rule summarize:
         analyses,
         inspections,
         infillings,
+        generations,
     output:
         results=f"{ROOT}/results.parquet",
         csv=report(

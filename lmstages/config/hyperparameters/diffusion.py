@@ -57,7 +57,7 @@ class BlockDiffusion(Diffusion):
     """
 
     name, title, after = "block_diffusion", "Block diffusion", "any_order"
-    module, model = "lmstages.models.nonautoregressive.diffusion", "DiffusionModel"
+    module, model = "lmstages.models.nonautoregressive.diffusion", "BlockDiffusionModel"
     source = "Arriola et al. 2025, BD3-LM"
     formula = r"""
         $$L = \sum_b \operatorname{E}_{k, M} \frac{n}{k} \sum_{i \in M} -\ln p(x_i \mid x_{b \setminus M}, x_{< b})$$

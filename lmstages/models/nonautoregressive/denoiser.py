@@ -21,6 +21,7 @@ from lmstages.models.neural.attention import attend_where, merge_heads, rms_norm
 from lmstages.models.neural.modern_gpt import Block, Network
 
 LEVELS = 16  # of noise, between which the embedding of a level is linear
+KeysAndValues = tuple[torch.Tensor, torch.Tensor]  # of one layer, (B, H, N, W) each
 
 
 class DenoisingBlock(Block):
@@ -28,11 +29,22 @@ class DenoisingBlock(Block):
 
     def forward(self, x: torch.Tensor, cos_sin: torch.Tensor | None, mask: torch.Tensor | None) -> torch.Tensor:
         """(B, T, D) -> (B, T, D)."""
+        return self.behind(None, x, cos_sin, mask)[0]
+
+    def behind(
+        self,
+        clean: KeysAndValues | None,
+        x: torch.Tensor,
+        cos_sin: torch.Tensor | None,
+        mask: torch.Tensor | None,
+    ) -> tuple[torch.Tensor, KeysAndValues]:
+        """(B, T, D) behind N cached places, ``mask`` (T, N + T) -> (B, T, D), and keys and values of all N + T."""
         attention = self.attention
-        queries, keys, values = attention.project(self.attention_norm(x), cos_sin, None)
+        queries, *own = attention.project(self.attention_norm(x), cos_sin, None)
+        keys, values = own if clean is None else (torch.cat(pair, dim=2) for pair in zip(clean, own, strict=True))
         mixed = attend_where(queries, keys, values, mask, attention.dropout if self.training else 0.0)  # (B, H, T, W)
         x = x + self.dropout(attention.output(merge_heads(mixed)))
-        return x + self.dropout(self.feedforward(self.feedforward_norm(x)))
+        return x + self.dropout(self.feedforward(self.feedforward_norm(x))), (keys, values)
 
 
 class Denoiser(Network):

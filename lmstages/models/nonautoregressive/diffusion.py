@@ -7,6 +7,8 @@ sampling and comparison treat it as every other model. Trained on random sets of
 predict them in other orders too: ``evaluation.parallel`` has these, ``bound`` the code length of a random order.
 """
 
+from typing import cast
+
 import numpy as np
 import torch
 from torch import nn
@@ -14,7 +16,9 @@ from torch.nn import functional
 
 from lmstages.config.hyperparameters.diffusion import ENUMERATED, Diffusion
 from lmstages.core.documents import BOUNDARY, history
+from lmstages.models.base import DecodingState, LanguageModel, Recompute
 from lmstages.models.neural.base import PIECE, NeuralModel, log_softmax, target_log_probs
+from lmstages.models.nonautoregressive.clean_blocks import BlockDecodingState, CleanBlocks
 from lmstages.models.nonautoregressive.denoiser import Denoiser
 from lmstages.models.nonautoregressive.gaps import sides_within
 from lmstages.models.nonautoregressive.hiding import (
@@ -84,6 +88,12 @@ class DiffusionModel(NeuralModel):
                 parts.append(-target_log_probs(logits[:, :length], targets).cpu().double().numpy())
         return np.concatenate(parts)
 
+    def open_blocks(self, before: np.ndarray) -> "CleanBlocks | OneBlock":
+        """(B,) the tokens before rows -> the rows, to which blocks are appended as they become known."""
+        network = self._network
+        assert isinstance(network, Denoiser), "as ``build`` makes it"
+        return OneBlock(self, before) if network.is_one_block else CleanBlocks(network, before)
+
     def _log_probs(self, tokens: np.ndarray, hidden: np.ndarray) -> np.ndarray:
         with torch.inference_mode():
             return log_softmax(self._logits(tokens, hidden)[:, : hidden.shape[1]]).cpu().double().numpy()
@@ -115,6 +125,33 @@ class DiffusionModel(NeuralModel):
     def _tokens_at_once(self) -> int:
         """Fewer rows than of other networks, since a short row is read with its whole block."""
         return max(1, min(PIECE, super()._tokens_at_once()) // 2)
+
+
+class OneBlock:
+    """As ``CleanBlocks``, where the first block is the last: even the token before it attends to hidden places."""
+
+    def __init__(self, model: DiffusionModel, before: np.ndarray) -> None:
+        self.model, self.before = model, before
+
+    def log_probs(self, tokens: np.ndarray, hidden: np.ndarray) -> np.ndarray:
+        """(B, n) tokens of the block and which of them are hidden -> (B, n, V) nats."""
+        return self.model.log_probs(np.column_stack([self.before, tokens]), hidden)
+
+    def append(self, tokens: np.ndarray) -> None:
+        """(B, T): no block follows that could read them."""
+        raise AssertionError("a row of one block has no other")
+
+
+class BlockDiffusionModel(DiffusionModel):
+    """Its blocks are shorter than the window, or as long: then nothing is worth a cache."""
+
+    def decoding_state(self, prefix: np.ndarray) -> DecodingState:
+        """(B, T), T may be 0 -> the decoding state after the prefix, of which it reads as ``next_log_probs`` does."""
+        prefix, network = np.asarray(prefix, dtype=np.int64), self._network
+        if self.config.block_length == self.config.window:
+            return Recompute(cast("LanguageModel", self), prefix)
+        assert isinstance(network, Denoiser), "as ``build`` makes it"
+        return BlockDecodingState(network, prefix, self.config.window)
 
 
 class MaskedDiffusionModel(DiffusionModel):
