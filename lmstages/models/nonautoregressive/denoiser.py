@@ -155,13 +155,14 @@ class EmbeddingDenoiser(NoisyDenoiser):
     def forward(
         self, places: torch.Tensor, levels: torch.Tensor | None = None, estimates: torch.Tensor | None = None
     ) -> torch.Tensor:
-        """(B, T) tokens or (B, T, E) vectors, levels (B, T), estimates (B, T, E) -> (B, T, V) logits of the tokens."""
+        """(B, T) tokens or (B, T, E) vectors, levels (B, T), estimates (B, T, E) -> (B, T, V) logits of the tokens.
+
+        Unless given, levels are 0, and the estimates are what is read.
+        """
         vectors = places if places.is_floating_point() else self.get_buffer("embeddings")[places]
         levels = torch.zeros_like(vectors[..., 0]) if levels is None else levels
-        x = self.vectors(vectors) + self.embed_levels(levels)
-        if estimates is not None:
-            x = x + self.estimates(estimates)
-        return self.denoised(x)
+        read = self.vectors(vectors) + self.estimates(vectors if estimates is None else estimates)
+        return self.denoised(read + self.embed_levels(levels))
 
 
 def _is_blocked(config: Diffusion) -> bool:
