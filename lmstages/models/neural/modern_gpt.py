@@ -197,8 +197,8 @@ class Network(nn.Module):
     def logits(self, x: torch.Tensor) -> torch.Tensor:
         """(..., D) -> (..., V), soft-capped; a tied output multiplies by the embedding."""
         x = self.norm(x)
-        weight = self.embedding.weight[: self.outputs] if self.output is None else self.output.weight
-        logits = functional.linear(x, weight)
+        output = self.output
+        logits = functional.linear(x, self.embedding.weight[: self.outputs]) if output is None else output(x)
         return logits if self.softcap is None else soft_capped(logits, self.softcap)
 
 
