@@ -177,7 +177,7 @@ def read(tmp_path, name, more=""):
     return read_run(tmp_path / "config.yaml")
 
 
-@pytest.mark.parametrize("name", ["uniform_diffusion", "sundae"])
+@pytest.mark.parametrize("name", ["uniform_diffusion", "sundae", "sed"])
 def test_a_model_whose_row_is_a_bound_is_fitted_and_belongs_to_no_analysis_of_predictions(tmp_path, name):
     run = read(tmp_path, name)
     assert run.bounds() == [name] and run.derived() == []
@@ -196,7 +196,7 @@ REFUSED = [
 ]
 
 
-@pytest.mark.parametrize("name", ["uniform_diffusion", "sundae"])
+@pytest.mark.parametrize("name", ["uniform_diffusion", "sundae", "sed"])
 @pytest.mark.parametrize(("more", "message"), REFUSED)
 def test_what_needs_probabilities_of_the_next_token_is_refused_in_one_line(tmp_path, name, more, message):
     with pytest.raises(UserError, match=message.replace("NAME", name)) as error:

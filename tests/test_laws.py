@@ -42,6 +42,7 @@ SMALL = {
     "bound": {"base": SMALL_ATTENTION, "samples": 2},
     "uniform_diffusion": {**SMALL_ATTENTION, "samples": 2},
     "sundae": {**SMALL_ATTENTION, "samples": 2},
+    "sed": {**SMALL_ATTENTION, "samples": 2, "embedding": 4},
     "modern_gpt": {**SMALL_ATTENTION, "value_embeddings": True, "ngram_embeddings": [2, 3], "ngram_buckets": 50},
 }
 ONLINE = {  # the same models, evaluated online: each row is learned while it is scored

@@ -47,6 +47,7 @@ MODEL_TYPES = {
     "masked_diffusion": {**ATTENTION, "row_length": 8, "dropout": 0.2},
     "uniform_diffusion": {**ATTENTION, "row_length": 8, "dropout": 0.2},
     "sundae": {**ATTENTION, "row_length": 8, "dropout": 0.2},
+    "sed": {**ATTENTION, "row_length": 8, "dropout": 0.2},
 }
 
 

@@ -11,8 +11,9 @@ from lmstages.core.documents import Documents
 from lmstages.core.errors import UserError
 from lmstages.evaluation import scoring
 from lmstages.models.base import UpperBound, build
-from lmstages.models.nonautoregressive import noise, uniform
-from lmstages.models.nonautoregressive.uniform import Noisy, NoisyTokens, Window, continued
+from lmstages.models.nonautoregressive import noise, uniform, windows
+from lmstages.models.nonautoregressive.uniform import NoisyTokens
+from lmstages.models.nonautoregressive.windows import Noisy, Window, continued
 from lmstages.training.batches import Rows
 from lmstages.training.distributed import Processes
 from lmstages.training.objectives import OBJECTIVE_DRAW, VALID_DRAW, Draw
@@ -192,10 +193,11 @@ def test_a_text_that_ends_within_the_window_is_not_told_its_length(model, exact)
 def test_known_tokens_are_never_noisy_and_what_is_unknown_is_only_noise():
     shape = 50, N
     window = Window(np.ones(shape, dtype=int), np.arange(N) == np.ones(shape), np.arange(N) == np.full(shape, 2))
-    noisy = window.noisy(np.full(50, 0.9), np.random.default_rng(0).random(shape), np.full(shape, 2))
-    assert (noisy.tokens[:, 0] == 1).all() and (noisy.tokens[:, 2] == 2).all()
-    assert 0 < (noisy.tokens[:, 1] == 1).sum() < 50
-    assert noisy.levels[0].tolist() == pytest.approx([1, 0.19, 0])
+    levels = window.levels(noise.kept(np.full(50, 0.9)))
+    tokens = noise.replaced(window.tokens, levels, np.random.default_rng(0).random(shape), np.full(shape, 2))
+    assert (tokens[:, 0] == 1).all() and (tokens[:, 2] == 2).all()
+    assert 0 < (tokens[:, 1] == 1).sum() < 50
+    assert levels[0].tolist() == pytest.approx([1, 0.19, 0])
 
 
 def test_no_score_is_above_zero_and_rows_stand_for_themselves():
@@ -280,7 +282,7 @@ def test_without_a_fault_neither_is(model, exact, by_steps):
 
 def test_randomness_by_the_index_in_the_batch_is_caught_by_the_order_of_rows(monkeypatch):
     small, numbers = fitted(samples=2), itertools.count()
-    monkeypatch.setattr(uniform, "row_generator", lambda row, wanted: np.random.default_rng(next(numbers)))
+    monkeypatch.setattr(windows, "row_generator", lambda row, wanted: np.random.default_rng(next(numbers)))
     assert not np.allclose(small.score(EVERY), small.score(EVERY[::-1])[::-1], atol=1e-3)
 
 

@@ -2,10 +2,11 @@
 
     uniform diffusion   each token's earlier value, given its later one and the prediction (Austin et al. 2021)
     SUNDAE              some of the places are drawn anew from what the network would put there (Savinov et al. 2022)
+    SED                 each vector's earlier value, given its later one and the predicted embedding (Ho et al. 2020)
 
-The first is the process with so many steps, whose bound (``step_bound``) tends to the row's as they become many; the
-second has no likelihood. Both draw by inverse transform sampling in 64 bits. ``B`` rows, ``T`` tokens, at most a
-window, ``V`` vocabulary.
+The first and the last are the process with so many steps, whose bound tends to the row's as they become many
+(``step_bound`` has it of the first); the second has no likelihood. Tokens are drawn by inverse transform sampling in 64
+bits. ``B`` rows, ``T`` tokens, at most a window, ``V`` vocabulary.
 """
 
 import math
@@ -14,9 +15,11 @@ import numpy as np
 
 from lmstages.core.documents import BOUNDARY
 from lmstages.evaluation.sampling import chosen, filter_logits
-from lmstages.models.nonautoregressive import noise
+from lmstages.models.nonautoregressive import gaussian, noise
+from lmstages.models.nonautoregressive.sed import SedModel
 from lmstages.models.nonautoregressive.sundae import SundaeModel
-from lmstages.models.nonautoregressive.uniform import Noisy, UniformModel
+from lmstages.models.nonautoregressive.uniform import UniformModel
+from lmstages.models.nonautoregressive.windows import Noisy
 
 
 def denoised(model: UniformModel, count: int, length: int, steps: int, seed: int) -> list[np.ndarray]:
@@ -90,3 +93,23 @@ def improved(
         is_updated = draws.random((count, length)).argsort(-1) < math.ceil(updated_share * length)
         drafts.append(np.where(is_updated, tokens.reshape(count, length), drafts[-1]))
     return drafts
+
+
+def embedded(model: SedModel, count: int, length: int, steps: int, seed: int) -> list[np.ndarray]:
+    """``steps`` + 1 drafts (count, length) of the likeliest tokens, the first of noise, the last one drawn.
+
+    The network's estimate is of the same vectors, not of those of the step before, as it is in the bound.
+    """
+    assert length <= model.config.window, "a row is read at once"
+    draws, embeddings = np.random.default_rng(seed), model.embeddings.cpu().double().numpy()
+    vectors, before = draws.standard_normal((count, length, embeddings.shape[1])), np.full(count, BOUNDARY)
+    drafts = [(vectors @ embeddings.T).argmax(-1)]
+    for step in range(steps, 0, -1):
+        levels = np.full((count, length), 1 - step / steps, np.float32)
+        noisy = Noisy(np.full(count, step / steps), vectors.astype(np.float32), levels)
+        probabilities = np.exp(model.log_probs(before, noisy))  # (B, T, V)
+        drafts.append(probabilities.argmax(-1))
+        normal = draws.standard_normal(vectors.shape)
+        vectors = gaussian.earlier(vectors, probabilities @ embeddings, (step - 1) / steps, step / steps, normal)
+    tokens = chosen(probabilities.reshape(-1, model.vocab_size), draws.random(count * length))
+    return [*drafts[:-1], tokens.reshape(count, length)]

@@ -126,8 +126,8 @@ class Bound(Derived):
         return "OrderBoundModel" if isinstance(self.base, AnyOrder) else self.model
 
 
-class UniformNoise(Diffusion):
-    """A network that reads a window in which some tokens are replaced by random ones; its row is a bound."""
+class NoisyWindow(Diffusion):
+    """A network that reads a window of which some places are noisy, without a mark of which; its row is a bound."""
 
     is_bound = True
     samples: Samples = Field(16, description="Noisy copies of a text that it is scored with; an even number.")
@@ -138,7 +138,7 @@ class UniformNoise(Diffusion):
         return self.window
 
 
-class UniformDiffusion(UniformNoise):
+class UniformDiffusion(NoisyWindow):
     """Gives up the mark of what is unknown: noise is a random token in place of a hidden one, so that any token may
     change more than once. The network is told how much noise there is.
 
@@ -160,7 +160,7 @@ class UniformDiffusion(UniformNoise):
     given_share: Annotated[float, Field(ge=0, le=1)] = 0.5
 
 
-class Sundae(UniformNoise):
+class Sundae(NoisyWindow):
     """Gives up the process: trained to mend texts with random tokens, and then its own drafts, which are replaced at
     once in every step of sampling. The network is not told how much is wrong.
 
@@ -182,3 +182,35 @@ class Sundae(UniformNoise):
     least_rate: float = Field(
         0.1, gt=0, le=1, description="In the bound, the rate of random tokens that the network expects at least."
     )
+
+
+class Sed(NoisyWindow):
+    """Gives up noise on tokens: what is noisy is a vector, the token's embedding with Gaussian noise, so that a place
+    may say a little of its token. The network is told how much noise there is, and its own first estimate.
+
+    Its row is an upper bound in continuous time, with its Monte Carlo error; a sample of it takes two passes.
+    """
+
+    name, title, after = "sed", "SED", "sundae"
+    module, model = "lmstages.models.nonautoregressive.sed", "SedModel"
+    source = "Strudel et al. 2022, SED; the bound Gulrajani & Hashimoto 2023, Plaid"
+    formula = r"""
+        $$L = \sum_i \operatorname{E}_{t, z} \frac{1}{2 t^2} \left| e_{x_i} - \hat e_i(z) \right|^2, \quad
+            z_i = \sqrt{1 - t} \, e_{x_i} + \sqrt t \, \epsilon_i$$
+        $$\hat e_i = \sum_v p_{iv} e_v, \quad
+            p_{iv} \propto \exp \left( f_{iv}(z, t, \hat e') + \frac{\sqrt{1 - t}}{t} z_i \cdot e_v \right)$$
+        where $t$ is uniform in $0 \dots 1$, $e_v$ the embedding of token $v$, $\epsilon$ standard normal, $f$ the
+        network's logits, and $\hat e'$ the same prediction from no estimate.
+    """
+    weighting: Literal["flat", "bound"] = "flat"
+    given_share: Annotated[float, Field(ge=0, le=1)] = 0.5
+    embedding: int = Field(
+        16, ge=2, le=1 << 12, description="Numbers of a token's embedding, to each of which noise is added."
+    )
+    self_conditioning: float = Field(
+        0.5,
+        ge=0,
+        le=1,
+        description="Fraction of the steps of training in which the network is given its own estimate; 0 for never.",
+    )
+    tied_output: Literal[False] = Field(False, description="Not in this network: its embeddings are not trained.")

@@ -35,7 +35,7 @@ class NearestNeighbours(Derived):
     exact. Weight and temperature are chosen on valid; with weight 0 it is the network.
     """
 
-    name, title, after = "knn", "Nearest neighbours", "sundae"
+    name, title, after = "knn", "Nearest neighbours", "sed"
     module, model = "lmstages.models.neural.nearest", "NearestModel"
     protocol = "stride"
     source = "Khandelwal et al. 2020, kNN-LM"

@@ -14,8 +14,9 @@ read. ``B`` rows, ``T`` places, ``V`` vocabulary, ``D`` width, ``W`` numbers per
 
 import torch
 from torch import nn
+from torch.nn import functional
 
-from lmstages.config.hyperparameters.diffusion import Diffusion
+from lmstages.config.hyperparameters.diffusion import Diffusion, Sed
 from lmstages.core.documents import BOUNDARY
 from lmstages.models.neural.attention import attend_where, merge_heads, rms_norm
 from lmstages.models.neural.modern_gpt import Block, Network
@@ -99,7 +100,7 @@ class Denoiser(Network):
         What is hidden reaches to the end of the block, wherever the row ends.
         """
         rows, length = inputs.shape
-        tokens = nn.functional.pad(inputs, (0, self.padding(length) + 1), value=BOUNDARY)
+        tokens = functional.pad(inputs, (0, self.padding(length) + 1), value=BOUNDARY)
         places = torch.arange(tokens.shape[1] - 1, device=inputs.device) % self.block
         passes = []
         for first in range(min(self.block, length)):
@@ -128,9 +129,12 @@ class NoisyDenoiser(Network):
 
     def forward(self, tokens: torch.Tensor, levels: torch.Tensor | None = None) -> torch.Tensor:
         """(B, T) tokens and their levels, 0 unless given -> (B, T, V) logits of the tokens at the same places."""
-        length = tokens.shape[1]
         levels = torch.zeros_like(tokens, dtype=self.levels.weight.dtype) if levels is None else levels
-        x = self.embedding(tokens) + self.embed_levels(levels)
+        return self.denoised(self.embedding(tokens) + self.embed_levels(levels))
+
+    def denoised(self, x: torch.Tensor) -> torch.Tensor:
+        """(B, T, D) what is read at each place -> (B, T, V)."""
+        length = x.shape[1]
         if self.positions is not None:
             x = x + self.positions[:length]
         x = self.dropout(rms_norm(x) if self.rms_norm else x)
@@ -143,6 +147,34 @@ class NoisyDenoiser(Network):
         """(B, T) -> (B, T, D)."""
         below = (levels * LEVELS).long().clamp_max(LEVELS - 1)
         return torch.lerp(self.levels(below), self.levels(below + 1), (levels * LEVELS - below)[..., None])
+
+
+class EmbeddingDenoiser(NoisyDenoiser):
+    """Reads a vector at every place, an embedding with noise, and an estimate of the embedding.
+
+    Embeddings have random directions and one length, so that none is easier to tell from noise, and are not trained.
+    """
+
+    def __init__(self, config: Sed, vocab_size: int) -> None:
+        super().__init__(config, vocab_size)
+        del self.embedding
+        directions = torch.randn(vocab_size, config.embedding)
+        self.register_buffer("embeddings", functional.normalize(directions, dim=-1) * config.embedding**0.5)
+        self.vectors = nn.Linear(config.embedding, config.width, bias=False)
+        self.estimates = nn.Linear(config.embedding, config.width, bias=False)
+        nn.init.zeros_(self.estimates.weight)
+
+    def forward(
+        self, places: torch.Tensor, levels: torch.Tensor | None = None, estimates: torch.Tensor | None = None
+    ) -> torch.Tensor:
+        """(B, T) tokens or (B, T, E) vectors, levels (B, T), estimates (B, T, E) -> (B, T, V) logits of the tokens.
+
+        Unless given, levels are 0, and the estimates are what is read.
+        """
+        vectors = places if places.is_floating_point() else self.get_buffer("embeddings")[places]
+        levels = torch.zeros_like(vectors[..., 0]) if levels is None else levels
+        read = self.vectors(vectors) + self.estimates(vectors if estimates is None else estimates)
+        return self.denoised(read + self.embed_levels(levels))
 
 
 def _is_blocked(config: Diffusion) -> bool:

@@ -17,7 +17,8 @@ from lmstages.config.hyperparameters.diffusion import Sundae
 from lmstages.core.documents import BOUNDARY
 from lmstages.models.nonautoregressive import noise
 from lmstages.models.nonautoregressive.hiding import stratified
-from lmstages.models.nonautoregressive.uniform import Noisy, NoisyTokens, UniformModel, weighted
+from lmstages.models.nonautoregressive.uniform import NoisyTokens, UniformModel, weighted
+from lmstages.models.nonautoregressive.windows import Noisy
 from lmstages.training.batches import Batch
 from lmstages.training.objectives import Draw, Network
 
@@ -36,9 +37,9 @@ class SundaeModel(UniformModel):
         """As of uniform diffusion, by Bayes' rule from what the network says given all of the noisy row."""
         is_known = noisy.levels.astype(np.float32) == 1
         given_all = torch.from_numpy(super().log_probs(before, noisy._replace(levels=is_known))).flatten(0, 1)
-        times = expected(torch.from_numpy(np.repeat(noisy.times, noisy.tokens.shape[1])), self.config.least_rate)
-        others = noise.without_evidence(given_all, torch.from_numpy(noisy.tokens).flatten(), times).log_softmax(-1)
-        return np.asarray(others.numpy().reshape(*noisy.tokens.shape, -1))
+        times = expected(torch.from_numpy(np.repeat(noisy.times, noisy.places.shape[1])), self.config.least_rate)
+        others = noise.without_evidence(given_all, torch.from_numpy(noisy.places).flatten(), times).log_softmax(-1)
+        return np.asarray(others.numpy().reshape(*noisy.places.shape, -1))
 
     def mended(self, draft: np.ndarray) -> np.ndarray:
         """(B, T) a draft, at most a window -> (B, T, V) nats of what the network would put in every place."""
