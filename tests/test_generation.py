@@ -46,7 +46,7 @@ def fitted(name, **keys):
 @pytest.fixture(scope="module")
 def models():
     names = {"bigram": {}, "block_diffusion": {"block": 2}, "masked_diffusion": {}, "uniform_diffusion": {}}
-    return {name: fitted(name, **keys) for name, keys in {**names, "sundae": {}}.items()}
+    return {name: fitted(name, **keys) for name, keys in {**names, "sundae": {}, "sed": {}}.items()}
 
 
 def task(model, **section):
@@ -68,6 +68,7 @@ def test_a_model_has_the_samplers_that_its_order_of_prediction_allows(models):
     assert [s[1:] for s in found["masked_diffusion"] if s[0] == "certain"] == [(2, "exact", 2), (4, "exact", 4)]
     assert found["uniform_diffusion"] == [("denoising", steps, "bound", steps) for steps in (1, 2, 4)]
     assert found["sundae"] == [("mending", steps, "none", steps) for steps in (1, 2, 4)]
+    assert found["sed"] == [("denoising", steps, "none", steps) for steps in (1, 2, 4)]
 
 
 def test_no_more_rows_are_read_at_once_than_memory_holds(models, monkeypatch):
@@ -207,7 +208,7 @@ def test_a_run_without_generation_has_no_rows(tmp_path):
 @pytest.mark.slow
 def test_a_run_draws_by_every_sampler_and_shows_it(tmp_path):
     small = {"layers": 1, "heads": 2, "width": 16, "window": 16, "row_length": 16, "steps": 20, "evaluate_every": 10}
-    names = ("gpt", "block_diffusion", "masked_diffusion", "uniform_diffusion", "sundae")
+    names = ("gpt", "block_diffusion", "masked_diffusion", "uniform_diffusion", "sundae", "sed")
     config = {
         "corpora": {"fables": {"count": 60}},
         "tokenizers": {"char": {"kind": "char"}},

@@ -4,18 +4,19 @@
     random       diffusion: a block in some steps, its places in a random order                  exact
     certain      diffusion: a block in some steps, the most certain places first                 exact
     denoising    uniform diffusion: the noise of a whole text taken back in some steps           upper bound
+                 SED: the noise of its embeddings                                                none
     mending      SUNDAE: a whole text drawn anew, from what the network makes of it, some times  none
 
 ``R`` rows, ``T`` tokens. Code lengths are nats; a text is drawn behind a boundary.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
-from lmstages.config.hyperparameters.diffusion import Diffusion, Sundae, UniformNoise
+from lmstages.config.hyperparameters.diffusion import Diffusion, Sed, Sundae, UniformDiffusion
 from lmstages.core.documents import BOUNDARY
 from lmstages.evaluation import sampling
 from lmstages.models.base import LanguageModel, UpperBound
@@ -121,10 +122,10 @@ class Whole(Sampler):
 
     def drafts(self, count: int, length: int, seed: int) -> Iterator[Draft]:
         """The noise that it begins with, and what every step makes of it."""
-        from lmstages.evaluation.drafts import denoised, improved
+        from lmstages.evaluation.drafts import denoised, embedded, improved
 
-        drawn = denoised if self.name == "denoising" else improved
-        for tokens in drawn(self.model, count, length, self.steps, seed):
+        drawn: dict[type, Callable[..., list[np.ndarray]]] = {Sed: embedded, Sundae: improved}
+        for tokens in drawn.get(type(self.model.config), denoised)(self.model, count, length, self.steps, seed):
             yield Draft(tokens, np.zeros(tokens.shape, dtype=bool))
 
     def score(self, rows: np.ndarray, before: np.ndarray, seed: int) -> np.ndarray:
@@ -140,7 +141,9 @@ def samplers_of(model: LanguageModel, steps: Sequence[int], length: int, documen
     config, counts = model.config, sorted(steps)
     if isinstance(config, Sundae):
         return [Whole(model, "mending", count, "none") for count in counts]
-    if isinstance(config, UniformNoise):
+    if isinstance(config, Sed):
+        return [Whole(model, "denoising", count, "none") for count in counts]
+    if isinstance(config, UniformDiffusion):
         return [Whole(model, "denoising", count, "bound") for count in counts]
     found: list[Sampler] = (
         [] if isinstance(model, UpperBound) else [NextToken(model, "next token", None, "exact", documents)]
