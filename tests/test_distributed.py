@@ -10,17 +10,20 @@ import numpy as np
 import pytest
 import torch
 
+from lmstages.config.ladder import MODEL_TYPES
 from lmstages.config.reading import read_run
 from lmstages.config.sections import to_section
 from lmstages.core.documents import Documents
 from lmstages.core.errors import UserError
+from lmstages.models.base import build
 from lmstages.models.neural.residual import PositionedDocuments
 from lmstages.training.batches import Rows
-from lmstages.training.distributed import Processes
+from lmstages.training.distributed import Pass, Processes
 from lmstages.training.loop import valid_loss
 from lmstages.training.objectives import NEXT_TOKEN, OBJECTIVE_DRAW, Draw
 
 AGREEMENT = 1e-4  # nats: another order of additions changes a curve of 30 steps by less
+ACCUMULATED = 1e-5  # nats: so does adding up the gradients of several passes
 CONFIG = """
 corpora: {coined: {count: 300}}
 tokenizers: {char: {kind: char}}
@@ -76,6 +79,80 @@ def test_batchnorm_is_refused_for_several_processes():
     with pytest.raises(UserError, match="2 processes: its BatchNorm takes its statistics from a whole batch"):
         Processes(0, 2).wrap_model(network)
     assert Processes().wrap_model(network) is network
+
+
+# Gradient accumulation: the rows of a step in several passes
+
+
+@pytest.mark.parametrize("at_once", [1, 2, 3, 7, 50])
+@pytest.mark.parametrize("count", [1, 2, 3])
+def test_the_passes_of_all_processes_are_the_batch(count, at_once):
+    rows, processes = np.arange(7), [Processes(rank, count) for rank in range(count)]
+    parts = [process.local_rows(rows, within) for process in processes for within in process.passes(7, at_once)]
+    assert sorted(np.concatenate(parts)) == [*rows]
+    assert all(len(part) >= 1 for part in parts), "every process has a gradient in every pass"
+    assert max(map(len, parts)) <= at_once or at_once == 1
+
+
+def test_without_micro_batch_a_step_is_one_pass():
+    assert Processes(0, 2).passes(7, None) == [Pass(0, 1)]
+
+
+# by SGD, which unlike AdamW and Muon does not magnify the rounding of a gradient near 0
+TINY = {
+    "optimizer": "sgd",
+    "batch_size": 5,
+    "row_length": 8,
+    "steps": 12,
+    "evaluate_every": 4,
+    "warmup_steps": 2,
+    "learning_rate": 0.1,
+    "layers": 1,
+}
+SMALL = {"gpt": {"width": 8, "heads": 1, "window": 8}, "mlp": {"hidden": 8, "embedding": 4, "window": 4}}
+SMALL |= {name: SMALL["gpt"] for name in ("masked_diffusion", "uniform_diffusion", "sundae", "any_order", "fim")}
+TEXT = Documents.of([[1 + (n + k) % 5 for n in range(4 + k % 9)] + [0] for k in range(40)])
+
+
+def curve_of(name, **keys):
+    """The points (train, valid) of a small fit, and the rows of its largest pass in training."""
+    config = MODEL_TYPES[name].model_validate({**TINY, **SMALL[name], **keys})
+    model, seen = build(config, 6), []
+    build_network = model.build
+
+    def watched():
+        network = build_network()
+        network.register_forward_hook(lambda net, inputs, _: seen.append(len(inputs[0])) if net.training else None)
+        return network
+
+    model.build = watched
+    return [(point["train"], point["valid"]) for point in model.fit(TEXT, TEXT, 0)], max(seen)
+
+
+@pytest.mark.parametrize("name", SMALL)
+def test_passes_of_two_rows_have_the_curve_of_whole_batches(name):
+    whole, most = curve_of(name)
+    assert most == 5
+    accumulated, most = curve_of(name, micro_batch=2)
+    assert most == 2
+    np.testing.assert_allclose(accumulated, whole, atol=ACCUMULATED)
+
+
+def test_all_rows_at_every_step_may_be_accumulated_too():
+    whole, accumulated = (curve_of("mlp", batch_size=None, micro_batch=size)[0] for size in (None, 10))
+    np.testing.assert_allclose(accumulated, whole, atol=ACCUMULATED)
+
+
+def test_batchnorm_is_refused_for_several_passes():
+    config = MODEL_TYPES["wavenet"].model_validate({"micro_batch": 2, "layers": 1})
+    with pytest.raises(UserError, match=r"model wavenet: its BatchNorm takes its statistics .*; leave micro_batch out"):
+        build(config, 6).fit(TEXT, TEXT, 0)
+
+
+def test_a_key_of_how_a_fit_is_computed_is_in_its_section_only_where_it_is_given():
+    record = MODEL_TYPES["gpt"]
+    assert "micro_batch" not in record().model_dump()
+    assert record(micro_batch=3).model_dump()["micro_batch"] == 3
 
 
 # Two processes, over the loopback

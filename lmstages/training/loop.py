@@ -29,7 +29,7 @@ from lmstages.core.progress import Progress
 from lmstages.core.runtime import Runtime, Signals
 from lmstages.training.batches import Batch, Rows
 from lmstages.training.devices import at_precision, device_of, machine_of, precision_of, wide_zero
-from lmstages.training.distributed import Processes, process_group
+from lmstages.training.distributed import Pass, Processes, process_group, refuse_batch_norm
 from lmstages.training.objectives import NEXT_TOKEN, OBJECTIVE_DRAW, VALID_DRAW, Draw, Objective
 from lmstages.training.optimizers import WeightAverage, learning_rate, optimizers_of
 from lmstages.training.resume import mapped
@@ -118,7 +118,10 @@ class Trainer:
         self.rows, self.valid = rows
         self.device = self.rows.device
         self.precision = precision_of(self.device)
-        self.full_batch = self.rows.full_batch() if config.batch_size is None else None
+        self.passes = processes.passes(config.batch_size or len(self.rows), config.micro_batch)
+        if len(self.passes) > 1:
+            refuse_batch_norm(network, f"model {config.name}", "leave micro_batch out")
+        self.full_batch = [*map(self.rows.full_batch, self.passes)] if config.batch_size is None else None
         self.wrapped = processes.wrap_model(network)
         losses = torch.zeros(config.steps, device=self.device)
         self.state = TrainState(network, optimizers_of(network, config), WeightAverage(network, config), losses)
@@ -148,25 +151,30 @@ class Trainer:
     def step(self) -> None:
         """One update of the weights from one batch."""
         state, step = self.state, self.state.step
-        batch = self.batch(step)
         self.set_learning_rates(step)
         if self.config.dropout:
             torch.manual_seed(hash((self.seed, NOISE_DRAW, step, self.processes.rank)) & 0x7FFFFFFFFFFFFFFF)
-        with at_precision(self.precision, self.device):
-            draw = Draw(self.seed, OBJECTIVE_DRAW, step, self.processes)
-            loss = self.objective(self.forward, batch, draw) / batch.targets_of_all
         for optimizer in state.optimizers:
             optimizer.zero_grad(set_to_none=True)
-        (loss * self.processes.count if self.processes.count > 1 else loss).backward()
+        for within in self.passes:
+            batch = self.batch(step, within)
+            state.losses[step] += self.gradient(batch, Draw(self.seed, OBJECTIVE_DRAW, step, self.processes, within))
         if self.config.clip:
             nn.utils.clip_grad_norm_(self.network.parameters(), self.config.clip)
         for optimizer in state.optimizers:
             optimizer.step()
         state.average.update(step)
-        state.losses[step] = loss.detach()
         state.tokens += batch.targets_of_all
         state.step += 1
         self.report()
+
+    def gradient(self, batch: Batch, draw: Draw) -> torch.Tensor:
+        """Add the gradient of one pass to that of its step; its part of the step's loss."""
+        with self.processes.accumulating(self.wrapped, draw.within):
+            with at_precision(self.precision, self.device):
+                loss = self.objective(self.forward, batch, draw) / batch.targets_of_all
+            (loss * self.processes.count if self.processes.count > 1 else loss).backward()
+        return loss.detach()
 
     def set_learning_rates(self, step: int) -> None:
         """The schedule's learning rate of a step, times each parameter group's scale."""
@@ -175,12 +183,12 @@ class Trainer:
             for group in optimizer.param_groups:
                 group["lr"] = rate * group["lr_scale"]
 
-    def batch(self, step: int) -> Batch:
-        """All rows, or ``batch_size`` of them at random."""
+    def batch(self, step: int, within: Pass) -> Batch:
+        """All rows, or ``batch_size`` of them at random; of these the rows of one pass."""
         if self.full_batch is not None:
-            return self.full_batch
+            return self.full_batch[within.number]
         assert self.config.batch_size is not None, "without a batch_size there is a full batch"
-        return self.rows.random_batch(self.config.batch_size, self.seed, step)
+        return self.rows.random_batch(self.config.batch_size, self.seed, step, within)
 
     def compiled(self) -> Callable[..., torch.Tensor]:
         """The network for steps, compiled where that saves time; evaluation uses the network as it is."""

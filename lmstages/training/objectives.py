@@ -4,8 +4,9 @@
     objective.selected(network, batch, draw)    the same of valid: the quantity that is reported, which selects weights
 
 Both are divided by the targets of the whole batch. All randomness of an objective comes from its ``Draw``, a function
-of (seed, purpose, step) alone, from which every process draws for the rows of the whole batch and keeps its own: the
-same rows have the same draws in one process and in many, and a resumed fit draws what it would have drawn.
+of (seed, purpose, step) alone, from which every process draws for the rows of the whole batch and keeps its own, in
+every pass of a step: the same rows have the same draws in one process and in many, in one pass and in several, and a
+resumed fit draws what it would have drawn.
 Knows batches; never a model, a text or a file.
 """
 
@@ -18,7 +19,7 @@ import torch
 from torch.nn import functional
 
 from lmstages.training.batches import IGNORED, ONE_PROCESS, Batch
-from lmstages.training.distributed import Processes
+from lmstages.training.distributed import ONE_PASS, Pass, Processes
 
 OBJECTIVE_DRAW, VALID_DRAW = 2, 3  # purposes, beside those of batches and of dropout
 Network = Callable[..., torch.Tensor]
@@ -32,6 +33,7 @@ class Draw:
     purpose: int
     step: int
     processes: Processes = ONE_PROCESS
+    within: Pass = ONE_PASS
 
     def generator(self) -> np.random.Generator:
         """A new generator, in the same state at every call and in every process."""
@@ -39,7 +41,7 @@ class Draw:
 
     def local_rows(self, values: np.ndarray) -> np.ndarray:
         """(rows of the whole batch, ...) -> those of this process, in the order of its ``Batch``."""
-        return self.processes.local_rows(values)
+        return self.processes.local_rows(values, self.within)
 
 
 class Objective(Protocol):
