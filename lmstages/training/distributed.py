@@ -21,10 +21,10 @@ from lmstages.core.errors import UserError
 
 
 class Pass(NamedTuple):
-    """Number ``number`` of the ``count`` passes through the network that a step takes; each has some of the rows."""
+    """Number ``number`` of the ``of`` passes through the network that a step takes; each has some of the rows."""
 
     number: int = 0
-    count: int = 1
+    of: int = 1
 
 
 ONE_PASS = Pass()
@@ -43,7 +43,7 @@ class Processes:
 
     def local_rows(self, rows: np.ndarray, within: Pass = ONE_PASS) -> np.ndarray:
         """(B, ...) -> this process's rows of a batch, those of one pass."""
-        return rows[self.rank + within.number * self.count :: within.count * self.count]
+        return rows[self.rank + within.number * self.count :: within.of * self.count]
 
     def passes(self, rows: int, at_once: int | None) -> list[Pass]:
         """Passes that divide so many rows of a batch: each process has at most ``at_once`` rows in each, but one at
@@ -75,7 +75,7 @@ class Processes:
 
     def accumulating(self, wrapped: nn.Module, within: Pass) -> AbstractContextManager[object]:
         """In which gradients are added up here alone: of every pass but a step's last, which sums over processes."""
-        is_last = within.number + 1 == within.count
+        is_last = within.number + 1 == within.of
         return nullcontext() if is_last or self.count == 1 else wrapped.no_sync()  # type: ignore[operator]
 
 

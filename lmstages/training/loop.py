@@ -254,7 +254,7 @@ class Trainer:
             state.restore(saved)
             self.summed = state.step
         self.runtime.follow(state.curve)
-        machine = machine_of(self.device)
+        machine = machine_of(self.device) + (f", {self.processes.count} processes" if self.processes.count > 1 else "")
         state.machines += [machine] if machine not in state.machines else []
         self.runtime.machines, self.runtime.precision = state.machines, self.precision
         self.progress = Progress(self.config.steps, "step", state.step, state.tokens)
@@ -265,7 +265,7 @@ class Trainer:
         if points is None:
             return None
         environment = {"device": self.device.type, "precision": self.precision, "processes": processes.count}
-        environment["compiled"] = self.runtime.compiled
+        environment |= {"compiled": self.runtime.compiled, "micro_batch": self.config.micro_batch}
         saved = points.open(environment) if processes.is_main_process else None
         step = processes.all_reduce_max(points.last_step)
         if not processes.is_main_process and step:

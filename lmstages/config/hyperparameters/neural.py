@@ -1,7 +1,7 @@
 """Hyperparameters of the networks without attention, and of the training loop of all networks."""
 
 from itertools import pairwise
-from typing import Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, model_validator
 
@@ -9,7 +9,8 @@ from lmstages.config.hyperparameters.base import Layers, ModelConfig, Optimizer,
 
 MOST_OBJECTS = 1_000_000  # weights of autograd, of which each takes about a kilobyte while it is fitted
 WEIGHTS_PER_SECOND = 100_000  # that autograd multiplies, differentiates and updates
-EXECUTION = ("micro_batch",)  # keys of how a fit is computed: its curve does not depend on them, its last bits do
+# Keys of how a fit is computed: its curve depends on them in the last digits alone
+EXECUTION = ("micro_batch", "processes", "nodes")
 
 
 class Neural(ModelConfig):
@@ -64,6 +65,12 @@ class Neural(ModelConfig):
         None,
         description="Rows per pass in each process: a step adds up the gradients of several passes, in less memory; "
         "batch_size stays the rows of a step. null takes all in one pass.",
+    )
+    processes: Annotated[int, Field(ge=1, le=1024)] = Field(
+        1, description="Processes that share a fit on a node, each with some rows of every batch: one for each GPU."
+    )
+    nodes: Annotated[int, Field(ge=1, le=1 << 16)] = Field(
+        1, description="Nodes of a cluster that share a fit, each with so many processes."
     )
 
     @model_serializer(mode="wrap")
