@@ -118,9 +118,13 @@ class Rows:
         """All rows as one batch, every token once; of them those of one pass."""
         return self.cut(np.arange(len(self)), 0, within)
 
-    def spread(self, tokens: int, count: int) -> Iterator[Batch]:
-        """Batches of at most ``count`` rows, about ``tokens`` targets in all: evenly spaced rows, always the same."""
+    def spread(self, tokens: int, count: int, at_least: int = 1) -> Iterator[Batch]:
+        """Batches of at most ``count`` rows, about ``tokens`` targets in all: evenly spaced rows, always the same.
+
+        What would leave fewer than ``at_least`` rows to the last batch is in the one before it.
+        """
         wanted = min(len(self), max(1, tokens // self.length))
         rows = np.linspace(0, len(self) - 1, wanted).round().astype(np.int64)
-        for start in range(0, wanted, count):
-            yield self.cut(rows[start : start + count])
+        starts = [start for start in range(0, wanted, count) if start == 0 or wanted - start >= at_least]
+        for start, end in zip(starts, [*starts[1:], wanted], strict=True):
+            yield self.cut(rows[start:end])

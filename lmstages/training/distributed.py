@@ -27,7 +27,7 @@ class Pass(NamedTuple):
     of: int = 1
 
 
-ONE_PASS = Pass()
+ONE_PASS, CPU = Pass(), torch.device("cpu")
 
 
 class Processes:
@@ -66,17 +66,27 @@ class Processes:
         distributed.all_reduce(largest, distributed.ReduceOp.MAX)
         return int(largest)
 
-    def wrap_model(self, network: nn.Module) -> nn.Module:
-        """The network with gradients that are averaged over the processes; a UserError where it has BatchNorm."""
+    def wrap_model(self, network: nn.Module, device: torch.device = CPU, sharding: str = "none") -> nn.Module:
+        """The network with gradients that are averaged over the processes; a UserError where it has BatchNorm.
+
+        With ``sharding`` it is divided among them, in place.
+        """
         if self.count == 1:
-            return network
+            return network.to(device)
         refuse_batch_norm(network, f"{self.count} processes", "fit this model with one process, without torchrun")
+        if sharding == "full":
+            from lmstages.training.sharding import shard  # torch's DTensor, which takes a while to import
+
+            shard(network, device, self.count)
+            return network
+        network.to(device)
         return nn.parallel.DistributedDataParallel(network)
 
     def accumulating(self, wrapped: nn.Module, within: Pass) -> AbstractContextManager[object]:
         """In which gradients are added up here alone: of every pass but a step's last, which sums over processes."""
-        is_last = within.number + 1 == within.of
-        return nullcontext() if is_last or self.count == 1 else wrapped.no_sync()  # type: ignore[operator]
+        if within.number + 1 == within.of or not isinstance(wrapped, nn.parallel.DistributedDataParallel):
+            return nullcontext()  # a divided network has no room for a whole gradient
+        return wrapped.no_sync()
 
 
 def refuse_batch_norm(network: nn.Module, where: str, remedy: str) -> None:

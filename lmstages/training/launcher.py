@@ -75,7 +75,7 @@ def _run_agent(layout: Layout, command: list[str]) -> None:
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
     from torch.distributed.launcher import LaunchConfig, elastic_launch
 
-    logging.getLogger("torch.distributed").setLevel(logging.ERROR)  # the processes say themselves why they stop
+    logging.getLogger("torch.distributed").setLevel(logging.CRITICAL)  # the processes say themselves why they stop
     try:
         elastic_launch(LaunchConfig(**_agent_options(layout)), sys.executable)(*command)
     except SignalException as error:
@@ -124,7 +124,8 @@ def _become_srun(layout: Layout, arguments: Sequence[str]) -> NoReturn:
     tasks += [f"--cpus-per-task={layout.threads}", "--kill-on-bad-exit=1"]
     sys.stdout.flush()
     sys.stderr.flush()
-    os.execvpe("srun", ["srun", *tasks, *LAUNCHED, *arguments, "--rendezvous", meeting], _outside_of_steps(os.environ))
+    call = ["srun", *tasks, *LAUNCHED, *arguments, "--rendezvous", meeting]
+    os.execvpe(call[0], call, _outside_of_steps(os.environ))  # noqa: S606 (Slurm's own, without a shell)
 
 
 def _free_port() -> int:

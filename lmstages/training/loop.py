@@ -32,7 +32,9 @@ from lmstages.training.devices import at_precision, device_of, machine_of, preci
 from lmstages.training.distributed import Pass, Processes, process_group, refuse_batch_norm
 from lmstages.training.objectives import NEXT_TOKEN, OBJECTIVE_DRAW, VALID_DRAW, Draw, Objective
 from lmstages.training.optimizers import WeightAverage, learning_rate, optimizers_of
+from lmstages.training.recomputing import recomputed
 from lmstages.training.resume import mapped
+from lmstages.training.sharding import divided_as, divided_state, filled, gathered, outline
 
 VALID_TOKENS = 32768  # enough for a selection error of about 0.01 nats
 EVALUATION_BATCH = 256  # rows, where batch_size is not set
@@ -57,22 +59,29 @@ class TrainState:
     best_weights: dict[str, torch.Tensor] = field(default_factory=dict)
     machines: list[str] = field(default_factory=list)  # on which the steps were done
 
-    def saved(self) -> dict[str, Any]:
-        """All of it as dictionaries and lists of arrays and JSON values."""
+    def saved(self, is_kept: bool = True) -> dict[str, Any]:
+        """All of it as dictionaries and lists of arrays and JSON values; no arrays where this process keeps none.
+
+        Every process takes part where the network is divided.
+        """
         tree = {name: getattr(self, name) for name in ("step", "tokens", "curve", "machines", "best_weights")}
         tree |= {"network": self.network.state_dict(), "average": self.average.state_dict()}
         tree["optimizers"] = [optimizer.state_dict() for optimizer in self.optimizers]
         tree |= {"best": finite_or_none(self.best), "losses": self.losses[: self.step]}
-        return dict(mapped(tree, torch.Tensor, lambda tensor: tensor.detach().cpu().numpy()))
+        return dict(mapped(tree, torch.Tensor, lambda tensor: gathered(tensor, is_kept)))
 
     def restore(self, saved: dict[str, Any]) -> None:
         """The inverse of ``saved``, onto the devices where network and losses lie."""
         device = self.losses.device
         tree = mapped(saved, np.ndarray, lambda array: torch.from_numpy(array.copy()).to(device))
+        weights, names = self.network.state_dict(), ("network", "best_weights")
+        tree |= {key: {name: divided_as(weights[name], tree[key][name]) for name in tree[key]} for key in names}
+        averaged = zip(tree["average"]["averaged"], self.average.weights, strict=False)
+        tree["average"]["averaged"] = [divided_as(weight, complete) for complete, weight in averaged]
         self.network.load_state_dict(tree["network"])
         self.average.load_state_dict(tree["average"])
         for optimizer, state in zip(self.optimizers, tree["optimizers"], strict=True):
-            optimizer.load_state_dict(state)
+            optimizer.load_state_dict(divided_state(state, optimizer))
         for name in ("step", "tokens", "curve", "machines", "best_weights"):
             setattr(self, name, tree[name])
         self.best = math.inf if tree["best"] is None else tree["best"]
@@ -80,18 +89,23 @@ class TrainState:
 
 
 def valid_loss(
-    network: nn.Module, rows: Rows, batch_size: int, objective: Objective = NEXT_TOKEN, seed: int = 0
+    network: nn.Module,
+    rows: Rows,
+    batch_size: int,
+    objective: Objective = NEXT_TOKEN,
+    seed: int = 0,
+    at_least: int = 1,
 ) -> float | None:
     """Mean nats per token that the objective selects by, over a fixed spread of rows of valid; None without valid.
 
-    What an objective draws is the same at every call.
+    What an objective draws is the same at every call. ``at_least`` so many rows are in every batch.
     """
     if not len(rows):
         return None
     network.eval()
     total, count = wide_zero(rows.device), 0
     with torch.inference_mode():
-        for number, batch in enumerate(rows.spread(VALID_TOKENS, batch_size)):
+        for number, batch in enumerate(rows.spread(VALID_TOKENS, batch_size, at_least)):
             if len(batch.inputs):
                 draw = Draw(seed, VALID_DRAW, number, rows.processes)
                 total += objective.selected(network, batch, draw).to(total.device)
@@ -122,7 +136,9 @@ class Trainer:
         if len(self.passes) > 1:
             refuse_batch_norm(network, f"model {config.name}", "leave micro_batch out")
         self.full_batch = [*map(self.rows.full_batch, self.passes)] if config.batch_size is None else None
-        self.wrapped = processes.wrap_model(network)
+        self.is_sharded = config.sharding == "full" and processes.count > 1
+        self.outline = outline(network) if self.is_sharded else None
+        self.wrapped = processes.wrap_model(network, self.device, config.sharding)
         losses = torch.zeros(config.steps, device=self.device)
         self.state = TrainState(network, optimizers_of(network, config), WeightAverage(network, config), losses)
         self.summed = 0  # steps whose losses are already summed over processes
@@ -133,7 +149,8 @@ class Trainer:
         self.resume()
         self.network.train()
         self.forward = self.compiled()
-        with self.signals if self.runtime.points else nullcontext():
+        recomputing = recomputed(self.network, self.config.recompute)
+        with self.signals if self.runtime.points else nullcontext(), recomputing:
             self.evaluate_if_due()
             while self.state.step < self.config.steps:
                 self.step()
@@ -218,7 +235,8 @@ class Trainer:
         loss = float(state.losses[last : state.step].mean())
         state.average.swap()
         batch_size = self.config.batch_size or EVALUATION_BATCH
-        valid = valid_loss(self.network, self.valid, batch_size, self.objective, self.seed)
+        at_least = self.processes.count if self.is_sharded else 1  # every process gathers each block
+        valid = valid_loss(self.network, self.valid, batch_size, self.objective, self.seed, at_least)
         rate = learning_rate(self.config, state.step - 1)
         point = {"step": state.step, "tokens": state.tokens, "train": loss, "valid": valid, "learning_rate": rate}
         state.curve.append(point)
@@ -229,6 +247,12 @@ class Trainer:
             state.best = valid
             state.best_weights = {name: weight.clone() for name, weight in self.network.state_dict().items()}
         state.average.swap()
+
+    def plain_network(self) -> nn.Module:
+        """The fitted network; of a divided one the main process has the weights, and the others their shapes."""
+        if self.outline is None:
+            return self.network
+        return filled(self.outline, self.network, self.processes.is_main_process)
 
     def sum_losses(self) -> None:
         """Sum the losses of the last steps over processes, each of which has those of its own rows."""
@@ -265,7 +289,8 @@ class Trainer:
         if points is None:
             return None
         environment = {"device": self.device.type, "precision": self.precision, "processes": processes.count}
-        environment |= {"compiled": self.runtime.compiled, "micro_batch": self.config.micro_batch}
+        environment |= {key: getattr(self.config, key) for key in ("micro_batch", "sharding")}
+        environment["compiled"] = self.runtime.compiled
         saved = points.open(environment) if processes.is_main_process else None
         step = processes.all_reduce_max(points.last_step)
         if not processes.is_main_process and step:
@@ -285,8 +310,10 @@ class Trainer:
         if wanted == NOTHING:
             return
         self.sum_losses()
-        if self.processes.is_main_process and points.last_step < state.step:
-            points.save(state.step, state.saved())
+        is_main = self.processes.is_main_process
+        saved = state.saved(is_main) if is_main or self.is_sharded else {}
+        if is_main and points.last_step < state.step:
+            points.save(state.step, saved)
         if wanted == STOP:
             reason = self.reason_to_stop()
             raise Interrupted(f"stopped after step {state.step:,} of {self.config.steps:,}, which is saved ({reason})")
@@ -307,11 +334,11 @@ def train(
     seed: int,
     runtime: Runtime,
     objective: Objective = NEXT_TOKEN,
-) -> Curve:
-    """Fit a network in place to ``documents`` (train, valid): minimise its objective on train, select on valid.
+) -> tuple[nn.Module, Curve]:
+    """Fit a network to ``documents`` (train, valid): minimise its objective on train, select on valid.
 
-    Returns the learning curve. Raises FitError where the loss diverges, Interrupted where a signal or the time limit
-    stopped the fit after saving.
+    Returns the fitted network, which is this one unless it was divided among processes, and the learning curve. Raises
+    FitError where the loss diverges, Interrupted where a signal or the time limit stopped the fit after saving.
     """
     device = device_of(runtime.device)
     with process_group() as processes:
@@ -320,4 +347,6 @@ def train(
             raise UserError(f"model {config.name}", problem, "each needs one row at least", "start fewer processes")
         lengths = config.row_length, max(config.row_length, window)
         rows, valid = (Rows(d, window, n, device, processes) for d, n in zip(documents, lengths, strict=True))
-        return Trainer(network.to(device), config, (rows, valid), seed, runtime, processes, objective).run()
+        trainer = Trainer(network, config, (rows, valid), seed, runtime, processes, objective)
+        curve = trainer.run()
+        return trainer.plain_network(), curve

@@ -27,7 +27,7 @@ from lmstages.core.progress import LOGGER, clock
 from lmstages.training.locks import FolderLock
 
 SECONDS = 60.0  # between two points
-LAYOUT = ("processes", "threads", "micro_batch")  # of the identity: may differ where the processes do
+LAYOUT = ("processes", "threads", "micro_batch", "sharding")  # of the identity: may differ where the processes do
 NAME = re.compile(r"step-(\d{12})\.safetensors")
 
 
@@ -166,7 +166,7 @@ def difference(saved: Any, wanted: Any, key: str = "") -> str:
 
 def without_layout(saved: dict[str, Any], wanted: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
     """Two identities as they are; without how each is computed where the number of processes or passes differs."""
-    if all(saved.get(key) == wanted.get(key) for key in ("processes", "micro_batch")):
+    if all(saved.get(key) == wanted.get(key) for key in LAYOUT if key != "threads"):
         return saved, wanted
     first, second = ({key: v for key, v in identity.items() if key not in LAYOUT} for identity in (saved, wanted))
     return first, second

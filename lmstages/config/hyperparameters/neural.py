@@ -10,7 +10,7 @@ from lmstages.config.hyperparameters.base import Layers, ModelConfig, Optimizer,
 MOST_OBJECTS = 1_000_000  # weights of autograd, of which each takes about a kilobyte while it is fitted
 WEIGHTS_PER_SECOND = 100_000  # that autograd multiplies, differentiates and updates
 # Keys of how a fit is computed: its curve depends on them in the last digits alone
-EXECUTION = ("micro_batch", "processes", "nodes")
+EXECUTION = ("micro_batch", "processes", "nodes", "sharding", "recompute")
 
 
 class Neural(ModelConfig):
@@ -71,6 +71,14 @@ class Neural(ModelConfig):
     )
     nodes: Annotated[int, Field(ge=1, le=1 << 16)] = Field(
         1, description="Nodes of a cluster that share a fit, each with so many processes."
+    )
+    sharding: Literal["none", "full"] = Field(
+        "none",
+        description="Give every process all weights, or divide weights, gradients and moments among the processes.",
+    )
+    recompute: bool = Field(
+        False,
+        description="Compute the activations of each block again in backward, rather than keep them (checkpointing).",
     )
 
     @model_serializer(mode="wrap")

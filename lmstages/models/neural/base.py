@@ -50,7 +50,8 @@ class NeuralModel:
             torch.manual_seed(seed)
             self.network = self.build()
             documents, rest = (train, valid), (self.window, seed, self.runtime, self.objective)
-            return train_network(self.network, self.config, documents, *rest)
+            self.network, curve = train_network(self.network, self.config, documents, *rest)
+            return curve
 
     def initial(self, seed: int) -> Arrays:
         """The arrays from which a fit with this seed starts."""
