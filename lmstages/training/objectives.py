@@ -20,6 +20,7 @@ from torch.nn import functional
 
 from lmstages.training.batches import IGNORED, ONE_PROCESS, Batch
 from lmstages.training.distributed import ONE_PASS, Pass, Processes
+from lmstages.training.large_vocabulary import is_large
 
 OBJECTIVE_DRAW, VALID_DRAW = 2, 3  # purposes, beside those of batches and of dropout
 Network = Callable[..., torch.Tensor]
@@ -55,10 +56,19 @@ class Objective(Protocol):
 
 
 class NextToken:
-    """Cross-entropy of the next token after each input; draws nothing."""
+    """Cross-entropy of the next token after each input; draws nothing.
+
+    ``vocab_size`` of a network that takes targets beside its inputs, and then returns their summed cross-entropy: it is
+    given them where all logits would be too many to hold.
+    """
+
+    def __init__(self, vocab_size: int = 0) -> None:
+        self.vocab_size = vocab_size
 
     def __call__(self, network: Network, batch: Batch, draw: Draw) -> torch.Tensor:
         """The sum of cross-entropies over all targets that are not IGNORED."""
+        if is_large(batch.targets, self.vocab_size):
+            return network(batch.inputs, batch.targets)
         logits = network(batch.inputs).flatten(0, 1)
         return functional.cross_entropy(logits, batch.targets.flatten(), ignore_index=IGNORED, reduction="sum")
 

@@ -6,6 +6,7 @@ The gradient is the same. Knows a network's list of blocks; never its architectu
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import torch
@@ -20,7 +21,7 @@ def recomputed(network: nn.Module, is_wanted: bool) -> Iterator[None]:
     """While it is entered, and where it is wanted, the blocks of the network keep nothing but their inputs."""
     blocks = blocks_of(network) if is_wanted else []
     for block in blocks:
-        block.forward = _recomputing(block.forward)
+        block.forward = partial(recompute, block.forward)
     try:
         yield
     finally:
@@ -28,10 +29,8 @@ def recomputed(network: nn.Module, is_wanted: bool) -> Iterator[None]:
             del block.forward
 
 
-def _recomputing(forward: Callable[..., Any]) -> Callable[..., Any]:
-    def run(*inputs: Any, **named: Any) -> Any:
-        if not torch.is_grad_enabled():
-            return forward(*inputs, **named)
-        return checkpoint(forward, *inputs, use_reentrant=False, **named)
-
-    return run
+def recompute(forward: Callable[..., Any], *inputs: Any, **named: Any) -> Any:
+    """What ``forward`` makes of its inputs, of which alone backward computes it again."""
+    if not torch.is_grad_enabled():
+        return forward(*inputs, **named)
+    return checkpoint(forward, *inputs, use_reentrant=False, **named)
