@@ -802,7 +802,7 @@ def _is_launched(args: argparse.Namespace) -> bool:
     record = args.section["hyperparameters"]
     each, nodes = args.processes or record.get("processes", 1), args.nodes or record.get("nodes", 1)
     layout = Layout(each, nodes, args.threads, args.rendezvous)
-    if layout.count == 1 or processes() > 1 or args.failure:
+    if layout.total == 1 or processes() > 1 or args.failure:
         return False
     launch(layout, args.typed, json.dumps(args.section))
     return True

@@ -36,7 +36,7 @@ class Layout(NamedTuple):
     rendezvous: str = ""
 
     @property
-    def count(self) -> int:
+    def total(self) -> int:
         """All processes."""
         return self.processes * self.nodes
 
@@ -82,7 +82,7 @@ def _run_agent(layout: Layout, command: list[str]) -> None:
         raise Interrupted(f"stopped by {signal.Signals(error.sigval).name}; the same command resumes") from error
     except ChildFailedError as error:
         rank, failure = error.get_first_failure()
-        _explain(f"process {rank} of {layout.count}", failure.exitcode)
+        _explain(f"process {rank} of {layout.total}", failure.exitcode)
 
 
 def _agent_options(layout: Layout) -> dict[str, Any]:

@@ -35,12 +35,12 @@ def shard(network: nn.Module, device: torch.device, processes: int) -> None:
 def outline(network: nn.Module) -> nn.Module:
     """A copy whose weights have shapes and no values."""
     empty = {id(w): nn.Parameter(torch.empty_like(w, device="meta"), w.requires_grad) for w in network.parameters()}
-    return copy.deepcopy(network, empty)  # type: ignore[arg-type]
+    return copy.deepcopy(network, empty)
 
 
 def filled(empty: nn.Module, network: nn.Module, is_kept: bool) -> nn.Module:
     """An outline with the weights of the divided network; every process takes part, those that keep none stay empty."""
-    device, weights = next(network.parameters()).device, {}
+    device, weights = next(network.parameters()).device, dict[str, torch.Tensor]()
     for name, weight in network.state_dict().items():
         array = gathered(weight, is_kept)
         weights |= {} if array is None else {name: torch.from_numpy(array)}
@@ -57,7 +57,8 @@ def is_divided(tensor: torch.Tensor) -> bool:
 
 def whole(tensor: torch.Tensor) -> torch.Tensor:
     """A tensor, gathered from all processes where it is divided."""
-    return tensor.full_tensor() if is_divided(tensor) else tensor  # type: ignore[operator]
+    divided: Any = tensor
+    return divided.full_tensor() if is_divided(tensor) else tensor
 
 
 def gathered(tensor: torch.Tensor, is_kept: bool = True) -> np.ndarray | None:

@@ -352,6 +352,11 @@ def fit_gpus(wildcards):
     return estimated(resources.gpus, wildcards)
 
 
+def one_gpu(wildcards):
+    """What evaluates a model is one process, however many have fitted it."""
+    return min(1, fit_gpus(wildcards))
+
+
 def fit_device(wildcards):
     """A GPU where the fit needs one and the machine has one."""
     return "auto" if fit_gpus(wildcards) else "cpu"

@@ -62,7 +62,7 @@ rule evaluate:
         small_experiment
     threads: 1
     resources:
-        gpu=fit_gpus,
+        gpu=one_gpu,
         device=fit_device,
     params:
         section=section("evaluate"),
