@@ -8,7 +8,6 @@ floating-point numbers are added. With one process and one pass all of this does
 Knows torch.distributed; never a network's architecture, a file or a model.
 """
 
-import warnings
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import NamedTuple
@@ -81,8 +80,8 @@ class Processes:
             shard(network, device, self.count)
             return network
         network.to(device)
-        warnings.filterwarnings("ignore", "find_unused_parameters=True was specified")  # for what it does besides:
-        # buckets keep their order after the first step, and with it additions theirs, also in a fit that is resumed
+        # with find_unused_parameters buckets keep their order after the first step, and with it additions theirs: a fit
+        # that is resumed would begin with the first order again
         return nn.parallel.DistributedDataParallel(network, find_unused_parameters=True)
 
     def accumulating(self, wrapped: nn.Module, within: Pass) -> AbstractContextManager[object]:

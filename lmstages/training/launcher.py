@@ -75,6 +75,7 @@ def _run_agent(layout: Layout, command: list[str]) -> None:
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
     from torch.distributed.launcher import LaunchConfig, elastic_launch
 
+    os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")  # torch warns that no parameter is unused
     logging.getLogger("torch.distributed").setLevel(logging.CRITICAL)  # the processes say themselves why they stop
     try:
         elastic_launch(LaunchConfig(**_agent_options(layout)), sys.executable)(*command)
