@@ -132,7 +132,8 @@ def processes() -> int:
 class Signals:
     """Between enter and exit the first signal is only recorded; a second one of any kind ends the process as usual.
 
-    One of several processes of a fit only records them all. A signal that is ignored on enter, as nohup and background jobs of a shell set it, stays ignored.
+    One of several processes of a fit only records them all. A signal that is ignored on enter, as nohup and background
+    jobs of a shell set it, stays ignored.
     """
 
     def __init__(self) -> None:
