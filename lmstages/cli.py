@@ -742,6 +742,12 @@ def _fit_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--failure", default="", metavar="REASON", help=failure)
     events = "folder for the learning curve as TensorBoard's events, while the fit runs"
     parser.add_argument("--tensorboard", type=Path, metavar="FOLDER", help=events)
+    processes = "processes that share the fit on this machine; by default as the record has it"
+    parser.add_argument("--processes", type=_whole_number(1, MOST_THREADS), metavar="N", help=processes)
+    nodes = "nodes of this Slurm job that share it; by default as the record has it"
+    parser.add_argument("--nodes", type=_whole_number(1), metavar="N", help=nodes)
+    meeting = "where the nodes meet, HOST:PORT, if this command is called on each of them by other means than Slurm's"
+    parser.add_argument("--rendezvous", default="", metavar="HOST:PORT", help=meeting)
     compiled = "torch.compile: auto is for long fits on a GPU"
     parser.add_argument("--compile", choices=("auto", "always", "never"), default="auto", help=compiled)
     _device_option(parser)
@@ -767,6 +773,8 @@ def fit(args: argparse.Namespace) -> None:
     from lmstages.training.events import Events
     from lmstages.training.resume import Cadence, ResumePoints
 
+    if _is_launched(args):
+        return
     names = ("train.npy", "train.starts.npy", "valid.npy", "valid.starts.npy")
     made = _to_make(args, args.section, [args.tokens / name for name in names])
     if failure := streams.failure_of(args.tokens) or (f"failed: {args.failure}" if args.failure else None):
@@ -784,6 +792,20 @@ def fit(args: argparse.Namespace) -> None:
         if rank() == 0:
             model_storage.save_fit(args.out, model, {**args.section, **facts}, made)
             runtime.done()
+
+
+def _is_launched(args: argparse.Namespace) -> bool:
+    """Whether several processes were to share the fit: then they have, started and waited for by this one."""
+    from lmstages.core.runtime import processes
+    from lmstages.training.launcher import Layout, launch
+
+    record = args.section["hyperparameters"]
+    each, nodes = args.processes or record.get("processes", 1), args.nodes or record.get("nodes", 1)
+    layout = Layout(each, nodes, args.threads, args.rendezvous)
+    if layout.total == 1 or processes() > 1 or args.failure:
+        return False
+    launch(layout, args.typed, json.dumps(args.section))
+    return True
 
 
 @command("type", "hyperparameters", paths=["base", "tokens"], levels=4, example="--out my/llama_q4")
@@ -1254,6 +1276,7 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         typed = sys.argv[1:] if arguments is None else arguments
         args = parser("".join(typed[:1])).parse_args(typed)
+        args.typed = typed
         _use_threads(args.threads)
         return _run(args)
     except BrokenPipeError:  # as of ``lmstages table | head``: nobody reads on

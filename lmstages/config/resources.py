@@ -51,21 +51,34 @@ def training_flops(config: ModelConfig, vocab_size: int) -> float:
 
 
 def gpus(config: ModelConfig, vocab_size: int) -> int:
-    """1 where one core would take most of a day, else 0."""
-    return int(training_flops(config, vocab_size) >= GPU_FLOPS)
+    """One for each process, on all nodes, where one core would take most of a day, else 0."""
+    return processes(config) * nodes(config) * int(training_flops(config, vocab_size) >= GPU_FLOPS)
 
 
 def cores(config: ModelConfig, vocab_size: int) -> int:
-    """1, so that small fits run side by side; CORES for a long fit. The bits of a fit depend on it."""
-    return CORES if training_flops(config, vocab_size) >= PARALLEL_FLOPS else 1
+    """Of a node, for each process: 1, so that small fits run side by side; CORES for a long fit.
+
+    The bits of a fit depend on it.
+    """
+    return processes(config) * (CORES if training_flops(config, vocab_size) >= PARALLEL_FLOPS else 1)
+
+
+def processes(config: ModelConfig) -> int:
+    """How many share a fit on each node."""
+    return int(getattr(config, "processes", 1))
+
+
+def nodes(config: ModelConfig) -> int:
+    """How many share a fit."""
+    return int(getattr(config, "nodes", 1))
 
 
 def fit_seconds(config: ModelConfig, vocab_size: int) -> float:
     """About how long a network is fitted, without margin; 0 for counting models."""
     if isinstance(config, Autograd):
         return config.seconds(vocab_size, config.examples)
-    speed = PER_GPU if gpus(config, vocab_size) else PER_CORE * cores(config, vocab_size)
-    return training_flops(config, vocab_size) / speed
+    on_gpus, on_cores = gpus(config, vocab_size), nodes(config) * cores(config, vocab_size)
+    return training_flops(config, vocab_size) / (PER_GPU * on_gpus or PER_CORE * on_cores)
 
 
 def minutes(config: ModelConfig, vocab_size: int) -> int:
@@ -74,13 +87,20 @@ def minutes(config: ModelConfig, vocab_size: int) -> int:
 
 
 def megabytes(config: ModelConfig, vocab_size: int, tokens_megabytes: float) -> int:
-    """Memory for a fit: weights with their gradients and moments, a batch of activations, or counts of the tokens."""
+    """Memory of a node for a fit: weights with their gradients and moments and activations, or counts of the tokens.
+
+    Every process has weights of its own; all processes together have the activations of a batch, or of one pass.
+    """
     if not isinstance(config, Neural):
         return round(LEAST_MEGABYTES + 60 * min(tokens_megabytes, 32) + 6 * tokens_megabytes)
     parameters = matrix_parameters(config, vocab_size)
-    rows = (config.batch_size or ALL_ROWS) * config.row_length
+    passed = config.batch_size or ALL_ROWS
+    if config.micro_batch is not None:
+        passed = min(passed, config.micro_batch * config.processes)
+    rows = passed * config.row_length
     activations = rows * (20 * int(getattr(config, "layers", 1) or 1) * _widest(config) + 3 * vocab_size)
-    return round(LEAST_MEGABYTES + (24 * parameters + 4 * activations) / 1e6 + 2 * tokens_megabytes)
+    of_a_process = 24 * parameters / 1e6 + 2 * tokens_megabytes
+    return round(LEAST_MEGABYTES + config.processes * of_a_process + 4 * activations / 1e6)
 
 
 def too_large(config: ModelConfig) -> str:

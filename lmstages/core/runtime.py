@@ -132,7 +132,8 @@ def processes() -> int:
 class Signals:
     """Between enter and exit the first signal is only recorded; a second one of any kind ends the process as usual.
 
-    A signal that is ignored on enter, as nohup and background jobs of a shell set it, stays ignored.
+    One of several processes of a fit only records them all. A signal that is ignored on enter, as nohup and background
+    jobs of a shell set it, stays ignored.
     """
 
     def __init__(self) -> None:
@@ -152,5 +153,7 @@ class Signals:
 
     def _record(self, number: int, frame: FrameType | None) -> None:
         self.received = number
+        if processes() > 1:  # a cluster signals every process, and their launcher, which passes it on, as well
+            return
         for handled in self.before:
             signal.signal(handled, signal.SIG_DFL)

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from lmstages.config.hyperparameters.base import ModelConfig
+from lmstages.config.hyperparameters.neural import EXECUTION
 from lmstages.config.own_models import code_of
 from lmstages.config.sections import config_of
 from lmstages.core.documents import Curve, Documents
@@ -39,15 +40,21 @@ def fitted(
 
 
 def identity(made: Mapping[str, Any], vocab_size: int, seed: int, threads: int) -> dict[str, Any]:
-    """Everything that the bytes of a fit depend on, except the device; a fit is resumed only where all of it is equal.
+    """Everything that the curve of a fit depends on, except the device; it is resumed only where all of it is equal.
 
-    Computes the hash of the code where ``made`` has none.
+    Keys of how it is computed are left out: the same fit goes on with fewer processes, say. Computes the hash of the
+    code where ``made`` has none.
     """
     code = made["code"] or code_of("fit", [config_of(made["section"])])
     environment = {"python": sys.version.split()[0], **versions("numpy", "torch")}
     numbers = {"vocab_size": vocab_size, "seed": seed, "threads": threads}
     rest = {key: value for key, value in made.items() if key not in PLACES}
-    return {**rest, "code": code, **numbers, "environment": environment}
+    section = {**made["section"], "hyperparameters": _without_execution(made["section"]["hyperparameters"])}
+    return {**rest, "section": section, "code": code, **numbers, "environment": environment}
+
+
+def _without_execution(hyperparameters: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in hyperparameters.items() if key not in EXECUTION}
 
 
 def outcome(

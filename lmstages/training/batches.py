@@ -17,7 +17,7 @@ import numpy as np
 import torch
 
 from lmstages.core.documents import BOUNDARY, Documents
-from lmstages.training.distributed import Processes
+from lmstages.training.distributed import ONE_PASS, Pass, Processes
 
 IGNORED = -100  # cross_entropy's own value for "no target here"
 BATCH_DRAW = 0
@@ -60,11 +60,11 @@ class Rows:
     def __len__(self) -> int:
         return int(self._first[-1])  # type: ignore[attr-defined]
 
-    def cut(self, rows: np.ndarray, shift: np.ndarray | int = 0) -> Batch:
+    def cut(self, rows: np.ndarray, shift: np.ndarray | int = 0, within: Pass = ONE_PASS) -> Batch:
         """(B,) row numbers, and by how many tokens each is shifted back -> this process's part of the batch."""
         spans = self.spans(rows, shift)
         lengths = np.minimum(self.length, spans[2] - spans[0])
-        begin, start, end = (self.processes.local_rows(positions) for positions in spans)
+        begin, start, end = (self.processes.local_rows(positions, within) for positions in spans)
         return Batch(*self.gather((begin, start, end)), lengths)
 
     def spans(self, rows: np.ndarray, shift: np.ndarray | int) -> Spans:
@@ -109,18 +109,22 @@ class Rows:
         dtype = values.dtype if values.dtype in (np.uint8, np.int64) else np.int32
         return torch.from_numpy(np.array(values, dtype=dtype)).to(self.device)
 
-    def random_batch(self, count: int, seed: int, step: int) -> Batch:
-        """The batch of one step: ``count`` rows at random, each shifted at random."""
+    def random_batch(self, count: int, seed: int, step: int, within: Pass = ONE_PASS) -> Batch:
+        """The batch of one step: ``count`` rows at random, each shifted at random; of them those of one pass."""
         draw = np.random.Generator(np.random.Philox(key=[seed, BATCH_DRAW], counter=[0, 0, 0, step]))
-        return self.cut(draw.integers(len(self), size=count), draw.integers(self.length, size=count))
+        return self.cut(draw.integers(len(self), size=count), draw.integers(self.length, size=count), within)
 
-    def full_batch(self) -> Batch:
-        """All rows as one batch, every token once."""
-        return self.cut(np.arange(len(self)))
+    def full_batch(self, within: Pass = ONE_PASS) -> Batch:
+        """All rows as one batch, every token once; of them those of one pass."""
+        return self.cut(np.arange(len(self)), 0, within)
 
-    def spread(self, tokens: int, count: int) -> Iterator[Batch]:
-        """Batches of at most ``count`` rows, about ``tokens`` targets in all: evenly spaced rows, always the same."""
+    def spread(self, tokens: int, count: int, at_least: int = 1) -> Iterator[Batch]:
+        """Batches of at most ``count`` rows, about ``tokens`` targets in all: evenly spaced rows, always the same.
+
+        What would leave fewer than ``at_least`` rows to the last batch is in the one before it.
+        """
         wanted = min(len(self), max(1, tokens // self.length))
         rows = np.linspace(0, len(self) - 1, wanted).round().astype(np.int64)
-        for start in range(0, wanted, count):
-            yield self.cut(rows[start : start + count])
+        starts = [start for start in range(0, wanted, count) if start == 0 or wanted - start >= at_least]
+        for start, end in zip(starts, [*starts[1:], wanted], strict=True):
+            yield self.cut(rows[start:end])

@@ -30,7 +30,13 @@ def device_of(name: str) -> torch.device:
         raise UserError(f"--device {name}", problem, "cpu and auto work everywhere", "give --device cpu")
     if name != "cuda":
         return torch.device(name)
-    device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
+    local_rank, there = int(os.environ.get("LOCAL_RANK", "0")), torch.cuda.device_count()
+    if local_rank >= there:
+        problem = f"more processes on this node than the {there} GPUs that torch finds"
+        raise UserError(
+            f"--device {name}", problem, "each process needs one of its own", "lower processes of the model"
+        )
+    device = torch.device("cuda", local_rank)
     torch.cuda.set_device(device)
     return device
 

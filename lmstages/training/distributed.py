@@ -1,14 +1,16 @@
 """Data-parallel training: each of several processes has some rows of every batch, and all take the same step.
 
-    gradient = sum over processes of  d(sum of the process's losses) / dw  /  (targets of the whole batch)
+    gradient = sum over processes and passes of  d(sum of the losses of its rows) / dw  /  (targets of the whole batch)
 
-The rows of a batch are drawn as in a single process and then divided, so that data and gradient are those of one
-process, up to the order in which floating-point numbers are added. With one process all of this does nothing.
+The rows of a batch are drawn as in a single process and then divided, among processes and among the passes of each
+(gradient accumulation), so that data and gradient are those of one process in one pass, up to the order in which
+floating-point numbers are added. With one process and one pass all of this does nothing.
 Knows torch.distributed; never a network's architecture, a file or a model.
 """
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -16,6 +18,16 @@ from torch import distributed, nn
 
 from lmstages.core import runtime
 from lmstages.core.errors import UserError
+
+
+class Pass(NamedTuple):
+    """Number ``number`` of the ``of`` passes through the network that a step takes; each has some of the rows."""
+
+    number: int = 0
+    of: int = 1
+
+
+ONE_PASS, CPU = Pass(), torch.device("cpu")
 
 
 class Processes:
@@ -29,9 +41,16 @@ class Processes:
         """Whether this is the process that writes."""
         return self.rank == 0
 
-    def local_rows(self, rows: np.ndarray) -> np.ndarray:
-        """(B, ...) -> this process's rows of a batch."""
-        return rows[self.rank :: self.count]
+    def local_rows(self, rows: np.ndarray, within: Pass = ONE_PASS) -> np.ndarray:
+        """(B, ...) -> this process's rows of a batch, those of one pass."""
+        return rows[self.rank + within.number * self.count :: within.of * self.count]
+
+    def passes(self, rows: int, at_once: int | None) -> list[Pass]:
+        """Passes that divide so many rows of a batch: each process has at most ``at_once`` rows in each, but one at
+        least in each; None is a single pass.
+        """
+        count = 1 if at_once is None else min(-(-rows // (self.count * at_once)), max(1, rows // self.count))
+        return [Pass(number, count) for number in range(count)]
 
     def all_reduce_sum(self, value: torch.Tensor) -> torch.Tensor:
         """The sum of every process's ``value``, in every process; in place."""
@@ -47,14 +66,35 @@ class Processes:
         distributed.all_reduce(largest, distributed.ReduceOp.MAX)
         return int(largest)
 
-    def wrap_model(self, network: nn.Module) -> nn.Module:
-        """The network with gradients that are averaged over the processes; a UserError where it has BatchNorm."""
+    def wrap_model(self, network: nn.Module, device: torch.device = CPU, sharding: str = "none") -> nn.Module:
+        """The network with gradients that are averaged over the processes; a UserError where it has BatchNorm.
+
+        With ``sharding`` it is divided among them, in place.
+        """
         if self.count == 1:
+            return network.to(device)
+        refuse_batch_norm(network, f"{self.count} processes", "fit this model with one process, without torchrun")
+        if sharding == "full":
+            from lmstages.training.sharding import shard  # torch's DTensor, which takes a while to import
+
+            shard(network, device, self.count)
             return network
-        if any(isinstance(module, nn.modules.batchnorm._BatchNorm) for module in network.modules()):
-            problem = "its BatchNorm takes its statistics from a whole batch"
-            raise UserError(f"{self.count} processes", problem, "", "fit this model with one process, without torchrun")
-        return nn.parallel.DistributedDataParallel(network)
+        network.to(device)
+        # with find_unused_parameters buckets keep their order after the first step, and with it additions theirs: a fit
+        # that is resumed would begin with the first order again
+        return nn.parallel.DistributedDataParallel(network, find_unused_parameters=True)
+
+    def accumulating(self, wrapped: nn.Module, within: Pass) -> AbstractContextManager[object]:
+        """In which gradients are added up here alone: of every pass but a step's last, which sums over processes."""
+        if within.number + 1 == within.of or not isinstance(wrapped, nn.parallel.DistributedDataParallel):
+            return nullcontext()  # a divided network has no room for a whole gradient
+        return wrapped.no_sync()
+
+
+def refuse_batch_norm(network: nn.Module, where: str, remedy: str) -> None:
+    """Raises UserError for a network that must see a batch whole."""
+    if any(isinstance(module, nn.modules.batchnorm._BatchNorm) for module in network.modules()):
+        raise UserError(where, "its BatchNorm takes its statistics from a whole batch", "", remedy)
 
 
 @contextmanager

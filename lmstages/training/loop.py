@@ -29,10 +29,12 @@ from lmstages.core.progress import Progress
 from lmstages.core.runtime import Runtime, Signals
 from lmstages.training.batches import Batch, Rows
 from lmstages.training.devices import at_precision, device_of, machine_of, precision_of, wide_zero
-from lmstages.training.distributed import Processes, process_group
+from lmstages.training.distributed import Pass, Processes, process_group, refuse_batch_norm
 from lmstages.training.objectives import NEXT_TOKEN, OBJECTIVE_DRAW, VALID_DRAW, Draw, Objective
 from lmstages.training.optimizers import WeightAverage, learning_rate, optimizers_of
+from lmstages.training.recomputing import recomputed
 from lmstages.training.resume import mapped
+from lmstages.training.sharding import divided_as, divided_state, filled, gathered, outline
 
 VALID_TOKENS = 32768  # enough for a selection error of about 0.01 nats
 EVALUATION_BATCH = 256  # rows, where batch_size is not set
@@ -57,22 +59,29 @@ class TrainState:
     best_weights: dict[str, torch.Tensor] = field(default_factory=dict)
     machines: list[str] = field(default_factory=list)  # on which the steps were done
 
-    def saved(self) -> dict[str, Any]:
-        """All of it as dictionaries and lists of arrays and JSON values."""
+    def saved(self, is_kept: bool = True) -> dict[str, Any]:
+        """All of it as dictionaries and lists of arrays and JSON values; no arrays where this process keeps none.
+
+        Every process takes part where the network is divided.
+        """
         tree = {name: getattr(self, name) for name in ("step", "tokens", "curve", "machines", "best_weights")}
         tree |= {"network": self.network.state_dict(), "average": self.average.state_dict()}
         tree["optimizers"] = [optimizer.state_dict() for optimizer in self.optimizers]
         tree |= {"best": finite_or_none(self.best), "losses": self.losses[: self.step]}
-        return dict(mapped(tree, torch.Tensor, lambda tensor: tensor.detach().cpu().numpy()))
+        return dict(mapped(tree, torch.Tensor, lambda tensor: gathered(tensor, is_kept)))
 
     def restore(self, saved: dict[str, Any]) -> None:
         """The inverse of ``saved``, onto the devices where network and losses lie."""
         device = self.losses.device
         tree = mapped(saved, np.ndarray, lambda array: torch.from_numpy(array.copy()).to(device))
+        weights, names = self.network.state_dict(), ("network", "best_weights")
+        tree |= {key: {name: divided_as(weights[name], tree[key][name]) for name in tree[key]} for key in names}
+        averaged = zip(tree["average"]["averaged"], self.average.weights, strict=False)
+        tree["average"]["averaged"] = [divided_as(weight, complete) for complete, weight in averaged]
         self.network.load_state_dict(tree["network"])
         self.average.load_state_dict(tree["average"])
         for optimizer, state in zip(self.optimizers, tree["optimizers"], strict=True):
-            optimizer.load_state_dict(state)
+            optimizer.load_state_dict(divided_state(state, optimizer))
         for name in ("step", "tokens", "curve", "machines", "best_weights"):
             setattr(self, name, tree[name])
         self.best = math.inf if tree["best"] is None else tree["best"]
@@ -80,18 +89,23 @@ class TrainState:
 
 
 def valid_loss(
-    network: nn.Module, rows: Rows, batch_size: int, objective: Objective = NEXT_TOKEN, seed: int = 0
+    network: nn.Module,
+    rows: Rows,
+    batch_size: int,
+    objective: Objective = NEXT_TOKEN,
+    seed: int = 0,
+    at_least: int = 1,
 ) -> float | None:
     """Mean nats per token that the objective selects by, over a fixed spread of rows of valid; None without valid.
 
-    What an objective draws is the same at every call.
+    What an objective draws is the same at every call. ``at_least`` so many rows are in every batch.
     """
     if not len(rows):
         return None
     network.eval()
     total, count = wide_zero(rows.device), 0
     with torch.inference_mode():
-        for number, batch in enumerate(rows.spread(VALID_TOKENS, batch_size)):
+        for number, batch in enumerate(rows.spread(VALID_TOKENS, batch_size, at_least)):
             if len(batch.inputs):
                 draw = Draw(seed, VALID_DRAW, number, rows.processes)
                 total += objective.selected(network, batch, draw).to(total.device)
@@ -118,8 +132,13 @@ class Trainer:
         self.rows, self.valid = rows
         self.device = self.rows.device
         self.precision = precision_of(self.device)
-        self.full_batch = self.rows.full_batch() if config.batch_size is None else None
-        self.wrapped = processes.wrap_model(network)
+        self.passes = processes.passes(config.batch_size or len(self.rows), config.micro_batch)
+        if len(self.passes) > 1:
+            refuse_batch_norm(network, f"model {config.name}", "leave micro_batch out")
+        self.full_batch = [*map(self.rows.full_batch, self.passes)] if config.batch_size is None else None
+        self.is_sharded = config.sharding == "full" and processes.count > 1
+        self.outline = outline(network) if self.is_sharded else None
+        self.wrapped = processes.wrap_model(network, self.device, config.sharding)
         losses = torch.zeros(config.steps, device=self.device)
         self.state = TrainState(network, optimizers_of(network, config), WeightAverage(network, config), losses)
         self.summed = 0  # steps whose losses are already summed over processes
@@ -130,7 +149,8 @@ class Trainer:
         self.resume()
         self.network.train()
         self.forward = self.compiled()
-        with self.signals if self.runtime.points else nullcontext():
+        recomputing = recomputed(self.network, self.config.recompute)
+        with self.signals if self.runtime.points else nullcontext(), recomputing:
             self.evaluate_if_due()
             while self.state.step < self.config.steps:
                 self.step()
@@ -148,25 +168,30 @@ class Trainer:
     def step(self) -> None:
         """One update of the weights from one batch."""
         state, step = self.state, self.state.step
-        batch = self.batch(step)
         self.set_learning_rates(step)
         if self.config.dropout:
             torch.manual_seed(hash((self.seed, NOISE_DRAW, step, self.processes.rank)) & 0x7FFFFFFFFFFFFFFF)
-        with at_precision(self.precision, self.device):
-            draw = Draw(self.seed, OBJECTIVE_DRAW, step, self.processes)
-            loss = self.objective(self.forward, batch, draw) / batch.targets_of_all
         for optimizer in state.optimizers:
             optimizer.zero_grad(set_to_none=True)
-        (loss * self.processes.count if self.processes.count > 1 else loss).backward()
+        for within in self.passes:
+            batch = self.batch(step, within)
+            state.losses[step] += self.gradient(batch, Draw(self.seed, OBJECTIVE_DRAW, step, self.processes, within))
         if self.config.clip:
             nn.utils.clip_grad_norm_(self.network.parameters(), self.config.clip)
         for optimizer in state.optimizers:
             optimizer.step()
         state.average.update(step)
-        state.losses[step] = loss.detach()
         state.tokens += batch.targets_of_all
         state.step += 1
         self.report()
+
+    def gradient(self, batch: Batch, draw: Draw) -> torch.Tensor:
+        """Add the gradient of one pass to that of its step; its part of the step's loss."""
+        with self.processes.accumulating(self.wrapped, draw.within):
+            with at_precision(self.precision, self.device):
+                loss = self.objective(self.forward, batch, draw) / batch.targets_of_all
+            (loss * self.processes.count if self.processes.count > 1 else loss).backward()
+        return loss.detach()
 
     def set_learning_rates(self, step: int) -> None:
         """The schedule's learning rate of a step, times each parameter group's scale."""
@@ -175,12 +200,12 @@ class Trainer:
             for group in optimizer.param_groups:
                 group["lr"] = rate * group["lr_scale"]
 
-    def batch(self, step: int) -> Batch:
-        """All rows, or ``batch_size`` of them at random."""
+    def batch(self, step: int, within: Pass) -> Batch:
+        """All rows, or ``batch_size`` of them at random; of these the rows of one pass."""
         if self.full_batch is not None:
-            return self.full_batch
+            return self.full_batch[within.number]
         assert self.config.batch_size is not None, "without a batch_size there is a full batch"
-        return self.rows.random_batch(self.config.batch_size, self.seed, step)
+        return self.rows.random_batch(self.config.batch_size, self.seed, step, within)
 
     def compiled(self) -> Callable[..., torch.Tensor]:
         """The network for steps, compiled where that saves time; evaluation uses the network as it is."""
@@ -210,7 +235,8 @@ class Trainer:
         loss = float(state.losses[last : state.step].mean())
         state.average.swap()
         batch_size = self.config.batch_size or EVALUATION_BATCH
-        valid = valid_loss(self.network, self.valid, batch_size, self.objective, self.seed)
+        at_least = self.processes.count if self.is_sharded else 1  # every process gathers each block
+        valid = valid_loss(self.network, self.valid, batch_size, self.objective, self.seed, at_least)
         rate = learning_rate(self.config, state.step - 1)
         point = {"step": state.step, "tokens": state.tokens, "train": loss, "valid": valid, "learning_rate": rate}
         state.curve.append(point)
@@ -221,6 +247,12 @@ class Trainer:
             state.best = valid
             state.best_weights = {name: weight.clone() for name, weight in self.network.state_dict().items()}
         state.average.swap()
+
+    def plain_network(self) -> nn.Module:
+        """The fitted network; of a divided one the main process has the weights, and the others their shapes."""
+        if self.outline is None:
+            return self.network
+        return filled(self.outline, self.network, self.processes.is_main_process)
 
     def sum_losses(self) -> None:
         """Sum the losses of the last steps over processes, each of which has those of its own rows."""
@@ -246,7 +278,7 @@ class Trainer:
             state.restore(saved)
             self.summed = state.step
         self.runtime.follow(state.curve)
-        machine = machine_of(self.device)
+        machine = machine_of(self.device) + (f", {self.processes.count} processes" if self.processes.count > 1 else "")
         state.machines += [machine] if machine not in state.machines else []
         self.runtime.machines, self.runtime.precision = state.machines, self.precision
         self.progress = Progress(self.config.steps, "step", state.step, state.tokens)
@@ -257,6 +289,7 @@ class Trainer:
         if points is None:
             return None
         environment = {"device": self.device.type, "precision": self.precision, "processes": processes.count}
+        environment |= {key: getattr(self.config, key) for key in ("micro_batch", "sharding")}
         environment["compiled"] = self.runtime.compiled
         saved = points.open(environment) if processes.is_main_process else None
         step = processes.all_reduce_max(points.last_step)
@@ -277,8 +310,10 @@ class Trainer:
         if wanted == NOTHING:
             return
         self.sum_losses()
-        if self.processes.is_main_process and points.last_step < state.step:
-            points.save(state.step, state.saved())
+        is_main = self.processes.is_main_process
+        saved = state.saved(is_main) if is_main or self.is_sharded else {}
+        if is_main and points.last_step < state.step:
+            points.save(state.step, saved)
         if wanted == STOP:
             reason = self.reason_to_stop()
             raise Interrupted(f"stopped after step {state.step:,} of {self.config.steps:,}, which is saved ({reason})")
@@ -299,11 +334,11 @@ def train(
     seed: int,
     runtime: Runtime,
     objective: Objective = NEXT_TOKEN,
-) -> Curve:
-    """Fit a network in place to ``documents`` (train, valid): minimise its objective on train, select on valid.
+) -> tuple[nn.Module, Curve]:
+    """Fit a network to ``documents`` (train, valid): minimise its objective on train, select on valid.
 
-    Returns the learning curve. Raises FitError where the loss diverges, Interrupted where a signal or the time limit
-    stopped the fit after saving.
+    Returns the fitted network, which is this one unless it was divided among processes, and the learning curve. Raises
+    FitError where the loss diverges, Interrupted where a signal or the time limit stopped the fit after saving.
     """
     device = device_of(runtime.device)
     with process_group() as processes:
@@ -312,4 +347,6 @@ def train(
             raise UserError(f"model {config.name}", problem, "each needs one row at least", "start fewer processes")
         lengths = config.row_length, max(config.row_length, window)
         rows, valid = (Rows(d, window, n, device, processes) for d, n in zip(documents, lengths, strict=True))
-        return Trainer(network.to(device), config, (rows, valid), seed, runtime, processes, objective).run()
+        trainer = Trainer(network, config, (rows, valid), seed, runtime, processes, objective)
+        curve = trainer.run()
+        return trainer.plain_network(), curve

@@ -17,6 +17,7 @@ import torch
 from torch import nn
 
 from lmstages.config.hyperparameters.neural import Neural
+from lmstages.training.sharding import divided_as, is_divided, whole
 from lmstages.training.without_compiler import plain_step, spare_compiler
 
 QUINTIC = (3.4445, -4.7750, 2.0315)  # Jordan et al. 2024: steepest at 0 with singular values ending in 0.7 to 1.2
@@ -118,7 +119,9 @@ class Muon(torch.optim.Optimizer):
                 if weight.grad is not None:
                     by_shape[tuple(sorted(weight.shape[-2:]))].append(weight)
             for weights in by_shape.values():
-                self._step_batch(weights, group)
+                is_large = is_divided(weights[0])  # then one matrix at a time is gathered
+                for batch in [[weight] for weight in weights] if is_large else [weights]:
+                    self._step_batch(batch, group)
 
     def _step_batch(self, weights: list[torch.Tensor], group: Mapping[str, Any]) -> None:
         """Nesterov's momentum, then one Newton-Schulz for all matrices of one shape.
@@ -129,11 +132,11 @@ class Muon(torch.optim.Optimizer):
         gradients: list[Any] = [weight.grad for weight in weights]
         means = [self.state[weight].setdefault("momentum", torch.zeros_like(weight)) for weight in weights]
         torch._foreach_lerp_(means, gradients, 1 - momentum)
-        matrices = [as_wide(change) for change in torch._foreach_lerp(gradients, means, momentum)]
+        matrices = [as_wide(whole(change)) for change in torch._foreach_lerp(gradients, means, momentum)]
         changes = orthogonal(torch.cat(matrices)).split([len(stack) for stack in matrices])
         for weight, change in zip(weights, changes, strict=True):
             rows, columns = weight.shape[-2:]
-            change = (change.mT if rows > columns else change).view_as(weight)
+            change = divided_as(weight, (change.mT if rows > columns else change).reshape(weight.shape))
             scale = max(1.0, rows / columns) ** 0.5
             weight.mul_(1 - rate * group["weight_decay"]).add_(change, alpha=-rate * scale)
 

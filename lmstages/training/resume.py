@@ -4,7 +4,8 @@ A point is one safetensors file: the arrays of a state, and as its metadata the 
 the fit, that is, everything its bits depend on. The folder lies outside the outputs of any rule, which Snakemake
 deletes with a failed job. A point appears complete or not at all. Two points are kept; a fit resumes from the newest
 one that is undamaged and whose identity is its own. Every other is left aside with its reason in the log, and removed
-once a newer point is safely on the disk.
+once a newer point is safely on the disk. A point that another number of processes has made is resumed, too, with a
+warning: what follows has the bits of neither number, but their curve.
 
 Knows nested dictionaries and lists of arrays and JSON values; never a network, an optimizer or a step's meaning.
 """
@@ -26,6 +27,7 @@ from lmstages.core.progress import LOGGER, clock
 from lmstages.training.locks import FolderLock
 
 SECONDS = 60.0  # between two points
+LAYOUT = ("processes", "threads", "micro_batch", "sharding")  # of the identity: may differ where the processes do
 NAME = re.compile(r"step-(\d{12})\.safetensors")
 
 
@@ -103,8 +105,11 @@ class ResumePoints:
             raise UserError(path, "no resume point of this version") from error
 
     def _state(self, path: Path, arrays: Mapping[str, np.ndarray], metadata: Mapping[str, str]) -> dict[str, Any]:
-        if differing := difference(json.loads(metadata["identity"]), json.loads(json.dumps(self.identity))):
+        saved, wanted = json.loads(metadata["identity"]), json.loads(json.dumps(self.identity))
+        if differing := difference(*without_layout(saved, wanted)):
             raise UserError(path, f"of another fit: {differing}")
+        if other := difference(saved, wanted):
+            LOGGER.warning("resumed from another layout, to its curve but not to its last digits: %s", other)
         seconds, state = float(json.loads(metadata["seconds"])), unpacked(json.loads(metadata["state"]), arrays)
         if not (isinstance(state, dict) and 0 <= seconds < math.inf):
             raise UserError(path, "no resume point of this version")
@@ -157,6 +162,14 @@ def difference(saved: Any, wanted: Any, key: str = "") -> str:
                 return text
         return ""
     return "" if saved == wanted else f"{key} is {json.dumps(saved)}, not {json.dumps(wanted)}"
+
+
+def without_layout(saved: dict[str, Any], wanted: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Two identities as they are; without how each is computed where the number of processes or passes differs."""
+    if all(saved.get(key) == wanted.get(key) for key in LAYOUT if key != "threads"):
+        return saved, wanted
+    first, second = ({key: v for key, v in identity.items() if key not in LAYOUT} for identity in (saved, wanted))
+    return first, second
 
 
 # ---------------------------------------------------------------- trees of arrays

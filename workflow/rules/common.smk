@@ -352,9 +352,49 @@ def fit_gpus(wildcards):
     return estimated(resources.gpus, wildcards)
 
 
+def one_gpu(wildcards):
+    """What evaluates a model is one process, however many have fitted it."""
+    return min(1, fit_gpus(wildcards))
+
+
 def fit_device(wildcards):
     """A GPU where the fit needs one and the machine has one."""
     return "auto" if fit_gpus(wildcards) else "cpu"
+
+
+def fit_processes(wildcards):
+    """Processes of a node that share a fit; no resource where it is one, as all below."""
+    return several(resources.processes, wildcards)
+
+
+def fit_nodes(wildcards):
+    return several(resources.nodes, wildcards)
+
+
+def fit_launcher(wildcards):
+    """A job of several nodes calls srun itself, once for all of them; any other one is started on its node by it."""
+    return "srun" if fit_nodes(wildcards) else None
+
+
+def fit_tasks(wildcards):
+    """One task for each node, which starts its processes."""
+    return fit_nodes(wildcards)
+
+
+def fit_tasks_per_gpu(wildcards):
+    """None asked for: Slurm would start a task for each GPU, which sees that one alone."""
+    return 0 if fit_gpus(wildcards) > 1 else None
+
+
+def several(number, wildcards):
+    count = number(RUN.models[wildcards.model].config)
+    return count if count > 1 else None
+
+
+def fit_layout(wildcards, resources):
+    """How many processes and nodes a fit has, where they are several; a profile may overrule the record."""
+    processes, nodes = resources.get("processes", 1), resources.get("nodes", 1)
+    return ["--processes", str(processes), "--nodes", str(nodes)] if processes * nodes > 1 else []
 
 
 def fit_minutes(wildcards):

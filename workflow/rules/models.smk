@@ -21,6 +21,11 @@ rule fit:
         runtime=fit_minutes,
         mem_mb=fit_megabytes,
         device=fit_device,
+        processes=fit_processes,
+        nodes=fit_nodes,
+        mpi=fit_launcher,
+        tasks=fit_tasks,
+        tasks_per_gpu=fit_tasks_per_gpu,
     params:
         section=section("fit"),
         tokens=subpath(input.tokens, parent=True),
@@ -28,12 +33,14 @@ rule fit:
         resume=f"resume/{RUN.name}/{{corpus}}.{{tokenizer}}.{{model}}.seed{{seed}}",  # no output: it survives a kill
         curves=f"logs/{RUN.name}/{{corpus}}/{{tokenizer}}/{{model}}/seed{{seed}}/tensorboard",  # where the run wants them
         failure=failure_ahead,
+        layout=fit_layout,
         code=code("fit"),
     shell:
         '"${{LMSTAGES_PYTHON:-python}}" -m lmstages fit --tokens {params.tokens:q} --out {params.out:q} --section {params.section:q}'
         " --seed {wildcards.seed:q} --resume {params.resume:q} ${{LMSTAGES_TIME_LIMIT:+--minutes {resources.runtime}}}"
         " ${{LMSTAGES_TENSORBOARD:+--tensorboard {params.curves:q}}}"
         " --device {resources.device:q} --threads {threads} --code {params.code:q} {params.failure:q}"
+        " {params.layout:q}"
         " 2>&1 | tee -i {log:q} >&2"
 
 
@@ -55,7 +62,7 @@ rule evaluate:
         small_experiment
     threads: 1
     resources:
-        gpu=fit_gpus,
+        gpu=one_gpu,
         device=fit_device,
     params:
         section=section("evaluate"),

@@ -1,14 +1,16 @@
 """Hyperparameters of the networks without attention, and of the training loop of all networks."""
 
 from itertools import pairwise
-from typing import ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, model_validator
 
 from lmstages.config.hyperparameters.base import Layers, ModelConfig, Optimizer, Positive, Rate, Schedule, Width
 
 MOST_OBJECTS = 1_000_000  # weights of autograd, of which each takes about a kilobyte while it is fitted
 WEIGHTS_PER_SECOND = 100_000  # that autograd multiplies, differentiates and updates
+# Keys of how a fit is computed: its curve depends on them in the last digits alone
+EXECUTION = ("micro_batch", "processes", "nodes", "sharding", "recompute")
 
 
 class Neural(ModelConfig):
@@ -59,6 +61,31 @@ class Neural(ModelConfig):
     )
     average_share: float = Field(0.2, gt=0, le=1, description="Fraction of the steps, the last, that is averaged.")
     average_decay: float = Field(0.99, gt=0, lt=1, description="Decay per step of averaging ema.")
+    micro_batch: Positive | None = Field(
+        None,
+        description="Rows per pass in each process: a step adds up the gradients of several passes, in less memory; "
+        "batch_size stays the rows of a step. null takes all in one pass.",
+    )
+    processes: Annotated[int, Field(ge=1, le=1024)] = Field(
+        1, description="Processes that share a fit on a node, each with some rows of every batch: one for each GPU."
+    )
+    nodes: Annotated[int, Field(ge=1, le=1 << 16)] = Field(
+        1, description="Nodes of a cluster that share a fit, each with so many processes."
+    )
+    sharding: Literal["none", "full"] = Field(
+        "none",
+        description="Give every process all weights, or divide weights, gradients and moments among the processes.",
+    )
+    recompute: bool = Field(
+        False,
+        description="Compute the activations of each block again in backward, rather than keep them (checkpointing).",
+    )
+
+    @model_serializer(mode="wrap")
+    def _execution_only_where_given(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Without the keys of how a fit is computed that have their defaults, as in sections that do not know them."""
+        fields = type(self).model_fields
+        return {key: v for key, v in dump(self).items() if key not in EXECUTION or v != fields[key].default}
 
     @model_validator(mode="after")
     def _consistent(self) -> "Neural":

@@ -17,7 +17,7 @@ from lmstages.core.documents import Arrays, Curve, Documents, history
 from lmstages.core.runtime import Runtime
 from lmstages.training.devices import device_of
 from lmstages.training.loop import train as train_network
-from lmstages.training.objectives import NEXT_TOKEN, Objective
+from lmstages.training.objectives import NEXT_TOKEN, NextToken, Objective
 
 LOGITS_AT_ONCE = 1 << 23  # numbers; bounds the memory of scoring: 32 MB of float32
 LARGE_VOCABULARY = 1 << 13  # tokens; sums of so many probabilities in 32 bits miss 1 by more than 1e-6
@@ -28,6 +28,7 @@ class NeuralModel:
     """A network under the contract of ``models.base``; its parameters are all its trainable numbers."""
 
     window = 1  # inputs that the network needs for one prediction
+    takes_targets = False  # True: the network, given targets too, returns their summed cross-entropy
     windowed = False  # True: a prediction depends on its window and on nothing before it
 
     def __init__(self, config: Neural, vocab_size: int) -> None:
@@ -50,7 +51,8 @@ class NeuralModel:
             torch.manual_seed(seed)
             self.network = self.build()
             documents, rest = (train, valid), (self.window, seed, self.runtime, self.objective)
-            return train_network(self.network, self.config, documents, *rest)
+            self.network, curve = train_network(self.network, self.config, documents, *rest)
+            return curve
 
     def initial(self, seed: int) -> Arrays:
         """The arrays from which a fit with this seed starts."""
@@ -143,7 +145,7 @@ class NeuralModel:
     @property
     def objective(self) -> Objective:
         """What the network is trained on: the next token, unless a model has another."""
-        return NEXT_TOKEN
+        return NextToken(self.vocab_size) if self.takes_targets else NEXT_TOKEN
 
     def training_pass(self, network: nn.Module, tokens: torch.Tensor) -> None:
         """What a step of training computes forwards of (B, window + T - 1) tokens; their values do not matter."""

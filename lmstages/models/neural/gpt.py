@@ -14,12 +14,14 @@ from torch.nn import functional
 from lmstages.config.hyperparameters.attention import GPT
 from lmstages.models.neural.attention import attend, merge_heads
 from lmstages.models.neural.decoding import AttentionModel, GPTDecoder
+from lmstages.training.large_vocabulary import summed_cross_entropy
 
 
 class GPTModel(AttentionModel):
     """Attends to at most ``window`` tokens, whose positions are learned."""
 
     config: GPT
+    takes_targets = True
     decoder = GPTDecoder
 
     def build(self) -> nn.Module:
@@ -118,12 +120,12 @@ class Transformer(nn.Module):
             elif name.endswith("bias"):
                 nn.init.zeros_(weight)
 
-    def forward(self, tokens: torch.Tensor) -> torch.Tensor:
-        """Logits of the token after each input."""
+    def forward(self, tokens: torch.Tensor, targets: torch.Tensor | None = None) -> torch.Tensor:
+        """Logits of the token after each input; of ``targets`` (B, T) their summed cross-entropy instead."""
         x = self.dropout(self.embed(tokens))  # (B, T, D)
         for block in self.blocks:
             x = block(x)
-        return self.logits(x)
+        return self.logits(x) if targets is None else summed_cross_entropy(self.logits, x, targets)
 
     def embed(self, tokens: torch.Tensor, first: int = 0) -> torch.Tensor:
         """(B, T) tokens from position ``first`` on -> (B, T, D): token embedding plus position embedding."""

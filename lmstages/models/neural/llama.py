@@ -15,12 +15,14 @@ from torch.nn import functional
 from lmstages.config.hyperparameters.attention import Llama
 from lmstages.models.neural.attention import RMSNorm, apply_rotary, attend, merge_heads, rotary_cos_sin
 from lmstages.models.neural.decoding import AttentionModel, LlamaDecoder
+from lmstages.training.large_vocabulary import summed_cross_entropy
 
 
 class LlamaModel(AttentionModel):
     """Attends to at most ``window`` tokens."""
 
     config: Llama
+    takes_targets = True
     decoder: type[LlamaDecoder] = LlamaDecoder
 
     def build(self) -> nn.Module:
@@ -106,12 +108,12 @@ class Network(nn.Module):
         cos_sin = rotary_cos_sin(config.window, config.width // config.heads, config.rope_base)
         self.register_buffer("cos_sin", cos_sin, persistent=False)
 
-    def forward(self, tokens: torch.Tensor) -> torch.Tensor:
-        """Logits of the token after each input."""
+    def forward(self, tokens: torch.Tensor, targets: torch.Tensor | None = None) -> torch.Tensor:
+        """Logits of the token after each input; of ``targets`` (B, T) their summed cross-entropy instead."""
         cos_sin, x = self.cos_sin[:, : tokens.shape[1]], self.embedding(tokens)  # x (B, T, D)
         for block in self.blocks:
             x = block(x, cos_sin)
-        return self.logits(x)
+        return self.logits(x) if targets is None else summed_cross_entropy(self.logits, x, targets)
 
     def logits(self, x: torch.Tensor) -> torch.Tensor:
         """(..., D) -> (..., V); a tied output multiplies by the embedding."""

@@ -21,6 +21,7 @@ from lmstages.config.hyperparameters.attention import ModernGPT
 from lmstages.core.documents import BOUNDARY
 from lmstages.models.neural.attention import apply_rotary, attend, merge_heads, rms_norm, rotary_cos_sin
 from lmstages.models.neural.decoding import AttentionModel, ModernDecoder
+from lmstages.training.large_vocabulary import summed_cross_entropy
 
 Positions = slice | torch.Tensor
 HASH = 1_000_003  # a prime far above any vocabulary size in use, so that similar n-grams spread over the buckets
@@ -30,6 +31,7 @@ class ModernModel(AttentionModel):
     """Attends to at most ``window`` tokens."""
 
     config: ModernGPT
+    takes_targets = True
     decoder = ModernDecoder
 
     def build(self) -> nn.Module:
@@ -166,9 +168,10 @@ class Network(nn.Module):
             else:
                 nn.init.normal_(weight, std=1.0 if name == "embedding.weight" else (2 * config.width) ** -0.5)
 
-    def forward(self, tokens: torch.Tensor) -> torch.Tensor:
-        """Logits of the token after each input."""
-        return self.logits(self.states(tokens))
+    def forward(self, tokens: torch.Tensor, targets: torch.Tensor | None = None) -> torch.Tensor:
+        """Logits of the token after each input; of ``targets`` (B, T) their summed cross-entropy instead."""
+        x = self.states(tokens)
+        return self.logits(x) if targets is None else summed_cross_entropy(self.logits, x, targets)
 
     def states(self, tokens: torch.Tensor, places: torch.Tensor | None = None) -> torch.Tensor:
         """(B, T) -> (B, T, D), what the last block makes of each input; ``places``: where they stand, else end to end.
