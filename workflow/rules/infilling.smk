@@ -15,6 +15,9 @@ rule infill:
     benchmark:
         f"logs/{RUN.name}/{{corpus}}/{{tokenizer}}/{{model}}/seed{{seed}}/infill.benchmark.tsv"
     threads: 1
+    resources:
+        mem_mb=memory("infill"),
+        runtime=minutes("infill"),
     params:
         section=section("infill"),
         tokens=subpath(input.tokens, parent=True),
@@ -63,6 +66,9 @@ rule infill_oracle:
         f"logs/{RUN.name}/{{corpus}}/infill_oracle.log",
     benchmark:
         f"logs/{RUN.name}/{{corpus}}/infill_oracle.benchmark.tsv"
+    resources:
+        mem_mb=memory("infill_oracle"),
+        runtime=minutes("infill_oracle"),
     params:
         section=section("infill_oracle"),
         text=subpath(input.text, parent=True),

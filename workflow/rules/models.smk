@@ -18,8 +18,8 @@ rule fit:
     threads: fit_threads
     resources:
         gpu=fit_gpus,
-        runtime=fit_minutes,
-        mem_mb=fit_megabytes,
+        mem_mb=memory("fit"),
+        runtime=minutes("fit"),
         device=fit_device,
     params:
         section=section("fit"),
@@ -55,7 +55,9 @@ rule evaluate:
         small_experiment
     threads: 1
     resources:
-        gpu=fit_gpus,
+        mem_mb=memory("evaluate"),
+        runtime=minutes("evaluate"),
+        gpu=evaluate_gpus,
         device=fit_device,
     params:
         section=section("evaluate"),
