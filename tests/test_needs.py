@@ -2,6 +2,8 @@
 
 import json
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -101,6 +103,18 @@ def test_a_network_of_scalars_imports_no_torch():
 
 
 # What is learned
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_the_jobs_of_the_tiny_run_stay_below_what_they_ask_for(tmp_path):
+    (tmp_path / "runs").symlink_to(PROJECT / "runs")
+    command = [sys.executable, "-m", "snakemake", "-s", str(PROJECT / "Snakefile"), "--directory", str(tmp_path)]
+    subprocess.run([*command, "--cores", "1", "--config", "run=tiny"], check=True, capture_output=True)
+    factors, problems = learned.learn([tmp_path / "results/tiny"])
+    assert not problems and len(factors) > 8
+    too_much = {kind: factor for kind, factor in factors.items() if factor.megabytes > needs.MEMORY_MARGIN}
+    assert not too_much, "peak memory by Snakemake's benchmark files, over the estimate"
 
 
 def finished(folder, seconds="8", megabytes="300", rule="overlap"):

@@ -72,7 +72,7 @@ COSTS = {
     "overlap": Cost(0.5, 1.7, 110, 30),
     "contrast": Cost(0.8, 2.0, 70, 9),
     "compress": Cost(0.5, 2.2, 140, 3),
-    "oracle": Cost(0.5, 5.0, 280, 3),
+    "oracle": Cost(3.0, 4.0, 280, 3),
     "fit": Cost(0.4, 0.0, 70, 0, 3_000, 4.0),
     "derive": Cost(0.5, 0.0, 70, 0, 100_000),
     "quantization_error": Cost(1.0, 0.0, 70, 2),
@@ -84,7 +84,7 @@ COSTS = {
     "score_pretrained": Cost(10.0, 20.0, 2000, 10, 30_000, 1.0),
     "audit_scores": Cost(0.7, 1.0, 80, 10, 3_000, 6.0),
     "analyse": Cost(1.0, 2.0, 100, 40),
-    "inspect": Cost(2.0, 0.5, 450, 4),
+    "inspect": Cost(3.5, 1.0, 450, 4),
     "summarize": Cost(2.0, 0.0, 215),
     "report": Cost(4.0, 0.0, 180, 0, 3_000_000),
     "figures": Cost(20.0, 0.0, 320, 0, 10_000_000),
@@ -98,7 +98,7 @@ STREAMED = 2  # a window of attention moves by half of itself, so that each toke
 PROBED_TOKENS = 8_000  # drawn from every model
 FORWARD, BYTES_OF_A_NUMBER = 2, 4  # FLOPs and bytes of a weight
 OBJECT_BYTES = 1_000  # of a weight of autograd
-COMPILED_MEGABYTES = 130  # more than Python: numba, which compiles the loops of these types
+COMPILED_SECONDS, COMPILED_MEGABYTES = 1.0, 130  # more than Python: numba, which compiles the loops of these types
 COMPILED = ("cache", "ppm", "context_mixing", "infini_gram")
 DECODING = ("ppm", "context_mixing")  # online, these copy all counts for every text that they write at once
 DECODING_MEGABYTES = 1_600
@@ -116,14 +116,14 @@ class Counting(NamedTuple):
 
 COUNTING = {
     "uniform": Counting(0.0, 2, 0.02, 2),
-    "unigram": Counting(0.15, 8, 0.05, 3),
-    "bigram": Counting(0.15, 8, 0.05, 3),
+    "unigram": Counting(0.15, 13, 0.05, 3),
+    "bigram": Counting(0.15, 13, 0.05, 3),
     "ngram": Counting(0.1, 8, 0.02, 2),
     "kneser_ney": Counting(0.1, 4, 0.03, 2),
     "infini_gram": Counting(3.0, 100, 0.5, 60),
     "cache": Counting(0.1, 8, 0.3, 8),
-    "ppm": Counting(0.4, 5, 0.1, 4),
-    "context_mixing": Counting(1.2, 20, 0.3, 50),
+    "ppm": Counting(0.2, 4, 0.1, 3),
+    "context_mixing": Counting(0.8, 20, 0.2, 50),
 }
 OTHER_COUNTING = Counting(1.0, 30, 0.5, 20)
 
@@ -153,15 +153,17 @@ def need(
 
 def _of_counts(rule_name: str, base: Need, text: float, model: ModelConfig) -> Need:
     costs = COUNTING.get(model.name, OTHER_COUNTING)
-    order = max(getattr(model, "orders", (1,)))
-    held = COMPILED_MEGABYTES * (model.name in COMPILED or model.name not in COUNTING)
+    order = max(getattr(model, "orders", (getattr(model, "order", 1),)))
+    compiled = model.name in COMPILED or model.name not in COUNTING
+    held = COMPILED_MEGABYTES * compiled
     if rule_name == "fit":
         seconds, megabytes = costs.fit_seconds, costs.fit_megabytes
     else:
         seconds, megabytes = costs.score_seconds, costs.score_megabytes
         held += DECODING_MEGABYTES * (rule_name == "probe" and model.category == "online" and model.name in DECODING)
     return base._replace(
-        seconds=base.seconds + seconds * order * text, megabytes=base.megabytes + held + megabytes * order * text
+        seconds=base.seconds + COMPILED_SECONDS * compiled + seconds * order * text,
+        megabytes=base.megabytes + held + megabytes * order * text,
     )
 
 
