@@ -187,6 +187,8 @@ def _plan_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--disk", type=_size, metavar="SIZE", help=disk)
     cores = "cores that there are; by default this machine's"
     parser.add_argument("--cores", type=_whole_number(1, MOST_CORES), default=os.cpu_count() or 1, help=cores)
+    by = "what a line of the table is for; by default a model"
+    parser.add_argument("--by", choices=["model", "rule"], default="model", help=by)
     gpus = "GPUs of 80 GB that there are; by default this machine's"
     parser.add_argument("--gpus", type=_whole_number(0, MOST_CORES), help=gpus)
 
@@ -195,8 +197,8 @@ def _plan_options(parser: argparse.ArgumentParser) -> None:
 def plan(args: argparse.Namespace) -> None:
     """Say what a run will cost before it starts.
 
-    Jobs, core-hours, GPU-hours, peak memory and disk, by model and in all, and what will not fit. Nothing is started,
-    and no text is read.
+    Jobs, core-hours, GPU-hours, peak memory and disk, by model or by rule and in all, and what will not fit. Nothing is
+    started, and no text is read.
     """
     from lmstages.config import learned, planning
     from lmstages.config.words import run_of
@@ -204,7 +206,8 @@ def plan(args: argparse.Namespace) -> None:
     from lmstages.results import planned_costs
 
     made = planning.plan(run_of(args.words), dict(args.text_bytes), learned.read())
-    for line in planned_costs.lines(made, planning.limits(args.memory, args.disk, args.cores, args.gpus)):
+    limits = planning.limits(args.memory, args.disk, args.cores, args.gpus)
+    for line in planned_costs.lines(made, limits, args.by == "rule"):
         show(line)
 
 

@@ -986,7 +986,7 @@ def test_a_long_fit_of_autograd_is_known_before_the_first_job(write, tmp_path):
     [warning] = forecast(run).warnings
     assert warning.startswith("models.autograd takes about 6 minutes on own/char, whose vocabulary has about 3,500 ")
     autograd = run.models["autograd"].config
-    assert needs.asked_minutes("fit", needs.need("fit", 1e4, autograd, 3501)) > 20
+    assert needs.asked_minutes(needs.need("fit", 1e4, autograd, 3501)) > 20
 
 
 def test_an_embedded_text_larger_than_the_machine_is_said(write, refusal):

@@ -59,12 +59,18 @@ def test_memory_is_asked_with_a_margin_and_half_as_much_again_at_each_attempt():
 
 
 def test_time_is_asked_three_times_over_and_raised_where_a_job_starts_anew():
-    assert [asked_minutes("overlap", Need(100, 600), attempt) for attempt in (1, 2, 3, 7)] == [40, 80, 120, 120]
-    assert [asked_minutes("fit", Need(100, 600), attempt) for attempt in (1, 2, 3)] == [40, 40, 40]
+    assert [asked_minutes(Need(100, 600), attempt) for attempt in (1, 2, 3, 7)] == [40, 80, 120, 120]
+    assert [asked_minutes(Need(100, 600, resumes=True), attempt) for attempt in (1, 2, 3)] == [40, 40, 40]
+
+
+def test_networks_resume_and_counts_start_anew():
+    assert need("fit", 1e6, GPT(), 65).resumes
+    assert not need("fit", 1e6, KneserNey()).resumes and not need("fit", 1e6, Autograd(), 65).resumes
+    assert not need("evaluate", 1e6, GPT(), 65).resumes
 
 
 def test_no_job_asks_for_more_than_a_week():
-    assert asked_minutes("fit", Need(100, 1e9)) == 7 * 24 * 60
+    assert asked_minutes(Need(100, 1e9)) == 7 * 24 * 60
 
 
 # Networks

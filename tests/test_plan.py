@@ -72,6 +72,13 @@ def test_the_whole_is_the_sum_of_its_models(small):
     assert made.by_model()["bigram"].jobs == 3, "fit, evaluate, probe"
 
 
+def test_the_costs_of_each_rule_are_those_of_its_jobs(small):
+    made = plan(small)
+    assert made.by_rule()["fit"] == planning.total([p.need for p in made.jobs if p.job.rule_name == "fit"])
+    table = planned_costs.lines(made, HUGE, by_rule=True)
+    assert [line.split()[0] for line in table[2:5]] == ["prepare", "overlap", "oracle"]
+
+
 def test_a_stated_size_stands_in_for_the_text(small):
     assert plan(small, {"": 1e10}).texts == plan(small, {"coined": 1e10}).texts == {"coined": 1e10}
     fit = next(p for p in plan(small, {"": 1e10}).jobs if p.job.rule_name == "fit")
@@ -109,6 +116,15 @@ def test_what_does_not_fit_is_said_once_for_each_rule(small):
     )
     assert sentences[-1].endswith("of disk, 1.0 GB are free; free some, or run fewer models or texts")
     assert shortfalls(plan(small), HUGE) == []
+
+
+def test_a_job_that_takes_more_than_a_week_is_said_with_what_to_do(tmp_path):
+    (tmp_path / "a.yaml").write_text(SMALL.replace("bigram: ", "autograd: {examples: 100000000}"))
+    made = plan(read_run(tmp_path / "a.yaml"))
+    [sentence] = shortfalls(made, HUGE)
+    days = made.by_rule()["fit"].core_seconds / 86400
+    assert sentence.startswith(f"fit coined/char/autograd/seed0 takes about {days:,.0f} days, a job asks for 7 at most")
+    assert sentence.endswith("take less text, or a smaller model")
 
 
 def test_gpus_that_are_not_there_are_said_with_the_time_without_them(tmp_path):

@@ -105,7 +105,7 @@ def test_the_fits_of_the_default_run_are_estimated_within_a_factor_of_one_and_a_
 def test_a_counting_model_is_estimated_by_its_text():
     small, large = (Job(1, "fit", "", model=Bigram(), text_bytes=size) for size in (0, 5e6))
     assert workload([small], 1).estimates[1].seconds == 0.4
-    assert workload([large], 1).estimates[1][:2] == pytest.approx((0.4 + 0.15 * 2 * 5, 3000 + 4 * 5e6))
+    assert workload([large], 1).estimates[1][:2] == pytest.approx((0.4 + 0.15 * 2 * 5, 3000 + 16 * 256**2))
 
 
 def test_a_derived_model_has_the_weights_of_its_base():

@@ -22,7 +22,6 @@ LEAST_MINUTES = 10
 LONGEST_JOB = 7 * 24 * 60  # minutes; few partitions allow more
 MEMORY_MARGIN = 1.5
 SNAKEMAKE_MEGABYTES = 500  # of the job that Snakemake starts within a job, and of what holds it
-RESUMES = ("fit",)  # a longer limit is of no use to it: it goes on where it was
 MOST_RAISED = 3  # factor of memory and time at most
 
 
@@ -35,13 +34,17 @@ class Factors(NamedTuple):
 
 
 class Need(NamedTuple):
-    """Memory at its peak, time, cores and GPUs of a job, and bytes that it writes; without margin."""
+    """Memory at its peak, time, cores and GPUs of a job, bytes that it writes, and whether it goes on where it was cut.
+
+    All without margin.
+    """
 
     megabytes: float
     seconds: float
     cores: int = 1
     gpus: int = 0
     size: float = 0.0
+    resumes: bool = False
 
 
 class Cost(NamedTuple):
@@ -98,6 +101,8 @@ STREAMED = 2  # a window of attention moves by half of itself, so that each toke
 PROBED_TOKENS = 8_000  # drawn from every model
 FORWARD, BYTES_OF_A_NUMBER = 2, 4  # FLOPs and bytes of a weight
 OBJECT_BYTES = 1_000  # of a weight of autograd
+NGRAM_BYTES = 16
+DENSE = ("uniform", "unigram", "bigram")  # these store no more n-grams than there can be
 COMPILED_SECONDS, COMPILED_MEGABYTES = 1.0, 130  # more than Python: numba, which compiles the loops of these types
 COMPILED = ("cache", "ppm", "context_mixing", "infini_gram")
 DECODING = ("ppm", "context_mixing")  # online, these copy all counts for every text that they write at once
@@ -145,15 +150,16 @@ def need(
     if model is not None and model.family == "neural":
         found = _of_network(rule_name, found, text_bytes, model, vocab_size)
     elif model is not None:
-        found = _of_counts(rule_name, found, text_bytes / 1e6, model)
+        found = _of_counts(rule_name, found, text_bytes / 1e6, model, vocab_size)
     known = factors or {}
     factor = known.get(kind(rule_name, model)) or known.get(rule_name) or Factors()
     return found._replace(seconds=factor.seconds * found.seconds, megabytes=factor.megabytes * found.megabytes)
 
 
-def _of_counts(rule_name: str, base: Need, text: float, model: ModelConfig) -> Need:
+def _of_counts(rule_name: str, base: Need, text: float, model: ModelConfig, vocab_size: int) -> Need:
     costs = COUNTING.get(model.name, OTHER_COUNTING)
     order = max(getattr(model, "orders", (getattr(model, "order", 1),)))
+    most = COSTS["fit"].size + NGRAM_BYTES * float(vocab_size) ** order  # every n-gram that there can be
     compiled = model.name in COMPILED or model.name not in COUNTING
     held = COMPILED_MEGABYTES * compiled
     if rule_name == "fit":
@@ -164,6 +170,7 @@ def _of_counts(rule_name: str, base: Need, text: float, model: ModelConfig) -> N
     return base._replace(
         seconds=base.seconds + COMPILED_SECONDS * compiled + seconds * order * text,
         megabytes=base.megabytes + held + megabytes * order * text,
+        size=min(base.size, most) if rule_name == "fit" and model.name in DENSE else base.size,
     )
 
 
@@ -190,7 +197,9 @@ def _of_fit(base: Need, weights: int, pages: float, model: ModelConfig, vocab_si
     gpus = resources.gpus(model, vocab_size)
     held = (resources.host_megabytes if gpus else resources.megabytes)(model, vocab_size)
     seconds = NETWORK_SECONDS + resources.fit_seconds(model, vocab_size)
-    return Need(held + pages, seconds, max(resources.cores(model, vocab_size), min(gpus, CORES_AT_MOST)), gpus, size)
+    return Need(
+        held + pages, seconds, max(resources.cores(model, vocab_size), min(gpus, CORES_AT_MOST)), gpus, size, True
+    )
 
 
 def asked_megabytes(needed: Need, attempt: int = 1) -> int:
@@ -199,7 +208,7 @@ def asked_megabytes(needed: Need, attempt: int = 1) -> int:
     return 100 * math.ceil(raised * (SNAKEMAKE_MEGABYTES + MEMORY_MARGIN * needed.megabytes) / 100)
 
 
-def asked_minutes(rule_name: str, needed: Need, attempt: int = 1) -> int:
+def asked_minutes(needed: Need, attempt: int = 1) -> int:
     """A time limit: the estimate with a margin, as much again at each further attempt of a job that starts anew."""
-    raised = 1 if rule_name in RESUMES else min(attempt, MOST_RAISED)
+    raised = 1 if needed.resumes else min(attempt, MOST_RAISED)
     return min(raised * (LEAST_MINUTES + round(MARGIN * needed.seconds / 60)), LONGEST_JOB)

@@ -6,14 +6,14 @@ where a config names a file its size is asked for, or a size is stated in its pl
 
 import json
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
 from lmstages.config import resources
 from lmstages.config.jobs import Run
-from lmstages.config.needs import Factors, Need, need
+from lmstages.config.needs import LONGEST_JOB, Factors, Need, need
 from lmstages.config.sections import chosen
 from lmstages.config.sources import SOURCES
 from lmstages.config.workload import Job, in_order, text_bytes
@@ -50,6 +50,13 @@ class Total(NamedTuple):
     size: float
 
 
+def _by(pairs: Iterable[tuple[str, Need]]) -> dict[str, Total]:
+    needs: dict[str, list[Need]] = {}
+    for name, needed in pairs:
+        needs.setdefault(name, []).append(needed)
+    return {name: total(of_name) for name, of_name in needs.items()}
+
+
 def total(needs: Sequence[Need]) -> Total:
     """What jobs with these needs cost."""
     return Total(
@@ -75,10 +82,11 @@ class Plan:
 
     def by_model(self) -> dict[str, Total]:
         """Of the jobs of each model of the run, then of those that are for none."""
-        needs: dict[str, list[Need]] = {}
-        for planned in sorted(self.jobs, key=lambda planned: planned.model == OF_NO_MODEL):
-            needs.setdefault(planned.model, []).append(planned.need)
-        return {name: total(of_model) for name, of_model in needs.items()}
+        return _by((p.model, p.need) for p in sorted(self.jobs, key=lambda planned: planned.model == OF_NO_MODEL))
+
+    def by_rule(self) -> dict[str, Total]:
+        """Of the jobs of each rule, in the order in which they begin."""
+        return _by((planned.job.rule_name, planned.need) for planned in self.jobs)
 
     def seconds(self, cores: int) -> float:
         """Time on the clock: the longest chain of jobs, or all jobs on all cores, whichever is longer."""
@@ -223,8 +231,8 @@ def limits(memory: float | None, disk: float | None, cores: int, gpus: int | Non
 
 
 def shortfalls(made: Plan, limits: Limits) -> list[str]:
-    """A sentence for each model and text whose largest job asks for more memory or more GPUs than there are."""
-    found = [*_too_much_memory(made, limits), *_too_few_gpus(made, limits)]
+    """A sentence for each rule and model whose largest job takes more memory, GPUs, time or disk than there is."""
+    found = [*_too_much_memory(made, limits), *_too_few_gpus(made, limits), *_too_long(made)]
     if made.total().size > limits.disk:
         needed = f"all files take about {in_bytes(made.total().size)}"
         found.append(f"{needed} of disk, {in_bytes(limits.disk)} are free; free some, or run fewer models or texts")
@@ -248,6 +256,18 @@ def _remedy(planned: Planned) -> str:
     if planned.job.rule_name == "fit" and planned.job.model is not None and planned.job.model.family == "neural":
         return "lower its batch_size or widths, or take a larger machine"
     return "take less text (count, use), or a larger machine"
+
+
+def _too_long(made: Plan) -> Iterator[str]:
+    """The longest job of each rule that takes more than a job may."""
+    most = 60.0 * LONGEST_JOB
+    long = sorted((p for p in made.jobs if p.need.seconds > most), key=lambda planned: planned.need.seconds)
+    for planned in {planned.job.rule_name: planned for planned in long}.values():
+        remedy = "it resumes in its next attempts: raise retries"
+        if not planned.need.resumes:
+            remedy = "take less text, or a smaller model"
+        days = f"{planned.need.seconds / 86400:,.0f} days"
+        yield f"{planned.job.name} takes about {days}, a job asks for {most / 86400:.0f} at most; {remedy}"
 
 
 def _too_few_gpus(made: Plan, limits: Limits) -> Iterator[str]:

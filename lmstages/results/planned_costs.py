@@ -15,8 +15,8 @@ WIDEST_NAME = 40  # characters of a model's name in the table
 MOST_MODELS = 60  # lines of the table; the cheapest beyond them are one line
 
 
-def lines(made: Plan, limits: Limits) -> list[str]:
-    """The table, the totals, and a line for everything that will not fit."""
+def lines(made: Plan, limits: Limits, by_rule: bool = False) -> list[str]:
+    """The table by model or by rule, the totals, and a line for everything that will not fit."""
     total = made.total()
     texts = ", ".join(f"{name} {in_bytes(size)}" for name, size in made.texts.items())
     at_once = in_bytes(1e6 * min(made.megabytes_at_once(limits.cores), 1e12))
@@ -24,7 +24,7 @@ def lines(made: Plan, limits: Limits) -> list[str]:
     asks = in_bytes(1e6 * asked_megabytes(largest.need))
     return [
         f"run {made.run.name}; text: {texts}",
-        *aligned([HEAD, *_rows(made), _row("all", made.total())]),
+        *aligned([HEAD, *_rows(made.by_rule() if by_rule else made.by_model()), _row("all", made.total())]),
         f"time: about {roughly(made.seconds(limits.cores))} on {_cores(made, limits)}, by estimates",
         f"memory: the largest job is {largest.job.name}, which asks for {asks}; at most {at_once} at once",
         f"disk: about {in_bytes(total.size)} to write",
@@ -44,9 +44,8 @@ def aligned(rows: Sequence[Sequence[str]]) -> Iterator[str]:
         yield "  ".join([name.ljust(widths[0]), *(c.rjust(w) for c, w in zip(cells, widths[1:], strict=True))]).rstrip()
 
 
-def _rows(made: Plan) -> Iterator[Sequence[str]]:
-    """A line for each model; where there are many, for those that cost most, and one for the others."""
-    totals = made.by_model()
+def _rows(totals: Mapping[str, Total]) -> Iterator[Sequence[str]]:
+    """A line for each name; where there are many, for those that cost most, and one for the others."""
     dearest = sorted(totals, key=lambda name: (-totals[name].gpu_seconds, -totals[name].core_seconds))[:MOST_MODELS]
     yield from (_row(name, total) for name, total in totals.items() if name in dearest)
     if others := [total for name, total in totals.items() if name not in dearest]:
@@ -86,5 +85,5 @@ def needs_lines(factors: Mapping[str, Factors]) -> list[str]:
 def _asked(rule_name: str) -> Sequence[str]:
     """Memory and minutes at the first attempt, for a job without a model."""
     estimates = [needs.need(rule_name, size) for size in SIZES]
-    pairs = [(needs.asked_megabytes(found), needs.asked_minutes(rule_name, found)) for found in estimates]
+    pairs = [(needs.asked_megabytes(found), needs.asked_minutes(found)) for found in estimates]
     return rule_name, *(f"{in_bytes(1e6 * memory)}, {minutes:,} min" for memory, minutes in pairs)

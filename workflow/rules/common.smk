@@ -368,7 +368,7 @@ def memory(rule_name):
 
 def minutes(rule_name):
     """``minutes("fit")``: its time limit, as a function of the wildcards."""
-    return lambda wildcards, attempt: needs.asked_minutes(rule_name, needed(rule_name, wildcards), attempt)
+    return lambda wildcards, attempt: needs.asked_minutes(needed(rule_name, wildcards), attempt)
 
 
 def fit_threads(wildcards):
