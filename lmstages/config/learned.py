@@ -162,7 +162,7 @@ def _facts(experiment: Path) -> dict[str, Any]:
 
 def _model(facts: Mapping[str, Any], rule: str) -> ModelConfig | None:
     """The record of a fitted model; none where the rule has no model or its class is not of the ladder."""
-    if rule in ("mix", "score_pretrained", "audit_scores") or "hyperparameters" not in facts:
+    if rule in ("mix", "infill_mixture", "score_pretrained", "audit_scores") or "hyperparameters" not in facts:
         return None
     try:
         return config_of({key: facts[key] for key in ("type", "hyperparameters")})

@@ -82,6 +82,7 @@ COSTS = {
     "evaluate": Cost(0.4, 0.1, 75, 8, 30_000, 1.0),
     "probe": Cost(0.5, 0.1, 80, 4),
     "infill": Cost(15.0, 0.0, 80, 8),
+    "infill_mixture": Cost(60.0, 0.0, 350, 8),
     "infill_oracle": Cost(40.0, 0.0, 300, 3),
     "mix": Cost(1.0, 0.5, 80, 10, 30_000, 1.0),
     "score_pretrained": Cost(10.0, 20.0, 2000, 10, 30_000, 1.0),

@@ -14,6 +14,7 @@ from typing import NamedTuple
 from lmstages.config import resources
 from lmstages.config.jobs import Run
 from lmstages.config.needs import LONGEST_JOB, Factors, Need, need
+from lmstages.config.run import Experiment
 from lmstages.config.sections import chosen
 from lmstages.config.sources import SOURCES
 from lmstages.config.workload import Job, in_order, text_bytes
@@ -142,8 +143,9 @@ Planning = tuple[str, str, str, Sequence[str]]  # rule, subject, model, names of
 def _jobs(run: Run) -> Iterator[Planning]:
     """Every job, behind those that it waits for."""
     yield from _of_texts(run)
-    for corpus, tokenizer, model, seed in run.experiments():
-        yield from _of_experiment(run, corpus, tokenizer, model, seed)
+    infilled = {*run.infilled()}
+    for experiment in run.experiments():
+        yield from _of_experiment(run, experiment, experiment in infilled)
     for corpus, name in run.reported():
         yield "audit_scores", f"{corpus}/reported/{name}", name, [f"prepare {corpus}"]
     for corpus, tokenizer in run.inspected():
@@ -189,19 +191,25 @@ def _downloads(run: Run) -> Iterator[tuple[str, str]]:
                 yield "download", f"{corpus.source}/{part.name}/{corpus.stories(part.name)}"
 
 
-def _of_experiment(run: Run, corpus: str, tokenizer: str, model: str, seed: int) -> Iterator[Planning]:
+def _of_experiment(run: Run, experiment: Experiment, fills_gaps: bool) -> Iterator[Planning]:
+    corpus, tokenizer, model, seed = experiment
     subject = f"{corpus}/{tokenizer}/{model}/seed{seed}"
     if model in run.mixtures:
         parts = [f"evaluate {corpus}/{tokenizer}/{name}/seed{s}" for name, s in run.components(model, seed)]
         yield "mix", subject, model, parts
+        if fills_gaps:
+            yield "infill_mixture", subject, model, [f"mix {subject}"]
     elif model in run.pretrained:
         yield "score_pretrained", subject, model, [f"prepare {corpus}"]
     else:
-        yield from _of_model(run, corpus, tokenizer, model, seed)
+        yield from _of_model(run, experiment)
+        if fills_gaps:
+            yield "infill", subject, model, [f"fit {subject}"]
 
 
-def _of_model(run: Run, corpus: str, tokenizer: str, model: str, seed: int) -> Iterator[Planning]:
+def _of_model(run: Run, experiment: Experiment) -> Iterator[Planning]:
     """A fit, or what is derived in its place, and all that reads it."""
+    corpus, tokenizer, model, seed = experiment
     subject, tokenize = f"{corpus}/{tokenizer}/{model}/seed{seed}", f"tokenize {corpus}/{tokenizer}"
     rule = "derive" if model in run.derived() else "fit"
     base = f"{corpus}/{tokenizer}/{run.base_of(model)}/seed{seed}" if rule == "derive" else ""
@@ -212,8 +220,6 @@ def _of_model(run: Run, corpus: str, tokenizer: str, model: str, seed: int) -> I
         yield "quantization_error", subject, model, fitted
     if model not in run.bounds() and seed == run.seeds_of(model)[0]:
         yield "probe", subject, model, [*fitted, f"contrast {corpus}"]
-    if run.infill is not None and (corpus, tokenizer, model, seed) in run.infilled():
-        yield "infill", subject, model, fitted
 
 
 def _scored(run: Run, corpus: str) -> list[str]:

@@ -43,6 +43,9 @@ rule infill_mixture:
     benchmark:
         f"logs/{RUN.name}/{{corpus}}/{{tokenizer}}/{{mixture}}/seed{{seed}}/infill_mixture.benchmark.tsv"
     threads: 1
+    resources:
+        mem_mb=memory("infill_mixture"),
+        runtime=minutes("infill_mixture"),
     params:
         section=section("infill_mixture"),
         components=component_folders,
