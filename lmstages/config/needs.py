@@ -84,6 +84,7 @@ COSTS = {
     "infill": Cost(15.0, 0.0, 80, 8),
     "infill_mixture": Cost(60.0, 0.0, 350, 8),
     "infill_oracle": Cost(40.0, 0.0, 300, 3),
+    "generate": Cost(15.0, 1.0, 80, 8),
     "mix": Cost(1.0, 0.5, 80, 10, 30_000, 1.0),
     "score_pretrained": Cost(10.0, 20.0, 2000, 10, 30_000, 1.0),
     "audit_scores": Cost(0.7, 1.0, 80, 10, 3_000, 6.0),

@@ -146,6 +146,9 @@ def _jobs(run: Run) -> Iterator[Planning]:
     infilled = {*run.infilled()}
     for experiment in run.experiments():
         yield from _of_experiment(run, experiment, experiment in infilled)
+    for corpus, tokenizer, model, seed in run.generated():
+        subject = f"{corpus}/{tokenizer}/{model}/seed{seed}"
+        yield "generate", subject, model, [f"fit {subject}"]
     for corpus, name in run.reported():
         yield "audit_scores", f"{corpus}/reported/{name}", name, [f"prepare {corpus}"]
     for corpus, tokenizer in run.inspected():
