@@ -9,6 +9,7 @@ import argparse
 import json
 import logging
 import os
+import re
 import signal
 import sys
 import textwrap
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from lmstages.core.errors import UserError
 
 MOST_THREADS = 1024
+MOST_CORES = 1 << 20  # of a cluster
 STDIN = "-"  # in place of a section that may be longer than the system lets an argument be (Linux: 128 KiB)
 TEMPORARY_FAILURE = 75  # of sysexits.h: start it again
 INTERRUPTED = 128 + signal.SIGINT  # as shells report it
@@ -62,7 +64,7 @@ STORE = "data/store"
 HUB_KEYS = ("name", "config", "revision", "field", "split", "joined")
 NAME_WIDTH = 20  # of the list of commands
 GROUPS = {  # of the commands for people; one that no group names is listed with the last
-    "to fit and compare:": ("init", "run", "check", "models", "laws"),
+    "to fit and compare:": ("init", "run", "check", "plan", "needs", "models", "laws"),
     "to read what came out:": ("table", "explain", "verify", "diff", "play", "clean"),
     "for scores, models and texts of others, and for the shell:": (),
 }
@@ -172,6 +174,68 @@ def check(args: argparse.Namespace) -> None:
         logging.getLogger("lmstages").warning("%s", warning)
     for corpus, tokenizer, model, seed in run.experiments():
         show(f"{corpus}/{tokenizer}/{model}/seed{seed}")
+
+
+def _plan_options(parser: argparse.ArgumentParser) -> None:
+    words = "config files or a run's name (config.yaml here), and settings such as models.gpt.width=128"
+    parser.add_argument("words", nargs="*", metavar="CONFIG KEY=VALUE", help=words)
+    stated = "size of every corpus, such as 100GB, or of one, such as fables=2MB; by default that of its file"
+    parser.add_argument("--text-bytes", type=_size_of_text, nargs="+", default=[], metavar="SIZE", help=stated)
+    memory = "memory that there is, such as 4GB; by default this machine's"
+    parser.add_argument("--memory", type=_size, metavar="SIZE", help=memory)
+    disk = "disk that there is, such as 1TB; by default what is free here"
+    parser.add_argument("--disk", type=_size, metavar="SIZE", help=disk)
+    cores = "cores that there are; by default this machine's"
+    parser.add_argument("--cores", type=_whole_number(1, MOST_CORES), default=os.cpu_count() or 1, help=cores)
+    by = "what a line of the table is for; by default a model"
+    parser.add_argument("--by", choices=["model", "rule"], default="model", help=by)
+    gpus = "GPUs of 80 GB that there are; by default this machine's"
+    parser.add_argument("--gpus", type=_whole_number(0, MOST_CORES), help=gpus)
+
+
+@command(options=_plan_options, for_people=True, is_stage=False, example="gpu --text-bytes 10GB --memory 64GB")
+def plan(args: argparse.Namespace) -> None:
+    """Say what a run will cost before it starts.
+
+    Jobs, core-hours, GPU-hours, peak memory and disk, by model or by rule and in all, and what will not fit. Nothing is
+    started, and no text is read.
+    """
+    from lmstages.config import learned, planning
+    from lmstages.config.words import run_of
+    from lmstages.core.terminal import show
+    from lmstages.results import planned_costs
+
+    made = planning.plan(run_of(args.words), dict(args.text_bytes), learned.read())
+    limits = planning.limits(args.memory, args.disk, args.cores, args.gpus)
+    for line in planned_costs.lines(made, limits, args.by == "rule"):
+        show(line)
+
+
+def _needs_options(parser: argparse.ArgumentParser) -> None:
+    folders = "folders of finished runs, such as results/default, with their logs in logs/"
+    parser.add_argument("--learn", type=Path, nargs="+", metavar="RESULTS", help=folders)
+    out = "the file of factors that is written; the workflow reads needs.json of the folder that it is started in"
+    parser.add_argument("--out", dest="file", type=Path, default=Path("needs.json"), help=out)
+
+
+@command(options=_needs_options, for_people=True, is_stage=False, example="--learn results/default")
+def needs(args: argparse.Namespace) -> None:
+    """Print what jobs ask for; learn it from finished runs.
+
+    With --learn, by how much the jobs of finished runs differ from the estimates is written to needs.json, which every
+    later run in this folder reads. Remove the file, and the estimates are those of the package.
+    """
+    from lmstages.config import learned
+    from lmstages.core.terminal import show
+    from lmstages.results import planned_costs
+
+    if args.learn:
+        factors, problems = learned.learn(args.learn)
+        for problem in problems:
+            logging.getLogger("lmstages").warning("%s", problem)
+        learned.write(factors, args.file)
+    for line in planned_costs.needs_lines(learned.read(args.file)):
+        show(line)
 
 
 def _models_options(parser: argparse.ArgumentParser) -> None:
@@ -574,6 +638,20 @@ def _duration(text: str) -> float:
     if not 0 <= number < 1e9:
         raise argparse.ArgumentTypeError(f"{text!r} found; a number, 0 or more")
     return number
+
+
+def _size(text: str) -> float:
+    """``4GB``, ``1.5 MB`` or ``1000`` -> bytes, or argparse's own error."""
+    matched = re.fullmatch(r"(\d{1,15}(?:\.\d{1,9})?) ?([kKMGT]?)B?", text)
+    if not matched:
+        raise argparse.ArgumentTypeError(f"{text!r} found; a number of bytes, or with a unit: 4GB, 500MB")
+    return float(matched[1]) * 1000 ** " kMGT".index(matched[2].replace("K", "k") or " ")
+
+
+def _size_of_text(text: str) -> tuple[str, float]:
+    """``100GB`` -> ("", bytes) of every corpus, ``CORPUS=2MB`` of one."""
+    name, _, size = text.rpartition("=")
+    return name, _size(size)
 
 
 def _mirror_option(parser: argparse.ArgumentParser, upstream: str) -> None:

@@ -556,7 +556,7 @@ def test_the_help_lists_every_command_in_a_line_those_for_people_first_and_says_
     listing = text[text.index("to fit and compare:") : text.index("examples:")]
     listed = [line.split()[0] for line in listing.splitlines() if line.startswith("  ")]
     assert sorted(listed) == sorted(COMMANDS) == sorted(SUBPARSERS)
-    people = ["init", "run", "check", "models", "laws", "table", "explain", "verify", "diff", "play"]
+    people = ["init", "run", "check", "plan", "needs", "models", "laws", "table", "explain", "verify", "diff", "play"]
     assert listed[: len(people)] == people and set(listed[: len(PEOPLE)]) == PEOPLE
     assert "examples:" in text and "snakemake --cores all" in text
     assert all(len(line) <= 80 for line in text.splitlines())

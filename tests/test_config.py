@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 from snakemake.io import PeriodicityDetector
 
-from lmstages.config import resources
+from lmstages.config import needs, resources
 from lmstages.config.forecast import Forecast
 from lmstages.config.hyperparameters.counts import Bigram
 from lmstages.config.jobs import Run
@@ -985,7 +985,8 @@ def test_a_long_fit_of_autograd_is_known_before_the_first_job(write, tmp_path):
     run = read_run(write(corpora=own(tmp_path / "my.txt"), models="{autograd: {examples: 300}}"))
     [warning] = forecast(run).warnings
     assert warning.startswith("models.autograd takes about 6 minutes on own/char, whose vocabulary has about 3,500 ")
-    assert resources.minutes(run.models["autograd"].config, 3501) > 20
+    autograd = run.models["autograd"].config
+    assert needs.asked_minutes(needs.need("fit", 1e4, autograd, 3501)) > 20
 
 
 def test_an_embedded_text_larger_than_the_machine_is_said(write, refusal):
@@ -1002,7 +1003,7 @@ def test_a_model_larger_than_the_machine_is_said(write):
     run = read_run(write(models="{bigram: , gpt: {width: 8192, layers: 4}}"))
     [warning] = resources.larger_than(16000, run.configs())
     assert (
-        warning.startswith("models.gpt needs about 81.3 ")
+        warning.startswith("models.gpt needs about 79.6 ")
         and "GB of memory to fit, this machine has 16.0 GB" in warning
     )
     assert resources.larger_than(100000, run.configs()) == [] and resources.machine_megabytes() > 100

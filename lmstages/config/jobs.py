@@ -205,7 +205,8 @@ class Run(Experiments):
 
     def _rank(self, model: str) -> int:
         config = self.models[model].config
-        return len(LADDER) + self.own().index(model) if model in self.own() else LADDER.index(type(config))
+        is_own = isinstance(config, Described)
+        return len(LADDER) + self.own().index(model) if is_own else LADDER.index(type(config))
 
     def _scoring(self, model: str) -> Facts:
         record = self.models[model]

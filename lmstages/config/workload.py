@@ -12,59 +12,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
-from lmstages.config import resources
-from lmstages.config.hyperparameters.base import Derived, ModelConfig
-from lmstages.config.hyperparameters.neural import Autograd
+from lmstages.config.hyperparameters.base import ModelConfig
+from lmstages.config.needs import CHARACTERS, Factors, need
 from lmstages.config.sections import Corpus
 from lmstages.config.sources import SOURCES
 from lmstages.config.text_files import size_of_files
 
-# Seconds of a job by its rule: to start, and for every megabyte of text; the default run on one core of 2024
-SECONDS = {
-    "download": (2.0, 1.0),
-    "prepare": (0.5, 2.0),
-    "tokenize": (0.5, 0.5),
-    "overlap": (1.0, 0.3),
-    "contrast": (1.3, 4.0),
-    "compress": (0.5, 2.2),
-    "oracle": (0.5, 6.6),
-    "fit": (0.4, 0.8),
-    "evaluate": (0.4, 1.0),
-    "probe": (1.0, 0.5),
-    "infill": (15.0, 0.0),
-    "infill_mixture": (60.0, 0.0),
-    "infill_oracle": (40.0, 0.0),
-    "generate": (15.0, 1.0),
-    "mix": (1.0, 0.5),
-    "score_pretrained": (10.0, 20.0),
-    "audit_scores": (0.7, 1.0),
-    "analyse": (2.0, 1.0),
-    "inspect": (2.0, 1.7),
-    "report": (4.0, 0.0),
-    "figures": (20.0, 0.0),
-}
-OTHER_SECONDS = (2.0, 0.0)
-NETWORK_SECONDS = 2.0  # to import torch
-FASTER = 2.4  # than the estimate behind time limits, which errs on the side of more: all fits of the default run
-# Bytes that a job writes for every byte of its text, and at least
-BYTES = {
-    "download": (1.0, 0),
-    "prepare": (1.1, 0),
-    "tokenize": (3.0, 0),
-    "fit": (4.0, 3_000),
-    "evaluate": (1.0, 30_000),
-    "mix": (1.0, 30_000),
-    "score_pretrained": (1.0, 30_000),
-    "audit_scores": (6.0, 3_000),
-    "report": (0.0, 3_000_000),
-    "figures": (0.0, 10_000_000),
-}
-OTHER_BYTES = (0.0, 100_000)
 DOCUMENT_BYTES = {"coined": 8, "fables": 770, "tinystories": 800}  # of one document, on average
 HUB_BYTES = 1e9  # of a data set of the hub, which says its size nowhere that is read here
 HUB_ROW_BYTES = 1000  # of one of its rows
 EMBEDDED_BYTES = {"coined": 2.5e5, "fables": 2.3e6}  # of a corpus without a count
-CHARACTERS = 256  # of a vocabulary that is not known yet
 
 
 @dataclass(frozen=True)
@@ -145,8 +102,8 @@ class Workload:
         return (total - done) * (elapsed + 0.1 * self.seconds) / (done + 0.1 * total)
 
 
-def workload(jobs: Sequence[Job], cores: int) -> Workload:
-    """The jobs with an estimate each."""
+def workload(jobs: Sequence[Job], cores: int, factors: Mapping[str, Factors] | None = None) -> Workload:
+    """The jobs with an estimate each; ``factors`` are those that this machine's earlier runs have shown."""
     by_key = {job.key: job for job in jobs}
     estimates: dict[int, Estimate] = {}
     for key in in_order(by_key):
@@ -154,7 +111,7 @@ def workload(jobs: Sequence[Job], cores: int) -> Workload:
         inputs_are_same = all(estimates[other].is_measured for other in job.after if other in estimates)
         seconds = _last_seconds(job) if inputs_are_same else None
         size = _last_size(job) if seconds is not None else None
-        guess = _estimate(job)
+        guess = _estimate(job, factors or {})
         estimates[key] = Estimate(
             guess.seconds if seconds is None else seconds, guess.size if size is None else size, seconds is not None
         )
@@ -220,18 +177,6 @@ def _size(path: Path) -> float:
         return 0.0
 
 
-def _estimate(job: Job) -> Estimate:
-    start, per_megabyte = SECONDS.get(job.rule_name, OTHER_SECONDS)
-    factor, least = BYTES.get(job.rule_name, OTHER_BYTES)
-    seconds, size = start + per_megabyte * job.text_bytes / 1e6, least + factor * job.text_bytes
-    if job.model is not None and job.model.family == "neural":
-        seconds = NETWORK_SECONDS + per_megabyte * job.text_bytes / 1e6
-        if job.rule_name in ("fit", "derive"):
-            seconds = NETWORK_SECONDS + resources.fit_seconds(job.model, job.vocab_size) / FASTER
-            size = least + 4.0 * _weights(job.model, job.vocab_size)
-    return Estimate(seconds, size, False)
-
-
-def _weights(model: ModelConfig, vocab_size: int) -> int:
-    model = model.bottom if isinstance(model, Derived) else model
-    return model.weights(vocab_size) if isinstance(model, Autograd) else resources.matrix_parameters(model, vocab_size)
+def _estimate(job: Job, factors: Mapping[str, Factors]) -> Estimate:
+    needed = need(job.rule_name, job.text_bytes, job.model, job.vocab_size, factors)
+    return Estimate(needed.seconds, needed.size, False)

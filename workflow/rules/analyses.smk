@@ -13,6 +13,9 @@ rule overlap:
         f"logs/{RUN.name}/{{corpus}}/overlap.log",
     benchmark:
         f"logs/{RUN.name}/{{corpus}}/overlap.benchmark.tsv"
+    resources:
+        mem_mb=memory("overlap"),
+        runtime=minutes("overlap"),
     params:
         section=section("overlap"),
         text=subpath(input.facts, parent=True),
@@ -35,6 +38,9 @@ rule contrast:
         f"logs/{RUN.name}/{{corpus}}/contrast.log",
     benchmark:
         f"logs/{RUN.name}/{{corpus}}/contrast.benchmark.tsv"
+    resources:
+        mem_mb=memory("contrast"),
+        runtime=minutes("contrast"),
     params:
         section=section("contrast"),
         text=subpath(input.facts, parent=True),
@@ -60,6 +66,9 @@ rule probe:
     benchmark:
         f"logs/{RUN.name}/{{corpus}}/{{tokenizer}}/{{model}}/seed{{seed}}/probe.benchmark.tsv"
     threads: 1
+    resources:
+        mem_mb=memory("probe"),
+        runtime=minutes("probe"),
     params:
         section=section("probe"),
         tokens=subpath(input.tokens, parent=True),
@@ -83,6 +92,9 @@ rule analyse:
         f"logs/{RUN.name}/{{corpus}}/analyse.log",
     benchmark:
         f"logs/{RUN.name}/{{corpus}}/analyse.benchmark.tsv"
+    resources:
+        mem_mb=memory("analyse"),
+        runtime=minutes("analyse"),
     params:
         section=section("analyse"),
         corpus=subpath(output.rows, parent=True),

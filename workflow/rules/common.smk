@@ -26,7 +26,7 @@ if (PROJECT / "lmstages").is_dir():  # jobs run this very code, wherever snakema
 os.environ["PYTHONPATH"] = os.pathsep.join(dict.fromkeys(filter(None, IMPORT_PATHS)))
 
 from lmstages import figures
-from lmstages.config import resources
+from lmstages.config import learned, needs, resources
 from lmstages.config.checkpoint_parts import parts_of
 from lmstages.config.overrides import same, settings_on, stop_if_dropped, typed_settings, with_typed
 from lmstages.config.own_models import code_of, remember_in
@@ -35,6 +35,7 @@ from lmstages.config.run_folders import claim, origin, stop_if_taken
 from lmstages.config.sections import NAME, OWN, SPLITS, VOCABULARIES
 from lmstages.config.sources import SOURCES
 from lmstages.config.text_files import listings_of, named_files
+from lmstages.config.workload import text_bytes
 from lmstages.core.contents import Contents
 from lmstages.core.errors import UserError, did_you_mean
 from lmstages.core.files import remove_unfinished
@@ -172,6 +173,8 @@ remember_in(Path(".snakemake", "lmstages", "own_models.json"))
 RUN, ORIGIN = or_stop(chosen_run)
 ROOT = f"results/{RUN.name}"
 OWN_TEXTS = {}  # {corpus: {name: path}}
+TEXT_SIZES = {}  # {(folder of the run, corpus): bytes}
+FACTORS = or_stop(learned.read)
 CONTENTS = Contents(Path(".snakemake", "lmstages", "contents.json"))
 os.environ.setdefault("LMSTAGES_FAILURES", "{}")
 if not IS_JOB:
@@ -334,14 +337,42 @@ def layout(wildcards):
     return RUN.layout(wildcards.corpus)
 
 
-def estimated(need, wildcards, *arguments):
-    """What a fit needs of the machine, by its config and the size of its vocabulary."""
-    vocab_size = RUN.tokenizers[wildcards.tokenizer].about_size()
-    return need(RUN.models[wildcards.model].config, vocab_size, *arguments)
+def text_size(corpus):
+    """The bytes of a corpus: of its splits where an earlier call has made them, else by the config."""
+    if (ROOT, corpus) not in TEXT_SIZES:
+        splits = [Path(ROOT, corpus, "text", f"{split}.txt") for split in SPLITS]
+        made = sum(path.stat().st_size for path in splits if path.is_file())
+        TEXT_SIZES[ROOT, corpus] = made or text_bytes(RUN.corpora[corpus])
+    return TEXT_SIZES[ROOT, corpus]
+
+
+def of_model(wildcards):
+    """The record of the model, the size of its vocabulary, and the size of the text."""
+    corpus, tokenizer, model = (wildcards.get(name) for name in ("corpus", "tokenizer", "model"))
+    return {
+        "model": RUN.models[model].config if model in RUN.models else None,
+        "vocab_size": RUN.tokenizers[tokenizer].about_size() if tokenizer in RUN.tokenizers else needs.CHARACTERS,
+        "text_bytes": text_size(corpus) if corpus in RUN.corpora else 0.0,
+    }
+
+
+def needed(rule_name, wildcards):
+    """What a job needs of the machine, by its config and the size of its text."""
+    return needs.need(rule_name, **of_model(wildcards), factors=FACTORS)
+
+
+def memory(rule_name):
+    """``memory("fit")``: the megabytes that a job asks for, more at each attempt, as a function of the wildcards."""
+    return lambda wildcards, attempt: needs.asked_megabytes(needed(rule_name, wildcards), attempt)
+
+
+def minutes(rule_name):
+    """``minutes("fit")``: its time limit, as a function of the wildcards."""
+    return lambda wildcards, attempt: needs.asked_minutes(needed(rule_name, wildcards), attempt)
 
 
 def fit_threads(wildcards):
-    return estimated(resources.cores, wildcards)
+    return needed("fit", wildcards).cores
 
 
 def tokenize_threads(wildcards):
@@ -349,12 +380,7 @@ def tokenize_threads(wildcards):
 
 
 def fit_gpus(wildcards):
-    return estimated(resources.gpus, wildcards)
-
-
-def one_gpu(wildcards):
-    """What evaluates a model is one process, however many have fitted it."""
-    return min(1, fit_gpus(wildcards))
+    return needed("fit", wildcards).gpus
 
 
 def fit_device(wildcards):
@@ -397,13 +423,9 @@ def fit_layout(wildcards, resources):
     return ["--processes", str(processes), "--nodes", str(nodes)] if processes * nodes > 1 else []
 
 
-def fit_minutes(wildcards):
-    return estimated(resources.minutes, wildcards)
-
-
-def fit_megabytes(wildcards, input, attempt):
-    """Twice as much at the second attempt, since the first may have been killed for it."""
-    return min(attempt, 2) * estimated(resources.megabytes, wildcards, input.size_mb)
+def evaluate_gpus(wildcards):
+    """What evaluates a model is one process, however many have fitted it."""
+    return needed("evaluate", wildcards).gpus
 
 
 def failure_ahead(wildcards):

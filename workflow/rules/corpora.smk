@@ -7,6 +7,9 @@ rule download:
     log:
         "logs/downloads/{source}.{part}.{stories}.log",
     localrule: True
+    resources:
+        mem_mb=memory("download"),
+        runtime=minutes("download"),
     params:
         code=code_hash("download"),
     shell:
@@ -22,6 +25,9 @@ rule download_hub:
     log:
         "logs/downloads/hub/{key}.{stories}.log",
     localrule: True
+    resources:
+        mem_mb=memory("download_hub"),
+        runtime=minutes("download_hub"),
     params:
         hub=hub_section,
         code=code_hash("download"),
@@ -42,6 +48,9 @@ rule prepare:
         f"logs/{RUN.name}/{{corpus}}/prepare.log",
     benchmark:
         f"logs/{RUN.name}/{{corpus}}/prepare.benchmark.tsv"
+    resources:
+        mem_mb=memory("prepare"),
+        runtime=minutes("prepare"),
     params:
         section=section("prepare"),
         raw=lambda wildcards, input: list(input) or printable(single_text(wildcards)),
@@ -67,6 +76,9 @@ rule tokenize:
     benchmark:
         f"logs/{RUN.name}/{{corpus}}/{{tokenizer}}/tokenize.benchmark.tsv"
     threads: tokenize_threads
+    resources:
+        mem_mb=memory("tokenize"),
+        runtime=minutes("tokenize"),
     params:
         section=section("tokenize"),
         content=content(tokenizer_files),

@@ -20,6 +20,9 @@ rule derive:
         f"logs/{RUN.name}/{{corpus}}/{{tokenizer}}/{{model}}/seed{{seed}}/derive.benchmark.tsv"
     wildcard_constraints:
         model="|".join(RUN.derived()) or "(?!)",
+    resources:
+        mem_mb=memory("derive"),
+        runtime=minutes("derive"),
     params:
         section=section("fit"),
         tokens=subpath(input.tokens, parent=True),
@@ -44,6 +47,9 @@ rule quantization_error:
         f"logs/{RUN.name}/{{corpus}}/{{tokenizer}}/{{model}}/seed{{seed}}/quantization_error.log",
     wildcard_constraints:
         model="|".join(RUN.derived_from_llama()) or "(?!)",
+    resources:
+        mem_mb=memory("quantization_error"),
+        runtime=minutes("quantization_error"),
     params:
         section=section("splits"),
         tokens=subpath(input.tokens, parent=True),

@@ -17,6 +17,9 @@ rule generate:
     benchmark:
         f"logs/{RUN.name}/{{corpus}}/{{tokenizer}}/{{model}}/seed{{seed}}/generate.benchmark.tsv"
     threads: 1
+    resources:
+        mem_mb=memory("generate"),
+        runtime=minutes("generate"),
     params:
         section=section("generate"),
         tokens=subpath(input.tokens, parent=True),

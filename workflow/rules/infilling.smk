@@ -15,6 +15,9 @@ rule infill:
     benchmark:
         f"logs/{RUN.name}/{{corpus}}/{{tokenizer}}/{{model}}/seed{{seed}}/infill.benchmark.tsv"
     threads: 1
+    resources:
+        mem_mb=memory("infill"),
+        runtime=minutes("infill"),
     params:
         section=section("infill"),
         tokens=subpath(input.tokens, parent=True),
@@ -40,6 +43,9 @@ rule infill_mixture:
     benchmark:
         f"logs/{RUN.name}/{{corpus}}/{{tokenizer}}/{{mixture}}/seed{{seed}}/infill_mixture.benchmark.tsv"
     threads: 1
+    resources:
+        mem_mb=memory("infill_mixture"),
+        runtime=minutes("infill_mixture"),
     params:
         section=section("infill_mixture"),
         components=component_folders,
@@ -63,6 +69,9 @@ rule infill_oracle:
         f"logs/{RUN.name}/{{corpus}}/infill_oracle.log",
     benchmark:
         f"logs/{RUN.name}/{{corpus}}/infill_oracle.benchmark.tsv"
+    resources:
+        mem_mb=memory("infill_oracle"),
+        runtime=minutes("infill_oracle"),
     params:
         section=section("infill_oracle"),
         text=subpath(input.text, parent=True),

@@ -14,6 +14,9 @@ rule inspect:
     benchmark:
         f"logs/{RUN.name}/{{corpus}}/{{tokenizer}}/inspect.benchmark.tsv"
     threads: 1
+    resources:
+        mem_mb=memory("inspect"),
+        runtime=minutes("inspect"),
     params:
         section=section("inspect"),
         tokens=subpath(input.tokens, parent=True),

@@ -57,7 +57,7 @@ class Messages(logging.Handler):
         from lmstages.results import run_messages
 
         self.started = time.monotonic()
-        self.work = workload(planned_jobs(), workflow.cores if workflow.local_exec else 0)
+        self.work = workload(planned_jobs(), workflow.cores if workflow.local_exec else 0, FACTORS)
         logger.info(run_messages.plan(RUN.name, self.work, free_bytes()))
 
     def job_finished(self, key):
@@ -127,18 +127,6 @@ def subject_of(wildcards):
     parts = [wildcards[name] for name in names if name in wildcards.keys()]
     parts += [f"seed{wildcards.seed}"] if "seed" in wildcards.keys() else []
     return Path(*parts).as_posix() if parts else ""
-
-
-def of_model(wildcards):
-    """The record of the model, the size of its vocabulary, and the size of the text."""
-    from lmstages.config.workload import CHARACTERS, text_bytes
-
-    corpus, tokenizer, model = (wildcards.get(name) for name in ("corpus", "tokenizer", "model"))
-    return {
-        "model": RUN.models[model].config if model in RUN.models else None,
-        "vocab_size": RUN.tokenizers[tokenizer].about_size() if tokenizer in RUN.tokenizers else CHARACTERS,
-        "text_bytes": text_bytes(RUN.corpora[corpus]) if corpus in RUN.corpora else 0.0,
-    }
 
 
 def shows_messages():

@@ -13,6 +13,9 @@ rule mix:
         f"logs/{RUN.name}/{{corpus}}/{{tokenizer}}/{{mixture}}/seed{{seed}}/mix.log",
     benchmark:
         f"logs/{RUN.name}/{{corpus}}/{{tokenizer}}/{{mixture}}/seed{{seed}}/mix.benchmark.tsv"
+    resources:
+        mem_mb=memory("mix"),
+        runtime=minutes("mix"),
     params:
         section=section("mix"),
         components=component_folders,

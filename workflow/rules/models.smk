@@ -18,8 +18,8 @@ rule fit:
     threads: fit_threads
     resources:
         gpu=fit_gpus,
-        runtime=fit_minutes,
-        mem_mb=fit_megabytes,
+        mem_mb=memory("fit"),
+        runtime=minutes("fit"),
         device=fit_device,
         processes=fit_processes,
         nodes=fit_nodes,
@@ -62,7 +62,9 @@ rule evaluate:
         small_experiment
     threads: 1
     resources:
-        gpu=one_gpu,
+        mem_mb=memory("evaluate"),
+        runtime=minutes("evaluate"),
+        gpu=evaluate_gpus,
         device=fit_device,
     params:
         section=section("evaluate"),

@@ -16,6 +16,8 @@ rule score_pretrained:
         f"logs/{RUN.name}/{{corpus}}/{OWN}/{{pretrained}}/score.benchmark.tsv"
     threads: 1
     resources:
+        mem_mb=memory("score_pretrained"),
+        runtime=minutes("score_pretrained"),
         gpu=pretrained_gpus,
     params:
         section=section("pretrained"),

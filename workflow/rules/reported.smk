@@ -13,6 +13,9 @@ rule audit_scores:
         f"logs/{RUN.name}/{{corpus}}/reported/{{reported}}.log",
     benchmark:
         f"logs/{RUN.name}/{{corpus}}/reported/{{reported}}.benchmark.tsv"
+    resources:
+        mem_mb=memory("audit_scores"),
+        runtime=minutes("audit_scores"),
     params:
         section=section("reported"),
         content=content(scores_file),

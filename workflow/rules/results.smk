@@ -13,6 +13,9 @@ rule oracle:
     benchmark:
         f"logs/{RUN.name}/{{corpus}}/oracle.benchmark.tsv"
     priority: 1  # early, since the last analysis waits for it
+    resources:
+        mem_mb=memory("oracle"),
+        runtime=minutes("oracle"),
     params:
         section=section("oracle"),
         text=subpath(input.text, parent=True),
@@ -35,6 +38,9 @@ rule compress:
         f"logs/{RUN.name}/{{corpus}}/compress.log",
     benchmark:
         f"logs/{RUN.name}/{{corpus}}/compress.benchmark.tsv"
+    resources:
+        mem_mb=memory("compress"),
+        runtime=minutes("compress"),
     params:
         section=section("compress"),
         text=subpath(input.facts, parent=True),
@@ -70,6 +76,9 @@ rule summarize:
     benchmark:
         f"logs/{RUN.name}/summarize.benchmark.tsv"
     localrule: True
+    resources:
+        mem_mb=memory("summarize"),
+        runtime=minutes("summarize"),
     params:
         section=section("summary"),  # a function, since Snakemake fills in what stands in braces in a text
         out=subpath(output.results, parent=True),
@@ -98,6 +107,9 @@ rule report:
     log:
         f"logs/{RUN.name}/report.log",
     localrule: True
+    resources:
+        mem_mb=memory("report"),
+        runtime=minutes("report"),
     params:
         folder=subpath(output.page, parent=True),
         code=code_hash("report"),
@@ -125,6 +137,9 @@ rule figures:
         f"logs/{RUN.name}/figures.log",
     localrule: True
     threads: 2  # nothing else runs by then
+    resources:
+        mem_mb=memory("figures"),
+        runtime=minutes("figures"),
     params:
         folder=subpath(output.folder, parent=True),
         captions=Captions(),
@@ -143,6 +158,9 @@ rule verdict:
     log:
         f"logs/{RUN.name}/verdict.log",
     localrule: True
+    resources:
+        mem_mb=memory("verdict"),
+        runtime=minutes("verdict"),
     params:
         folder=subpath(output[0], parent=True),
         code=code_hash("verdict"),
