@@ -228,9 +228,11 @@ def _job(rule: Rule, values: dict[str, str]) -> Job:
         inputs[key] = [str(file).format(**values) for file in ([files] if isinstance(files, str) else files)]
     singles = Names({key: files[0] if len(files) == 1 else files for key, files in inputs.items()})
     known = {"wildcards": wildcards, "input": singles, "output": outputs, "attempt": 2}
+    asked = {**rule.values("resources"), "threads": rule.values("threads").get(0, 1)}
+    asked["group"] = rule.values("group").get(0)
+    needs = {key: _value(value, known, values) for key, value in asked.items()}
+    known["resources"] = {key: value for key, value in needs.items() if value is not None}
     params = {key: _value(value, known, values) for key, value in rule.values("params").items()}
-    needs = {**rule.values("resources"), "threads": rule.values("threads").get(0, 1)}
-    needs["group"] = rule.values("group").get(0)
     logs = [*rule.values("log").values(), *rule.values("benchmark").values()]
     return Job(
         rule.name,
@@ -238,7 +240,7 @@ def _job(rule: Rule, values: dict[str, str]) -> Job:
         inputs,
         outputs,
         params,
-        {key: _value(value, known, values) for key, value in needs.items()},
+        needs,
         [str(log).format(**values) for log in logs],
     )
 
