@@ -207,6 +207,10 @@ WRONG = [
     ({"infill": "5"}, "infill: 5 is not a mapping"),
     ({"infill": "{models: [bigrm]}"}, "infill.models: 'bigrm' is not defined (did you mean 'bigram'?)"),
     ({"infill": "{corpora: [none]}"}, "infill.corpora: 'none' is not defined"),
+    (
+        {"infill": "{models: [ppm]}", "models": "{ppm: {online: true}}"},
+        "infill.models: 'ppm' (type ppm) cannot fill gaps; allowed: static models that are fitted from scratch, and",
+    ),
     ({"infill": "{models: []}"}, "infill.models: names nothing; leave the key out for its default"),
     (
         {"infill": "{}", "tokenizers": "{byte: {kind: byte}}"},

@@ -352,6 +352,9 @@ def _unknown_to_infill(infill: Infill | None, sections: Mapping[str, dict[str, A
         for name in getattr(infill, key, None) or []:
             if name not in names:
                 yield f"infill.{key}: {name!r} is not defined{did_you_mean(name, names)}"
+            elif isinstance(model := names[name], Model) and not model.can_fill:
+                allowed = "static models that are fitted from scratch, and mixtures of static ones"
+                yield f"infill.models: {name!r} (type {model.config.name}) cannot fill gaps; allowed: {allowed}"
 
 
 def _unusable(sections: Mapping[str, dict[str, Any]], published: list[Any]) -> Iterator[str]:

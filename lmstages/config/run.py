@@ -150,10 +150,11 @@ class Experiments(Basics):
         ]
 
     def can_fill(self, infill: Infill) -> set[str]:
-        """Static models that were fitted from scratch and mixtures of such: those that are asked for, or all."""
-        static = {name for name, record in self.models.items() if record.config.category == "static"}
-        static |= {name for name, mixture in self.mixtures.items() if static.issuperset(mixture.of)}
-        return {*chosen(infill.models, static)} & static - {*self.derived()}
+        """Static models that were fitted from scratch, and mixtures of static ones: those asked for, or all."""
+        able = {name for name, record in self.models.items() if record.can_fill}
+        static = {name for name, record in self.models.items() if record.is_static}
+        able |= {name for name, mixture in self.mixtures.items() if static.issuperset(mixture.of)}
+        return {*chosen(infill.models, able)} & able
 
     def infilled_by_source(self) -> list[str]:
         """The corpora whose gaps are filled by the grammar that wrote them, too."""

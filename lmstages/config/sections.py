@@ -591,6 +591,16 @@ class Model(OwnSeeds):
     config: ModelConfig = Field(description="Hyperparameters of the model.")
     scoring: Scoring = Field(description="How the fitted model is scored; a change re-fits nothing.")
 
+    @property
+    def is_static(self) -> bool:
+        """Whether it has a distribution of the next token and learns nothing from what it has scored."""
+        return self.config.category == "static"
+
+    @property
+    def can_fill(self) -> bool:
+        """Whether it fills gaps by itself; one made from another does so in mixtures alone."""
+        return self.is_static and not isinstance(self.config, base.Derived)
+
 
 def _at_least_two(values: list[str]) -> list[str]:
     if len(values) < 2:
