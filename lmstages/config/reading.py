@@ -144,23 +144,9 @@ def _parse_run(name: str, raw: dict[str, Any], problems: list[str]) -> Run | Non
             problems.append(f"{key}: unknown key; allowed: {', '.join(SECTIONS)}{did_you_mean(str(key), SECTIONS)}")
     if problem := _no_name(name):
         problems.append(f"run name {name!r} (from the file's name, or as=) {problem}; set --config as=NAME")
-    sections: dict[str, Any] = {
-        "corpora": _section(raw, "corpora", _parse_corpus, problems),
-        "tokenizers": _section(raw, "tokenizers", _record(Tokenizer), problems),
-        "models": _section(raw, "models", _model_parser(raw.get("models"), problems), problems),
-    }
-    sections["models"] = with_bases(sections["models"], problems)
-    sections["pretrained"] = _optional_section(raw, "pretrained", _record(Pretrained), problems)
-    sections["mixtures"] = _optional_section(raw, "mixtures", _record(Mixture), problems)
-    sections["scores"] = _optional_section(raw, "scores", _record(ReportedScores), problems)
-    published = _published(raw.get("published"), problems)
-    sampling = parsed(Sampling, {} if raw.get("sampling") is None else raw["sampling"], "sampling", problems)
-    infill = None if raw.get("infill") is None else parsed(Infill, raw["infill"], "infill", problems)
-    problems.extend([*_without_characters(infill, sections["tokenizers"]), *_unknown_to_infill(infill, sections)])
-    generation = None
-    if raw.get("generation") is not None:
-        generation = parsed(Generation, raw["generation"], "generation", problems)
-    problems.extend(_beyond_windows(generation, sections["models"]))
+    sections = _named_sections(raw, problems)
+    published, tasks = _published(raw.get("published"), problems), _tasks(raw, problems)
+    problems.extend(_wrong_tasks(tasks, sections))
     problems.extend([*_unknown_names(sections, published), *_unusable(sections, published)])
     problems.extend(_impossible(sections["models"]))
     problems.extend(_unmixable(sections, raw.get("seeds")))
@@ -172,16 +158,38 @@ def _parse_run(name: str, raw: dict[str, Any], problems: list[str]) -> Run | Non
     parsed(Basics, {"name": name, **rest}, "", problems)
     if problems:
         return None
-    return Run(
-        name=name,
-        **rest,
-        **sections,
-        published=published,
-        sampling=sampling,
-        infill=infill,
-        generation=generation,
-        sweeps=sweeps,
-    )
+    return Run(name=name, **rest, **sections, **tasks, published=published, sweeps=sweeps)
+
+
+def _named_sections(raw: dict[str, Any], problems: list[str]) -> dict[str, Any]:
+    """The sections whose entries have names: records by name, None where an entry could not be read."""
+    models = _section(raw, "models", _model_parser(raw.get("models"), problems), problems)
+    return {
+        "corpora": _section(raw, "corpora", _parse_corpus, problems),
+        "tokenizers": _section(raw, "tokenizers", _record(Tokenizer), problems),
+        "models": with_bases(models, problems),
+        "pretrained": _optional_section(raw, "pretrained", _record(Pretrained), problems),
+        "mixtures": _optional_section(raw, "mixtures", _record(Mixture), problems),
+        "scores": _optional_section(raw, "scores", _record(ReportedScores), problems),
+    }
+
+
+def _tasks(raw: dict[str, Any], problems: list[str]) -> dict[str, Any]:
+    """What models are asked beyond scoring; None for a task that the config leaves out or that could not be read."""
+    return {
+        "sampling": parsed(Sampling, {} if raw.get("sampling") is None else raw["sampling"], "sampling", problems),
+        **{
+            key: None if raw.get(key) is None else parsed(record, raw[key], key, problems)
+            for key, record in (("infill", Infill), ("generation", Generation))
+        },
+    }
+
+
+def _wrong_tasks(tasks: Mapping[str, Any], sections: Mapping[str, dict[str, Any]]) -> Iterator[str]:
+    """What is asked of models, texts and tokenizers that cannot."""
+    yield from _without_characters(tasks["infill"], sections["tokenizers"])
+    yield from _unknown_to_infill(tasks["infill"], sections)
+    yield from _beyond_windows(tasks["generation"], sections["models"])
 
 
 LONGEST_NAME = 64
