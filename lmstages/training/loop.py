@@ -34,7 +34,7 @@ from lmstages.training.objectives import NEXT_TOKEN, OBJECTIVE_DRAW, VALID_DRAW,
 from lmstages.training.optimizers import WeightAverage, learning_rate, optimizers_of
 from lmstages.training.recomputing import recomputed
 from lmstages.training.resume import mapped
-from lmstages.training.sharding import divided_as, divided_state, filled, gathered, outline
+from lmstages.training.sharding import divided_as, divided_state, filled, gathered, is_divided, outline
 
 VALID_TOKENS = 32768  # enough for a selection error of about 0.01 nats
 EVALUATION_BATCH = 256  # rows, where batch_size is not set
@@ -104,7 +104,9 @@ def valid_loss(
         return None
     network.eval()
     total, count = wide_zero(rows.device), 0
-    with torch.inference_mode():
+    # a divided network keeps the memory in which it gathers its blocks, and steps write to it
+    divided = is_divided(next(network.parameters()))
+    with torch.no_grad() if divided else torch.inference_mode():
         for number, batch in enumerate(rows.spread(VALID_TOKENS, batch_size, at_least)):
             if len(batch.inputs):
                 draw = Draw(seed, VALID_DRAW, number, rows.processes)
