@@ -24,6 +24,7 @@ HOME = Path(os.path.expanduser("~"))  # stays "~" for a user without one
 CACHE = Path(os.environ.get("XDG_CACHE_HOME") or HOME / ".cache", "lmstages")  # where tests/*.sh build tools
 FIXED = {"TZ": "UTC", "LC_ALL": "C.UTF-8", "LANG": "C.UTF-8", "LANGUAGE": "", "COLUMNS": "80", "LINES": "24"}
 FIXED |= {"TERM": "dumb", "OMP_NUM_THREADS": "1", "MPLBACKEND": "agg"}
+FIXED |= {"LMSTAGES_STORE": ""}  # files that an earlier test has made would be taken
 FIXED |= {"PYTHONDONTWRITEBYTECODE": "1"}  # a child whose files may not grow would leave half of a module's
 INHERITED = {"PYTHONHASHSEED", "PYTHONWARNINGS", "PYTHONOPTIMIZE", "PYTHONSAFEPATH", "NO_COLOR", "FORCE_COLOR"}
 INHERITED |= {"RANK", "LOCAL_RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT", "MPLCONFIGDIR", "MATPLOTLIBRC"}

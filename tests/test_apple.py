@@ -28,6 +28,7 @@ def found(monkeypatch):
     def there_are(cuda=False, mps=False, processes=1):
         monkeypatch.setattr(torch.cuda, "is_available", lambda: cuda)
         monkeypatch.setattr(torch.cuda, "set_device", lambda device: None)
+        monkeypatch.setattr(torch.cuda, "device_count", lambda: int(cuda))
         monkeypatch.setattr(torch.backends.mps, "is_available", lambda: mps)
         monkeypatch.setattr(devices, "processes", lambda: processes)
 

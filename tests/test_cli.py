@@ -705,7 +705,7 @@ EVALUATED = f'"splits": ["test"], "documents": true, "sampling": {SAMPLING}'
         (
             "infill",
             f"{{{GAPS}}}".replace("[1, 2]", "[0]"),
-            "lengths.0: 0 found; input should be greater than",
+            "lengths.0: 0 found; allowed: 1 to 256 characters, word, sentence",
         ),
         ("infill", f"{{{GAPS}}}".replace('"places": 9, ', ""), "lacks places"),
         ("generate", f"{{{DRAWN}}}".replace("[1, 2]", "[2, 0]"), "steps.1: 0 found; input should be greater than"),

@@ -25,6 +25,7 @@ from workflow_rules import PROJECT, Rules
 
 from lmstages.cli import COMMANDS, _section_parser, main
 from lmstages.config.hyperparameters.base import Derived
+from lmstages.config.hyperparameters.neural import EXECUTION
 from lmstages.config.jobs import Run
 from lmstages.config.ladder import MODEL_TYPES
 from lmstages.config.overrides import override, typed_settings
@@ -289,7 +290,7 @@ def test_the_config_to_begin_with_names_every_key(fuzz):
     assert set(content["sampling"]) == set(Sampling.model_fields) and set(Basics.model_fields) - {"name"} < set(content)
     for name, entry in content["models"].items():
         missing = set(MODEL_TYPES[name].model_fields) - set(entry)
-        assert missing <= {"discounts"} and {"type", "scoring"} < set(entry)
+        assert missing <= {"discounts", *EXECUTION} and {"type", "scoring"} < set(entry)
 
 
 # ---------------------------------------------------------------- what must hold

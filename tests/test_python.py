@@ -529,7 +529,7 @@ def test_the_page_prints_what_it_says(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     page = (DOCS / "python.md").read_text("utf-8")
     scripts, printed = (re.findall(rf"```{kind}\n(.*?)```", page, re.DOTALL) for kind in ("python", "text"))
-    code = "\n".join(["import lmstages", *scripts[1:]])
+    code = "\n".join(["import lmstages", *(script for script in scripts if '"results/' not in script)])
     names = {}
     exec(compile(code, "python.md", "exec"), names)  # the page's own code, without that of a finished run
     out = capsys.readouterr().out

@@ -5,6 +5,7 @@ import os
 from pathlib import Path
 
 import pytest
+from test_workflow import PROJECT, copy_of, snakemake
 
 from lmstages.cli import main
 from lmstages.config.reading import read_run
@@ -103,3 +104,19 @@ def test_clean_without_a_store_says_so(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     assert main(["clean"]) == 1
     assert "data/store: no such folder" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_a_second_run_of_the_same_config_fits_nothing_and_has_the_same_rows(tmp_path, monkeypatch):
+    monkeypatch.setenv("LMSTAGES_STORE", "data/store")
+    folder = copy_of(PROJECT, tmp_path / "project")
+    (folder / "runs/small.yaml").write_text(RUN)
+    for name in ("one", "other"):
+        done = snakemake(folder, "--config", "run=small", f"as={name}")
+        assert done.returncode == 0, done.stderr
+    fits = sorted((folder / "logs/other").rglob("fit.log"))
+    assert len(fits) == 2 and all("taken from the store" in log.read_text() for log in fits)
+    one, other = (next((folder / "results" / name).rglob("mlp/seed0/scores.safetensors")) for name in ("one", "other"))
+    assert os.path.samefile(one, other)
+    assert (folder / "results/one/results.csv").read_text() == (folder / "results/other/results.csv").read_text()

@@ -107,6 +107,11 @@ class OfSampler(Shape):
     measures: OfTexts
 
 
+def key_of(name: str, steps: int | None) -> str:
+    """``random.4``: the name of the nats of a sampler, in the file beside the facts."""
+    return name if steps is None else f"{name}.{steps}"
+
+
 class DraftOfText(Shape):
     """A text after a step: pieces (text, known since an earlier draft, new in this one, or hidden still)."""
 

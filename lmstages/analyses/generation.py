@@ -21,6 +21,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from lmstages.analyses.facts import key_of
 from lmstages.analyses.novelty import MAX_TRAIN, distinct, grammatical, ngrams
 from lmstages.core import artifacts
 from lmstages.core.documents import BOUNDARY, Documents
@@ -110,11 +111,6 @@ def measured(
     shared |= {"documents": rows.documents, "too_short": rows.too_short, "held_out": of_held_out}
     drafts = [*shown_drafts(samplers, tokenizer, section)]
     return {"status": "ok", **shared, "samplers": facts, "drafts": drafts}, arrays
-
-
-def key_of(name: str, steps: int | None) -> str:
-    """``random.4``: the name of the nats of a sampler."""
-    return name if steps is None else f"{name}.{steps}"
 
 
 # ---------------------------------------------------------------- held-out rows

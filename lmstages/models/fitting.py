@@ -49,7 +49,7 @@ def identity(made: Mapping[str, Any], vocab_size: int, seed: int, threads: int) 
     environment = {"python": sys.version.split()[0], **versions("numpy", "torch")}
     numbers = {"vocab_size": vocab_size, "seed": seed, "threads": threads}
     rest = {key: value for key, value in made.items() if key not in PLACES}
-    section = {**made["section"], "hyperparameters": _without_execution(made["section"]["hyperparameters"])}
+    section = {**made["section"], "hyperparameters": _without_execution(made["section"].get("hyperparameters", {}))}
     return {**rest, "section": section, "code": code, **numbers, "environment": environment}
 
 

@@ -59,7 +59,7 @@ def description(config: ModelConfig) -> Answer:
     properties = _properties(config)
     hyperparameters = config.model_dump(mode="json")
     if isinstance(config, Neural):
-        Neural.model_validate({key: hyperparameters[key] for key in Neural.model_fields})
+        Neural.model_validate({key: hyperparameters[key] for key in Neural.model_fields.keys() & hyperparameters})
     return {
         "problems": [],
         "class": record.__name__,

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from lmstages.analyses import facts
-from lmstages.analyses.generation import key_of
+from lmstages.analyses.facts import key_of
 from lmstages.core import artifacts
 from lmstages.core.errors import UserError
 from lmstages.results import statistics

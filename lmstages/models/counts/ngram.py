@@ -66,7 +66,7 @@ class NgramModel:
 
     def fit(self, train: Documents, valid: Documents, seed: int) -> Curve:
         """Count the n-grams of ``train``; keep the order and constant with the lowest loss on ``valid``."""
-        candidates = list(product(self.config.orders, self.config.constants))
+        candidates, self.counted = list(product(self.config.orders, self.config.constants)), None
         choose("order, add", candidates, lambda pair: self._fit(train, *pair), lambda: self._nats(valid), valid)
         return []
 
