@@ -523,10 +523,6 @@ def drawn_texts(case, texts, tokens):
     assert ({*case.rows["texts"]}, {*case.rows["length"]}) == ({int(texts)}, {int(tokens)})
 
 
-def bounds_beside(case):
-    assert (case.rows["sampler"] == "denoising").any()
-
-
 def ringed(case, samplers):
     assert (
         len(re.findall(r" \((?:next token|random|certain|denoising|mending)", samplers)) == case.rows["is_best"].sum()
@@ -576,7 +572,6 @@ CLAIMS = {
     r"Dotted is online evaluation; .+ with 95 % intervals\.": anything,
     rf"(.+) gains {NUMBER} in the first tenth and {NUMBER} in the last\.": gains,
     rf"Every sampler drew {NUMBER} texts? of up to {NUMBER} tokens at once, on one thread; .+\.": drawn_texts,
-    r"Code lengths are exact, but those of denoising are upper bounds\.": bounds_beside,
     r"Ringed, since none is as fast and as good: (.+)\.": ringed,
     rf"Of a model's samplers (.+) costs most beside token by token: \+{NUMBER} bits per byte\.": dearest,
     rf"{NUMBER} couples? of the text may stand in train, {NUMBER} were withheld from it\.": couples,
