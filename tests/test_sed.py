@@ -320,6 +320,17 @@ def test_half_of_the_steps_have_an_estimate_and_all_of_the_bound_where_training_
     assert len(network.estimates) == 2
 
 
+def test_of_a_share_of_the_rows_places_at_random_are_known_and_a_row_counts_as_a_whole_one(model):
+    rows = Rows(TEXT, 1, 60).random_batch(400, seed=0, step=0)
+    is_open = NoisyEmbeddings(model.config, model.embeddings).open_places(rows, np.random.default_rng(0))
+    shares = is_open.mean(1)
+    assert 0.4 < (shares == 1).mean() < 0.6 and 0.2 < shares[shares < 1].mean() < 0.8
+    assert 0.6 < is_open[:, 0].mean() < 0.9 and 0.6 < is_open[:, -1].mean() < 0.9
+    changed = fitted(steps=4, given_share=1.0)
+    loss = float(loss_of(changed, rows, Draw(0, OBJECTIVE_DRAW, 0), network=lambda v, *_: torch.zeros(*v.shape[:2], V)))
+    assert 0 < loss < len(is_open) * 60 * np.log(V)
+
+
 @pytest.mark.parametrize("selected", [False, True])
 def test_processes_draw_what_one_process_draws_for_the_same_rows(model, selected):
     with torch.inference_mode():
@@ -351,7 +362,7 @@ def test_the_same_seed_has_the_same_curve_and_another_has_another():
     assert curves[0] == curves[1] != curves[2]
 
 
-@pytest.mark.parametrize(("key", "value"), [("embedding", 1), ("self_conditioning", 1.5), ("tied_output", True)])
+@pytest.mark.parametrize(("key", "value"), [("embedding", 1), ("self_conditioning", 1.5)])
 def test_values_out_of_range_are_refused(key, value):
     with pytest.raises(ValueError, match=key):
         MODEL_TYPES["sed"].model_validate({**TINY, key: value})

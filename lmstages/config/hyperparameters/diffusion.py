@@ -203,7 +203,9 @@ class Sed(NoisyWindow):
         network's logits, and $\hat e'$ the same prediction from no estimate.
     """
     weighting: Literal["flat", "bound"] = "flat"
-    given_share: Annotated[float, Field(ge=0, le=1)] = 0.5
+    given_share: float = Field(
+        0.5, ge=0, le=1, description="Fraction of rows in training of which tokens at random places are known."
+    )
     embedding: int = Field(
         16, ge=2, le=1 << 12, description="Numbers of a token's embedding, to each of which noise is added."
     )
@@ -213,4 +215,3 @@ class Sed(NoisyWindow):
         le=1,
         description="Fraction of the steps of training in which the network is given its own estimate; 0 for never.",
     )
-    tied_output: Literal[False] = Field(False, description="Not in this network: its embeddings are not trained.")

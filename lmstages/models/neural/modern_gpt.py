@@ -200,8 +200,8 @@ class Network(nn.Module):
     def logits(self, x: torch.Tensor) -> torch.Tensor:
         """(..., D) -> (..., V), soft-capped; a tied output multiplies by the embedding."""
         x = self.norm(x)
-        output = self.output
-        logits = functional.linear(x, self.embedding.weight[: self.outputs]) if output is None else output(x)
+        tied = self.embedding.weight[: self.outputs]
+        logits = functional.linear(x, tied) if self.output is None else self.output(x)
         return logits if self.softcap is None else soft_capped(logits, self.softcap)
 
 

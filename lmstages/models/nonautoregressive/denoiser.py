@@ -20,6 +20,7 @@ from lmstages.config.hyperparameters.diffusion import Diffusion, Sed
 from lmstages.core.documents import BOUNDARY
 from lmstages.models.neural.attention import attend_where, merge_heads, rms_norm
 from lmstages.models.neural.modern_gpt import Block, Network
+from lmstages.models.nonautoregressive import gaussian
 
 LEVELS = 16  # of noise, between which the embedding of a level is linear
 KeysAndValues = tuple[torch.Tensor, torch.Tensor]  # of one layer, (B, H, N, W) each
@@ -150,17 +151,17 @@ class NoisyDenoiser(Network):
 
 
 class EmbeddingDenoiser(NoisyDenoiser):
-    """Reads a vector at every place, an embedding with noise, and an estimate of the embedding.
+    """Reads at every place what its noisy vector alone says of the token, and an estimate of the token's embedding.
 
-    Embeddings have random directions and one length, so that none is easier to tell from noise, and are not trained.
+    The first is the mean of the network's own embeddings, of width D, under the probabilities of the tokens given the
+    vector, which are known: it begins where other networks begin, and noise does not pass through it. The
+    embeddings that are noisy have random directions and one length, so that none is easier to tell; they are fixed.
     """
 
     def __init__(self, config: Sed, vocab_size: int) -> None:
         super().__init__(config, vocab_size)
-        del self.embedding
         directions = torch.randn(vocab_size, config.embedding)
         self.register_buffer("embeddings", functional.normalize(directions, dim=-1) * config.embedding**0.5)
-        self.vectors = nn.Linear(config.embedding, config.width, bias=False)
         self.estimates = nn.Linear(config.embedding, config.width, bias=False)
         nn.init.zeros_(self.estimates.weight)
 
@@ -169,11 +170,15 @@ class EmbeddingDenoiser(NoisyDenoiser):
     ) -> torch.Tensor:
         """(B, T) tokens or (B, T, E) vectors, levels (B, T), estimates (B, T, E) -> (B, T, V) logits of the tokens.
 
-        Unless given, levels are 0, and the estimates are what is read.
+        Unless given, levels are 1, and the estimates are what is read.
         """
-        vectors = places if places.is_floating_point() else self.get_buffer("embeddings")[places]
-        levels = torch.zeros_like(vectors[..., 0]) if levels is None else levels
-        read = self.vectors(vectors) + self.estimates(vectors if estimates is None else estimates)
+        embeddings = self.get_buffer("embeddings")
+        vectors = places if places.is_floating_point() else embeddings[places]
+        levels = torch.ones_like(vectors[..., 0]) if levels is None else levels
+        evidence = gaussian.with_evidence(vectors.new_zeros(()), vectors, levels, embeddings)  # (B, T, V)
+        read = evidence.softmax(-1) @ self.embedding.weight + self.estimates(
+            vectors if estimates is None else estimates
+        )
         return self.denoised(read + self.embed_levels(levels))
 
 

@@ -18,7 +18,6 @@ from lmstages.core.documents import BOUNDARY
 from lmstages.models.nonautoregressive import gaussian
 from lmstages.models.nonautoregressive.denoiser import EmbeddingDenoiser
 from lmstages.models.nonautoregressive.hiding import stratified
-from lmstages.models.nonautoregressive.uniform import NoisyTokens, weighted
 from lmstages.models.nonautoregressive.windows import Noisy, NoisyWindows, Window
 from lmstages.training.batches import Batch
 from lmstages.training.objectives import Draw, Network
@@ -85,44 +84,61 @@ def given_all(
     return gaussian.with_evidence(network(vectors, levels, estimates), vectors, levels, embeddings)
 
 
-class NoisyEmbeddings(NoisyTokens):
-    """Trains on the cross-entropy of each token given all vectors, or on the bound; valid selects by the bound."""
+class NoisyEmbeddings:
+    """Trains on the cross-entropy of each token given all vectors, or on the bound; valid selects by the bound.
+
+    Some rows have known tokens at random places, between which the network learns what neighbours say before it can
+    read it from noise. A row that is shorter than a window goes on with boundaries, as in scoring.
+    """
 
     def __init__(self, config: Sed, embeddings: torch.Tensor) -> None:
-        super().__init__(config, len(embeddings))
+        self.weighting, self.given_share = config.weighting, config.given_share
         self.embeddings, self.self_conditioning = embeddings, config.self_conditioning
 
     def __call__(self, network: Network, batch: Batch, draw: Draw) -> torch.Tensor:
         """Draws for all rows of the whole batch, and once for all of them whether the network is given its estimate."""
-        draws = draw.generator()
-        given, is_conditioned = self.given(batch, draws), bool(draws.random() < self.self_conditioning)
-        logits, tokens, times = self.drawn(network, batch, given, draws, draw, is_conditioned)
+        draws, length = draw.generator(), batch.targets.shape[1]
+        is_open, is_conditioned = self.open_places(batch, draws), bool(draws.random() < self.self_conditioning)
+        logits, tokens, times = self.drawn(network, batch, is_open, draws, draw, is_conditioned)
         if self.weighting == "bound":
             nats = gaussian.bound(logits, tokens, self.embeddings, times)
         else:
             nats = functional.cross_entropy(logits, tokens, reduction="none")
-        return weighted(nats, draw.local_rows(given), batch)
+        counts = draw.local_rows(is_open).sum(1)
+        weights = np.repeat(length / np.maximum(counts, 1), counts)  # the mean over what is open stands for a whole row
+        return (nats * torch.from_numpy(weights).float().to(nats.device)).sum()
 
     def selected(self, network: Network, batch: Batch, draw: Draw) -> torch.Tensor:
         """The bound, a time for each row."""
-        given, is_conditioned = np.zeros(len(batch.lengths), dtype=np.int64), self.self_conditioning > 0
-        logits, tokens, times = self.drawn(network, batch, given, draw.generator(), draw, is_conditioned)
+        is_open, is_conditioned = (
+            np.ones((len(batch.lengths), batch.targets.shape[1]), bool),
+            self.self_conditioning > 0,
+        )
+        logits, tokens, times = self.drawn(network, batch, is_open, draw.generator(), draw, is_conditioned)
         return gaussian.bound(logits, tokens, self.embeddings, times).sum()
+
+    def open_places(self, batch: Batch, draws: np.random.Generator) -> np.ndarray:
+        """(rows of the whole batch, T): all, but of a share of the rows a random number of places is known."""
+        rows, length = len(batch.lengths), batch.targets.shape[1]
+        known_shares = np.where(draws.random(rows) < self.given_share, draws.random(rows), 0.0)
+        return np.asarray(draws.random((rows, length)) >= known_shares[:, None])
 
     def drawn(
         self,
         network: Network,
         batch: Batch,
-        given: np.ndarray,
+        is_open: np.ndarray,
         draws: np.random.Generator,
         draw: Draw,
         is_conditioned: bool,
     ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """Of all N open places of this process's rows: logits (N, V), true tokens and times (N,)."""
-        times, shape = stratified(draws, len(given)), (len(given), 1 + batch.targets.shape[1])
-        is_open = np.arange(shape[1]) > given[:, None]  # the token before the row is known
+        times, is_open = (
+            stratified(draws, len(is_open)),
+            np.pad(is_open, ((0, 0), (1, 0))),
+        )  # what stands before is known
         levels = np.where(is_open, 1 - times[:, None], 1.0).astype(np.float32)
-        normal = draws.standard_normal((*shape, self.embeddings.shape[1]), np.float32)
+        normal = draws.standard_normal((*is_open.shape, self.embeddings.shape[1]), np.float32)
         local = (torch.from_numpy(draw.local_rows(part)) for part in (is_open, levels, normal))
         open_places, known, noise = (part.to(batch.inputs.device) for part in local)
         tokens = torch.cat([batch.inputs[:, :1], batch.targets.clamp_min(BOUNDARY)], dim=1)
