@@ -51,6 +51,12 @@ def at_precision(precision: str, device: torch.device) -> AbstractContextManager
     return torch.autocast(device.type, torch.bfloat16) if precision == "bfloat16" else nullcontext()
 
 
+def in_full_precision(device: torch.device) -> AbstractContextManager[object]:
+    """A context in which matrices are multiplied in their own precision, whatever surrounds it."""
+    computes = device.type != "meta"  # which has no precision
+    return torch.autocast(device.type, enabled=False) if computes else nullcontext()
+
+
 def wide_zero(device: torch.device) -> torch.Tensor:
     """A float64 zero to sum what is computed on a device: there, or on the host where the device has no float64."""
     return torch.zeros((), dtype=torch.float64, device="cpu" if device.type == "mps" else device)

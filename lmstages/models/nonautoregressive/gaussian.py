@@ -17,6 +17,8 @@ adds what the other places say. ``N`` places, ``V`` vocabulary.
 import numpy as np
 import torch
 
+from lmstages.training.devices import in_full_precision
+
 LEAST_TIME = 1e-6  # nearer to 0 the evidence of a vector leaves the range of 32 bits
 
 
@@ -29,14 +31,14 @@ def with_evidence(
     logits: torch.Tensor, vectors: torch.Tensor, levels: torch.Tensor, embeddings: torch.Tensor
 ) -> torch.Tensor:
     """Logits (..., V), noisy vectors (..., E), levels (...), embeddings (V, E) -> logits given the vectors too."""
-    with torch.autocast(logits.device.type, enabled=False):
+    with in_full_precision(logits.device):
         ratio = levels.sqrt() / (1 - levels).clamp_min(LEAST_TIME)
         return logits.float() + (ratio[..., None] * vectors) @ embeddings.T
 
 
 def predicted(logits: torch.Tensor, embeddings: torch.Tensor) -> torch.Tensor:
     """Logits (..., V), embeddings (V, E) -> (..., E) the mean embedding."""
-    with torch.autocast(logits.device.type, enabled=False):
+    with in_full_precision(logits.device):
         return logits.softmax(-1) @ embeddings.to(logits.dtype)
 
 
