@@ -6,7 +6,9 @@ import numpy as np
 import pytest
 
 from lmstages.config.ladder import LADDER, MODEL_TYPES
+from lmstages.core.documents import Documents
 from lmstages.evaluation.laws import LAWS, Broken, Subject
+from lmstages.models.base import build
 
 TRAINED = {"steps": 12, "batch_size": 16, "evaluate_every": 6}
 SMALL_ATTENTION = {"layers": 2, "heads": 2, "width": 16, "window": 8, "row_length": 8, "warmup_steps": 2, **TRAINED}
@@ -89,6 +91,14 @@ def test_the_model_keeps_the_law(name, law):
 def test_laws_of_some_models_concern_those():
     assert concerned("context") == concerned("cut") == LIMITED and concerned("before") == UNLIMITED
     assert {"gpt", "lstm", "mlp"} <= set(concerned("gradient")) and "bigram" not in concerned("gradient")
+
+
+@pytest.mark.parametrize("name", [name for name in NAMES if name != "llama_cpp"])  # whose file has tokens of its own
+def test_of_a_vocabulary_of_one_token_every_model_is_certain(name):
+    """A text of empty lines, or one that holds one character and no boundary, has no other."""
+    model, documents = build(config_of(name), 1), Documents.of([[0] * 9, [0] * 30, [0]])
+    model.fit(documents, documents, 0)
+    assert np.allclose(model.score(np.zeros((2, 9), dtype=int)), 0)
 
 
 # The token before a row: a mistake there is caught

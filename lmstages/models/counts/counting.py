@@ -138,9 +138,9 @@ def packed_keys(rows: Rows, order: int, base: int) -> np.ndarray:
 
 
 def digits_in_a_key(base: int) -> int:
-    """How many digits fit into 64 bits."""
+    """How many digits fit into 64 bits; of a vocabulary of one token, whose only digit is 0, as many as of two."""
     digits = 1
-    while base ** (digits + 1) <= wide_keys.LARGEST_KEY:
+    while max(base, 2) ** (digits + 1) <= wide_keys.LARGEST_KEY:
         digits += 1
     return digits
 
