@@ -1225,10 +1225,9 @@ def _depends(args: argparse.Namespace, made: Mapping[str, Any]) -> dict[str, Any
     from lmstages.core.artifacts import depends_on, made_of
 
     options = {name: value for name, value in vars(args).items() if name in OPTIONS_OF_FILES}
-    anchors = {name: getattr(args, name) / file for name, file in ANCHORS.items() if hasattr(args, name)}
-    folders = {name: made_of(path)["sha256"] for name, path in anchors.items()}
-    before = {name: depends_on(made_of(path)["made"]) for name, path in anchors.items()}
-    return {**depends_on(made), "options": options, "folders": folders, "folders_made_of": before}
+    records = {name: made_of(getattr(args, name) / file) for name, file in ANCHORS.items() if hasattr(args, name)}
+    folders = {name: [record["sha256"], depends_on(record["made"])] for name, record in records.items()}
+    return {**depends_on(made), "options": options, "folders": folders}
 
 
 def _made_from(args: argparse.Namespace, section: Any, inputs: Mapping[str, Path]) -> dict[str, Any]:

@@ -134,7 +134,8 @@ def test_what_a_draft_holds_is_made_visible_and_in_one_line():
                    steps=4, number=0, step=2, pieces=pieces)  # fmt: skip
     [text] = drafts([row], "my", {("char", "m"): "M"})
     assert text.lines == [(2, [("a↵\\x1b", "kept"), ("<b>", "new")])]
-    assert text.how == "the most certain places first, 4 steps" and drafts([row], "other", {("char", "m"): "M"}) == []
+    assert text.method == "the most certain places first, 4 steps"
+    assert drafts([row], "other", {("char", "m"): "M"}) == []
 
 
 def test_the_front_is_what_none_other_is_as_fast_and_as_good_as():

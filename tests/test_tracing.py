@@ -9,7 +9,6 @@ from test_inspection import SMALL
 
 from lmstages.analyses import tracing as analysis
 from lmstages.config.sections import Corpus, config_of
-from lmstages.core import artifacts
 from lmstages.core.documents import Documents
 from lmstages.core.errors import UserError
 from lmstages.corpora.grammar import Grammar, documents
@@ -189,10 +188,10 @@ def test_of_what_is_not_held_for_certain_nothing_is_recovered():
 
 
 def test_nats_of_other_facts_are_refused(tmp_path):
-    artifacts.save_arrays(tmp_path / "inspection.safetensors", {"gpt.tracing": nats(1.0, 1.0)}, {}, {})
+    arrays = {"gpt.tracing": nats(1.0, 1.0)}
     traced = {"kinds": ["hero"] * 11, "sites": [[0, "state", "last"]]}
     with pytest.raises(UserError, match="lacks the nats of the facts of gpt"):
-        results.nats_of(tmp_path / "inspection.safetensors", "gpt", traced)
+        results.nats_of(arrays, tmp_path / "inspection.safetensors", "gpt", traced)
 
 
 def test_a_word_that_an_alphabet_lacks_is_left_out():

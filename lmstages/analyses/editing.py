@@ -100,11 +100,11 @@ def _measured(
     stories = list(islice(told("fables", SEED, "allowed"), STORIES))
     others = [story for story in stories if name not in story.text]
     alike = islice((story for story in others if story.word_of("who") == gender), 2 * ASKED)
-    named = _asked(model, tokenizer, [story for story in stories if story.word_of("hero") == name])
+    own = _asked(model, tokenizer, [story for story in stories if story.word_of("hero") == name])
     neighbours = _asked(model, tokenizer, alike)
-    assert named is not None and neighbours is not None, "so many stories have every frequent hero"
-    is_edited, every = np.isin(named.forms, forms), np.ones(len(neighbours.forms), dtype=bool)
-    kinds = [named.of(is_edited), named.of(~is_edited), neighbours.of(every)]
+    assert own is not None and neighbours is not None, "so many stories have every frequent hero"
+    is_edited, every = np.isin(own.forms, forms), np.ones(len(neighbours.forms), dtype=bool)
+    kinds = [own.of(is_edited), own.of(~is_edited), neighbours.of(every)]
     effects = [Effect(len(some.forms), _fraction(model, some), _fraction(changed, some)) for some in kinds]
     bits = [_bits_per_byte(one, tokenizer, others[:ASKED]) for one in (model, changed)]
     return Edit(changed, effects[0], effects[1], effects[2], bits[0], bits[1])
@@ -113,22 +113,23 @@ def _measured(
 def _asked(model: NeuralModel, tokenizer: TextTokenizer, stories: Iterable[Told]) -> _Asked | None:
     """The first question of each story for its hero's gender, as far as the model's context reaches; None for none."""
     words = {gender: Grammar.load("fables").words[gender][0] for gender in GENDERS}
-    found, forms = list[Asked](), list[str]()
+    questions, forms = list[Asked](), list[str]()
     for story in stories:
         [other] = (words[gender] for gender in GENDERS if gender != story.word_of("who"))
         fact = story.otherwise("hero", "who", other)
         question = asked(tokenizer, fact) if fact else None
         if fact and question and question.answer < (model.config.context or LONGEST):
-            found.append(question)
+            questions.append(question)
             forms.append(fact.kind)
-    if not found:
+    if not questions:
         return None
-    rows = np.full((len(found), 1 + max(question.answer for question in found)), BOUNDARY, dtype=np.int64)
-    for row, question in zip(rows, found, strict=True):
+    rows = np.full((len(questions), 1 + max(question.answer for question in questions)), BOUNDARY, dtype=np.int64)
+    for row, question in zip(rows, questions, strict=True):
         row[1 : 1 + question.answer] = question.clean[: question.answer]
-    ends = np.array([question.answer for question in found])  # in a row with a boundary in front
+    ends = np.array([question.answer for question in questions])  # in a row with a boundary in front
     at, wanted, old = (
-        np.array(column) for column in zip(*((q.end, q.other[q.answer], q.clean[q.answer]) for q in found), strict=True)
+        np.array(column)
+        for column in zip(*((q.end, q.other[q.answer], q.clean[q.answer]) for q in questions), strict=True)
     )
     return _Asked(Questions(rows, at, ends, wanted), old, np.array(forms))
 

@@ -55,10 +55,8 @@ def analyse(root: Path, section: Mapping[str, Any], out: Path, made: artifacts.M
 
 def _overlap(root: Path, splits: Sequence[str]) -> tuple[Any, Mapping[str, np.ndarray]]:
     """``overlap.json`` and its masks; a UserError where they do not belong together, or to the text."""
-    paths = [root / f"overlap.{extension}" for extension in ("json", "safetensors")]
-    facts, (masks, _) = artifacts.load_json(paths[0], OverlapFacts), artifacts.load_arrays(paths[1])
-    artifacts.must_be_of_one_call(*paths)
-    artifacts.must_be_current(paths[0])
+    paths = root / "overlap.json", root / "overlap.safetensors"
+    facts, masks = artifacts.load_pair(*paths, OverlapFacts)
     for split in splits:
         seen, characters = (masks.get(f"{split}.{name}") for name in ("seen", "characters"))
         right = seen is not None and characters is not None and (seen.dtype, characters.dtype.kind) == (bool, "i")

@@ -128,14 +128,14 @@ _Row = tuple[np.ndarray, np.ndarray, int, int, int]
 
 def _row(tokenizer: TextTokenizer, fact: Fact) -> _Row | None:
     """Clean and corrupted row, answer, and where the fact stands; None where it does not fit into a row."""
-    found = asked(tokenizer, fact)
-    if found is None:
+    question = asked(tokenizer, fact)
+    if question is None:
         return None
-    first = found.answer - ROW
-    if first < 0 or found.start < first or found.answer - found.end < LEAST_BETWEEN:
+    first = question.answer - ROW
+    if first < 0 or question.start < first or question.answer - question.end < LEAST_BETWEEN:
         return None
-    span, answer = slice(first, found.answer), int(found.clean[found.answer])
-    return found.clean[span], found.other[span], answer, found.start - first, found.end - first
+    span, answer = slice(first, question.answer), int(question.clean[question.answer])
+    return question.clean[span], question.other[span], answer, question.start - first, question.end - first
 
 
 def trace(model: Any, rows: Rows | None) -> tuple[Facts | None, Arrays]:

@@ -148,14 +148,14 @@ def need(
     factors: Mapping[str, Factors] | None = None,
 ) -> Need:
     """The estimate for a job, by its rule, the size of the corpus, and the record and the vocabulary of its model."""
-    found = COSTS.get(rule_name, OTHER).of(text_bytes)._replace(cores=CORES.get(rule_name, 1))
+    estimate = COSTS.get(rule_name, OTHER).of(text_bytes)._replace(cores=CORES.get(rule_name, 1))
     if model is not None and model.family == "neural":
-        found = _of_network(rule_name, found, text_bytes, model, vocab_size)
+        estimate = _of_network(rule_name, estimate, text_bytes, model, vocab_size)
     elif model is not None:
-        found = _of_counts(rule_name, found, text_bytes / 1e6, model, vocab_size)
+        estimate = _of_counts(rule_name, estimate, text_bytes / 1e6, model, vocab_size)
     known = factors or {}
     factor = known.get(kind(rule_name, model)) or known.get(rule_name) or Factors()
-    return found._replace(seconds=factor.seconds * found.seconds, megabytes=factor.megabytes * found.megabytes)
+    return estimate._replace(seconds=factor.seconds * estimate.seconds, megabytes=factor.megabytes * estimate.megabytes)
 
 
 def _of_counts(rule_name: str, base: Need, text: float, model: ModelConfig, vocab_size: int) -> Need:

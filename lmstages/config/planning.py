@@ -241,11 +241,11 @@ def limits(memory: float | None, disk: float | None, cores: int, gpus: int | Non
 
 def shortfalls(made: Plan, limits: Limits) -> list[str]:
     """A sentence for each rule and model whose largest job takes more memory, GPUs, time or disk than there is."""
-    found = [*_too_much_memory(made, limits), *_too_few_gpus(made, limits), *_too_full_gpus(made), *_too_long(made)]
+    sentences = [*_too_much_memory(made, limits), *_too_few_gpus(made, limits), *_too_full_gpus(made), *_too_long(made)]
     if made.total().size > limits.disk:
         needed = f"all files take about {in_bytes(made.total().size)}"
-        found.append(f"{needed} of disk, {in_bytes(limits.disk)} are free; free some, or run fewer models or texts")
-    return found
+        sentences.append(f"{needed} of disk, {in_bytes(limits.disk)} are free; free some, or run fewer models or texts")
+    return sentences
 
 
 def _too_much_memory(made: Plan, limits: Limits) -> Iterator[str]:
@@ -300,9 +300,9 @@ def _too_full_gpus(made: Plan) -> Iterator[str]:
         held = 1e6 * resources.gpu_megabytes(job.model, job.vocab_size)
         if held > resources.GPU_BYTES:
             wanted = resources.gpus_wanted(job.model, job.vocab_size)
-            each = min(wanted, resources.GPUS_OF_A_NODE)
+            per_node = min(wanted, resources.GPUS_OF_A_NODE)
             fits_in = f"one of 80 GB has room for {in_bytes(resources.GPU_BYTES)}"
-            remedy = f"processes: {each}, nodes: {wanted // each} and sharding: full would do, or a micro_batch"
+            remedy = f"processes: {per_node}, nodes: {wanted // per_node} and sharding: full would do, or a micro_batch"
             yield f"{job.name} would hold {in_bytes(held)} on each GPU, {fits_in}; {remedy}"
 
 

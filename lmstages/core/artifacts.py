@@ -61,10 +61,10 @@ def saving(path: Path, made: Made) -> Iterator[BinaryIO]:
         _take_its_name(file.name, path, sha256_of_open(file), made)
 
 
-def save_linked(path: Path, source: Path, made: Made) -> None:
-    """``source`` under the name ``path`` too, with a record: one file on the disk, or a copy where it has no links."""
+def save_linked(path: Path, source: Path, sha256: str, made: Made) -> None:
+    """``source``, whose hash is known, under the name ``path`` too, with a record: one file on the disk, or a copy."""
     with linked_partial(path, source) as partial:
-        _take_its_name(partial, path, sha256_of(source), made)
+        _take_its_name(partial, path, sha256, made)
 
 
 def _take_its_name(partial: str, path: Path, sha256: str, made: Made) -> None:
@@ -338,6 +338,14 @@ def load_arrays(path: Path) -> tuple[dict[str, np.ndarray], dict[str, str]]:
             return {name: file.get_tensor(name) for name in sorted(file.keys())}, metadata
     except (SafetensorError, TypeError, KeyError, ValueError, AttributeError, RecursionError) as error:
         raise UserError(path, "no safetensors file of lmstages", "", make_again(path)) from error
+
+
+def load_pair(facts: Path, arrays: Path, shape: Any) -> tuple[Any, dict[str, np.ndarray]]:
+    """A JSON file and the arrays beside it, of one call, made from what lies in the run now."""
+    content, values = load_json(facts, shape), load_arrays(arrays)[0]
+    must_be_of_one_call(facts, arrays)
+    must_be_current(facts)
+    return content, values
 
 
 def load_array(path: Path) -> np.ndarray:

@@ -1,7 +1,7 @@
 """The store: what stages have made, kept by what made it, so that no run in this folder makes the same again.
 
     FOLDER/<key>/entry.json      what the stage depended on, and the sha256 of each of its files
-    FOLDER/<key>/files/<name>    hard links of those files, under the names below the stage's --out
+    FOLDER/<key>/files/<name>    hard links of those files, under their names in the stage's --out
 
 The key is a hash of the command, its section of the config, its options, the content of its inputs, the code and the
 versions. A stage that would make the same links the files into its run, each with a record of its own, after their
@@ -26,7 +26,7 @@ from lmstages.core.errors import UserError
 from lmstages.core.files import atomic_write, link_or_copy, naming, sha256_of, sync_folder
 
 ENTRY, FILES = "entry.json", "files"
-THE_FILE = "the file"  # in place of a name below --out, where --out is a file itself
+THE_FILE = "the file"  # in place of a name in --out, where --out is a file itself
 UNFINISHED = ".new-"
 
 
@@ -58,8 +58,9 @@ class Work:
         except (OSError, UserError, ValueError, KeyError, AttributeError, TypeError):
             shutil.rmtree(self.entry, ignore_errors=True)
             return False
-        for name in files:
-            save_linked(self.out / name if name != THE_FILE else self.out, self.entry / FILES / name, self.made)
+        for name, digest in files.items():
+            path = self.out / name if name != THE_FILE else self.out
+            save_linked(path, self.entry / FILES / name, digest, self.made)
         return True
 
     def keep(self) -> None:
@@ -78,13 +79,12 @@ class Work:
         shutil.rmtree(partial, ignore_errors=True)
 
     def _written(self) -> dict[str, Path]:
-        """The files that this very call has made, by their names below ``out``."""
+        """The files that this very call has made, by their names in ``out``."""
         if self.out.is_file():
             return {THE_FILE: self.out}
-        paths = (record.parent.parent / record.stem for record in sorted(self.out.rglob(f"{RECORDS}/*.json")))
+        paths = (self.out / record.stem for record in sorted((self.out / RECORDS).glob("*.json")))
         wanted = depends_on(self.made)
-        made_now = (path for path in paths if path.is_file() and depends_on(made_of(path)["made"]) == wanted)
-        return {str(path.relative_to(self.out)): path for path in made_now}
+        return {path.name: path for path in paths if path.is_file() and depends_on(made_of(path)["made"]) == wanted}
 
 
 def _files_of(entry: Path) -> dict[str, str]:

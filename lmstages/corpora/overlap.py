@@ -104,8 +104,8 @@ class HeldOut:
     def compare(self, train: TrainPiece) -> None:
         """Mark the documents and windows that occur in a piece of train."""
         hashing.mark(train.window_hashes, self.window_index, self.window_seen)
-        found = hashing.positions_of(train.near_documents, self.index)
-        is_new = (found < 0) | ~self.texts_seen[found]  # of texts compared before, nothing is compared again
+        numbers = hashing.positions_of(train.near_documents, self.index)
+        is_new = (numbers < 0) | ~self.texts_seen[numbers]  # of texts compared before, nothing is compared again
         begins, ends = train.shingles.begins[is_new], train.shingles.ends[is_new]
         self.copies.compare(train.shingles._replace(begins=begins, ends=ends), train.signatures[is_new])
         hashing.mark(train.documents, self.index, self.texts_seen)

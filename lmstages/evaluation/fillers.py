@@ -306,7 +306,7 @@ class ChainFiller:
 
     def candidates(self, left: np.ndarray, right: np.ndarray, length: int, most: int) -> list[Candidate]:
         """The likeliest fills that a beam of ten times as many finds."""
-        beams, costs, each = np.empty((1, 0), dtype=np.int64), np.zeros(1), np.empty((1, 0))
+        beams, costs, nats = np.empty((1, 0), dtype=np.int64), np.zeros(1), np.empty((1, 0))
         for position in range(length):
             sides = (np.tile(side, (len(beams), 1)) for side in (left, right))
             after = self._next(next(sides), beams, next(sides), length - position)
@@ -314,9 +314,9 @@ class ChainFiller:
             likeliest = np.argsort(-totals, kind="stable")[: 10 * most]
             rows, tokens = np.divmod(likeliest, after.shape[1])
             beams, costs = np.column_stack([beams[rows], tokens + self.first]), totals[likeliest]
-            each = np.column_stack([each[rows], after[rows, tokens]])
-        beams, costs, each = beams[:most], costs[:most], each[:most]
-        return [Candidate(tokens, float(cost), nats) for tokens, cost, nats in zip(beams, costs, each, strict=True)]
+            nats = np.column_stack([nats[rows], after[rows, tokens]])
+        beams, costs, nats = beams[:most], costs[:most], nats[:most]
+        return [Candidate(tokens, float(cost), row) for tokens, cost, row in zip(beams, costs, nats, strict=True)]
 
     def _next(self, left: np.ndarray, filled: np.ndarray, right: np.ndarray, hidden: int) -> np.ndarray:
         """(B, C) nats of the next token of the gap."""

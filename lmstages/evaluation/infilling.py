@@ -101,7 +101,7 @@ class Places:
 def _nearest(pattern: re.Pattern[str], text: str) -> slice | None:
     """The match that is nearest to the middle of a text, among those with a character on each side."""
     group = pattern.groups  # where the pattern has a group, it is what is hidden
-    spans = [found.span(group) for found in pattern.finditer(text)]
+    spans = [match.span(group) for match in pattern.finditer(text)]
     inside = [(begin, end) for begin, end in spans if begin > 0 and end < len(text)]
     return slice(*min(inside, key=lambda span: abs(sum(span) - len(text)))) if inside else None
 

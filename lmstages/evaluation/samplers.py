@@ -16,12 +16,18 @@ from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
+from lmstages.config.hyperparameters.base import ModelConfig
 from lmstages.config.hyperparameters.diffusion import Diffusion, Sed, Sundae, UniformDiffusion
 from lmstages.core.documents import BOUNDARY
 from lmstages.evaluation import sampling
 from lmstages.models.base import LanguageModel, UpperBound
 
 Measure = Literal["exact", "bound", "none"]
+WHOLE_TEXTS: dict[type[ModelConfig], tuple[str, Measure]] = {  # that draw every token in every step
+    UniformDiffusion: ("denoising", "bound"),
+    Sed: ("denoising", "none"),
+    Sundae: ("mending", "none"),
+}
 MAX_PROBABILITIES = 1 << 23  # of all rows that are read at once; bounds memory
 
 
@@ -139,20 +145,19 @@ class Whole(Sampler):
 def samplers_of(model: LanguageModel, steps: Sequence[int], length: int, documents: bool) -> list[Sampler]:
     """The samplers of a model, those with fewest steps first; a block has no more steps than tokens."""
     config, counts = model.config, sorted(steps)
-    if isinstance(config, Sundae):
-        return [Whole(model, "mending", count, "none") for count in counts]
-    if isinstance(config, Sed):
-        return [Whole(model, "denoising", count, "none") for count in counts]
-    if isinstance(config, UniformDiffusion):
-        return [Whole(model, "denoising", count, "bound") for count in counts]
-    found: list[Sampler] = (
+    if type(config) in WHOLE_TEXTS:
+        name, measure = WHOLE_TEXTS[type(config)]
+        return [Whole(model, name, count, measure) for count in counts]
+    samplers: list[Sampler] = (
         [] if isinstance(model, UpperBound) else [NextToken(model, "next token", None, "exact", documents)]
     )
     if isinstance(config, Diffusion) and (tokens := min(config.block_length, length)) > 1:
         counts = [count for count in counts if count <= tokens]
-        found += [InSteps(model, "random", count, "exact") for count in counts]
-        found += [InSteps(model, "certain", count, "exact") for count in counts if count > 1]  # one step has no order
-    return found
+        samplers += [InSteps(model, "random", count, "exact") for count in counts]
+        samplers += [
+            InSteps(model, "certain", count, "exact") for count in counts if count > 1
+        ]  # one step has no order
+    return samplers
 
 
 def in_bands(sampler: Sampler, rows: np.ndarray, before: np.ndarray, seed: int, vocab_size: int) -> np.ndarray:

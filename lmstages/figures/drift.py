@@ -60,9 +60,9 @@ def _draw_lines(axes: "Axes", rows: pd.DataFrame, column: str) -> None:
 
 def _ends(axes: "Axes") -> list[tuple[float, float, str, str]]:
     """Where the named lines of a panel end."""
-    named = [line for line in axes.lines if not str(line.get_label()).startswith("_")]
-    points = [np.asarray(line.get_xydata(), dtype=float)[-1].tolist() for line in named]
-    return [(x, y, str(line.get_label()), str(line.get_color())) for line, (x, y) in zip(named, points, strict=True)]
+    labelled = [line for line in axes.lines if not str(line.get_label()).startswith("_")]
+    points = [np.asarray(line.get_xydata(), dtype=float)[-1].tolist() for line in labelled]
+    return [(x, y, str(line.get_label()), str(line.get_color())) for line, (x, y) in zip(labelled, points, strict=True)]
 
 
 def drawn(frame: pd.DataFrame) -> pd.DataFrame:

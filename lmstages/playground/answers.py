@@ -93,14 +93,14 @@ class Playground:
         layout = Layout(documents="lines" if documents else "stream")
         opened = OpenedModel(question.model, model, tokenizer, automatic(model), layout)
         sides = question.left[-MOST_TOKENS:], question.right[:MOST_TOKENS]
-        method, found = filling.fills(opened, *sides, question.length, MOST_FILLS, "")
+        method, likeliest = filling.fills(opened, *sides, question.length, MOST_FILLS, "")
         fills = [
             {
                 "pieces": [[visible(text), nats] for text, nats in zip(fill.text, fill.nats, strict=True)],
                 "probability": fill.probability,
                 "of_length": fill.of_length if question.length is None else None,
             }
-            for fill in found
+            for fill in likeliest
         ]
         left, right = visible(sides[0][-filling.SIDE :]), visible(sides[1][: filling.SIDE])
         return {"fills": fills, "method": method, "left": left, "right": right}

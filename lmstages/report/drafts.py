@@ -12,7 +12,7 @@ from lmstages.report.gaps import in_line
 from lmstages.results.frame import groups
 from lmstages.results.schema import Draft
 
-HOW = {
+METHODS = {
     "random": "places in random order",
     "certain": "the most certain places first",
     "denoising": "noise taken back",
@@ -27,7 +27,7 @@ class Drafts:
 
     name: str
     model: str
-    how: str
+    method: str
     lines: Sequence[tuple[int, Pieces]]
 
 
@@ -41,6 +41,6 @@ def drafts(rows: Sequence[Draft], corpus: str, names: Mapping[tuple[str, str], s
 
 def _text(rows: Sequence[Draft], names: Mapping[tuple[str, str], str]) -> Drafts:
     first = rows[0]
-    how = f"{HOW.get(first.sampler, visible(first.sampler))}, {first.steps} steps"
+    method = f"{METHODS.get(first.sampler, visible(first.sampler))}, {first.steps} steps"
     lines = [(row.step, [(in_line(text), state) for text, state in json.loads(row.pieces)]) for row in rows]
-    return Drafts(names[first.tokenizer, first.model], visible(first.model), how, lines)
+    return Drafts(names[first.tokenizer, first.model], visible(first.model), method, lines)

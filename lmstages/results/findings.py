@@ -38,10 +38,8 @@ class Findings:
 
     def add(self, root: Path, corpus: str, rows: Mapping[Where, Result]) -> None:
         """``analyses.json`` of one corpus; ``rows`` get what is a column of theirs."""
-        paths = [root / corpus / name for name in ("analyses.json", "transfer.safetensors")]
-        content, sums = artifacts.load_json(paths[0], Analyses), artifacts.load_arrays(paths[1])[0]
-        artifacts.must_be_of_one_call(*paths)
-        artifacts.must_be_current(paths[0])
+        paths = root / corpus / "analyses.json", root / corpus / "transfer.safetensors"
+        content, sums = artifacts.load_pair(*paths, Analyses)
         sampled: set[tuple[str, str]] = set()
         for analysed in content["rows"]:
             row = rows.get((corpus, analysed["tokenizer"], analysed["model"], analysed["split"]))

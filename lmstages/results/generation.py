@@ -48,10 +48,8 @@ class AllGenerated:
 
     def _read(self, folder: Path, where: Mapping[str, Any]) -> None:
         """The samplers and drafts of one experiment; none where it has no figure at all."""
-        paths = [folder / "generation.json", folder / "generation.safetensors"]
-        content, arrays = artifacts.load_json(paths[0], facts.Generated), artifacts.load_arrays(paths[1])[0]
-        artifacts.must_be_of_one_call(*paths)
-        artifacts.must_be_current(paths[0])
+        paths = folder / "generation.json", folder / "generation.safetensors"
+        content, arrays = artifacts.load_pair(*paths, facts.Generated)
         if content["status"] != "ok":
             return
         where = {**where, "split": content["split"]}

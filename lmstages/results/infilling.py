@@ -72,10 +72,8 @@ class Infilled:
 
     def _read(self, folder: Path, where: Mapping[str, Any], is_counted: bool) -> Iterator[_Side]:
         """The sides of one experiment or oracle; none where it has no figure at all."""
-        paths = [folder / "infill.json", folder / "infill.safetensors"]
-        content, arrays = artifacts.load_json(paths[0], Infill), artifacts.load_arrays(paths[1])[0]
-        artifacts.must_be_of_one_call(*paths)
-        artifacts.must_be_current(paths[0])
+        paths = folder / "infill.json", folder / "infill.safetensors"
+        content, arrays = artifacts.load_pair(*paths, Infill)
         if content["status"] != "ok":
             return
         shared = {**where, **{name: content[name] for name in ("split", "context", "places", "too_short")}}

@@ -48,6 +48,8 @@ class Inspections:
             raise UserError(
                 path, f"inspects {', '.join(sorted(unknown))}, no model here", "", artifacts.make_again(path)
             )
+        is_traced = any(inspected["tracing"] for inspected in content["models"].values())
+        arrays = artifacts.load_arrays(beside)[0] if is_traced else {}
         where, labels = {"corpus": corpus, "tokenizer": tokenizer}, content["labels"]
         counts = zip(labels, content["unigrams"], strict=True)
         self.frequencies += [Frequency(**where, token=token, count=count) for token, count in counts]
@@ -64,7 +66,7 @@ class Inspections:
                 score = {key: value for key, value in inspected["induction"].items() if key != "heads"}
                 self.induction.append(Induction(**of_model, rank=models[name]["rank"], **score))
             if inspected["tracing"]:
-                nats = tracing.nats_of(beside, name, inspected["tracing"])
+                nats = tracing.nats_of(arrays, beside, name, inspected["tracing"])
                 self._add_traced({**of_model, "rank": models[name]["rank"]}, inspected["tracing"], nats)
 
     def _add_traced(self, of_model: Mapping[str, Any], traced: Mapping[str, Any], nats: np.ndarray) -> None:

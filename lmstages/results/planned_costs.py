@@ -85,5 +85,5 @@ def needs_lines(factors: Mapping[str, Factors]) -> list[str]:
 def _asked(rule_name: str) -> Sequence[str]:
     """Memory and minutes at the first attempt, for a job without a model."""
     estimates = [needs.need(rule_name, size) for size in SIZES]
-    pairs = [(needs.asked_megabytes(found), needs.asked_minutes(found)) for found in estimates]
+    pairs = [(needs.asked_megabytes(estimate), needs.asked_minutes(estimate)) for estimate in estimates]
     return rule_name, *(f"{in_bytes(1e6 * memory)}, {minutes:,} min" for memory, minutes in pairs)

@@ -21,9 +21,9 @@ from lmstages.results.schema import Recalled, Restored
 CORRUPTED, CLEAN, SITES = 0, 1, 2  # columns of the nats, the sites from there on
 
 
-def nats_of(path: Path, model: str, traced: Mapping[str, Any]) -> np.ndarray:
-    """(F, 2 + S) nats of the answers; a UserError where they are not of the facts and sites that were traced."""
-    nats = artifacts.load_arrays(path)[0].get(f"{model}.tracing")
+def nats_of(arrays: Mapping[str, np.ndarray], path: Path, model: str, traced: Mapping[str, Any]) -> np.ndarray:
+    """(F, 2 + S) nats of the answers, from the arrays of a file; a UserError where they are not of what was traced."""
+    nats = arrays.get(f"{model}.tracing")
     shape = len(traced["kinds"]), SITES + len(traced["sites"])
     if nats is None or nats.dtype != np.float64 or nats.shape != shape:
         raise UserError(path, f"lacks the nats of the facts of {model}", "", artifacts.make_again(path))
