@@ -8,6 +8,8 @@ import torch
 
 from lmstages.config.ladder import MODEL_TYPES
 from lmstages.core.documents import Documents
+from lmstages.evaluation import any_length
+from lmstages.evaluation.fillers import Gaps, filler_of
 from lmstages.evaluation.laws import LAWS, Broken, Subject
 from lmstages.models.base import TooLongError, build
 from lmstages.models.neural import modern_gpt
@@ -73,6 +75,17 @@ def test_the_probabilities_of_all_gaps_of_any_length_sum_to_one(model, arrangeme
     ended = sum(np.exp(score.sum(1)).sum() for score in scores)
     longer = np.exp(scores[2][:, :2].sum(1)).sum() - np.exp(scores[2].sum(1)).sum()
     assert [score.shape[1] for score in scores] == [1, 2, 3] and ended + longer == pytest.approx(1, abs=1e-5)
+
+
+@pytest.mark.parametrize("first", [0, 1])
+def test_a_gap_whose_length_is_not_told_is_filled_and_ended_by_the_model(model, first, monkeypatch):
+    monkeypatch.setattr(any_length, "LONGEST", 2)
+    filler = any_length.any_length(filler_of(model, first), model, first)
+    gaps = [Gaps(*beside(every(length)[every(length).min(1) >= first])) for length in (1, 2)]
+    nats = [filler.fill(some).log_probs.sum(1) for some in gaps]
+    assert sum(np.exp(of_length).sum() for of_length in nats) == pytest.approx(1, abs=1e-5)
+    ends = model.fill_or_end_log_probs(LEFT, np.array([[1]]), RIGHT, 2)
+    assert ends[0, -1] == pytest.approx(model.fill_score(LEFT, np.array([[1]]), RIGHT, longest=2)[0, 1], abs=1e-6)
 
 
 @pytest.mark.parametrize("arrangement", ["psm", "spm"])

@@ -1,5 +1,6 @@
 """Infilling: probabilities of what a gap holds, given both sides, by every method; the oracle; bad input."""
 
+import re
 import subprocess
 import sys
 from itertools import product
@@ -14,10 +15,12 @@ import yaml
 import lmstages
 from lmstages.cli import main
 from lmstages.config.ladder import MODEL_TYPES
+from lmstages.core import progress
 from lmstages.core.documents import Documents
 from lmstages.core.errors import UserError
 from lmstages.corpora.grammar import Grammar
-from lmstages.evaluation import fillers, infilling
+from lmstages.evaluation import any_length, fillers, infilling
+from lmstages.evaluation.any_length import LatticeAnyLength, OwnAnyLength
 from lmstages.evaluation.continuations import MixedModels, OfModel, continuations_of
 from lmstages.evaluation.fillers import (
     BayesFiller,
@@ -184,6 +187,82 @@ def test_a_model_that_fills_by_itself_is_asked_token_by_token():
     assert best.tokens.tolist() == some.right[0, :3].tolist()
 
 
+# A length that is not told
+
+
+class Ender:
+    """Ends a gap with a probability that depends on what it holds, and copies the right side otherwise."""
+
+    def fill_or_end_log_probs(self, left, filled, right, longest):
+        end = 0.2 + 0.1 * (filled.sum(1) % 4)
+        tokens = np.exp(Copier().fill_log_probs(left, filled, right, 1))
+        return np.log(np.column_stack([tokens * ((1 - end) / tokens.sum(1))[:, None], end]))
+
+
+@pytest.fixture
+def at_most_three(monkeypatch):
+    monkeypatch.setattr(any_length, "LONGEST", 3)
+
+
+def of_any_length(model, left, right, first):
+    """Every gap of 1 to 3 tokens and its nats: whole rows scored, over the sum of all."""
+    gaps = [gap for length in (1, 2, 3) for gap in every(length, first)]
+    joint = [model.score(np.array([[*left, *gap, *right]]))[0, len(left) :].sum() for gap in gaps]
+    return gaps, np.array(joint) - np.logaddexp.reduce(joint)
+
+
+@pytest.mark.parametrize("first", [0, 1])
+@pytest.mark.parametrize("name", ["uniform", "bigram", "ngram", "kneser_ney", "padded"])
+def test_a_fill_whose_length_is_not_told_is_that_of_brute_force_over_all_lengths(name, first, at_most_three):
+    model = fitted(name)
+    filler = LatticeAnyLength(filler_of(model, first))
+    for length in (1, 2, 3):
+        some = some_gaps(length, count=1)
+        gaps, log_probs = of_any_length(model, some.left[0], some.right[0], first)
+        truth = next(nats for gap, nats in zip(gaps, log_probs, strict=True) if gap.tolist() == some.middle[0].tolist())
+        fills = filler.fill(some)
+        assert fills.log_probs.shape == (1, length) and fills.log_probs.sum() == pytest.approx(truth, abs=1e-9)
+        assert fills.best_log_probs[0] == pytest.approx(log_probs.max(), abs=1e-9)
+        likeliest = filler.candidates(some.left[0], some.right[0], 3)
+        assert sum(np.exp(fill.length_log_prob) for fill in likeliest) == pytest.approx(1)
+
+
+def test_one_pass_finds_the_evidence_of_every_length():
+    filler = filler_of(fitted("kneser_ney"), 1)
+    [left], _, [right] = some_gaps(1, count=1)
+    each = np.array([filler.messages(left, right, length).evidence for length in range(1, any_length.LONGEST + 1)])
+    assert np.allclose(LatticeAnyLength(filler).lengths(left, right)[0], each - np.logaddexp.reduce(each), atol=1e-12)
+
+
+@pytest.mark.parametrize("first", [0, 1])
+def test_the_probabilities_of_all_gaps_that_a_model_ends_by_itself_sum_to_one(first, at_most_three):
+    filler, total = OwnAnyLength(Ender().fill_or_end_log_probs, first), 0.0
+    for length in (1, 2, 3):
+        gaps = every(length, first)
+        left, right = (np.tile(side[:1], (len(gaps), 1)) for side in some_gaps(1)[::2])
+        total += np.exp(filler.fill(Gaps(left, gaps, right)).log_probs.sum(1)).sum()
+    assert total == pytest.approx(1)
+
+
+def test_a_beam_that_is_wide_enough_finds_the_likeliest_gaps_of_all_lengths(at_most_three):
+    filler, [left], [right] = OwnAnyLength(Ender().fill_or_end_log_probs, 1), *some_gaps(1, count=1)[::2]
+    nats = {}
+    for length in (1, 2, 3):
+        gaps = every(length, 1)
+        fills = filler.fill(
+            Gaps(*(np.tile(side, (len(gaps), 1)) if side is not gaps else gaps for side in (left, gaps, right)))
+        )
+        nats |= {tuple(gap): value for gap, value in zip(gaps.tolist(), fills.log_probs.sum(1).tolist(), strict=True)}
+    found = [fill.candidate for fill in filler.candidates(left, right, 5, beams=1000)]
+    assert [fill.log_prob for fill in found] == pytest.approx(sorted(nats.values(), reverse=True)[:5])
+    assert [nats[tuple(fill.tokens.tolist())] for fill in found] == pytest.approx([fill.log_prob for fill in found])
+
+
+def test_a_gap_longer_than_the_longest_is_refused_where_its_length_is_not_told():
+    with pytest.raises(TooLongError, match="length 17: a gap of 17 tokens whose length is not told; at most 16"):
+        LatticeAnyLength(filler_of(fitted("bigram"), 1)).must_be_few(1, 17)
+
+
 # Mixtures
 
 
@@ -254,6 +333,14 @@ def test_fewer_characters_of_the_right_side_are_another_filler_that_sums_to_one(
     assert (filler.fill(tiled).log_probs != all_of_it.fill(tiled).log_probs).any()
     shorter = tiled._replace(right=tiled.right[:, :1])
     assert filler.fill(tiled).log_probs == pytest.approx(all_of_it.fill(shorter).log_probs, abs=1e-12)
+
+
+def test_a_long_filling_says_how_far_it_is(monkeypatch, caplog):
+    monkeypatch.setattr(progress, "SECONDS_BETWEEN_LINES", 0.0)
+    with caplog.at_level("INFO", logger="lmstages"):
+        filler_of(fitted("ppm"), 1).fill(some_gaps(2))
+    lines = [line for line in caplog.messages if line.startswith("gap")]
+    assert len(lines) == 3 and re.match(r"gap of 2 tokens 1/3  [\d,]+ rows/s  \d+:\d\d left", lines[0])
 
 
 def test_bayes_refuses_too_many_rows():
@@ -371,7 +458,9 @@ def task(name="kneser_ney", **section):
 def test_every_length_is_measured_with_and_without_the_right_side():
     facts, arrays = task()
     assert [(side["side"], side["length"], side["method"]) for side in facts["sides"]] == [
-        (side, length, method) for length in (1, 2, 3) for side, method in (("both", "lattice"), ("left", "left"))
+        (side, length, method)
+        for length in (1, 2, 3)
+        for side, method in (("both", "lattice"), ("left", "left"), ("any length", "lattice"))
     ]
     assert facts["places"] == 10 and arrays["both.3"].shape == (10, 3) and arrays["both.3.exact"].shape == (10,)
     assert len(facts["fills"]) == 3 * 2 * infilling.SHOWN
@@ -586,7 +675,7 @@ def test_a_text_without_sentences_has_rows_that_lack_them_and_no_figure(tmp_path
     infilling.save(tmp_path / "my/char/x/seed0", *spoken(lengths=["sentence"])("bigram"), MADE)
     section = {"models": {"x": {"title": "X", "rank": 1, "family": "counts"}}, "infilled": [["my", "char", "x", 0]]}
     rows = Infilled.of(tmp_path, section).infilling
-    assert len(rows) == 2 and all(row.nats_per_character is None for row in rows)
+    assert len(rows) == 3 and all(row.nats_per_character is None for row in rows)
     assert rows[0].status == "failed: infill.lengths: no row has a whole sentence with a character on each side"
 
 
@@ -657,13 +746,14 @@ def test_fill_refuses_in_one_line(folder, capsys, name, options, message):
 def test_a_run_infills_and_shows_it(tmp_path):
     config = yaml.safe_load((PROJECT / "runs" / "tiny.yaml").read_text())
     config["infill"] = {"lengths": [1, 2], "places": 20, "context": 6, "rows": 30000}
+    config["mixtures"] = {"both": {"of": ["ngram", "bigram"]}}  # in another order than a file has its keys
     (tmp_path / "small.yaml").write_text(yaml.safe_dump(config))
     command = [sys.executable, "-m", "snakemake", "-s", str(PROJECT / "Snakefile"), "--configfile", "small.yaml"]
     done = subprocess.run([*command, "--cores", "1"], cwd=tmp_path, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     table = pd.read_parquet(tmp_path / "results/small/tables/infilling.parquet")
     both = table[(table["side"] == "both") & table["nats_per_character"].notna()].set_index(["model", "length"])
-    assert {"uniform", "bigram", "ngram", "gpt", "oracle"} <= {model for model, _ in both.index}
+    assert {"uniform", "bigram", "ngram", "gpt", "both", "oracle"} <= {model for model, _ in both.index}
     for length in (1, 2):
         nats = both["nats_per_character"].xs(length, level="length")
         assert nats["oracle"] < nats.drop("oracle").min()

@@ -141,12 +141,12 @@ class CompressedSizes(Shape):
 
 
 class InfilledSide(WithStatus):
-    """How gaps of one length were filled: with both sides known, or the left alone; ``reads`` tokens of the right.
+    """How gaps of one length were filled: both sides known and the length told or not, or the left side alone.
 
-    ``length``: characters, or ``word`` or ``sentence``.
+    ``reads`` tokens of the right side. ``length``: characters, or ``word`` or ``sentence``.
     """
 
-    side: Literal["both", "left"]
+    side: Literal["both", "left", "any length"]
     length: Count | Literal["word", "sentence"]
     method: Literal["lattice", "bayes", "own", "left", "oracle"]
     reads: Count | None

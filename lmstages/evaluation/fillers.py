@@ -12,7 +12,7 @@ where the boundary is a character of a stream, 1 where documents end with it, si
 pruned. ``P`` places, ``k`` hidden tokens, ``C`` = V - first tokens. Log-probabilities are nats.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from heapq import heappop, heappush
 from itertools import count, islice
@@ -20,6 +20,7 @@ from typing import NamedTuple, Protocol
 
 import numpy as np
 
+from lmstages.core.progress import Progress
 from lmstages.evaluation.continuations import RIGHT, Continuations, MixedModels, continuations_of
 from lmstages.models.automata import Automaton, automaton_of
 from lmstages.models.base import Infilling, LanguageModel, TooLongError
@@ -37,10 +38,10 @@ class Gaps(NamedTuple):
 
 
 class Fills(NamedTuple):
-    """(P, k) nats of each token of the gap, given the earlier ones; the best fill (P, k) and its nats (P,)."""
+    """(P, k) nats of each token of the gap, given the earlier ones; P best fills and their nats (P,)."""
 
     log_probs: np.ndarray
-    best: np.ndarray
+    best: Sequence[np.ndarray] | np.ndarray
     best_log_probs: np.ndarray
 
 
@@ -50,6 +51,15 @@ class Candidate(NamedTuple):
     tokens: np.ndarray
     log_prob: float
     log_probs: np.ndarray
+
+
+def place_by_place(gaps: Gaps, rows: int = 1) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+    """(L,), (k,), (R,) of every place; says how far the filling is, each place having cost so many scored ``rows``."""
+    places, length = gaps.middle.shape
+    progress = Progress(places, f"gap of {length} tokens")
+    for done, gap in enumerate(zip(*gaps, strict=True), 1):
+        yield gap
+        progress.at(done, done * rows, "rows")
 
 
 class Filler(Protocol):
@@ -101,7 +111,7 @@ class LatticeFiller:
 
     def fill(self, gaps: Gaps) -> Fills:
         """Place by place."""
-        filled = [self._fill(*gap) for gap in zip(*gaps, strict=True)]
+        filled = [self._fill(*gap) for gap in place_by_place(gaps)]
         log_probs, best, best_log_probs = zip(*filled, strict=True)
         return Fills(np.array(log_probs), np.array(best), np.array(best_log_probs))
 
@@ -115,17 +125,21 @@ class LatticeFiller:
         paths = islice(self._paths(messages), most)
         return [Candidate(tokens, nats, self._log_probs(messages, tokens)) for tokens, nats in paths]
 
+    def log_probs(self, left: np.ndarray, middle: np.ndarray, right: np.ndarray) -> np.ndarray:
+        """(L,), (k,), (R,) -> (k,) nats of each token of a gap whose length is known, given the earlier ones."""
+        return self._log_probs(self.messages(left, right, len(middle)), middle)
+
     def messages(self, left: np.ndarray, right: np.ndarray, length: int) -> Messages:
         """(L,), (R,) -> the backward messages of a gap of ``length`` tokens."""
-        states = self._reached(left, length)
-        logs = self._right_log_probs(states[-1], right)
+        states = self.reached(left, length)
+        logs = self.right_log_probs(states[-1], right)
         top = float(logs.max())
         beta = np.zeros(self.automaton.size)
         with np.errstate(invalid="ignore"):
             beta[states[-1]] = np.exp(logs - top)
         betas, paths, scales, evidence, best = [beta], [beta], [1.0], top, top
         for here in reversed(states[:-1]):
-            sums, tops = self._backward(here, betas[0], paths[0])
+            sums, tops = self.backward(here, betas[0], paths[0])
             scale, path_scale = float(sums[here].max()), float(tops[here].max())
             with np.errstate(divide="ignore", invalid="ignore"):
                 betas.insert(0, sums / scale)
@@ -134,7 +148,7 @@ class LatticeFiller:
             scales.insert(0, scale)
         return Messages(states, betas, paths, scales, float(evidence), float(best))
 
-    def _reached(self, left: np.ndarray, length: int) -> list[np.ndarray]:
+    def reached(self, left: np.ndarray, length: int) -> list[np.ndarray]:
         """The states after 0 ... ``length`` hidden tokens, sorted."""
         states = [self.automaton.after(left[None])]
         for _ in range(length):
@@ -149,7 +163,7 @@ class LatticeFiller:
             states.append(np.flatnonzero(seen))
         return states
 
-    def _right_log_probs(self, states: np.ndarray, right: np.ndarray) -> np.ndarray:
+    def right_log_probs(self, states: np.ndarray, right: np.ndarray) -> np.ndarray:
         """(M,) states at the gap's end -> (M,) log p(right side), as far as a state can matter."""
         logs, at = np.zeros(len(states)), states
         for token in right[: self.reads]:
@@ -159,7 +173,7 @@ class LatticeFiller:
             at = following[:, token]
         return logs
 
-    def _backward(self, here: np.ndarray, beta: np.ndarray, path: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def backward(self, here: np.ndarray, beta: np.ndarray, path: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """One position to the left: sums and maxima over the next token, (S,), zero for all other states."""
         sums, tops = np.zeros_like(beta), np.zeros_like(beta)
         if len(here) > MANY_STATES and self.automaton.table is not None:
@@ -221,7 +235,7 @@ class BayesFiller:
         places, length = gaps.middle.shape
         self.must_be_few(places, length)
         every = self._every(length)
-        filled = [self._fill(every, *gap) for gap in zip(*gaps, strict=True)]
+        filled = [self._fill(every, *gap) for gap in place_by_place(gaps, len(every))]
         log_probs, best, best_log_probs = zip(*filled, strict=True)
         return Fills(np.array(log_probs), np.array(best), np.array(best_log_probs))
 

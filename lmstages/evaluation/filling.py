@@ -1,9 +1,7 @@
-"""Fills a gap between two texts with an opened model: the likeliest fills of a length, or of the likeliest lengths.
+"""Fills a gap between two texts with an opened model: the likeliest fills of a length, or where none is told.
 
-    p(length | both sides) ~ p(right side | left side and a gap of that length)
-
-with every length from 1 to ``LONGEST`` as probable as any other beforehand. A length that is not told is found for
-models with states alone, since only they add up all fills of every length.
+A length that is not told is found by models with states, which add up all fills of every length, and by those that end
+a gap themselves.
 """
 
 from collections.abc import Sequence
@@ -12,12 +10,12 @@ from typing import NamedTuple
 import numpy as np
 
 from lmstages.core.errors import UserError, shortened
-from lmstages.evaluation.fillers import MOST_ROWS, Candidate, Filler, LatticeFiller
+from lmstages.evaluation.any_length import AnyLength, any_length
+from lmstages.evaluation.fillers import MOST_ROWS, Candidate
 from lmstages.evaluation.infilling import filler_for
 from lmstages.evaluation.opening import OpenedModel
 
 SIDE = 30  # characters of either side that a line shows
-LONGEST = 16  # characters of a gap whose length is not told
 METHODS = {
     "lattice": "exact, over the states of the model",
     "bayes": "exact, every fill tried",
@@ -28,11 +26,12 @@ METHODS = {
 class GapText(NamedTuple):
     """A fill as text, with the probability of its length, 1 where that is told, and its own, given the length.
 
-    ``nats`` of each of its tokens, given the earlier ones.
+    Where ``of_length`` is None, ``probability`` is that of the fill and of its length together. ``nats`` of each of its
+    tokens, given the earlier ones.
     """
 
     text: str
-    of_length: float
+    of_length: float | None
     probability: float
     nats: list[float]
 
@@ -44,12 +43,23 @@ def fills(
 
     With a length: the ``most`` likeliest fills of it. Without: the likeliest fill of each of the ``most`` likeliest.
     """
-    filler = filler_for(model.model, model.tokenizer, int(model.layout.documents != "stream"), MOST_ROWS)
+    first = int(model.layout.documents != "stream")
+    filler = filler_for(model.model, model.tokenizer, first, MOST_ROWS)
     sides = _encoded(model, f"{prefix}left", left), _encoded(model, f"{prefix}right", right)
-    if length is None:
-        return METHODS[filler.method], _of_any_length(model, filler, sides, most, f"{prefix}length")
-    candidates = filler.candidates(sides[0], sides[1], length, most)
-    return METHODS[filler.method], [_text(model, fill, 0.0) for fill in candidates]
+    if length is not None:
+        candidates = filler.candidates(*sides, length, most)
+        return METHODS[filler.method], [_text(model, fill, 0.0) for fill in candidates]
+    unmeasured = _must_find_lengths(any_length(filler, model.model, first), f"{prefix}length")
+    found = unmeasured.candidates(*sides, most)
+    return METHODS[filler.method], [_text(model, *fill) for fill in found]
+
+
+def _must_find_lengths(unmeasured: AnyLength | None, name: str) -> AnyLength:
+    if unmeasured is None:
+        problem = "needed by this model, which cannot add up all fills of every length"
+        able = "n-gram models and fim find the length themselves"
+        raise UserError(name, problem, able, "give the number of characters")
+    return unmeasured
 
 
 def _encoded(model: OpenedModel, name: str, text: str) -> np.ndarray:
@@ -61,25 +71,10 @@ def _encoded(model: OpenedModel, name: str, text: str) -> np.ndarray:
     return tokens
 
 
-def _of_any_length(
-    model: OpenedModel, filler: Filler, sides: tuple[np.ndarray, np.ndarray], most: int, name: str
-) -> list[GapText]:
-    if not isinstance(filler, LatticeFiller):
-        problem = "needed by this model, which cannot add up all fills of every length"
-        raise UserError(name, problem, "n-gram models find the length themselves", "give the number of characters")
-    lengths = range(1, LONGEST + 1)
-    evidence = np.array([filler.messages(*sides, length).evidence for length in lengths])
-    posterior = evidence - np.logaddexp.reduce(evidence)
-    gap_texts = []
-    for index in np.argsort(-posterior, kind="stable")[:most].tolist():
-        [best] = filler.candidates(*sides, lengths[index], 1)
-        gap_texts.append(_text(model, best, float(posterior[index])))
-    return gap_texts
-
-
-def _text(model: OpenedModel, fill: Candidate, length_log_prob: float) -> GapText:
+def _text(model: OpenedModel, fill: Candidate, length_log_prob: float | None) -> GapText:
     text = model.tokenizer.decode(fill.tokens.tolist())
-    return GapText(text, float(np.exp(length_log_prob)), float(np.exp(fill.log_prob)), (-fill.log_probs).tolist())
+    of_length = None if length_log_prob is None else float(np.exp(length_log_prob))
+    return GapText(text, of_length, float(np.exp(fill.log_prob)), (-fill.log_probs).tolist())
 
 
 def lines(method: str, gap_texts: Sequence[GapText], left: str, right: str, length_told: bool) -> str:
@@ -89,7 +84,7 @@ def lines(method: str, gap_texts: Sequence[GapText], left: str, right: str, leng
     rows = [
         [
             f"{fill.probability:.4f}",
-            *([] if length_told else [str(len(fill.text)), f"{fill.of_length:.4f}"]),
+            *([] if length_told else [str(len(fill.text)), "–" if fill.of_length is None else f"{fill.of_length:.4f}"]),
             f"{end}[{fill.text}]{begin}",
         ]
         for fill in gap_texts

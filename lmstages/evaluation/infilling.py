@@ -25,6 +25,7 @@ from lmstages.core.progress import LOGGER
 from lmstages.corpora.grammar import Grammar
 from lmstages.corpora.splits import SplitText
 from lmstages.evaluation import scoring
+from lmstages.evaluation.any_length import AnyLength, any_length
 from lmstages.evaluation.continuations import RIGHT, MixedModels, continuations_of
 from lmstages.evaluation.experiment import facts_of_fit, load_fitted
 from lmstages.evaluation.facts import CHARACTERS, Fit
@@ -148,14 +149,15 @@ def infill_mixture(
     facts = artifacts.load_json(mixture, Fit, ["status"])
     if facts["status"] != "ok":
         return save(out, {"status": facts["status"]}, {}, made)
-    if list(facts["mixture"]) != list(folders):
+    if set(facts["mixture"]) != set(folders):
         problem = f"is a mixture of {', '.join(facts['mixture'])}, not of {', '.join(folders)}"
         raise UserError(mixture, problem, "", artifacts.make_again(mixture))
     models = {}
     for name, folder in folders.items():
         facts_of_fit(folder / "model.safetensors", tokens)
         models[name], tokenizer = load_fitted(folder / "model.safetensors", tokens)
-    mixed = MixedModels(mixture.absolute().parts[-3], models, np.array(list(facts["mixture"].values())))
+    weights = np.array([facts["mixture"][name] for name in models])
+    mixed = MixedModels(mixture.absolute().parts[-3], models, weights)
     _save_measured(mixed, tokenizer, tokens, out, section, made)
 
 
@@ -177,7 +179,9 @@ def measured(
     """
     (documents, sizes), first = split_tokens, int(section["documents"])
     both = filler_for(model, tokenizer, first, section["rows"], section["reads"])
-    fillers: dict[str, Filler] = {"both": both, "left": left_only(continuations_of(model), first)}
+    fillers: dict[str, Filler | AnyLength] = {"both": both, "left": left_only(continuations_of(model), first)}
+    if (unmeasured := any_length(both, model, first)) is not None:
+        fillers["any length"] = unmeasured
     places = Places.of(documents.lengths - first, section["context"], section["places"])
     index = (documents.starts[places.document] + places.offset)[:, None] + np.arange(places.context)
     rows, sizes = np.asarray(documents.tokens)[index].astype(np.int64), np.asarray(sizes)[index]
@@ -224,7 +228,7 @@ class HiddenRows:
                 groups.setdefault((span.stop - span.start, span.start), []).append(place)
         return dict(sorted(groups.items()))
 
-    def filled(self, filler: Filler) -> dict[int, Fills]:
+    def filled(self, filler: Filler | AnyLength) -> dict[int, Fills]:
         """Place -> its fill; those that are too long for the filler are left out. Raises TooLongError where all are."""
         filled, refused, groups = dict[int, Fills](), None, self.alike()
         for (length, begin), places in groups.items():
@@ -256,7 +260,7 @@ class HiddenRows:
         log_probs = np.full((count, self.length if isinstance(self.length, int) else 1), np.nan)
         for place, fill in filled.items():
             log_probs[place] = fill.log_probs.sum() if is_whole else fill.log_probs
-            exact[place] = (fill.best == self.rows[place, self.spans[place]]).all()
+            exact[place] = np.array_equal(fill.best, self.rows[place, self.spans[place]])
         held = {f"{self.length}.hidden": hidden_characters(self.spans)} if is_whole else {}
         return {name: log_probs, f"{name}.exact": exact, **held}
 
@@ -289,9 +293,9 @@ def _shown(gaps: HiddenRows, filled: Mapping[str, Mapping[int, Fills]], tokenize
         texts = {name: tokenizer.decode(side[0].tolist()) for name, side in cuts}
         gap = {"gap": gaps.length if isinstance(gaps.length, str) else CHARACTERS, "length": span.stop - span.start}
         for side, fills in filled.items():
-            if place in fills:
+            if side in SIDES and place in fills:
                 nats = [finite_or_none(-value) for value in fills[place].log_probs.tolist()]
-                best = tokenizer.decode(fills[place].best.tolist())
+                best = tokenizer.decode(np.asarray(fills[place].best).tolist())
                 facts = {"side": side, "fill": best, "probability": float(np.exp(fills[place].best_log_probs))}
                 yield {"place": place, **gap, **texts, **facts, "nats": nats}
 

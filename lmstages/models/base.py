@@ -170,6 +170,19 @@ class Infilling(Protocol):
         """
 
 
+@runtime_checkable
+class EndsGaps(Infilling, Protocol):
+    """Fills a gap whose length it is not told: predicts also where the gap ends."""
+
+    def fill_or_end_log_probs(
+        self, left: np.ndarray, filled: np.ndarray, right: np.ndarray, longest: int
+    ) -> np.ndarray:
+        """(B, L), (B, J), (B, R) -> (B, V + 1) nats of the token after ``filled``, and of no more, the last column.
+
+        A gap has at most ``longest`` tokens. Raises TooLongError.
+        """
+
+
 class Recompute:
     """The decoding state of any model: recomputes ``next_log_probs`` of the last ``context`` tokens at every token."""
 

@@ -23,9 +23,9 @@ from lmstages.core.errors import UserError, did_you_mean
 from lmstages.core.visible import visible
 from lmstages.core.workflow_files import STARTER
 from lmstages.evaluation import filling, sampling
+from lmstages.evaluation.any_length import LONGEST
 from lmstages.evaluation.experiment import facts_of_fit, load_fitted
 from lmstages.evaluation.facts import load_fit
-from lmstages.evaluation.filling import LONGEST
 from lmstages.evaluation.opening import Layout, OpenedModel, automatic
 from lmstages.models.base import LanguageModel
 from lmstages.results.explaining import existing

@@ -31,7 +31,7 @@ from lmstages.config.sections import from_section
 from lmstages.core.errors import UserError
 from lmstages.core.terminal import show
 from lmstages.core.visible import visible
-from lmstages.evaluation.filling import LONGEST
+from lmstages.evaluation.any_length import LONGEST
 from lmstages.playground.answers import MOST_TOKENS, GapQuestion, Playground, Question
 
 LOOPBACK = "127.0.0.1"

@@ -229,8 +229,8 @@ PAIRS = (
 )
 GAPS = (
     "The middle of a row of held-out text is hidden and its length told. Nats per hidden character where both sides "
-    "are known, by the exact method that a model allows; below it the same model from the left alone, and how often "
-    "the best fill is what was hidden."
+    "are known, by the exact method that a model allows; below it the same model from the left alone, from both sides "
+    "where the length is not told (1 to 16 characters), and how often the best fill is what was hidden."
 )
 CONTRASTS = {  # head and explanation of a column; a contrast that is not here is called as its table calls it
     "agreement": ("Verb agrees", "The verb in the number of its subject, or in the other: the foxes like, likes."),
@@ -430,8 +430,9 @@ def _gap_of(row: Infilling) -> str:
 
 
 def _gap_cell(sides: Mapping[tuple[str, str], Infilling], gap: str) -> Cell:
-    both, left = (sides.get((side, gap)) for side in ("both", "left"))
-    value, alone = (row.nats_per_character if row else None for row in (both, left))
+    both, left, any_length = (sides.get((side, gap)) for side in ("both", "left", "any length"))
+    value, alone, untold = (row.nats_per_character if row else None for row in (both, left, any_length))
     right = "" if both is None or both.exact_match is None else f", {percent(both.exact_match)} % right"
     few = f", {count(both.places)} rows" if both is not None and both.skipped and value is not None else ""
-    return Cell(value, decimal(value), f"left {decimal(alone)}{right}{few}")
+    length = "" if untold is None else f", any length {decimal(untold)}"
+    return Cell(value, decimal(value), f"left {decimal(alone)}{length}{right}{few}")

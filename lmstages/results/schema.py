@@ -501,7 +501,7 @@ class Transfer:
 
 @dataclass(kw_only=True)
 class Infilling:
-    """What the hidden middle of a row costs a model, with both sides known or the left alone; its length is told."""
+    """What the hidden middle of a row costs a model: both sides known and its length told or not, or the left alone."""
 
     corpus: Corpus
     split: Split
@@ -514,7 +514,12 @@ class Infilling:
         float,
         column("characters", "Hidden characters of a row; of words and sentences the mean of those that are filled."),
     ]
-    side: Annotated[str, column("", "What is known: both sides, or the left alone.")]
+    side: Annotated[
+        str,
+        column(
+            "", "What is known: both (sides and the length), left (alone, and the length), or any length (both sides)."
+        ),
+    ]
     method: Annotated[
         str,
         column(

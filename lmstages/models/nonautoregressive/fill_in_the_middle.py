@@ -91,6 +91,17 @@ class FillInTheMiddleModel(ModernModel):
             logits = self._gap_logits(left, filled, right, filled.shape[1] + hidden, self.config.arrangement)
             return log_softmax(logits[:, -1, :-1]).cpu().double().numpy()
 
+    def fill_or_end_log_probs(
+        self, left: np.ndarray, filled: np.ndarray, right: np.ndarray, longest: int
+    ) -> np.ndarray:
+        """(B, L), (B, J), (B, R) -> (B, V + 1) nats of the token after the first J of a gap, and of its end.
+
+        Both sides leave room for ``longest`` tokens of the gap.
+        """
+        with torch.inference_mode():
+            logits = self._gap_logits(left, filled, right, longest, self.config.arrangement)
+            return log_softmax(logits[:, -1]).cpu().double().numpy()
+
     def fill_score(
         self,
         left: np.ndarray,
