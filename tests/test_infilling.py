@@ -444,7 +444,7 @@ def test_no_model_fills_better_than_the_oracle_on_average():
 # The task
 
 SECTION = {"split": "test", "lengths": [1, 2, 3], "context": 9, "places": 10, "rows": 10_000, "reads": 32}
-SECTION |= {"documents": False}
+SECTION |= {"documents": False, "any_length": False}
 
 
 def task(name="kneser_ney", **section):
@@ -455,8 +455,8 @@ def task(name="kneser_ney", **section):
     )
 
 
-def test_every_length_is_measured_with_and_without_the_right_side():
-    facts, arrays = task()
+def test_every_length_is_measured_with_and_without_the_right_side_and_where_it_is_not_told():
+    facts, arrays = task(any_length=True)
     assert [(side["side"], side["length"], side["method"]) for side in facts["sides"]] == [
         (side, length, method)
         for length in (1, 2, 3)
@@ -675,7 +675,7 @@ def test_a_text_without_sentences_has_rows_that_lack_them_and_no_figure(tmp_path
     infilling.save(tmp_path / "my/char/x/seed0", *spoken(lengths=["sentence"])("bigram"), MADE)
     section = {"models": {"x": {"title": "X", "rank": 1, "family": "counts"}}, "infilled": [["my", "char", "x", 0]]}
     rows = Infilled.of(tmp_path, section).infilling
-    assert len(rows) == 3 and all(row.nats_per_character is None for row in rows)
+    assert len(rows) == 2 and all(row.nats_per_character is None for row in rows)
     assert rows[0].status == "failed: infill.lengths: no row has a whole sentence with a character on each side"
 
 
@@ -745,7 +745,7 @@ def test_fill_refuses_in_one_line(folder, capsys, name, options, message):
 @pytest.mark.slow
 def test_a_run_infills_and_shows_it(tmp_path):
     config = yaml.safe_load((PROJECT / "runs" / "tiny.yaml").read_text())
-    config["infill"] = {"lengths": [1, 2], "places": 20, "context": 6, "rows": 30000}
+    config["infill"] = {"lengths": [1, 2], "places": 20, "context": 6, "rows": 30000, "any_length": True}
     config["mixtures"] = {"both": {"of": ["ngram", "bigram"]}}  # in another order than a file has its keys
     (tmp_path / "small.yaml").write_text(yaml.safe_dump(config))
     command = [sys.executable, "-m", "snakemake", "-s", str(PROJECT / "Snakefile"), "--configfile", "small.yaml"]

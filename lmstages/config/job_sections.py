@@ -66,6 +66,7 @@ KEYS: dict[str, Any] = {
     "context": Positive,
     "rows": Positive,
     "reads": Positive,
+    "any_length": bool,
 }
 OF_COMMAND: dict[str, dict[str, Any]] = {
     "summarize": SUMMARIZED | REPORTED | INFILLED | GENERATED,

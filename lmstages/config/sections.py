@@ -500,6 +500,11 @@ class Infill(Record):
     reads: int = Field(
         32, ge=1, le=1 << 16, description="Characters of the right side that such a model reads to try a fill, at most."
     )
+    any_length: bool = Field(
+        False,
+        description="Fill the gaps also where their length is not told, 1 to 16 characters: by n-gram models, which may"
+        " take a second a place, and by fim.",
+    )
     corpora: Annotated[list[str], UNIQUE] | None = Field(None, description="Texts that are filled; by default all.")
     models: Annotated[list[str], UNIQUE] | None = Field(
         None, description="Models and mixtures that take part; by default all that can."

@@ -9,7 +9,6 @@ is the last. ``P`` places, ``k`` hidden tokens, ``C`` = V - first tokens. Log-pr
 """
 
 from collections.abc import Callable
-from itertools import accumulate
 from typing import NamedTuple, Protocol
 
 import numpy as np
@@ -106,7 +105,7 @@ class LatticeAnyLength:
 
     def lengths(self, left: np.ndarray, right: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """(L,), (R,) -> nats of every length (LONGEST,), and of its best fill and the length, up to one constant."""
-        within = list(accumulate(self.filler.reached(left, LONGEST), np.union1d))  # after at most so many hidden tokens
+        within = self._within(left)
         [start] = within[0].tolist()
         logs = self.filler.right_log_probs(within[-1], right)
         beta = np.zeros(self.filler.automaton.size)
@@ -119,6 +118,14 @@ class LatticeAnyLength:
             most, best = beta.max(), path.max()
             beta, path, scale, path_scale = beta / most, path / best, scale + np.log(most), path_scale + np.log(best)
         return evidence - np.logaddexp.reduce(evidence), paths
+
+    def _within(self, left: np.ndarray) -> list[np.ndarray]:
+        """The states after at most 0 ... ``LONGEST`` hidden tokens, sorted."""
+        seen, within = np.zeros(self.filler.automaton.size, dtype=bool), list[np.ndarray]()
+        for states in self.filler.reached(left, LONGEST):
+            seen[states] = True
+            within.append(np.flatnonzero(seen))
+        return within
 
 
 # ---------------------------------------------------------------- by the model itself

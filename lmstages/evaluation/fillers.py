@@ -167,10 +167,9 @@ class LatticeFiller:
         """(M,) states at the gap's end -> (M,) log p(right side), as far as a state can matter."""
         logs, at = np.zeros(len(states)), states
         for token in right[: self.reads]:
-            probabilities, following = self.automaton.rows(at)
+            probabilities, at = self.automaton.step(at, int(token))
             with np.errstate(divide="ignore"):
-                logs += np.log(probabilities[:, token])
-            at = following[:, token]
+                logs += np.log(probabilities)
         return logs
 
     def backward(self, here: np.ndarray, beta: np.ndarray, path: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -38,6 +38,9 @@ class Automaton(Protocol):
     def rows(self, states: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """(M,) states -> probabilities of the next token (M, V), states after it (M, V)."""
 
+    def step(self, states: np.ndarray, token: int) -> tuple[np.ndarray, np.ndarray]:
+        """(M,) states -> the probability of one token and the state after it (M,)."""
+
     def fits(self, count: int) -> bool:
         """Whether the rows of so many states fit into memory."""
 
@@ -54,6 +57,13 @@ class _Tabled:
             return self._rows(states)
         probabilities, following = self.table
         return probabilities[states], following[states]
+
+    def step(self, states: np.ndarray, token: int) -> tuple[np.ndarray, np.ndarray]:
+        """(M,) states -> the probability of one token and the state after it (M,)."""
+        if self.table is not None:
+            return self.table[0][states, token], self.table[1][states, token]
+        probabilities, following = self._rows(states)
+        return probabilities[:, token], following[:, token]
 
     def fits(self, count: int) -> bool:
         """Whether the rows of so many states fit into memory."""
