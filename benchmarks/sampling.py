@@ -1,12 +1,13 @@
 """Sampling with and without a KV cache, on the same random weights in one run.
 
-    python benchmarks/sampling.py [--sizes small large] [--length 512] [--batch 256] [--rounds 3] [--threads 1]
+    python benchmarks/sampling.py [--sizes small large blocks] [--length 512] [--batch 256] [--rounds 3] [--threads 1]
                                   [--clock wall]
 
 Without a cache a sampler recomputes all tokens of its row for every token it draws. Both move past the window by the
 same strides (``lmstages/models/neural/decoding.py``), so the same seed must give both the same text, which is checked.
 A third sampler is the plain loop over ``next_log_probs``, which recomputes the last ``window`` tokens for every token,
-as nanoGPT does; its text is the same up to the window.
+as nanoGPT does; its text is the same up to the window. ``blocks`` is a block diffusion model of the size of ``small``,
+blocks of 4, from left to right; it has no sampler that recomputes a row.
 
 What limits a batch: the keys and values of all rows do not fit the processor's inner caches, so more than about 128
 rows per core gain nothing; and moving by strides computes every token twice, so with a small network, where a single
@@ -27,23 +28,25 @@ import numpy as np
 import torch
 
 from lmstages.config.hyperparameters.attention import GPT
+from lmstages.config.hyperparameters.diffusion import BlockDiffusion
 from lmstages.config.hyperparameters.neural import Neural
 from lmstages.evaluation.sampling import sample
 from lmstages.models.base import Recompute, build
-from lmstages.models.neural.decoding import AttentionModel
+from lmstages.models.neural.base import NeuralModel
 
 VOCABULARY = 65
 CLOCKS = {"wall": time.perf_counter, "processor": time.process_time}
 SIZES: dict[str, Neural] = {
     "small": GPT(),
     "large": GPT(layers=6, heads=6, width=384, window=256, row_length=256),
+    "blocks": BlockDiffusion(layers=4, heads=4, width=128, window=128, row_length=128),
 }
 
 
-def random_model(config: Neural) -> AttentionModel:
+def random_model(config: Neural) -> NeuralModel:
     """A network of random weights, twice as large as at initialisation, so that its texts are not noise."""
     model = build(config, VOCABULARY)
-    assert isinstance(model, AttentionModel), "both sizes are GPT"
+    assert isinstance(model, NeuralModel), "all sizes are networks"
     with torch.random.fork_rng():
         torch.manual_seed(0)
         model.network = model.build().eval()
@@ -55,7 +58,7 @@ def random_model(config: Neural) -> AttentionModel:
 class Uncached:
     """The model with a decoding state that moves by the same strides but recomputes its whole row for every token."""
 
-    def __init__(self, model: AttentionModel) -> None:
+    def __init__(self, model: NeuralModel) -> None:
         self.model, self.config, self.vocab_size = model, model.config, model.vocab_size
 
     def decoding_state(self, prefix: np.ndarray) -> "UncachedState":
@@ -66,7 +69,7 @@ class Uncached:
 class UncachedState:
     """(B, T) tokens after a boundary; the older half is dropped where the window is full."""
 
-    def __init__(self, model: AttentionModel, prefix: np.ndarray) -> None:
+    def __init__(self, model: NeuralModel, prefix: np.ndarray) -> None:
         self.model, self.window = model, model.config.window
         self.rows = np.column_stack([np.zeros((len(prefix), 1), dtype=np.int64), prefix])[:, -self.window :]
 
@@ -86,7 +89,7 @@ class UncachedState:
 class Plain:
     """The model without a decoding state of its own: recomputes the last ``window`` tokens for every token."""
 
-    def __init__(self, model: AttentionModel) -> None:
+    def __init__(self, model: NeuralModel) -> None:
         self.model, self.config, self.vocab_size = model, model.config, model.vocab_size
 
     def decoding_state(self, prefix: np.ndarray) -> Recompute:
@@ -112,9 +115,10 @@ def compare(name: str, length: int, batch: int, rounds: int, clock: Callable[[],
     samplers = {
         "cached": lambda: drawn(model, 1, length),
         "cached, batch": lambda: drawn(model, batch, length),
-        "recomputed row": lambda: drawn(Uncached(model), 1, length),
         "recomputed window": lambda: drawn(Plain(model), 1, length),
     }
+    if not isinstance(model.config, BlockDiffusion):
+        samplers["recomputed row"] = lambda: drawn(Uncached(model), 1, length)
     speeds: dict[str, list[float]] = {sampler: [] for sampler in samplers}
     texts: dict[str, list[list[int]]] = {}
     drawn(model, 1, 8)
@@ -123,12 +127,14 @@ def compare(name: str, length: int, batch: int, rounds: int, clock: Callable[[],
             speed, texts[sampler] = timed(work, clock)
             speeds[sampler].append(speed)
     medians = {sampler: median(rounds_of_it) for sampler, rounds_of_it in speeds.items()}
-    window = model.config.window
-    assert texts["cached"] == texts["recomputed row"], "the same seed gives the same text"
+    window = model.config.context or length
+    assert texts["cached"] == texts.get("recomputed row", texts["cached"]), "the same seed gives the same text"
     assert texts["cached"][0][:window] == texts["recomputed window"][0][:window], "and so up to the window"
     print(f"{name}: {model.parameters():,} parameters, window {window}, {length} tokens, batch {batch}")
     for sampler, speed in medians.items():
-        ratios = "  ".join(f"{speed / medians[slow]:6.1f} x {slow}" for slow in ("recomputed row", "recomputed window"))
+        ratios = "  ".join(
+            f"{speed / medians[slow]:6.1f} x {slow}" for slow in medians if slow.startswith("recomputed")
+        )
         print(f"  {sampler:<20}{speed:>12,.0f} tokens/s  {ratios}", flush=True)
 
 
