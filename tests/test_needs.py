@@ -12,6 +12,7 @@ from lmstages.cli import main
 from lmstages.config import learned, needs, resources
 from lmstages.config.hyperparameters.attention import GPT
 from lmstages.config.hyperparameters.counts import PPM, KneserNey, Uniform
+from lmstages.config.hyperparameters.diffusion import BlockDiffusion, Bound, MaskedDiffusion, Sundae
 from lmstages.config.hyperparameters.neural import Autograd
 from lmstages.config.needs import Factors, Need, asked_megabytes, asked_minutes, need
 from lmstages.core.errors import UserError
@@ -24,6 +25,26 @@ LECTURE = GPT(layers=6, heads=6, width=384, window=256, row_length=256, batch_si
 
 
 # What a job asks for
+
+
+BLOCKS, WINDOW = BlockDiffusion(block=4), MaskedDiffusion(window=128, row_length=128)
+
+
+@pytest.mark.parametrize(
+    ("model", "training", "scoring"),
+    [
+        (GPT(), 1, 1),
+        (BLOCKS, 2, 8),  # a noisy and a clean copy; a pass for each place of a block
+        (WINDOW, 1, 128),
+        (Bound(base=BLOCKS), 1, 8),  # every order of a block
+        (Bound(base=WINDOW, samples=6), 1, 6),
+        (Sundae(unrolled=3, samples=4), 3, 4),
+    ],
+)
+def test_what_predicts_from_both_sides_reads_a_token_more_often(model, training, scoring):
+    assert (resources.reads_in_training(model), resources.reads_in_scoring(model)) == (training, scoring)
+    same = need("evaluate", 1e7, BLOCKS, 65).seconds, need("evaluate", 1e7, BlockDiffusion(block=8), 65).seconds
+    assert same[0] < same[1]
 
 
 @pytest.mark.parametrize("rule", sorted(needs.COSTS))

@@ -183,7 +183,8 @@ def _of_network(rule_name: str, base: Need, text_bytes: float, model: ModelConfi
         return _of_fit(base, weights, pages, model, vocab_size)
     gpus = min(1, resources.gpus(model, vocab_size)) if rule_name == "evaluate" else 0
     tokens = STREAMED * HELD_OUT * text_bytes if rule_name == "evaluate" else PROBED_TOKENS
-    flops = FORWARD * weights * tokens
+    reads = resources.reads_in_scoring(model) if rule_name == "evaluate" else 1
+    flops = FORWARD * weights * tokens * reads
     seconds = base.seconds + NETWORK_SECONDS + flops / (resources.flops_per_gpu(model) if gpus else resources.PER_CORE)
     python = 0 if isinstance(model, Autograd) else resources.TORCH_MEGABYTES - resources.PYTHON_MEGABYTES
     held = python + 2 * BYTES_OF_A_NUMBER * weights / 1e6

@@ -13,6 +13,14 @@ import os
 from collections.abc import Mapping
 
 from lmstages.config.hyperparameters.base import Derived, ModelConfig
+from lmstages.config.hyperparameters.diffusion import (
+    ENUMERATED,
+    BlockDiffusion,
+    Bound,
+    Diffusion,
+    NoisyWindow,
+    Sundae,
+)
 from lmstages.config.hyperparameters.neural import Autograd, Neural
 from lmstages.config.own_models import Described
 
@@ -64,7 +72,24 @@ def training_flops(config: ModelConfig, vocab_size: int) -> float:
     if not isinstance(config, Neural):
         return 0.0
     tokens = config.steps * (config.batch_size or ALL_ROWS) * config.row_length
-    return 6.0 * matrix_parameters(config, vocab_size) * tokens
+    return 6.0 * matrix_parameters(config, vocab_size) * tokens * reads_in_training(config)
+
+
+def reads_in_training(config: ModelConfig) -> int:
+    """How many times a step reads each token of its rows: a noisy and a clean copy, or one draft after another."""
+    if isinstance(config, Sundae):
+        return config.unrolled
+    return 1 + isinstance(config, BlockDiffusion)
+
+
+def reads_in_scoring(config: ModelConfig) -> int:
+    """How many times a token is read to score it: once for each place of its block, or for each noisy copy."""
+    if isinstance(config, Bound) and not (isinstance(config.base, BlockDiffusion) and config.base.block <= ENUMERATED):
+        return config.samples
+    of = config.bottom if isinstance(config, Derived) else config
+    if isinstance(of, NoisyWindow):
+        return of.samples
+    return of.block_length * reads_in_training(of) if isinstance(of, Diffusion) else 1
 
 
 def gpus(config: ModelConfig, vocab_size: int) -> int:
