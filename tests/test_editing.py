@@ -106,7 +106,8 @@ def test_an_edited_hero_answers_as_the_other_gender():
     train = Documents.of(
         [[*tokens.tolist(), 0] for tokens, _ in LETTERS.encode(documents("fables", 30, 0, "withheld"))]
     )
-    section = {"type": "gpt", "hyperparameters": {"layers": 2, "heads": 2, "width": 16, "window": 96, "steps": 20}}
+    small = {"layers": 2, "heads": 2, "width": 16, "window": 96, "steps": 20, "warmup_steps": 2}
+    section = {"type": "gpt", "hyperparameters": small}
     model = build(config_of(section), LETTERS.vocab_size)
     model.fit(train, train, 0)
     edit = edit_hero(model, LETTERS, train, "Leo", layer=1)

@@ -827,7 +827,7 @@ def mistake(allowed: list[str], where: str, detail: Mapping[str, Any]) -> str:
         hint = did_you_mean(key, allowed)
         return f"{where and f'{where}: '}unknown key {key!r}{hint}; allowed: {', '.join(allowed)}"
     if detail["type"] == "value_error":
-        return f"{path}: {detail['ctx']['error']}"
+        return f"{path and f'{path}: '}{detail['ctx']['error']}"  # a mistake of the whole section has no key
     if detail["type"] == "missing":
         return f"{path}: missing"
     value = shortened(detail["input"], LONGEST_SHOWN)
