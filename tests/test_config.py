@@ -1011,3 +1011,8 @@ def test_a_model_larger_than_the_machine_is_said(write):
         and "GB of memory to fit, this machine has 16.0 GB" in warning
     )
     assert resources.larger_than(100000, run.configs()) == [] and resources.machine_megabytes() > 100
+
+
+def test_a_mistake_of_a_whole_section_is_said_without_a_key():
+    with pytest.raises(UserError, match="^--section: warmup_steps 9 exceeds steps 8$"):
+        from_section(MODEL_TYPES["mlp"], {"warmup_steps": 9, "steps": 8})
