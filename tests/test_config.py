@@ -1014,5 +1014,5 @@ def test_a_model_larger_than_the_machine_is_said(write):
 
 
 def test_a_mistake_of_a_whole_section_is_said_without_a_key():
-    with pytest.raises(UserError, match="^--section: warmup_steps 9 exceeds steps 8$"):
+    with pytest.raises(UserError, match=r"^--section: warmup_steps 9 exceeds steps 8$"):
         from_section(MODEL_TYPES["mlp"], {"warmup_steps": 9, "steps": 8})
