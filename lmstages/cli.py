@@ -442,7 +442,7 @@ def _fill_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("model", type=Path, help="an experiment's folder, or another that holds a model")
     parser.add_argument("--left", default="", metavar="TEXT", help="what stands before the gap")
     parser.add_argument("--right", default="", metavar="TEXT", help="what stands after it")
-    length = "characters of the gap; n-gram models find it among 1 to 16 where it is not given"
+    length = "characters of the gap; n-gram models and fim find it among 1 to 16 where it is not given"
     parser.add_argument("--length", type=_whole_number(1, 256), metavar="K", help=length)
     parser.add_argument("--top", type=_whole_number(1, 1000), default=5, metavar="N", help="how many fills (5)")
     _device_option(parser)

@@ -690,6 +690,8 @@ def folder(tmp_path_factory):
     for name, options in (("kneser_ney", {"order": 4}), ("ppm", {"order": 20}), ("online", {"online": True})):
         model = lmstages.fit({"online": "ppm"}.get(name, name), train=lines, documents="lines", **options)
         model.save(path / name)
+    ends = {"layers": 1, "heads": 2, "width": 16, "window": 24, "row_length": 24, "steps": 30, "warmup_steps": 2}
+    lmstages.fit("fim", train=lines, documents="lines", **ends).save(path / "fim")
     words = lmstages.fit("bigram", train=lines, tokenizer="byte", documents="lines")
     words.save(path / "bytes")
     return path
@@ -716,6 +718,15 @@ def test_fill_finds_the_length_of_a_gap(folder, capsys):
     rows = [line.split(maxsplit=3) for line in printed.splitlines()[1:-1]]
     assert code == 0 and rows[0][1] == "5" and rows[0][3].strip() == "the fox s[at on] the hill"
     assert sum(float(row[2]) for row in rows) == pytest.approx(1, abs=1e-3)
+
+
+def test_a_model_that_ends_gaps_prints_the_probability_of_fill_and_length_together(folder, capsys):
+    code, printed = call(capsys, folder / "fim", "--left", "the fox s", "--right", " the hill", "--top", 3)
+    rows = [line.split(maxsplit=3) for line in printed.splitlines()[1:-1]]
+    probabilities = [float(row[0]) for row in rows]
+    assert code == 0 and len(rows) == 3 and probabilities == sorted(probabilities, reverse=True)
+    assert all(row[2] == "–" and 1 <= int(row[1]) <= any_length.LONGEST for row in rows)
+    assert printed.endswith("(by the model itself, the likeliest of a beam)\n")
 
 
 def test_fill_tries_every_fill_with_another_model(folder, capsys):
