@@ -6,7 +6,7 @@ import torch
 
 from lmstages.config.hyperparameters.attention import GPT, Llama, ModernGPT
 from lmstages.config.hyperparameters.counts import Bigram, KneserNey, Ngram, Uniform
-from lmstages.config.hyperparameters.neural import GRU, LSTM, MLP, RNN, WaveNet
+from lmstages.config.hyperparameters.neural import GRU, LSTM, MLP, RNN, MinGRU, MinLSTM, WaveNet
 from lmstages.config.hyperparameters.orders import AnyOrder, FillInTheMiddle
 from lmstages.core.documents import Documents
 from lmstages.evaluation.sampling import sample
@@ -32,6 +32,7 @@ ATTENTION = {
     "any order": AnyOrder(**SHAPE, value_embeddings=True),
 }
 RECURRENT = {"rnn": RNN(embedding=5, hidden=8), "gru": GRU(embedding=5, hidden=8, layers=2), "lstm": LSTM(hidden=8)}
+MINIMAL = {"mingru": MinGRU(embedding=5, hidden=8), "minlstm": MinLSTM(embedding=5, hidden=8, feedforward=6)}
 OTHERS = {
     "uniform": Uniform(),
     "bigram": Bigram(),
@@ -40,7 +41,7 @@ OTHERS = {
     "mlp": MLP(window=3),
     "wavenet": WaveNet(layers=2, embedding=6, hidden=16),
 }
-ALL = {**ATTENTION, **RECURRENT, **OTHERS}
+ALL = {**ATTENTION, **RECURRENT, **MINIMAL, **OTHERS}
 
 
 def model_of(config, spread=0.6):

@@ -30,6 +30,8 @@ SMALL = {
     "rnn": {"embedding": 6, "hidden": 12, "row_length": 8, **TRAINED},
     "gru": {"embedding": 6, "hidden": 12, "row_length": 8, **TRAINED},
     "lstm": {"embedding": 6, "hidden": 12, "row_length": 8, **TRAINED},
+    "mingru": {"embedding": 6, "hidden": 12, "row_length": 8, **TRAINED},
+    "minlstm": {"embedding": 6, "hidden": 12, "feedforward": 8, "row_length": 8, **TRAINED},
     "gpt": SMALL_ATTENTION,
     "residual": {**SMALL_ATTENTION, "order": 4, "folds": 3},
     "llama": {**SMALL_ATTENTION, "key_value_heads": 1, "hidden": 24},

@@ -21,7 +21,7 @@ from lmstages.config.hyperparameters.diffusion import (
     NoisyWindow,
     Sundae,
 )
-from lmstages.config.hyperparameters.neural import Autograd, Neural
+from lmstages.config.hyperparameters.neural import Autograd, MinimalRecurrent, Neural
 from lmstages.config.own_models import Described
 
 GPU_FLOPS = 1e15  # at least so many for a GPU: about 6 hours of one core
@@ -55,7 +55,7 @@ GATES = {"rnn": 1, "gru": 3, "lstm": 4}
 def matrix_parameters(config: ModelConfig, vocab_size: int) -> int:
     """About how many weights one prediction multiplies; of a model made from another, the other's."""
     config = config.bottom if isinstance(config, Derived) else config
-    if isinstance(config, Described | Autograd):
+    if isinstance(config, Described | Autograd | MinimalRecurrent):
         return config.weights(vocab_size)
     width = getattr(config, "width", None)
     if hasattr(config, "heads") and width:

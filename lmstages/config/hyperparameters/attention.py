@@ -18,7 +18,7 @@ class GPT(Neural):
     ``attention_bias`` that of queries, keys and values.
     """
 
-    name, title, after = "gpt", "GPT", "lstm"
+    name, title, after = "gpt", "GPT", "minlstm"
     module, model = "lmstages.models.neural.gpt", "GPTModel"
     protocol = "stride"
     source = "Vaswani et al. 2017; Radford et al. 2019"

@@ -310,3 +310,51 @@ class LSTM(Recurrent):
         $$p(\cdot \mid x_1 \dots x_t) = \operatorname{softmax}(V s_t + d)$$
         with $W$, $U$ and $b$ of its own for each of the gates $i$, $f$ and $o$.
     """
+
+
+class MinimalRecurrent(Recurrent):
+    """Residual blocks whose gates depend on the input alone, so that a row is computed in parallel."""
+
+    module, model = "lmstages.models.neural.minimal", "MinimalRecurrentModel"
+    embedding: Width = Field(64, description="Width of a token embedding and of the residual stream.")
+    layers: Layers = Field(3, description="Blocks above each other, each with one recurrent layer.")
+    feedforward: int = Field(
+        0, ge=0, le=1 << 16, description="Units of a feed-forward layer after each recurrent layer; 0 leaves it out."
+    )
+    maps: ClassVar[int]  # of the input: a candidate and the gates
+
+    def weights(self, vocab_size: int) -> int:
+        """How many weights one prediction multiplies."""
+        block = self.embedding * ((self.maps + 1) * self.hidden + 2 * self.feedforward)
+        return self.layers * block + self.embedding * vocab_size
+
+
+class MinGRU(MinimalRecurrent):
+    """Gives up the GRU's recurrent matrices and its reset gate: gate and candidate depend on the input alone, so that
+    the states of a whole row follow from one parallel scan. Residual blocks make up for what one layer cannot see."""
+
+    name, title, after = "mingru", "minGRU", "lstm"
+    source = "Feng et al. 2024"
+    formula = r"""
+        $$z_t = \sigma(W_z x_t + b_z), \quad n_t = g(W_n x_t + b_n)$$
+        $$s_t = (1 - z_t) * s_{t-1} + z_t * n_t$$
+        $$y_t = x_t + W_o s_t$$
+        with $x_t$ the normalised input of a block, in the sum as it was, and $g(a)$ = $a + 0.5$ for $a \ge 0$, else
+        $\sigma(a)$.
+    """
+    maps = 2
+
+
+class MinLSTM(MinimalRecurrent):
+    """Gives up the LSTM's recurrent matrices, output gate and second state: its forget and input gate depend on the
+    input alone and are divided by their sum, where minGRU has one gate."""
+
+    name, title, after = "minlstm", "minLSTM", "mingru"
+    source = "Feng et al. 2024"
+    formula = r"""
+        $$f_t = \sigma(W_f x_t + b_f), \quad i_t = \sigma(W_i x_t + b_i), \quad n_t = g(W_n x_t + b_n)$$
+        $$s_t = \frac{f_t}{f_t + i_t} * s_{t-1} + \frac{i_t}{f_t + i_t} * n_t$$
+        $$y_t = x_t + W_o s_t$$
+        with $x_t$ and $g$ as in minGRU.
+    """
+    maps = 3

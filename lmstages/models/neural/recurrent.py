@@ -46,7 +46,7 @@ class RecurrentModel(NeuralModel):
     def _score_on(self, tokens: torch.Tensor, state: "State") -> tuple[np.ndarray, "State"]:
         """(B, 1 + T) tokens, the state before them -> (B, T) scores and the state after them."""
         network = self._network
-        assert isinstance(network, RecurrentNetwork), "build returns no other"
+        assert isinstance(network, StatefulNetwork), "build returns no other"
         with torch.inference_mode():
             logits, state = network.read(tokens[:, :-1], state)
             scores = logits.log_softmax(-1).gather(-1, tokens[:, 1:, None])[..., 0]
@@ -84,7 +84,7 @@ class RecurrentDecodingState:
 
     def __init__(self, model: RecurrentModel, prefix: np.ndarray) -> None:
         network = model._network
-        assert isinstance(network, RecurrentNetwork), "build returns no other"
+        assert isinstance(network, StatefulNetwork), "build returns no other"
         self.network = network
         self.state: State = None
         self._read(model._on_device(history(np.asarray(prefix, dtype=np.int64), None, 1)))
@@ -106,8 +106,20 @@ class RecurrentDecodingState:
 State = torch.Tensor | tuple[torch.Tensor, torch.Tensor] | None
 
 
-class RecurrentNetwork(nn.Module):
-    """(B, T) -> (B, T, V)."""
+class StatefulNetwork(nn.Module):
+    """(B, T) -> (B, T, V), reading on from a state."""
+
+    def forward(self, tokens: torch.Tensor) -> torch.Tensor:
+        """Logits of the token after each input, from a state of zeros."""
+        return self.read(tokens, None)[0]
+
+    def read(self, tokens: torch.Tensor, state: State) -> tuple[torch.Tensor, State]:
+        """(B, T) tokens, the state before them -> logits (B, T, V) and the state after them."""
+        raise NotImplementedError
+
+
+class RecurrentNetwork(StatefulNetwork):
+    """The cells of torch between an embedding and an output layer."""
 
     def __init__(self, config: Recurrent, vocab_size: int) -> None:
         super().__init__()
@@ -118,10 +130,6 @@ class RecurrentNetwork(nn.Module):
         )
         self.dropout = nn.Dropout(config.dropout)
         self.output = nn.Linear(config.hidden, vocab_size)
-
-    def forward(self, tokens: torch.Tensor) -> torch.Tensor:
-        """Logits of the token after each input, from a state of zeros."""
-        return self.read(tokens, None)[0]
 
     def read(self, tokens: torch.Tensor, state: State) -> tuple[torch.Tensor, State]:
         """(B, T) tokens, the state before them -> logits (B, T, V) and the state after them."""
