@@ -49,17 +49,17 @@ def fills(
     if length is not None:
         candidates = filler.candidates(*sides, length, most)
         return METHODS[filler.method], [_text(model, fill, 0.0) for fill in candidates]
-    unmeasured = _must_find_lengths(any_length(filler, model.model, first), f"{prefix}length")
-    found = unmeasured.candidates(*sides, most)
+    finds_length = _must_find_lengths(any_length(filler, model.model, first), f"{prefix}length")
+    found = finds_length.candidates(*sides, most)
     return METHODS[filler.method], [_text(model, *fill) for fill in found]
 
 
-def _must_find_lengths(unmeasured: AnyLength | None, name: str) -> AnyLength:
-    if unmeasured is None:
+def _must_find_lengths(finds_length: AnyLength | None, name: str) -> AnyLength:
+    if finds_length is None:
         problem = "needed by this model, which cannot add up all fills of every length"
         able = "n-gram models and fim find the length themselves"
         raise UserError(name, problem, able, "give the number of characters")
-    return unmeasured
+    return finds_length
 
 
 def _encoded(model: OpenedModel, name: str, text: str) -> np.ndarray:
