@@ -41,7 +41,8 @@ def fills(
 ) -> tuple[str, list[GapText]]:
     """How the gap was filled, and its likeliest fills, best first; raises UserError, whose names begin with ``prefix``.
 
-    With a length: the ``most`` likeliest fills of it. Without: the likeliest fill of each of the ``most`` likeliest.
+    With a length: the ``most`` likeliest fills of it. Without: a model with states gives the likeliest fill of each of
+    the ``most`` likeliest lengths, one that ends gaps itself the ``most`` likeliest fills.
     """
     first = int(model.layout.documents != "stream")
     filler = filler_for(model.model, model.tokenizer, first, MOST_ROWS)
