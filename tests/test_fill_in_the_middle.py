@@ -80,7 +80,7 @@ def test_the_probabilities_of_all_gaps_of_any_length_sum_to_one(model, arrangeme
 @pytest.mark.parametrize("first", [0, 1])
 def test_a_gap_whose_length_is_not_told_is_filled_and_ended_by_the_model(model, first, monkeypatch):
     monkeypatch.setattr(any_length, "LONGEST", 2)
-    filler = any_length.any_length(filler_of(model, first), model, first)
+    filler = any_length.any_length(filler_of(model, first), model)
     gaps = [Gaps(*beside(every(length)[every(length).min(1) >= first])) for length in (1, 2)]
     nats = [filler.fill(some).log_probs.sum(1) for some in gaps]
     assert sum(np.exp(of_length).sum() for of_length in nats) == pytest.approx(1, abs=1e-5)

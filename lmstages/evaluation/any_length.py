@@ -21,6 +21,7 @@ from lmstages.evaluation.fillers import (
     Gaps,
     LatticeFiller,
     place_by_place,
+    token_by_token,
 )
 from lmstages.models.base import EndsGaps, TooLongError
 
@@ -51,12 +52,12 @@ class AnyLength(Protocol):
         """(L,), (R,) -> the likeliest fills of one gap, best first."""
 
 
-def any_length(filler: Filler, model: object, first: int) -> AnyLength | None:
+def any_length(filler: Filler, model: object) -> AnyLength | None:
     """How a model whose gaps of one length ``filler`` fills does so where it is not told; None where it cannot."""
     if isinstance(filler, LatticeFiller):
         return LatticeAnyLength(filler)
     if isinstance(filler, ChainFiller) and isinstance(model, EndsGaps):
-        return OwnAnyLength(model.fill_or_end_log_probs, first)
+        return OwnAnyLength(model.fill_or_end_log_probs, filler.first)
     return None
 
 
@@ -88,12 +89,13 @@ class LatticeAnyLength:
         return Fills(np.array(log_probs), best, np.array(best_log_probs))
 
     def _fill(self, left: np.ndarray, middle: np.ndarray, right: np.ndarray) -> tuple[np.ndarray, np.ndarray, float]:
-        lengths, paths = self.lengths(left, right)
-        log_probs = self.filler.log_probs(left, middle, right)
-        log_probs[-1] += lengths[len(middle) - 1]
-        likeliest = int(paths.argmax())
-        [best] = self.filler.candidates(left, right, likeliest + 1, 1)
-        return log_probs, best.tokens, best.log_prob + float(lengths[likeliest])
+        (lengths, paths), length = self.lengths(left, right), len(middle)
+        messages, likeliest = self.filler.messages(left, right, length), 1 + int(paths.argmax())
+        log_probs = self.filler.log_probs(messages, middle)
+        log_probs[-1] += lengths[length - 1]
+        of_best = messages if likeliest == length else self.filler.messages(left, right, likeliest)
+        best, best_log_prob = next(self.filler.paths(of_best))
+        return log_probs, best, best_log_prob + float(lengths[likeliest - 1])
 
     def candidates(self, left: np.ndarray, right: np.ndarray, most: int) -> list[OfLength]:
         """The likeliest fill of each of the likeliest lengths."""
@@ -146,22 +148,34 @@ class OwnAnyLength:
 
     def fill(self, gaps: Gaps) -> Fills:
         """All places at once; the best fill takes the likeliest each time."""
-        places, length = gaps.middle.shape
-        log_probs = np.empty((places, length))
-        for position in range(length):
-            known = self._next(gaps.left, gaps.middle[:, :position], gaps.right)
-            log_probs[:, position] = known[np.arange(places), gaps.middle[:, position] - self.first]
+        log_probs = token_by_token(lambda filled, _: self._next(gaps.left, filled, gaps.right), gaps.middle, self.first)
         log_probs[:, -1] += self._next(*gaps)[:, -1]
-        best = [self.candidates(left, right, 1, beams=1)[0].candidate for left, _, right in zip(*gaps, strict=True)]
-        return Fills(log_probs, [fill.tokens for fill in best], np.array([fill.log_prob for fill in best]))
+        return Fills(log_probs, *self._best(gaps.left, gaps.right))
 
-    def candidates(self, left: np.ndarray, right: np.ndarray, most: int, beams: int | None = None) -> list[OfLength]:
-        """The likeliest fills that a beam finds, ten times as wide unless told otherwise."""
+    def _best(self, left: np.ndarray, right: np.ndarray) -> tuple[list[np.ndarray], np.ndarray]:
+        """(P, L), (P, R) -> the likeliest token each time, up to the end, and their nats (P,)."""
+        places, best = np.arange(len(left)), np.empty((len(left), 0), dtype=np.int64)
+        goes_on, lengths, nats = (
+            np.ones(len(left), dtype=bool),
+            np.zeros(len(left), dtype=np.int64),
+            np.zeros(len(left)),
+        )
+        while goes_on.any():
+            after = self._next(left, best, right)
+            likeliest = after.argmax(1)
+            nats += np.where(goes_on, after[places, likeliest], 0.0)
+            goes_on &= likeliest < after.shape[1] - 1
+            lengths += goes_on
+            best = np.column_stack([best, np.where(goes_on, likeliest, 0) + self.first])
+        return [row[:length] for row, length in zip(best, lengths, strict=True)], nats
+
+    def candidates(self, left: np.ndarray, right: np.ndarray, most: int) -> list[OfLength]:
+        """The likeliest fills that a beam of ten times as many finds."""
         going, nats, ended = np.empty((1, 0), dtype=np.int64), np.empty((1, 0)), list[Candidate]()
         for _ in range(LONGEST + 1):
             after = self._next(np.tile(left, (len(going), 1)), going, np.tile(right, (len(going), 1)))
             totals = (nats.sum(1)[:, None] + after).ravel()
-            likeliest = np.argsort(-totals, kind="stable")[: beams or 10 * most]
+            likeliest = np.argsort(-totals, kind="stable")[: 10 * most]
             rows, tokens = np.divmod(likeliest[np.isfinite(totals[likeliest])], after.shape[1])
             ends = tokens == after.shape[1] - 1
             ended += [self._ended(going[row], nats[row], after[row, -1]) for row in rows[ends].tolist()]

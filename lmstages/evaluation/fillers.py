@@ -117,17 +117,13 @@ class LatticeFiller:
 
     def _fill(self, left: np.ndarray, middle: np.ndarray, right: np.ndarray) -> tuple[np.ndarray, np.ndarray, float]:
         messages = self.messages(left, right, len(middle))
-        return self._log_probs(messages, middle), *next(self._paths(messages))
+        return self.log_probs(messages, middle), *next(self.paths(messages))
 
     def candidates(self, left: np.ndarray, right: np.ndarray, length: int, most: int) -> list[Candidate]:
         """The likeliest fills, exactly: a search guided by the best completion of every state."""
         messages = self.messages(left, right, length)
-        paths = islice(self._paths(messages), most)
-        return [Candidate(tokens, nats, self._log_probs(messages, tokens)) for tokens, nats in paths]
-
-    def log_probs(self, left: np.ndarray, middle: np.ndarray, right: np.ndarray) -> np.ndarray:
-        """(L,), (k,), (R,) -> (k,) nats of each token of a gap whose length is known, given the earlier ones."""
-        return self._log_probs(self.messages(left, right, len(middle)), middle)
+        paths = islice(self.paths(messages), most)
+        return [Candidate(tokens, nats, self.log_probs(messages, tokens)) for tokens, nats in paths]
 
     def messages(self, left: np.ndarray, right: np.ndarray, length: int) -> Messages:
         """(L,), (R,) -> the backward messages of a gap of ``length`` tokens."""
@@ -185,19 +181,18 @@ class LatticeFiller:
         tops[here] = (probabilities * path[following]).max(1)
         return sums, tops
 
-    def _log_probs(self, messages: Messages, middle: np.ndarray) -> np.ndarray:
+    def log_probs(self, messages: Messages, middle: np.ndarray) -> np.ndarray:
         """(k,) nats of each token of the gap, given both sides and the tokens of the gap before it."""
-        state, log_probs = int(messages.states[0][0]), np.empty(len(middle))
+        state, log_probs = messages.states[0], np.empty(len(middle))
         for position, token in enumerate(middle.tolist()):
-            probabilities, following = self.automaton.rows(np.array([state]))
-            after = int(following[0, token])
+            probability, after = self.automaton.step(state, token)
             below = messages.scales[position] * messages.betas[position][state]
             with np.errstate(divide="ignore", invalid="ignore"):
-                log_probs[position] = np.log(probabilities[0, token] * messages.betas[position + 1][after] / below)
+                log_probs[position] = np.log(probability * messages.betas[position + 1][after] / below).item()
             state = after
         return log_probs
 
-    def _paths(self, messages: Messages) -> Iterator[tuple[np.ndarray, float]]:
+    def paths(self, messages: Messages) -> Iterator[tuple[np.ndarray, float]]:
         """Every fill, the likeliest first: of all beginnings the one whose best completion is the likeliest goes on."""
         order, length = count(), len(messages.states) - 1
         queue: list[tuple[float, int, int, tuple[int, ...]]] = [(0.0, 0, int(messages.states[0][0]), ())]
@@ -286,6 +281,16 @@ class BayesFiller:
 # ---------------------------------------------------------------- token by token
 
 
+def token_by_token(following: Callable[[np.ndarray, int], np.ndarray], middle: np.ndarray, first: int) -> np.ndarray:
+    """(P, k) nats of each token; ``following``: the first J of the gap (P, J), tokens hidden -> (P, C) of the next."""
+    places, length = middle.shape
+    log_probs = np.empty((places, length))
+    for position in range(length):
+        known = following(middle[:, :position], length - position)
+        log_probs[:, position] = known[np.arange(places), middle[:, position] - first]
+    return log_probs
+
+
 class ChainFiller:
     """Predicts the tokens of a gap one after the other; what a token must not be is left out and the rest sums to one.
 
@@ -307,12 +312,14 @@ class ChainFiller:
     def fill(self, gaps: Gaps) -> Fills:
         """All places at once; the best fill takes the likeliest token each time."""
         places, length = gaps.middle.shape
-        log_probs, best_log_probs = np.empty((places, length)), np.zeros(places)
-        best = np.empty((places, 0), dtype=np.int64)
+
+        def following(filled: np.ndarray, hidden: int) -> np.ndarray:
+            return self._next(gaps.left, filled, gaps.right, hidden)
+
+        log_probs = token_by_token(following, gaps.middle, self.first)
+        best, best_log_probs = np.empty((places, 0), dtype=np.int64), np.zeros(places)
         for position in range(length):
-            known = self._next(gaps.left, gaps.middle[:, :position], gaps.right, length - position)
-            log_probs[:, position] = known[np.arange(places), gaps.middle[:, position] - self.first]
-            guessed = self._next(gaps.left, best, gaps.right, length - position)
+            guessed = following(best, length - position)
             best = np.column_stack([best, guessed.argmax(1) + self.first])
             best_log_probs += guessed.max(1)
         return Fills(log_probs, best, best_log_probs)

@@ -44,15 +44,13 @@ def fills(
     With a length: the ``most`` likeliest fills of it. Without: a model with states gives the likeliest fill of each of
     the ``most`` likeliest lengths, one that ends gaps itself the ``most`` likeliest fills.
     """
-    first = int(model.layout.documents != "stream")
-    filler = filler_for(model.model, model.tokenizer, first, MOST_ROWS)
+    filler = filler_for(model.model, model.tokenizer, int(model.layout.documents != "stream"), MOST_ROWS)
     sides = _encoded(model, f"{prefix}left", left), _encoded(model, f"{prefix}right", right)
     if length is not None:
         candidates = filler.candidates(*sides, length, most)
         return METHODS[filler.method], [_text(model, fill, 0.0) for fill in candidates]
-    finds_length = _must_find_lengths(any_length(filler, model.model, first), f"{prefix}length")
-    found = finds_length.candidates(*sides, most)
-    return METHODS[filler.method], [_text(model, *fill) for fill in found]
+    finds_length = _must_find_lengths(any_length(filler, model.model), f"{prefix}length")
+    return METHODS[filler.method], [_text(model, *fill) for fill in finds_length.candidates(*sides, most)]
 
 
 def _must_find_lengths(finds_length: AnyLength | None, name: str) -> AnyLength:

@@ -180,7 +180,7 @@ def measured(
     (documents, sizes), first = split_tokens, int(section["documents"])
     both = filler_for(model, tokenizer, first, section["rows"], section["reads"])
     fillers: dict[str, Filler | AnyLength] = {"both": both, "left": left_only(continuations_of(model), first)}
-    if section["any_length"] and (finds_length := any_length(both, model, first)) is not None:
+    if section["any_length"] and (finds_length := any_length(both, model)) is not None:
         fillers["any length"] = finds_length
     places = Places.of(documents.lengths - first, section["context"], section["places"])
     index = (documents.starts[places.document] + places.offset)[:, None] + np.arange(places.context)

@@ -154,9 +154,8 @@ def samplers_of(model: LanguageModel, steps: Sequence[int], length: int, documen
     if isinstance(config, Diffusion) and (tokens := min(config.block_length, length)) > 1:
         counts = [count for count in counts if count <= tokens]
         samplers += [InSteps(model, "random", count, "exact") for count in counts]
-        samplers += [
-            InSteps(model, "certain", count, "exact") for count in counts if count > 1
-        ]  # one step has no order
+        counts = [count for count in counts if count > 1]  # one step has no order
+        samplers += [InSteps(model, "certain", count, "exact") for count in counts]
     return samplers
 
 

@@ -107,4 +107,6 @@ def _said(rows: pd.DataFrame) -> list[str]:
     """Each sampler with its model and steps."""
     steps = as_floats(rows["steps"])
     suffixes = ["" if np.isnan(count) else f" in {count:g}" for count in steps]
-    return [f"{name} ({how}{end})" for name, how, end in zip(rows["name"], rows["sampler"], suffixes, strict=True)]
+    return [
+        f"{name} ({sampler}{end})" for name, sampler, end in zip(rows["name"], rows["sampler"], suffixes, strict=True)
+    ]

@@ -38,8 +38,8 @@ class Automaton(Protocol):
     def rows(self, states: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """(M,) states -> probabilities of the next token (M, V), states after it (M, V)."""
 
-    def step(self, states: np.ndarray, token: int) -> tuple[np.ndarray, np.ndarray]:
-        """(M,) states -> the probability of one token and the state after it (M,)."""
+    def step(self, states: np.ndarray, tokens: np.ndarray | int) -> tuple[np.ndarray, np.ndarray]:
+        """(M,) states, a token of each or one for all -> its probability and the state after it (M,)."""
 
     def fits(self, count: int) -> bool:
         """Whether the rows of so many states fit into memory."""
@@ -58,12 +58,13 @@ class _Tabled:
         probabilities, following = self.table
         return probabilities[states], following[states]
 
-    def step(self, states: np.ndarray, token: int) -> tuple[np.ndarray, np.ndarray]:
-        """(M,) states -> the probability of one token and the state after it (M,)."""
+    def step(self, states: np.ndarray, tokens: np.ndarray | int) -> tuple[np.ndarray, np.ndarray]:
+        """(M,) states, a token of each or one for all -> its probability and the state after it (M,)."""
         if self.table is not None:
-            return self.table[0][states, token], self.table[1][states, token]
+            return self.table[0][states, tokens], self.table[1][states, tokens]
         probabilities, following = self._rows(states)
-        return probabilities[:, token], following[:, token]
+        index = np.arange(len(states))
+        return probabilities[index, tokens], following[index, tokens]
 
     def fits(self, count: int) -> bool:
         """Whether the rows of so many states fit into memory."""
@@ -98,7 +99,7 @@ class ContextAutomaton(_Tabled):
         recent = history(prefix, None, max(1, self.memory) if self.padded else 1)
         states = np.zeros(len(prefix), dtype=np.int64)
         for token in recent[:, max(0, recent.shape[1] - self.memory) :].T:
-            states = self.rows(states)[1][np.arange(len(states)), token]
+            states = self.step(states, token)[1]
         return states
 
     def _rows(self, states: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
