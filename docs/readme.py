@@ -13,8 +13,10 @@ from pathlib import Path
 
 import pandas as pd
 
+import lmstages
 from lmstages.cli import INTERRUPTED
 from lmstages.config.ladder import LADDER
+from lmstages.config.reading import read_run
 from lmstages.core.errors import UserError
 from lmstages.core.files import atomic_write
 from lmstages.report.display import qualified_name
@@ -25,6 +27,7 @@ from lmstages.results.schema import NOT_ON_THE_LADDER, Difference, Result
 
 README, RESULTS = Path("README.md"), Path("docs", "results.md")  # the pages with tables that a run gives
 PUBLISHED = Path("docs", "published.md")
+DEFAULT = Path(lmstages.__file__).parents[1] / "config.yaml"
 GREY = "#808080"  # legible on a white page and on a black one
 LARGEST = "fables"  # the corpus whose parameters and fit times are shown
 
@@ -35,12 +38,15 @@ def table(frame: pd.DataFrame, texts: Sequence[str] = ("model", "95 % interval")
 
 
 def ladder_table() -> str:
-    """Every model with what it adds, from the first paragraph of its record's docstring."""
+    """Every model of the default run with what it adds, from the first paragraph of its record's docstring."""
     lines = ["| model | what it adds to the one below | source |", "|---|---|---|"]
+    here = {model.config.name for model in read_run(DEFAULT).models.values()}
     for config in LADDER:
-        adds = " ".join((config.__doc__ or "").split("\n\n")[0].split())
-        lines.append(f"| `{config.name}` | {adds} | {config.source} |")
-    return "\n".join(lines)
+        if config.name in here:
+            adds = " ".join((config.__doc__ or "").split("\n\n")[0].split())
+            lines.append(f"| `{config.name}` | {adds} | {config.source} |")
+    others = ", ".join(f"`{config.name}`" for config in LADDER if config.name not in here)
+    return "\n".join([*lines, "", f"In other runs, with all formulas in [models](docs/models.md): {others}."])
 
 
 def results_table(results: Results) -> str:
